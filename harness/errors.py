@@ -1,0 +1,43 @@
+"""What can go wrong for a user, always with what, where and how to fix it.
+
+CellbenchError            exit 2: usage, configuration, input, output
+├── DeviceFallbackError        a sample's status: asked for an accelerator, ran elsewhere
+├── CasesFailedError           exit 3: some cases failed, the rest is saved
+└── FleetUnreachableError      exit 4: no Ray to talk to
+"""
+
+from __future__ import annotations
+
+
+class CellbenchError(Exception):
+    """A problem that a user can cause and mend; shown without a traceback."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
+        return "\n".join(lines)
+
+
+class DeviceFallbackError(CellbenchError):
+    """The work ran on another device than the one asked for; its time must not count."""
+
+
+class CasesFailedError(CellbenchError):
+    """Some cases failed; every other row is saved."""
+
+    exit_code = 3
+
+
+class FleetUnreachableError(CellbenchError):
+    """Ray could not be started or reached."""
+
+    exit_code = 4
