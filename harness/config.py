@@ -1,0 +1,110 @@
+"""What to measure: a TOML profile and the flags that override it, as one frozen Config."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import CellbenchError
+
+PROFILES = Path(__file__).parent / "profiles"
+
+Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Crop = Annotated[int, Field(strict=True, ge=1)] | Literal["full"]
+
+
+class Config(BaseModel):
+    """Everything that decides what is measured; the same words as the flags."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: str
+    description: str = ""
+    image: str = Field(default="sparse", min_length=1)
+    plane: int | None = Field(default=None, ge=0, strict=True)
+    channel: int | None = Field(default=None, ge=0, strict=True)
+    crops: tuple[Crop, ...] = Field(min_length=1)
+    devices: tuple[str, ...] = Field(default=("auto",), min_length=1)
+    protocols: tuple[Literal["standard", "article"], ...] = Field(default=("standard",), min_length=1)
+    weights: str = Field(default="auto", min_length=1)
+    warmups: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
+    repeats: Count = 5
+    blocks: Count = 1
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+
+    @field_validator("crops", "devices", "protocols")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = sorted({str(v) for v in values if values.count(v) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands here more than once")
+        return values
+
+    @field_validator("devices")
+    @classmethod
+    def _known_devices(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [v for v in values if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", v)]
+        if unknown:
+            raise ValueError(f"unknown device {', '.join(unknown)}; known are auto, cpu, mps, cuda and cuda:N")
+        return values
+
+
+def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a built-in profile by name or a TOML file by path; overrides (from flags) win.
+
+    Every mistake is named at once, with its line in the file or its flag.
+    """
+    path = PROFILES / f"{profile}.toml"
+    if not path.is_file():
+        path = Path(profile).expanduser()
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        raise CellbenchError(
+            f"there is no profile {profile!r}", str(path), f"built-in are {known}; or give a TOML file"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        written = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CellbenchError("the profile is not valid TOML", f"{path}: {error}", "mend that place") from error
+    except OSError as error:
+        raise CellbenchError(
+            f"the profile cannot be read: {error.strerror}", str(path), "check its permissions"
+        ) from error
+    flags = {k: v for k, v in (overrides or {}).items() if v is not None}
+    try:
+        return Config(**{**written, **flags, "profile": path.stem})
+    except ValidationError as error:
+        found = [_explain(e, text, path, flags) for e in error.errors()]
+        many = f"{len(found)} mistakes" if len(found) > 1 else "a mistake"
+        raise CellbenchError(f"{many} in what to measure", "\n         ".join(found), _keys()) from error
+
+
+def split(text: str | None) -> tuple[Any, ...] | None:
+    """Read a flag's comma-separated list; numbers become integers: '224,full' → (224, 'full')."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    return tuple(int(word) if re.fullmatch(r"[+-]?\d+", word) else word for word in words)
+
+
+def _explain(error: Any, text: str, path: Path, flags: Mapping[str, Any]) -> str:
+    """One validation error as 'file:line key: message', or '--flag: message'."""
+    key = str(error["loc"][0])
+    message = re.sub(r"^Value error, ", "", error["msg"])
+    value = "" if isinstance(error["input"], dict) or len(repr(error["input"])) > 60 else f" (got {error['input']!r})"
+    if key in flags:
+        return f"--{'protocol' if key == 'protocols' else key}: {message}{value}"
+    lines = [
+        n for n, line in enumerate(text.splitlines(), 1) if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line)
+    ]
+    return f"{path}:{lines[0] if lines else 1} {key}: {message}{value}"
+
+
+def _keys() -> str:
+    return "keys are " + ", ".join(name for name in Config.model_fields if name != "profile")

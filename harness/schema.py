@@ -1,0 +1,146 @@
+"""Every column of the results, once: name, type, unit, meaning, since which version.
+
+Version history
+1  samples: one row per repetition, failure or start-up phase.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+VERSION = 1
+
+# A row on its way from a worker to the store. Plain values only, since numpy 1 and 2 pickles do not mix.
+Sample = dict[str, Any]
+
+TEXT, INTEGER, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+INSTANT = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the samples: what it is called, holds and means."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    unit: str | None = None
+    since: int = 1
+
+
+SAMPLES = (
+    # who and when
+    Column("schema_version", INTEGER, "version of this schema the row was written with"),
+    Column("run_id", TEXT, "one invocation; sorts by time"),
+    Column("case_id", TEXT, "node × device × crop × variant × protocol × workload; what gets one median"),
+    Column("series_key", TEXT, "same workload, hardware and protocol over time; software does not split it"),
+    Column("source", TEXT, "measured, or imported from elsewhere"),
+    Column("profile", TEXT, "name of the profile that asked for it"),
+    Column("started_at", INSTANT, "wall clock at the start of the repetition"),
+    # what was timed
+    Column("role", TEXT, "cold (first in its process), warmup or timed"),
+    Column("phase", TEXT, "call (the workload), or a cold phase: import, model_load"),
+    Column("block", INTEGER, "number of the fresh process within the run and device, from 0"),
+    Column("position", INTEGER, "place of the case in its block's shuffled order, from 0"),
+    Column("repetition", INTEGER, "number within its role and case, from 0"),
+    Column("elapsed_s", REAL, "duration by the worker's monotonic clock, synced on both sides; null if it failed", "s"),
+    Column("status", TEXT, "ok, oom_host, oom_device, crash, device_fallback or cancelled"),
+    Column("error_type", TEXT, "type of the failure"),
+    Column("error_message", TEXT, "text of the failure"),
+    Column("stop_reason", TEXT, "why repetitions ended: fixed_n"),
+    Column("sync", TEXT, "how the device was waited for: torch.cuda.synchronize, torch.mps.synchronize or none"),
+    Column("dispatch", TEXT, "ray, or process when Ray was not used"),
+    # the workload
+    Column("workload", TEXT, "cellpose, or simulated in tests"),
+    Column("protocol", TEXT, "standard: eval() only; article: model construction and eval()"),
+    Column("protocol_version", INTEGER, "version of the measurement rules"),
+    Column("variant", TEXT, "how the network is executed: stock, or a named acceleration"),
+    Column("model", TEXT, "name of the model, cyto3"),
+    Column("weights", TEXT, "published, standin or custom"),
+    Column("weights_sha256", TEXT, "hash of the network's file"),
+    Column("size_model_sha256", TEXT, "hash of the size model's file"),
+    Column("diam_labels_px", REAL, "mean training diameter stored in the weights; sets the first pass's scale", "px"),
+    Column("image", TEXT, "file name, or the name of a built-in synthetic image"),
+    Column("image_sha256", TEXT, "hash of the whole image's pixels"),
+    Column("image_is_synthetic", FLAG, "true for a built-in image"),
+    Column("crop", TEXT, "side of the centred square in px, or full"),
+    Column("height_px", INTEGER, "height of what was segmented", "px"),
+    Column("width_px", INTEGER, "width of what was segmented", "px"),
+    Column("batch_size", INTEGER, "tiles per network call"),
+    Column("diameter_asked_px", REAL, "diameter given to eval(); 0 means estimate it", "px"),
+    # the check that goes with every time
+    Column("n_cells", INTEGER, "cells found: masks.max(), background not counted"),
+    Column("diameter_px", REAL, "diameter that cellpose estimated or was given", "px"),
+    Column("mask_sha256", TEXT, "hash of the label image as little-endian uint32"),
+    # where it ran
+    Column("node", TEXT, "host name"),
+    Column("backend", TEXT, "cuda, mps or cpu"),
+    Column("device", TEXT, "device asked for, e.g. cuda:0"),
+    Column("device_used", TEXT, "device the parameters and outputs were really on"),
+    Column("device_name", TEXT, "model of the processor or accelerator"),
+    Column("cpu_model", TEXT, "model of the host's processor"),
+    Column("n_cores", INTEGER, "physical cores this process may use"),
+    Column("ram_bytes", INTEGER, "memory of the host", "bytes"),
+    Column("os", TEXT, "operating system and release"),
+    Column("arch", TEXT, "machine architecture"),
+    Column("torch_threads", INTEGER, "read back from torch"),
+    Column("openmp_threads", TEXT, "OMP_NUM_THREADS as the process saw it"),
+    Column("opencv_threads", INTEGER, "read back from OpenCV"),
+    Column("numba_threads", INTEGER, "read back from numba"),
+    # software
+    Column("harness_version", TEXT, "version of this program"),
+    Column("python_version", TEXT, "version of Python"),
+    Column("torch_version", TEXT, "version of torch, with its build"),
+    Column("cellpose_version", TEXT, "version of cellpose"),
+    Column("numpy_version", TEXT, "version of numpy"),
+    Column("numba_version", TEXT, "version of numba"),
+    Column("opencv_version", TEXT, "version of OpenCV"),
+    Column("ray_version", TEXT, "version of Ray; null where it was not used"),
+)
+
+# What makes two runs the same series: workload, hardware and protocol. Versions explain a change, they do not split.
+SERIES = (
+    "source", "workload", "protocol", "protocol_version", "variant", "model", "weights", "weights_sha256",
+    "size_model_sha256", "image_sha256", "crop", "height_px", "width_px", "batch_size", "diameter_asked_px",
+    "node", "device", "device_name", "cpu_model", "n_cores", "ram_bytes", "arch", "torch_threads",
+)  # fmt: skip
+
+# What makes two repetitions the same case of a run; the hardware is the node's.
+CASE = (
+    "workload", "protocol", "protocol_version", "variant", "model", "weights_sha256", "size_model_sha256",
+    "image_sha256", "crop", "height_px", "width_px", "batch_size", "diameter_asked_px", "node", "device",
+)  # fmt: skip
+
+ARROW = pa.schema(
+    [pa.field(c.name, c.type, metadata={"meaning": c.meaning, "unit": c.unit or ""}) for c in SAMPLES],
+    metadata={"cellbench.schema_version": str(VERSION)},
+)
+
+_NAMES = frozenset(ARROW.names)
+
+
+def table(samples: Iterable[Sample]) -> pa.Table:
+    """Turn samples into an Arrow table of the one schema; an unknown column is a programming error."""
+    rows = list(samples)
+    for row in rows:
+        if unknown := row.keys() - _NAMES:
+            raise KeyError(f"columns that the schema does not know: {sorted(unknown)}")
+    return pa.Table.from_pylist(rows, schema=ARROW)
+
+
+def digest(row: Sample, columns: Iterable[str]) -> str:
+    """A short name for what these columns say: equal rows get equal names on every machine."""
+    said = json.dumps([[name, row.get(name)] for name in columns])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def version_of(arrow_schema: pa.Schema) -> int | None:
+    """The schema version written into a file, or None for a file that is not ours."""
+    text = (arrow_schema.metadata or {}).get(b"cellbench.schema_version")
+    return int(text) if text else None

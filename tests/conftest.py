@@ -1,0 +1,60 @@
+"""Shared pieces: a made-up sample, a store of such samples, and the real stand-in weights."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from harness import schema, store
+
+REPOSITORY = Path(__file__).parent.parent
+SEED_DATA = REPOSITORY.parent / "shared" / "seed-data"
+SEED_IMAGE = SEED_DATA / "cell_00505.tif"
+needs_seed_data = pytest.mark.skipif(
+    not SEED_IMAGE.is_file(), reason="the article's image is not part of the project and is not beside it here"
+)
+RUN_ID = "20260102T030405Z-abc123"
+
+
+def make_sample(**columns: object) -> schema.Sample:
+    """A good timed repetition of a simulated workload; any column can be overridden."""
+    sample = {
+        "schema_version": schema.VERSION, "run_id": RUN_ID, "source": "measured", "profile": "test",
+        "started_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=columns.get("repetition", 0)),
+        "role": "timed", "phase": "call", "block": 0, "position": 0, "repetition": 0, "elapsed_s": 1.0,
+        "status": "ok", "stop_reason": "fixed_n", "sync": "none", "dispatch": "process", "workload": "simulated",
+        "protocol": "standard", "protocol_version": 1, "variant": "stock", "model": "cyto3", "weights": "standin",
+        "weights_sha256": "0" * 64, "image": "sparse", "image_sha256": "1" * 64, "image_is_synthetic": True,
+        "crop": "224", "height_px": 224, "width_px": 224, "batch_size": 8, "diameter_asked_px": 0.0,
+        "n_cells": 3, "diameter_px": 68.0, "mask_sha256": "2" * 64, "node": "desk", "backend": "cpu",
+        "device": "cpu", "device_used": "cpu", "device_name": "Some CPU", "cpu_model": "Some CPU", "n_cores": 8,
+        "torch_version": "2.13.0", "cellpose_version": "3.1.1.3", "torch_threads": 8,
+    }  # fmt: skip
+    sample |= columns
+    sample["case_id"] = schema.digest(sample, schema.CASE)
+    sample["series_key"] = schema.digest(sample, schema.SERIES)
+    return sample
+
+
+def make_store(root: Path, samples: list[schema.Sample]) -> store.Store:
+    """A real store that holds these samples, one run at a time."""
+    made = store.Store.make(root)
+    for run_id in sorted({sample["run_id"] for sample in samples}):
+        with made.journal(run_id) as journal:
+            for sample in samples:
+                if sample["run_id"] == run_id:
+                    journal.append(sample)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _offline_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own model folder, or asks the internet for weights."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("CELLPOSE_LOCAL_MODELS_PATH", raising=False)
+    monkeypatch.setenv("CELLBENCH_WEIGHTS_URL", "http://127.0.0.1:9")
+    assert Path(os.environ["HOME"]).is_dir()

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from harness import config
+from harness.errors import CellbenchError
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["quick", "article"])
+def test_built_in_profiles(name: str) -> None:
+    loaded = config.load(name)
+    assert loaded.profile == name
+    assert loaded.devices == ("auto",)
+
+
+def test_the_article_profile_is_the_articles_design() -> None:
+    loaded = config.load("article")
+    assert loaded.crops == (*range(224, 2017, 224), "full")
+    assert loaded.repeats == 5
+
+
+def test_flags_override_the_profile_and_absent_flags_do_not() -> None:
+    loaded = config.load("quick", {"repeats": 7, "crops": (64, "full"), "image": None})
+    assert (loaded.repeats, loaded.crops, loaded.image) == (7, (64, "full"), "sparse")
+
+
+def test_a_file_is_a_profile(tmp_path: Path) -> None:
+    loaded = config.load(write(tmp_path, 'crops = [64]\ndevices = ["cpu", "cuda:1"]\nprotocols = ["article"]\n'))
+    assert (loaded.profile, loaded.crops, loaded.devices) == ("mine", (64,), ("cpu", "cuda:1"))
+
+
+def test_all_mistakes_at_once_with_their_lines(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        'image = "sparse"\n\ncrops = [224, 0, "half"]\nrepeats = "5"\nwarmup = 2\ndevices = ["tpu"]\nblocks = true\n',
+    )
+    with pytest.raises(CellbenchError) as caught:
+        config.load(path, {"seed": -1})
+    said = caught.value.where or ""
+    for mistake in (
+        f"{path}:3 crops",
+        f"{path}:4 repeats",
+        f"{path}:5 warmup",
+        f"{path}:6 devices",
+        f"{path}:7 blocks",
+    ):
+        assert mistake in said
+    assert "--seed" in said
+    assert "tpu" in said
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["crops = [224", "crops = 1 2", "\x00", "= 3"])
+def test_broken_toml_says_where(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(CellbenchError, match="not valid TOML") as caught:
+        config.load(path)
+    assert path in (caught.value.where or "")
+
+
+def test_bytes_that_are_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CellbenchError, match="not valid TOML"):
+        config.load(str(path))
+
+
+def test_missing_profile_names_the_built_in_ones() -> None:
+    with pytest.raises(CellbenchError, match="article, quick"):
+        config.load("nightly")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"crops": ()}, {"crops": (224, 224)}, {"repeats": 0}, {"protocols": ("fast",)}, {"devices": ("cuda:x",)}],
+)
+def test_bad_flags_are_named(flags: dict[str, object]) -> None:
+    with pytest.raises(CellbenchError) as caught:
+        config.load("quick", flags)
+    assert "--" + next(iter(flags)).replace("protocols", "protocol") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("224,full", (224, "full")), (" 8 , -3 ,", (8, -3)), ("cpu,cuda:1", ("cpu", "cuda:1")), ("", ()), (None, None)],
+)
+def test_split(text: str | None, values: object) -> None:
+    assert config.split(text) == values

@@ -1,0 +1,80 @@
+import dataclasses
+
+import pytest
+
+from harness import config, plan
+from harness.errors import CellbenchError
+from harness.plan import Device
+
+CPU, CUDA0, CUDA1 = Device("cpu", 0, "CPU"), Device("cuda", 0, "A"), Device("cuda", 1, "B")
+HAVE = (CUDA0, CUDA1, CPU)
+
+
+def planned(**flags: object) -> tuple[plan.Block, ...]:
+    return plan.blocks(config.load("quick", flags), 2160, 2560, HAVE)
+
+
+def test_every_device_gets_every_case_once_per_block() -> None:
+    blocks = planned(crops=(224, "full"), protocols=("standard", "article"), blocks=2)
+    assert len(blocks) == 2 * len(HAVE)
+    for block in blocks:
+        assert sorted((c.crop, c.height_px, c.width_px, c.protocol) for c in block.cases) == [
+            ("224", 224, 224, "article"),
+            ("224", 224, 224, "standard"),
+            ("full", 2160, 2560, "article"),
+            ("full", 2160, 2560, "standard"),
+        ]
+
+
+def test_the_order_is_shuffled_by_the_seed() -> None:
+    crops = tuple(range(32, 320, 32))
+    assert planned(crops=crops, seed=1) == planned(crops=crops, seed=1)
+    orders = {tuple(c.crop for c in planned(crops=crops, seed=seed)[0].cases) for seed in range(5)}
+    assert len(orders) == 5
+    first, second = planned(crops=crops, blocks=2)[0], planned(crops=crops, blocks=2)[len(HAVE)]
+    assert first.cases != second.cases
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [(("auto",), HAVE), (("cpu",), (CPU,)), (("cuda",), (CUDA0, CUDA1)), (("cuda:1", "cpu"), (CUDA1, CPU))],
+)
+def test_choose(asked: tuple[str, ...], chosen: tuple[Device, ...]) -> None:
+    assert plan.choose(asked, HAVE) == chosen
+
+
+def test_a_device_that_is_not_there_is_an_error_that_names_what_is() -> None:
+    with pytest.raises(CellbenchError, match=r"no device mps[\s\S]*cuda:0 \(A\)"):
+        plan.choose(("mps",), HAVE)
+
+
+def test_tiles_are_those_that_cellpose_cuts() -> None:
+    # Counted on the article's crops: style pass at scale 1, mask pass at 30/68.
+    style = [4, 9, 16, 25, 49, 64, 81, 100, 121]
+    assert [plan.n_tiles(side, side, 1.0) for side in range(224, 2017, 224)] == style
+    assert [plan.n_tiles(side, side, 30 / 68) for side in range(224, 2017, 224)] == [1, 4, 4, 9, 9, 16, 16, 25, 25]
+    assert plan.n_tiles(2160, 2560, 1.0) == 168
+    assert plan.n_tiles(2160, 2560, 30 / 68) == 42
+
+
+@pytest.mark.slow
+def test_cellpose_agrees_about_the_tiles() -> None:
+    import numpy as np
+    from cellpose import transforms
+
+    for length_px in (224, 448, 900):
+        canvas = np.zeros((1, 16 * -(-length_px // 16) + 16, 16 * -(-length_px // 16) + 16), np.float32)
+        tiles = transforms.make_tiles(canvas, bsize=224, augment=False, tile_overlap=0.1)[0]
+        assert len(tiles) == plan.n_tiles(length_px, length_px, 1.0)
+
+
+def test_more_work_takes_longer() -> None:
+    small, large = planned(crops=(224,)), planned(crops=(2016,))
+    assert plan.estimate_s(small, 2) < plan.estimate_s(large, 2)
+    cpu_only = [b for b in large if b.device == CPU]
+    assert plan.estimate_s(cpu_only, 16) < plan.estimate_s(cpu_only, 2)
+
+
+def test_plans_are_values() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        planned()[0].index = 3  # type: ignore[misc]
