@@ -11,6 +11,12 @@ from harness import schema
 from harness.errors import CellbenchError
 from harness.store import Store
 
+# What two cases must share before one's time may be divided by the other's.
+SAME_WORK = (
+    "run_id", "node", "source", "workload", "protocol", "variant", "batch_size", "weights", "weights_sha256",
+    "image", "image_sha256", "crop", "height_px", "width_px",
+)  # fmt: skip
+
 VIEWS = {
     "timed": (
         "successful timed repetitions",
@@ -19,9 +25,10 @@ VIEWS = {
     ),
     "medians": (
         "one row per case: spread of its timed repetitions",
-        """SELECT run_id, node, backend, device, device_name, crop, height_px, width_px, length_px, n_pixels,
-                  protocol, variant, weights, image, image_is_synthetic, source, workload, torch_version,
-                  cellpose_version, torch_threads, case_id, series_key, min(started_at) AS started_at,
+        """SELECT run_id, profile, node, backend, device, device_name, crop, height_px, width_px, length_px, n_pixels,
+                  protocol, variant, batch_size, weights, weights_sha256, image, image_sha256, image_is_synthetic,
+                  source, workload, torch_version, cellpose_version, torch_threads, case_id, series_key,
+                  min(started_at) AS started_at,
                   count(*) AS n, median(elapsed_s) AS median_s,
                   quantile_cont(elapsed_s, 0.25) AS q1_s, quantile_cont(elapsed_s, 0.75) AS q3_s,
                   avg(elapsed_s) AS mean_s, stddev_samp(elapsed_s) AS sd_s,
@@ -35,8 +42,9 @@ VIEWS = {
         """SELECT gpu.*, cpu.median_s AS cpu_median_s, cpu.n AS cpu_n, cpu.n_cells AS cpu_n_cells,
                   cpu.device_name AS cpu_name, cpu.median_s / gpu.median_s AS speedup,
                   100 * gpu.median_s / cpu.median_s AS percent_of_cpu
-           FROM medians AS gpu JOIN medians AS cpu
-             USING (run_id, node, crop, height_px, width_px, protocol, variant, weights, image, source)
+           FROM medians AS gpu JOIN medians AS cpu ON """
+        + " AND ".join(f"gpu.{c} IS NOT DISTINCT FROM cpu.{c}" for c in SAME_WORK)
+        + """
            WHERE cpu.backend = 'cpu' AND gpu.backend <> 'cpu'""",
     ),
     "failures": (

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import schema, store
+from harness.query import Session
 
 REPOSITORY = Path(__file__).parent.parent
 SEED_DATA = REPOSITORY.parent / "shared" / "seed-data"
@@ -22,7 +24,7 @@ RUN_ID = "20260102T030405Z-abc123"
 def make_sample(**columns: object) -> schema.Sample:
     """A good timed repetition of a simulated workload; any column can be overridden."""
     sample = {
-        "schema_version": schema.VERSION, "run_id": RUN_ID, "source": "measured", "profile": "test",
+        "schema_version": schema.VERSION, "run_id": RUN_ID, "source": "measured", "profile": "quick",
         "started_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=columns.get("repetition", 0)),
         "role": "timed", "phase": "call", "block": 0, "position": 0, "repetition": 0, "elapsed_s": 1.0,
         "status": "ok", "stop_reason": "fixed_n", "sync": "none", "dispatch": "process", "workload": "simulated",
@@ -48,6 +50,40 @@ def make_store(root: Path, samples: list[schema.Sample]) -> store.Store:
                 if sample["run_id"] == run_id:
                     journal.append(sample)
     return made
+
+
+CPU: dict[str, Any] = {
+    "node": "desktop", "backend": "cpu", "device": "cpu", "device_name": "Intel(R) i7-8086K CPU @ 4.00GHz",
+    "torch_threads": 6, "seconds": {"224": 1.0, "full": 64.0},
+}  # fmt: skip
+CUDA = {**CPU, "backend": "cuda", "device": "cuda:0", "device_name": "NVIDIA RTX 4070",
+        "seconds": {"224": 0.5, "full": 8.0}}  # fmt: skip
+HOSTILE = {**CPU, "node": "</script><b><script>alert(1)</script>\"'", "device_name": "{{ 7 * 7 }} <img src=x> ${a}"}
+
+
+def simulated(folder: Path, machines: list[dict[str, Any]]) -> Session:
+    """A session over one run with five repetitions per crop on each machine."""
+    return Session(make_store(folder, [sample for machine in machines for sample in _repetitions(**machine)]))
+
+
+def _repetitions(
+    seconds: dict[str, float], repeats: int = 5, failed: bool = False, **columns: Any
+) -> list[schema.Sample]:
+    """Repetitions that spread by 2 % around seconds[crop], or that all failed."""
+    error = {"status": "oom_device", "error_type": "OutOfMemoryError", "error_message": "CUDA out of memory <b>"}
+    sizes = {"224": (224, 224), "full": (2160, 2560)}
+    return [
+        make_sample(
+            crop=crop,
+            height_px=sizes[crop][0],
+            width_px=sizes[crop][1],
+            repetition=i,
+            **({"elapsed_s": None, **error} if failed else {"elapsed_s": elapsed_s * (1 + (i - repeats // 2) / 50)}),
+            **columns,
+        )
+        for crop, elapsed_s in seconds.items()
+        for i in range(repeats)
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,257 @@
+"""The report: honest words, the query's numbers, one file that loads nothing, and a browser that draws it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import report
+from harness.errors import CellbenchError
+from harness.query import Session
+from harness.store import Store
+from tests.conftest import CPU, CUDA, HOSTILE, simulated
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Session:
+    """CPU and CUDA on one node."""
+    return simulated(tmp_path, [CPU, CUDA])
+
+
+def _specs(html: str) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html)]
+
+
+def _headline(session: Session) -> str:
+    return report.headline(report.tables(session, None)).replace("\u00a0", " ")
+
+
+def _markup(html: str) -> str:
+    """The page without its scripts."""
+    return re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+
+
+def test_headline_compares_an_accelerator_with_its_cpu(both: Session) -> None:
+    assert _headline(both) == (
+        "Simulated workload: the NVIDIA RTX 4070 is 8.00 times as fast as this machine’s CPU at the full image, "
+        "8.0 s instead of 64 s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("machines", "said"),
+    [
+        ([CPU], "Simulated workload on Intel i7-8086K (cpu, 6 threads): 1.0 s at 224 px, 64 s at the full image"),
+        ([{**CPU, "seconds": {"224": 1.0}}], "Simulated workload on Intel i7-8086K (cpu, 6 threads): 1.0 s at 224 px"),
+        ([{**CPU, "failed": True}], "Nothing was timed: 10 repetitions failed"),
+        (
+            [{**CPU, "workload": "cellpose", "weights": "standin"}],
+            "cyto3’s network with stand-in weights on Intel i7-8086K (cpu, 6 threads): "
+            "1.0 s at 224 px, 64 s at the full image",
+        ),
+        (
+            [CPU, {**CPU, "node": "b", "seconds": {"full": 32.0}}],
+            "Simulated workload on 2 devices of 2 machines: at the full image from 32 s on b · Intel i7-8086K "
+            "(cpu, 6 threads) to 64 s on desktop · Intel i7-8086K (cpu, 6 threads)",
+        ),
+        (
+            [CPU, {**CPU, "protocol": "article", "seconds": {"224": 2.0}}],
+            "Simulated workload on Intel i7-8086K (cpu, 6 threads): 1.0 s at 224 px, 64 s at the full image "
+            "(protocol standard)",
+        ),
+    ],
+)
+def test_headline_claims_nothing_beyond_its_rows(tmp_path: Path, machines: list[dict[str, Any]], said: str) -> None:
+    assert _headline(simulated(tmp_path, machines)) == said
+
+
+def test_unknown_and_missing_runs_are_explained(both: Session, tmp_path: Path) -> None:
+    latest = report.which_run(both, None)
+    assert report.which_run(both, latest) == latest
+    with pytest.raises(CellbenchError, match=latest):
+        report.build(both, "no-such-run")
+    with pytest.raises(CellbenchError, match="no results"):
+        report.build(Session(Store.make(tmp_path / "empty")), None)
+
+
+def test_banners_say_what_limits_the_numbers(tmp_path: Path) -> None:
+    few = simulated(tmp_path, [{**CPU, "repeats": 3}, {**CUDA, "n_cells": 9}, {**CPU, "node": "b", "failed": True}])
+    said = "\n".join(report.banners(report.tables(few, None)))
+    for text in ("Simulated", "Stand-in", "Synthetic", "10 repetitions failed", "2 cases with fewer than 5"):
+        assert text in said
+    assert "different numbers of cells in 2 cases" in said
+
+
+def test_the_page_loads_nothing(both: Session) -> None:
+    html = report.build(both, None)
+    assert "default-src &#39;none&#39;" in html
+    assert not re.search(r"<link|@import|<(?:script|img|iframe)[^>]+src=|url\(|href=\"http", _markup(html))
+    assert "<script src" not in html
+    assert html.count("vegaEmbed(box") == 1
+    assert "{{" not in _markup(html)
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    session = simulated(tmp_path, [HOSTILE, {**HOSTILE, "node": "second"}, {**HOSTILE, "failed": True}])
+    html = report.build(session, None)
+    assert "<script>alert" not in html
+    assert "</script><b>" not in html
+    assert "&lt;script&gt;alert" in html
+    assert any("<script>alert" in json.dumps(spec) for spec in _specs(html))
+
+
+def test_numbers_of_the_figures_are_those_of_the_query(both: Session) -> None:
+    time, percent, speedup = _specs(report.build(both, None, with_published=False))
+    for spec, view, column in ((time, "medians", "median_s"), (percent, "speedups", "percent_of_cpu"),
+                               (speedup, "speedups", "speedup")):  # fmt: skip
+        drawn = sorted(row["value"] for row in spec["data"]["values"])
+        assert drawn == sorted(both.table(f"SELECT {column} FROM {view}")[column].to_pylist())
+
+
+def test_sql_under_a_figure_can_be_run_again(both: Session) -> None:
+    html = report.build(both, None)
+    texts = [text.replace("&#39;", "'").replace("&lt;", "<").replace("&gt;", ">")
+             for text in re.findall(r"<pre><code>(SELECT.*?)</code>", html)]  # fmt: skip
+    assert [both.table(text).num_rows for text in texts] == [4, 2, 2]
+
+
+def test_published_series_can_be_left_out(both: Session) -> None:
+    assert "published series" in report.build(both, None).lower()
+    without = report.build(both, None, with_published=False)
+    assert "(published)" not in without
+    assert "Benchmarking Cellpose" not in without
+
+
+def test_failures_only_and_nothing_timed_still_make_a_page(tmp_path: Path) -> None:
+    html = report.build(simulated(tmp_path, [{**CPU, "failed": True}]), None, with_published=False)
+    assert "Nothing was timed" in html
+    assert "CUDA out of memory" in html
+    assert [spec["data"]["values"][0]["text"][:3] for spec in _specs(html)] == ["no "] * 3
+
+
+def test_command_measures_the_same_again(both: Session, tmp_path: Path) -> None:
+    asked = "cellbench run --profile quick --image sparse --crops 224,full --devices cpu,cuda:0"
+    assert f"{asked} --protocol standard --weights standin" in report.build(both, None)
+    own = simulated(tmp_path / "own", [{**CPU, "image": "my cells.tif", "image_is_synthetic": False}])
+    assert "--image &#39;PATH/my cells.tif&#39;" in report.build(own, None)
+
+
+def test_write_is_whole_or_not_at_all(both: Session, tmp_path: Path) -> None:
+    path = report.write("<p>é</p>", tmp_path / "report.html")
+    assert path.read_text(encoding="utf-8") == "<p>é</p>"
+    with pytest.raises(CellbenchError, match="cannot be written"):
+        report.write("", tmp_path / "missing" / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(0.98, 3, "0.980"), (9.996, 3, "10.0"), (1234.5, 3, "1,234"), (0.0, 3, "0"), (None, 3, "–"), (66.4, 2, "66")],
+)
+def test_number(value: float | None, digits: int, text: str) -> None:
+    assert report.number(value, digits) == text
+
+
+class Browser:
+    """Headless Chromium spoken to through a pipe: enough of the DevTools protocol to look at one page."""
+
+    def __init__(self, send: int, receive: int) -> None:
+        self._send, self._receive, self._buffer, self._id = send, receive, b"", 0
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    _session: str | None = None
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One command and its result; events that arrive meanwhile are kept."""
+        self._id += 1
+        command = {"id": self._id, "method": method, "params": parameters}
+        if self._session:
+            command["sessionId"] = self._session
+        os.write(self._send, json.dumps(command).encode() + b"\0")
+        while True:
+            message = self._message()
+            if message.get("id") == self._id:
+                return message["result"]
+            self.events.append(message)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression, awaited if it is a promise."""
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        return answer["result"].get("value")
+
+    def _message(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            chunk = os.read(self._receive, 1 << 20)
+            if not chunk:
+                raise EOFError("the browser closed its pipe")
+            self._buffer += chunk
+        text, self._buffer = self._buffer.split(b"\0", 1)
+        return json.loads(text)
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
+    """A browser with an empty profile, ended when the block ends."""
+    (to_read, to_send), (to_receive, to_write) = os.pipe(), os.pipe()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
+             f"--user-data-dir={profile}"]  # fmt: skip
+    process = subprocess.Popen(
+        ["bash", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "bash", shutil.which("chromium") or "", *flags],
+        pass_fds=(to_read, to_write),
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(to_read)
+    os.close(to_write)
+    try:
+        yield Browser(to_send, to_receive)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        os.close(to_send)
+        os.close(to_receive)
+
+
+DRAWN = """new Promise((done) => {
+  const look = () => document.querySelectorAll('.chart[data-drawn]').length === 3 ? done(true) : setTimeout(look, 50);
+  look();
+  setTimeout(() => done(false), 20000);
+})"""
+MARKS = "[...document.querySelectorAll('.chart')].map((c) => c.querySelectorAll('.mark-symbol path').length)"
+
+AXIS = "[...document.querySelectorAll('#time .role-axis-label')].map((label) => label.textContent).join()"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.parametrize("machines", [[CPU, CUDA], [HOSTILE, {**HOSTILE, "node": "b" * 80}], [{**CPU, "failed": True}]])
+def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, Any]]) -> None:
+    page = report.write(report.build(simulated(tmp_path / "store", machines), None), tmp_path / "report.html")
+    with browser(tmp_path / "profile") as chromium:
+        chromium.call("Emulation.setDeviceMetricsOverride", width=320, height=800, deviceScaleFactor=1, mobile=True)
+        chromium.call("Page.navigate", url=page.as_uri())
+        assert chromium.evaluate(DRAWN)
+        assert min(chromium.evaluate(MARKS)) > 0
+        assert chromium.evaluate("document.documentElement.scrollWidth") <= 320
+        if machines[0] is CPU:
+            before = chromium.evaluate(AXIS)
+            chromium.evaluate("document.querySelector('#time input[value=log]').click()")
+            chromium.evaluate("new Promise((done) => setTimeout(done, 200))")
+            assert chromium.evaluate(AXIS) != before
+        said = [event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")]
+        assert said == []
+        requests = [event["params"]["request"]["url"] for event in chromium.events
+                    if event["method"] == "Network.requestWillBeSent"]  # fmt: skip
+        assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
