@@ -1,0 +1,105 @@
+"""Does the harness change the time? A bare loop, the harness and the harness through Ray, by turns.
+
+    python scripts/benchmarks/overhead.py --rounds 4
+
+Each round runs three fresh processes one after the other, in rotating order: a bare Python loop that calls
+eval() with the same number of threads, the harness without Ray, the harness through Ray (which is not
+running while the other two are). Prints the ratio of the medians to the bare loop's, per crop.
+Run it on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+
+from harness import bench, config, fleet, worker
+from harness.bench import Prepared
+from harness.worker import Order
+
+BARE = """
+import json, sys, time
+import cv2, numba, numpy as np, torch
+order = json.load(sys.stdin)
+torch.set_num_threads(order["threads"]); cv2.setNumThreads(order["threads"]); numba.set_num_threads(order["threads"])
+from cellpose import models
+image = np.load(order["pixels_file"])
+model = models.Cellpose(gpu=False, model_type="cyto3")
+for case in order["block"]["cases"]:
+    side = case["height_px"]
+    y, x = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    crop = image[y : y + side, x : x + side].copy()
+    for i in range(1 + order["block"]["repeats"]):
+        start = time.perf_counter()
+        model.eval(crop, diameter=0, channels=[0, 0])
+        elapsed_s = time.perf_counter() - start
+        if i:
+            print(json.dumps([case["crop"], elapsed_s]), flush=True)
+"""
+
+
+def bare(order: Order) -> list[tuple[str, float]]:
+    """Crop and seconds of each repetition of the bare loop; the first of each crop is a warm-up."""
+    from dataclasses import asdict
+
+    done = subprocess.run(
+        [sys.executable, "-c", BARE], input=json.dumps(asdict(order)), env=worker.environment(order),
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
+
+
+def harnessed(order: Order, use_ray: bool) -> list[tuple[str, float]]:
+    """Crop and seconds of each timed repetition of the harness."""
+    return [(s["crop"], s["elapsed_s"]) for s in fleet.samples([order], use_ray) if s["role"] == "timed"]
+
+
+def prepare(crops: tuple[int, ...], repeats: int) -> Prepared:
+    flags = {"crops": crops, "devices": ("cpu",), "weights": "standin", "repeats": repeats}
+    return bench.prepare(config.load("quick", flags))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--crops", default="224,896")
+    parser.add_argument("--repeats", type=int, default=3, help="repetitions per crop, process and round")
+    args = parser.parse_args()
+    prepared = prepare(config.split(args.crops), args.repeats)
+    ways = {
+        "bare": bare,
+        "harness": lambda order: harnessed(order, use_ray=False),
+        "ray": lambda order: harnessed(order, use_ray=True),
+    }
+    times_s: dict[tuple[str, str], list[float]] = defaultdict(list)
+    rounds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    with bench.orders(prepared, "overhead") as [order]:
+        for i in range(args.rounds):
+            names = list(ways)
+            for name in names[i % 3 :] + names[: i % 3]:
+                by_crop = defaultdict(list)
+                for crop, elapsed_s in ways[name](order):
+                    by_crop[crop].append(elapsed_s)
+                for crop, values in by_crop.items():
+                    times_s[crop, name] += values
+                    rounds[crop, name].append(statistics.median(values))
+                print(f"round {i} {name}: {dict(by_crop)}", file=sys.stderr, flush=True)
+    print("| crop, px | way | n | median, s | ratio to bare | ratio per round |")
+    print("|---:|---|---:|---:|---:|---|")
+    for crop in args.crops.split(","):
+        base_s = statistics.median(times_s[crop, "bare"])
+        for name in ways:
+            median_s = statistics.median(times_s[crop, name])
+            per_round = [a / b for a, b in zip(rounds[crop, name], rounds[crop, "bare"], strict=True)]
+            print(
+                f"| {crop} | {name} | {len(times_s[crop, name])} | {median_s:.4f} | {median_s / base_s:.4f} "
+                f"| {', '.join(f'{ratio:.3f}' for ratio in per_round)} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
