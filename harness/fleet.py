@@ -77,6 +77,7 @@ def start_local() -> Any:
 
 def _on_node(ray: Any, node_id: str, order: Order) -> Iterator[Sample]:
     """One block through one actor on one node; no retries, since a repeated measurement is another one."""
+    from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     actor = (
@@ -93,6 +94,11 @@ def _on_node(ray: Any, node_id: str, order: Order) -> Iterator[Sample]:
     try:
         while (sample := ray.get(actor.next_sample.remote())) is not None:
             yield {**sample, "dispatch": "ray", "ray_version": ray.__version__}
+    except RayError as error:
+        raise FleetUnreachableError(
+            f"Ray lost the block on {order.block.device.id}: {error}", "this machine",
+            "what was measured is saved; go on without Ray: cellbench run --no-ray",
+        ) from error  # fmt: skip
     finally:
         ray.kill(actor)
 

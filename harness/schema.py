@@ -45,7 +45,7 @@ SAMPLES = (
     Column("started_at", INSTANT, "wall clock at the start of the repetition"),
     # what was timed
     Column("role", TEXT, "cold (first in its process), warmup or timed"),
-    Column("phase", TEXT, "call (the workload), or a cold phase: import, model_load"),
+    Column("phase", TEXT, "call (the workload), or a cold phase: import, device_start, model_load"),
     Column("block", INTEGER, "number of the fresh process within the run and device, from 0"),
     Column("position", INTEGER, "place of the case in its block's shuffled order, from 0"),
     Column("repetition", INTEGER, "number within its role and case, from 0"),
@@ -108,7 +108,7 @@ SAMPLES = (
 SERIES = (
     "source", "workload", "protocol", "protocol_version", "variant", "model", "weights", "weights_sha256",
     "size_model_sha256", "image_sha256", "crop", "height_px", "width_px", "batch_size", "diameter_asked_px",
-    "node", "device", "device_name", "cpu_model", "n_cores", "ram_bytes", "arch", "torch_threads",
+    "node", "device", "device_name", "cpu_model", "n_cores", "arch", "torch_threads",
 )  # fmt: skip
 
 # What makes two repetitions the same case of a run; the hardware is the node's.

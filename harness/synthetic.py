@@ -61,9 +61,17 @@ def dense(seed: int = 0, height_px: int = 2160, width_px: int = 2560) -> Scene:
 BUILT_IN = {"sparse": sparse, "dense": dense}
 
 
-def scatter(rng: np.random.Generator, height_px: int, width_px: int, radii_px: np.ndarray, clump: float) -> np.ndarray:
+def scatter(
+    rng: np.random.Generator,
+    height_px: int,
+    width_px: int,
+    radii_px: np.ndarray,
+    clump: float,
+    margin_px: float = 0.0,
+) -> np.ndarray:
     """Place discs so that none overlaps by more than a tenth; a share `clump` touches a neighbour.
 
+    Centres lie inside the image or up to margin_px outside, so that the border cuts cells anywhere.
     Returns (n, 2) centres as (y, x). A disc that finds no room in 200 tries is put outside the image.
     """
     centres = np.full((len(radii_px), 2), -1e6)
@@ -74,9 +82,9 @@ def scatter(rng: np.random.Generator, height_px: int, width_px: int, radii_px: n
                 reach = 0.97 * (radius + radii_px[j])
                 here = centres[j] + reach * np.array([np.sin(angle), np.cos(angle)])
             else:
-                here = rng.uniform((0, 0), (height_px, width_px))
+                here = rng.uniform(-margin_px, np.array((height_px, width_px)) + margin_px)
             gap = np.hypot(*(centres[:i] - here).T) - 0.95 * (radius + radii_px[:i])
-            inside = (here > 0).all() and here[0] < height_px and here[1] < width_px
+            inside = (here > -margin_px).all() and (here < np.array((height_px, width_px)) + margin_px).all()
             if inside and (gap > 0).all():
                 centres[i] = here
                 break
@@ -194,14 +202,15 @@ def render(
 
 def training_scene(rng: np.random.Generator, side_px: int, diameter_px: float, style: str) -> Scene:
     """Draw one training image: any style, density, contrast and noise, cells of about diameter_px."""
-    n_room = (side_px / diameter_px) ** 2
+    margin_px = 0.6 * diameter_px
+    span_px = int(side_px + 2 * margin_px)
     if style == "membrane" or (style != "ring" and rng.random() < 0.3):
-        centres = lattice(rng, side_px, side_px, diameter_px * rng.uniform(0.98, 1.25))
+        centres = lattice(rng, span_px, span_px, diameter_px * rng.uniform(0.98, 1.25)) - margin_px
         radii_px = diameter_px / 2 * rng.lognormal(0, rng.uniform(0.05, 0.2), len(centres))
     else:
-        n_cells = max(1, int(n_room * rng.uniform(0.05, 0.7)))
+        n_cells = max(1, int((span_px / diameter_px) ** 2 * rng.uniform(0.05, 0.7)))
         radii_px = diameter_px / 2 * rng.lognormal(0, rng.uniform(0.05, 0.25), n_cells)
-        centres = scatter(rng, side_px, side_px, radii_px, clump=rng.uniform(0, 0.8))
+        centres = scatter(rng, side_px, side_px, radii_px, clump=rng.uniform(0, 0.8), margin_px=margin_px)
     stretch = {"ring": 1.25, "blob": 1.6, "nuclei": 1.9, "membrane": 1.5}[style]
     shape = geometry(
         rng,

@@ -70,14 +70,13 @@ def loss_of(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return flows + cells
 
 
-def train(steps: int, minutes: float, n: int, side_px: int, seed: int, log: Path) -> CPnet:
+def train(net: CPnet, peak: float, steps: int, minutes: float, n: int, side_px: int, seed: int, log: Path) -> CPnet:
     """Fit the network; stops at `steps`, or finishes its schedule early when `minutes` run out."""
-    torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     torch.set_flush_denormal(True)
-    net = new_net().train().to(memory_format=torch.channels_last)
+    net = net.train().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-4)
-    peak, start = 4e-3, time.monotonic()
+    start = time.monotonic()
     with log.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "loss", "learning_rate", "elapsed_s"])
@@ -182,6 +181,8 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=6, help="crops per step")
     parser.add_argument("--side", type=int, default=160, help="side of a training crop, px")
     parser.add_argument("--size-images", type=int, default=320)
+    parser.add_argument("--peak", type=float, default=4e-3, help="highest learning rate")
+    parser.add_argument("--start", type=Path, help="go on from these weights instead of random ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size-only", action="store_true", help="fit only the size model of the weights in --out")
     args = parser.parse_args()
@@ -189,7 +190,9 @@ def main() -> None:
     if args.size_only:
         net = load_net(args.out / "cyto3")
     else:
-        net = train(args.steps, args.minutes, args.crops, args.side, args.seed, args.out / "loss.csv")
+        torch.manual_seed(args.seed)
+        net = load_net(args.start) if args.start else new_net()
+        net = train(net, args.peak, args.steps, args.minutes, args.crops, args.side, args.seed, args.out / "loss.csv")
         save_net(net, args.out / "cyto3")
     np.save(args.out / "size_cyto3.npy", fit_size(net, args.size_images, args.seed), allow_pickle=True)
 

@@ -100,6 +100,7 @@ def test_cold_warm_up_and_timed_repetitions_are_all_kept(
     done = list(worker.block_samples(order(case(64), case(32))))
     assert story([sample for sample, _ in done]) == [
         ("cold", "import", None, 0, "ok"),
+        ("cold", "device_start", None, 0, "ok"),
         ("cold", "model_load", None, 0, "ok"),
         ("cold", "call", "32", 0, "ok"),
         ("warmup", "call", "64", 0, "ok"),
@@ -109,7 +110,7 @@ def test_cold_warm_up_and_timed_repetitions_are_all_kept(
         ("timed", "call", "32", 0, "ok"),
         ("timed", "call", "32", 1, "ok"),
     ]
-    assert [n for _, n in done] == [0, 0, 0, 0, 0, 1, 0, 0, 1]
+    assert [n for _, n in done] == [0, 0, 0, 0, 0, 0, 1, 0, 0, 1]
     last = done[-1][0]
     assert (last["n_cells"], last["diameter_px"], len(last["mask_sha256"])) == (3, 30.0, 64)
     assert (last["device_used"], last["torch_threads"], simulated.threads) == ("cpu", 1, 1)
@@ -207,9 +208,9 @@ def test_a_killed_process_is_a_row_and_the_others_go_on(real: Order) -> None:
     running = worker.perform(real)
     for sample in running:
         samples.append(sample)
-        if sample["phase"] == "model_load" and len(samples) < 4:
+        if sample["phase"] == "model_load" and len(samples) < 5:
             os.kill(_only_child(), signal.SIGKILL)
-    dead, good = samples[2], [s for s in samples if s["role"] == "timed" and s["status"] == "ok"]
+    dead, good = samples[3], [s for s in samples if s["role"] == "timed" and s["status"] == "ok"]
     assert (dead["status"], dead["error_type"], dead["crop"]) == ("crash", "SIGKILL", "96")
     assert {s["crop"] for s in good} == {"128"}
     assert len(good) == 2
