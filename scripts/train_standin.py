@@ -50,7 +50,14 @@ def draw(rng: np.random.Generator, side_px: int) -> tuple[np.ndarray, np.ndarray
         image, labels = image[:, ::-1], labels[:, ::-1]
     # Percentiles of a whole image are not those of one crop of it: let gain and offset wander.
     image = image * rng.uniform(0.5, 1.6) + rng.uniform(-0.1, 0.1)
-    return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels, np.int32)
+    image, labels = np.array(image, np.float32), np.array(labels, np.int32)
+    # Cellpose pads what it segments with zeros, and a cell that its border cuts ends at such a black band.
+    for _ in range(4):
+        if rng.random() < 0.5:
+            band = slice(0, rng.integers(1, side_px // 6))
+            image[band], labels[band] = 0, 0
+        image, labels = np.rot90(image), np.rot90(labels)
+    return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
 def batch(rng: np.random.Generator, n: int, side_px: int) -> tuple[torch.Tensor, torch.Tensor]:
