@@ -27,6 +27,7 @@ from harness import synthetic
 
 DIAM_PX = 30.0  # cellpose trains every cell at this diameter; stored as diam_mean and diam_labels
 TILE_PX = 224  # the side of cellpose's tiles, so styles are fitted on what they are used on
+EMPTY_SHARE = 0.06  # images without a cell
 STYLE_SHARE = {"ring": 0.45, "blob": 0.18, "nuclei": 0.19, "membrane": 0.18}
 
 
@@ -41,15 +42,20 @@ def draw(rng: np.random.Generator, side_px: int) -> tuple[np.ndarray, np.ndarray
     diameter_px = float(np.exp(rng.uniform(np.log(10), np.log(110))))
     zoom = DIAM_PX / diameter_px * float(np.exp(rng.uniform(-0.4, 0.4)))
     scene = synthetic.training_scene(rng, max(24, int(np.ceil(side_px / zoom))), diameter_px, style)
-    image = normalize99(scene.image.astype(np.float32))
+    image, cells = scene.image.astype(np.float32), scene.labels.astype(np.float32)
+    if (empty := rng.random()) < EMPTY_SHARE:  # nothing at all, as cellpose normalises it, or nothing but noise
+        cells[...] = 0
+        image = rng.normal(0, 1, image.shape).astype(np.float32) if empty < EMPTY_SHARE / 2 else 0 * image
+    image = normalize99(image) if np.ptp(image) else image
     image = cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
-    labels = cv2.resize(scene.labels.astype(np.float32), (side_px, side_px), interpolation=cv2.INTER_NEAREST)
+    labels = cv2.resize(cells, (side_px, side_px), interpolation=cv2.INTER_NEAREST)
     turns, flip = rng.integers(4), rng.random() < 0.5
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
     if flip:
         image, labels = image[:, ::-1], labels[:, ::-1]
     # Percentiles of a whole image are not those of one crop of it: let gain and offset wander.
-    image = image * rng.uniform(0.5, 1.6) + rng.uniform(-0.1, 0.1)
+    if np.ptp(image):
+        image = image * rng.uniform(0.5, 1.6) + rng.uniform(-0.1, 0.1)
     image, labels = np.array(image, np.float32), np.array(labels, np.int32)
     # Cellpose pads what it segments with zeros, and a cell that its border cuts ends at such a black band.
     for _ in range(4):
