@@ -8,14 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator
 
 from harness.errors import CellbenchError
 
 PROFILES = Path(__file__).parent / "profiles"
 
+
+def _crop(value: object) -> int | str:
+    if value == "full" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("a crop is a positive whole number of px, or full")
+
+
+def _device(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        return value
+    raise ValueError("unknown device; known are auto, cpu, mps, cuda and cuda:N")
+
+
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-Crop = Annotated[int, Field(strict=True, ge=1)] | Literal["full"]
+Crop = Annotated[int | str, PlainValidator(_crop)]
+DeviceName = Annotated[str, PlainValidator(_device)]
+Protocol = Literal["standard", "article"]
 
 
 class Config(BaseModel):
@@ -28,9 +43,9 @@ class Config(BaseModel):
     image: str = Field(default="sparse", min_length=1)
     plane: int | None = Field(default=None, ge=0, strict=True)
     channel: int | None = Field(default=None, ge=0, strict=True)
-    crops: tuple[Crop, ...] = Field(min_length=1)
-    devices: tuple[str, ...] = Field(default=("auto",), min_length=1)
-    protocols: tuple[Literal["standard", "article"], ...] = Field(default=("standard",), min_length=1)
+    crops: tuple[Crop, ...]
+    devices: tuple[DeviceName, ...] = ("auto",)
+    protocols: tuple[Protocol, ...] = ("standard",)
     weights: str = Field(default="auto", min_length=1)
     warmups: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
     repeats: Count = 5
@@ -40,17 +55,11 @@ class Config(BaseModel):
     @field_validator("crops", "devices", "protocols")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not values:
+            raise ValueError("at least one is needed")
         twice = sorted({str(v) for v in values if values.count(v) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} stands here more than once")
-        return values
-
-    @field_validator("devices")
-    @classmethod
-    def _known_devices(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [v for v in values if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", v)]
-        if unknown:
-            raise ValueError(f"unknown device {', '.join(unknown)}; known are auto, cpu, mps, cuda and cuda:N")
         return values
 
 
@@ -97,6 +106,7 @@ def _explain(error: Any, text: str, path: Path, flags: Mapping[str, Any]) -> str
     """One validation error as 'file:line key: message', or '--flag: message'."""
     key = str(error["loc"][0])
     message = re.sub(r"^Value error, ", "", error["msg"])
+    message = {"extra_forbidden": "unknown key", "missing": "this key is needed"}.get(error["type"], message)
     value = "" if isinstance(error["input"], dict) or len(repr(error["input"])) > 60 else f" (got {error['input']!r})"
     if key in flags:
         return f"--{'protocol' if key == 'protocols' else key}: {message}{value}"
