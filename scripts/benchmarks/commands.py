@@ -25,12 +25,10 @@ def elapsed_s(words: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--out", default=str(RESULTS), help="store to read")
     args = parser.parse_args()
-    commands = [
-        ["--help"],
-        ["show", "--out", str(RESULTS)],
-        ["query", "SELECT count(*) FROM timed", "--out", str(RESULTS)],
-    ]
+    store = ["--out", args.out]
+    commands = [["--help"], ["show", *store], ["query", "SELECT count(*) FROM timed", *store]]
     times_s: dict[str, list[float]] = {words[0]: [] for words in commands}
     for _ in range(args.runs + 1):
         for words in commands:
