@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import tifffile
 
+from harness import synthetic
 from tests.conftest import RUN_ID, make_sample, make_store
 
 COMMAND = Path(sys.executable).with_name("cellbench")
@@ -37,7 +37,7 @@ def refused(*words: object, out: Path) -> str:
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "my cells.tif"
-    tifffile.imwrite(path, np.random.default_rng(0).integers(0, 255, (128, 160), np.uint8))
+    tifffile.imwrite(path, synthetic.sparse(height_px=128, width_px=160, n_cells=3).image)
     return path
 
 

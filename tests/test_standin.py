@@ -40,7 +40,7 @@ def test_drawn_cells_are_found(tmp_path: Path, name: str, within: float) -> None
 
 
 def test_an_empty_image_has_no_cells(tmp_path: Path) -> None:
-    found = segment(np.full((224, 224), 12, np.uint8), tmp_path)
+    found = segment(np.full((96, 96), 12, np.uint8), tmp_path)
     assert found["n_cells"] == 0
 
 
