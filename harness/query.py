@@ -54,7 +54,8 @@ VIEWS = {
     "runs": (
         "one row per run: when, where, how much",
         """SELECT run_id, min(started_at) AS started_at, any_value(profile) AS profile,
-                  count(DISTINCT node) AS n_nodes, count(DISTINCT case_id) AS n_cases,
+                  count(DISTINCT node) AS n_nodes,
+                  count(DISTINCT case_id) FILTER (role <> 'cold' OR status <> 'ok') AS n_cases,
                   count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
                   count(*) FILTER (status <> 'ok') AS n_failed,
                   string_agg(DISTINCT device, ', ' ORDER BY device) AS devices,

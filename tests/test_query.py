@@ -54,8 +54,8 @@ def test_failures_are_rows(session: Session) -> None:
     assert session.table("SELECT crop, status, error_type FROM failures").to_pylist() == [
         {"crop": "448", "status": "crash", "error_type": "SIGKILL"}
     ]
-    [run] = session.table("SELECT n_timed, n_failed FROM runs").to_pylist()
-    assert run == {"n_timed": 6, "n_failed": 1}
+    [run] = session.table("SELECT n_cases, n_timed, n_failed FROM runs").to_pylist()
+    assert run == {"n_cases": 3, "n_timed": 6, "n_failed": 1}  # the import phase is no case
 
 
 @pytest.mark.parametrize("view", ["samples", *VIEWS])
