@@ -145,6 +145,13 @@ def fit_size(net: CPnet, n_images: int, seed: int) -> dict[str, np.ndarray | flo
     rng = np.random.default_rng([seed, 1])
     styles, targets = [], []
     while len(styles) < n_images:
+        if (empty := rng.random()) < EMPTY_SHARE:
+            # Without a cell there is no diameter; 30 px keeps the image's own scale, the least work for the call.
+            shape = (2 * TILE_PX, 2 * TILE_PX)
+            noise = normalize99(rng.normal(0, 1, shape).astype(np.float32))
+            styles.append(style_of(net, noise if empty < 0.8 * EMPTY_SHARE else np.zeros(shape, np.float32)))
+            targets.append(0.0)
+            continue
         style = rng.choice(list(STYLE_SHARE), p=list(STYLE_SHARE.values()))
         scene = synthetic.training_scene(rng, 2 * TILE_PX, float(np.exp(rng.uniform(np.log(9), np.log(115)))), style)
         if scene.n_cells:
