@@ -11,14 +11,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from harness import fleet, images, plan, probe, schema, weights, worker
+from harness import fleet, images, plan, schema, weights
 from harness.config import Config
 from harness.images import Image
+from harness.measure import worker
+from harness.measure.block import Order
+from harness.node import probe
 from harness.plan import Block, Device
 from harness.schema import Sample
 from harness.store import Store, new_run_id
 from harness.weights import Weights
-from harness.worker import Order
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class Prepared:
 
     @property
     def n_cases(self) -> int:
-        return sum(len(block.cases) for block in self.blocks)
+        return sum(len(block.cases) for block in self.blocks if block.index == 0)
+
+    @property
+    def n_tasks(self) -> int:
+        return sum(len(block.tasks) for block in self.blocks)
 
     @property
     def estimate_s(self) -> float:
@@ -47,6 +53,7 @@ class Result:
 
     run_id: str
     store: Store
+    n_timed: int
     n_failed: int
     elapsed_s: float
 
@@ -66,7 +73,7 @@ def run(prepared: Prepared, out: Path, use_ray: bool, on_sample: Callable[[Sampl
     store = Store.make(out)
     run_id = new_run_id(time.time())
     begin_s = time.monotonic()
-    n_failed = 0
+    n_timed = n_failed = 0
     with (
         store.journal(run_id) as journal,
         orders(prepared, run_id) as todo,
@@ -74,9 +81,10 @@ def run(prepared: Prepared, out: Path, use_ray: bool, on_sample: Callable[[Sampl
     ):
         for sample in samples:
             journal.append(sample)
-            n_failed += sample["status"] != "ok"
+            n_timed += sample["role"] == "timed" and sample["status"] == "ok"
+            n_failed += sample["status"] not in schema.FINE
             on_sample(sample)
-    return Result(run_id, store, n_failed, time.monotonic() - begin_s)
+    return Result(run_id, store, n_timed, n_failed, time.monotonic() - begin_s)
 
 
 @contextmanager

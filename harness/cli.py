@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.errors import CasesFailedError, CellbenchError
+from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError
 
 app = typer.Typer(
     name="cellbench",
@@ -30,7 +31,7 @@ RESULTS = Path("results")
 
 @app.command()
 def run(
-    profile: Annotated[str, typer.Option(help="quick, article, or a TOML file.")] = "quick",
+    profile: Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")] = "quick",
     image: Annotated[str | None, typer.Option(help="sparse, dense, or a 2-D TIFF file.")] = None,
     plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")] = None,
     channel: Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")] = None,
@@ -40,6 +41,10 @@ def run(
     weights: Annotated[str | None, typer.Option(help="auto, cyto3, standin, or a path.")] = None,
     warmups: Annotated[int | None, typer.Option(help="Warm-up calls before each case's repetitions.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Timed repetitions of each case.")] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="Repeat until the mean is known this well: 0.02 is ±2 %.")
+    ] = None,
+    passes: Annotated[str | None, typer.Option(help="Besides times: some of stages, memory, energy, masks.")] = None,
     blocks: Annotated[int | None, typer.Option(help="Fresh processes per device.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the order of cases.")] = None,
     out: Out = RESULTS,
@@ -48,49 +53,64 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
 ) -> None:
     """Measure this machine: crops × devices, every repetition kept."""
-    from harness import bench, config, screen
+    from harness import bench, config
+    from harness.show import progress, screen
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
         "blocks": blocks, "seed": seed, "weights": weights, "crops": config.split(crops),
         "devices": config.split(devices), "protocols": config.split(protocol),
+        "precision": precision, "passes": config.split(passes),
     }  # fmt: skip
     prepared = bench.prepare(config.load(profile, flags))
-    progress = screen.Progress(prepared, quiet)
-    progress.begin()
+    shown = progress.Progress(prepared, quiet)
+    shown.begin()
     if dry_run:
         return
     try:
-        with progress:
-            result = bench.run(prepared, out, use_ray=not no_ray, on_sample=progress.sample)
+        with shown:
+            result = bench.run(prepared, out, use_ray=not no_ray, on_sample=shown.sample)
     except KeyboardInterrupt:
         typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
         raise typer.Exit(130) from None
-    progress.end(result)
-    if result.n_failed < prepared.n_cases:
+    shown.end(result)
+    if result.n_timed:
         screen.print_cases(screen.cases(result.store, result.run_id))
     if result.n_failed:
         raise CasesFailedError(
-            f"{result.n_failed} of {prepared.n_cases} cases failed; everything else is saved",
+            f"{result.n_failed} of {prepared.n_tasks} measurements failed; everything else is saved",
             f"{out}, run {result.run_id}",
             f'see why: cellbench query --out {out} "SELECT device, crop, status, error_message FROM failures"',
         )
 
 
 @app.command("show")
-def show_(out: Out = RESULTS, run: Run = None, json: Json = False, csv: Csv = False, md: Markdown = False) -> None:
+def show_(
+    out: Out = RESULTS,
+    run: Run = None,
+    stages: Annotated[bool, typer.Option("--stages", help="Where the time of one call goes instead.")] = False,
+    json: Json = False,
+    csv: Csv = False,
+    md: Markdown = False,
+) -> None:
     """A table of one run: crop, device, median, IQR, mean ± SD, n, cells, speed-up."""
-    from harness import screen
+    from harness.show import screen
     from harness.store import Store
 
-    table, form = screen.cases(Store.at(out), run), _format(json, csv, md)
+    form = _format(json, csv, md)
+    if stages:
+        table, ceilings = screen.stages(Store.at(out), run)
+        screen.print_stages(table, ceilings) if form == "table" else screen.print_table(table, form)
+        return
+    table = screen.cases(Store.at(out), run)
     screen.print_cases(table) if form == "table" else screen.print_table(table, form)
 
 
 @app.command("list")
 def list_(out: Out = RESULTS, json: Json = False, csv: Csv = False, md: Markdown = False) -> None:
     """The runs in a store, newest first."""
-    from harness import query, screen
+    from harness import query
+    from harness.show import screen
     from harness.store import Store
 
     table = query.Session(Store.at(out)).table("SELECT * FROM runs ORDER BY started_at DESC")
@@ -106,7 +126,8 @@ def query_(
     md: Markdown = False,
 ) -> None:
     """Ask the results anything, in SQL (views: samples, timed, medians, speedups, failures, runs)."""
-    from harness import query, screen
+    from harness import query
+    from harness.show import screen
     from harness.store import Store
 
     text = sys.stdin.read() if sql == "-" else sql
@@ -115,18 +136,19 @@ def query_(
 
 @app.command("chart")
 def chart_(
-    name: Annotated[str, typer.Argument(help="time, time-log, percent-of-cpu or speedup.")],
+    name: Annotated[str, typer.Argument(help="time, time-log, percent-of-cpu, speedup or stages.")],
     to: Annotated[Path, typer.Option("--to", help="File to write: .html .png .svg .pdf .json")],
     out: Out = RESULTS,
     run: Run = None,
     published: Published = True,
 ) -> None:
     """Draw one figure into a file."""
-    from harness import charts, query, report
+    from harness import query
+    from harness.show import charts, drawing, report
     from harness.store import Store
 
     session = query.Session(Store.at(out))
-    charts.save(charts.draw(name, report.tables(session, run, published)), to)
+    drawing.save(charts.draw(name, report.tables(session, run, published)), to)
     typer.echo(to, err=True)
 
 
@@ -139,7 +161,8 @@ def report_(
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write one run's report: a single HTML file that needs no network."""
-    from harness import query, report
+    from harness import query
+    from harness.show import report
     from harness.store import Store
 
     session = query.Session(Store.at(out))
@@ -149,6 +172,32 @@ def report_(
     typer.echo(path)
     if open_:
         typer.launch(str(path.resolve()))
+
+
+@app.command("env")
+def env_(
+    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N.")] = "auto", json: Json = False
+) -> None:
+    """The facts about this machine that are stored with every block: hardware, power, system, libraries."""
+    from harness.show import environment
+
+    told = environment.ask(device)
+    typer.echo(dumps(told, indent=2) if json else environment.text(told))
+
+
+@app.command("doctor")
+def doctor_(
+    out: Out = RESULTS,
+    address: Annotated[str | None, typer.Option(help="HOST:PORT of Ray's head; RAY_ADDRESS if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Check this machine in seconds: devices, clock, threads, versions, weights, load, power, room, Ray."""
+    from harness import diagnosis, doctor
+
+    checks = diagnosis.show(doctor.examine(out, address), json)
+    if failed := [check.name for check in checks if check.verdict == diagnosis.FAIL]:
+        what = f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}"
+        raise ChecksFailedError(what, "this machine", "see the fix of each above")
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import CellbenchError
 
@@ -30,7 +30,10 @@ def _device(value: object) -> str:
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Crop = Annotated[int | str, PlainValidator(_crop)]
 DeviceName = Annotated[str, PlainValidator(_device)]
+Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Protocol = Literal["standard", "article"]
+Pass = Literal["stages", "memory", "energy", "masks"]
 
 
 class Config(BaseModel):
@@ -48,14 +51,21 @@ class Config(BaseModel):
     protocols: tuple[Protocol, ...] = ("standard",)
     weights: str = Field(default="auto", min_length=1)
     warmups: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
+    warmups_max: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0  # above warmups: go on until they settle
     repeats: Count = 5
+    precision: Share | None = None  # none: exactly `repeats`; else more of them until the mean is this well known
+    repeats_max: Count = 50
+    seconds_max: Seconds = 300.0  # of repetitions per case and block, where precision decides
     blocks: Count = 1
+    control: bool = True  # a small case first and last in each block, for drift
+    idle_wait_s: Seconds = 30.0  # how long a block may wait for the machine to be idle
+    passes: tuple[Pass, ...] = ()  # measured after the times, in the first block
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
 
-    @field_validator("crops", "devices", "protocols")
+    @field_validator("crops", "devices", "protocols", "passes")
     @classmethod
-    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not values:
+    def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        if not values and info.field_name != "passes":
             raise ValueError("at least one is needed")
         twice = sorted({str(v) for v in values if values.count(v) > 1})
         if twice:

@@ -3,6 +3,7 @@
 CellbenchError            exit 2: usage, configuration, input, output
 ├── DeviceFallbackError        a sample's status: asked for an accelerator, ran elsewhere
 ├── CasesFailedError           exit 3: some cases failed, the rest is saved
+├── ChecksFailedError          exit 3: this machine is not fit to measure, or not yet
 └── FleetUnreachableError      exit 4: no Ray to talk to
 """
 
@@ -33,6 +34,12 @@ class DeviceFallbackError(CellbenchError):
 
 class CasesFailedError(CellbenchError):
     """Some cases failed; every other row is saved."""
+
+    exit_code = 3
+
+
+class ChecksFailedError(CellbenchError):
+    """Checks of this machine failed; what they found is printed."""
 
     exit_code = 3
 

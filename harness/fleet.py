@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from harness import worker
 from harness.errors import FleetUnreachableError
+from harness.measure import worker
+from harness.measure.block import Order
 from harness.schema import Sample
-from harness.worker import Order
 
 # Read when ray is imported. No start-up storm of idle workers on a machine that is about to be timed, no
 # environment of its own making, no phoning home.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.config import Config
 from harness.errors import CellbenchError
@@ -16,6 +16,10 @@ from harness.errors import CellbenchError
 GUESS_TFLOPS = {"cpu": 0.045, "cuda": 1.5, "mps": 0.4}
 TILE_TFLOP = 0.031005  # one 224 px tile through CPnet, counted with torch's FlopCounterMode
 START_S = 15.0  # a fresh process: import, numba compilation, model, first call
+CONTROL_REPEATS = 3  # before and after the cases; their medians are compared
+# How many calls a pass makes, about: three through stages; one for memory; masks twice on the device, once
+# on the CPU. Energy repeats for seconds.
+PASS_CALLS = {"stages": 3, "memory": 1, "energy": 2, "masks": 3, "ceiling": 2, "control": 1 + CONTROL_REPEATS}
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,55 @@ class Case:
     variant: str = "stock"
 
 
+CONTROL = Case("control", 224, 224, "standard")  # the same small drawn image on every node
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing that a block does: time a case, or look at it in another way.
+
+    role: timed, control, ceiling, or the pass: stages, memory, energy or masks.
+    """
+
+    role: str
+    case: Case
+    position: int
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How often to repeat; the words of the profile."""
+
+    warmups: int
+    warmups_max: int
+    repeats: int
+    repeats_max: int
+    precision: float | None
+    seconds_max: float
+
+    @property
+    def most(self) -> int:
+        """Timed repetitions at most."""
+        return self.repeats if self.precision is None else self.repeats_max
+
+
 @dataclass(frozen=True)
 class Block:
-    """A fresh process on one device that goes through its cases once, in seeded shuffled order."""
+    """A fresh process on one device that goes through its tasks once.
+
+    The cases come in seeded shuffled order, the control case before and after them, the passes last.
+    """
 
     index: int
     device: Device
-    cases: tuple[Case, ...]
-    warmups: int
-    repeats: int
+    tasks: tuple[Task, ...]
+    effort: Effort
+    idle_wait_s: float = 0.0
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """What the block times."""
+        return tuple(task.case for task in self.tasks if task.role == "timed")
 
 
 def choose(asked: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:
@@ -74,36 +118,58 @@ def blocks(config: Config, height_px: int, width_px: int, devices: Sequence[Devi
         for crop in config.crops
         for protocol in config.protocols
     ]
+    effort = Effort(**{name: getattr(config, name) for name in Effort.__dataclass_fields__})
     planned: list[Block] = []
     for index in range(config.blocks):
         rng = random.Random(f"{config.seed}/{index}")
         for device in rng.sample(list(devices), len(devices)):
-            order = tuple(rng.sample(cases, len(cases)))
-            planned.append(Block(index, device, order, config.warmups, config.repeats))
+            order = rng.sample(cases, len(cases))
+            passes = config.passes if index == 0 else ()
+            planned.append(Block(index, device, _tasks(order, config.control, passes), effort, config.idle_wait_s))
     return tuple(planned)
+
+
+def _tasks(cases: Sequence[Case], control: bool, passes: Sequence[str]) -> tuple[Task, ...]:
+    tasks = [Task("timed", case, i) for i, case in enumerate(cases)]
+    if control:
+        tasks = [Task("control", CONTROL, -1), *tasks, Task("control", CONTROL, len(cases))]
+    # Passes cost time and memory of their own, so they come when everything has been timed; they look inside
+    # eval(), which is the same in every protocol.
+    # The smallest come first, since a process never quite gives back the memory that a large one took.
+    looked_at = sorted({replace(case, protocol="standard") for case in cases}, key=lambda c: c.height_px * c.width_px)
+    if "stages" in passes:
+        tasks.append(Task("ceiling", CONTROL, len(cases)))
+    return (*tasks, *(Task(name, case, i) for i, case in enumerate(looked_at) for name in passes))
 
 
 def n_tiles(height_px: int, width_px: int, scale: float) -> int:
     """Tiles that cellpose 3.1 cuts (224 px, overlap 0.1) after scaling and padding to multiples of 16."""
 
     def along(length_px: int) -> int:
-        canvas_px = 16 * math.ceil(length_px * scale / 16) + 16
-        return 1 if canvas_px < 224 else max(2, math.ceil(1.2 * canvas_px / 224))
+        canvas_px = 16 * math.ceil(int(length_px * scale) / 16) + 16
+        return 1 if canvas_px <= 224 else max(2, math.ceil(1.2 * canvas_px / 224))
 
     return along(height_px) * along(width_px)
 
 
-def network_tflop(height_px: int, width_px: int, diameter_px: float = 68.0) -> float:
+def network_tflop(case: Case, diameter_px: float = 68.0) -> float:
     """Work of the three network passes of eval(diameter=0): style at scale 1, size and mask at 30/diameter."""
-    scale = 30.0 / diameter_px
-    return TILE_TFLOP * (n_tiles(height_px, width_px, 1.0) + 2 * n_tiles(height_px, width_px, scale))
+    size, scale = (case.height_px, case.width_px), 30.0 / diameter_px
+    return TILE_TFLOP * (n_tiles(*size, 1.0) + 2 * n_tiles(*size, scale))
 
 
 def estimate_s(planned: Sequence[Block], n_cores: int) -> float:
     """A first guess of the whole run's duration, good to a factor of two or three."""
-    total_s = 0.0
-    for block in planned:
-        tflops = GUESS_TFLOPS[block.device.backend] * (n_cores if block.device.backend == "cpu" else 1)
-        work_tflop = sum(network_tflop(case.height_px, case.width_px) for case in block.cases)
-        total_s += START_S + (block.warmups + block.repeats) * work_tflop / tflops
-    return total_s
+    return sum(block_s(block, n_cores) for block in planned)
+
+
+def block_s(block: Block, n_cores: int) -> float:
+    """A first guess of one block's duration."""
+    tflops = GUESS_TFLOPS[block.device.backend] * (n_cores if block.device.backend == "cpu" else 1)
+    work_tflop = sum(n_calls(task, block.effort) * network_tflop(task.case) for task in block.tasks)
+    return START_S + work_tflop / tflops
+
+
+def n_calls(task: Task, effort: Effort) -> int:
+    """Calls of the workload that a task makes, at least."""
+    return effort.warmups + effort.repeats if task.role == "timed" else PASS_CALLS[task.role]

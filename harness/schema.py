@@ -2,6 +2,8 @@
 
 Version history
 1  samples: one row per repetition, failure or start-up phase.
+2  control case, stages, ceilings, memory, energy, masks: rows of new roles; flags and live readings with each
+   sample; the node's environment with each block.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from typing import Any
 
 import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 
 # A row on its way from a worker to the store. Plain values only, since numpy 1 and 2 pickles do not mix.
 Sample = dict[str, Any]
 
 TEXT, INTEGER, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 INSTANT = pa.timestamp("us", tz="UTC")
+
+
+FINE = ("ok", "skipped")  # statuses that are no failure
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,21 @@ SAMPLES = (
     Column("profile", TEXT, "name of the profile that asked for it"),
     Column("started_at", INSTANT, "wall clock at the start of the repetition"),
     # what was timed
-    Column("role", TEXT, "cold (first in its process), warmup or timed"),
-    Column("phase", TEXT, "call (the workload), or a cold phase: import, device_start, model_load"),
+    Column("role", TEXT, "cold (first in its process), warmup, timed, control, stages, ceiling, memory, energy, masks"),
+    Column(
+        "phase", TEXT, "call; cold: import, device_start, model_load; stages: stage; ceiling: matmul, convolution, copy"
+    ),
     Column("block", INTEGER, "number of the fresh process within the run and device, from 0"),
-    Column("position", INTEGER, "place of the case in its block's shuffled order, from 0"),
+    Column(
+        "position", INTEGER, "place of the case in its block's shuffled order, from 0; control: -1 first, then last"
+    ),
     Column("repetition", INTEGER, "number within its role and case, from 0"),
     Column("elapsed_s", REAL, "duration by the worker's monotonic clock, synced on both sides; null if it failed", "s"),
-    Column("status", TEXT, "ok, oom_host, oom_device, crash, device_fallback or cancelled"),
+    Column("status", TEXT, "ok, skipped (cannot be measured here), oom_host, oom_device, crash or device_fallback"),
     Column("error_type", TEXT, "type of the failure"),
     Column("error_message", TEXT, "text of the failure"),
-    Column("stop_reason", TEXT, "why repetitions ended: fixed_n"),
+    Column("stop_reason", TEXT, "why repetitions ended, on the last: fixed_n, precision, plateau, n_max or time_cap"),
+    Column("precision", REAL, "half-width of the mean's 95 % confidence interval over the mean, so far", since=2),
     Column("sync", TEXT, "how the device was waited for: torch.cuda.synchronize, torch.mps.synchronize or none"),
     Column("dispatch", TEXT, "ray, or process when Ray was not used"),
     # the workload
@@ -78,6 +88,60 @@ SAMPLES = (
     Column("n_cells", INTEGER, "cells found: masks.max(), background not counted"),
     Column("diameter_px", REAL, "diameter that cellpose estimated or was given", "px"),
     Column("mask_sha256", TEXT, "hash of the label image as little-endian uint32"),
+    # the stage pass: parts of a call, and what a device can do at best
+    Column("stage_pass", TEXT, "which of cellpose's passes over the image: style, size or mask; none outside", since=2),
+    Column("stage", TEXT, "part of the call, elapsed_s without its own parts; other is what no hook claims", since=2),
+    Column("n_tiles", INTEGER, "tiles that went through the network", since=2),
+    Column("work_gflop", REAL, "floating-point operations of what was timed", "GFLOP", since=2),
+    Column("work_gb", REAL, "bytes that what was timed reads and writes, unfused", "GB", since=2),
+    # the memory and energy passes; one column per method, since methods never share an axis
+    Column("peak_rss_bytes", INTEGER, "peak resident memory of the process during the call", "bytes", since=2),
+    Column("rss_method", TEXT, "VmHWM (the kernel's own peak) or sampled every 5 ms", since=2),
+    Column("cuda_allocated_bytes", INTEGER, "peak of torch's allocated tensors", "bytes", since=2),
+    Column("cuda_reserved_bytes", INTEGER, "peak of what torch's allocator held", "bytes", since=2),
+    Column(
+        "mps_current_bytes", INTEGER, "peak of torch.mps.current_allocated_memory, sampled every 5 ms", "bytes", since=2
+    ),
+    Column(
+        "mps_driver_bytes", INTEGER, "peak of torch.mps.driver_allocated_memory, sampled every 5 ms", "bytes", since=2
+    ),
+    Column("n_calls", INTEGER, "calls inside the energy window; elapsed_s is the window", since=2),
+    Column("energy_j", REAL, "energy of the window above idle", "J", since=2),
+    Column("energy_gross_j", REAL, "energy of the window, idle included", "J", since=2),
+    Column("idle_power_w", REAL, "power while nothing ran, just before", "W", since=2),
+    Column("energy_class", TEXT, "sensor: the chip's own counter, not the wall", since=2),
+    Column("energy_method", TEXT, "nvml or rapl, and which parts it covers", since=2),
+    # the mask pass: agreement with stock cellpose on the CPU of the same node
+    Column("ap50", REAL, "average precision at IoU 0.5 against the reference", since=2),
+    Column("ap90", REAL, "average precision at IoU 0.9 against the reference", since=2),
+    Column("mean_iou", REAL, "mean IoU of the reference's cells with their matches", since=2),
+    Column("reference_n_cells", INTEGER, "cells in the reference", since=2),
+    Column("reference_diameter_px", REAL, "diameter in the reference", "px", since=2),
+    Column("agreement", TEXT, "identical, equivalent, close or different", since=2),
+    # what else went on: readings around each repetition, outside its clock; null where this machine does not tell
+    Column(
+        "flags",
+        TEXT,
+        "load, gpu_load, throttled, low_clock, battery, thermal, suspend, clock_jump, drift; spaced",
+        since=2,
+    ),
+    Column(
+        "foreign_cpu_share", REAL, "share of all logical processors that others used (stolen time included)", since=2
+    ),
+    Column("foreign_gpu_processes", INTEGER, "processes of others that computed on the GPU", since=2),
+    Column("cpu_mhz", REAL, "mean clock of the processors right after", "MHz", since=2),
+    Column("cpu_temperature_c", REAL, "hottest processor sensor right after", "°C", since=2),
+    Column("gpu_mhz", REAL, "clock of the GPU's multiprocessors right after", "MHz", since=2),
+    Column("gpu_temperature_c", REAL, "temperature of the GPU right after", "°C", since=2),
+    Column("gpu_power_w", REAL, "power of the GPU right after", "W", since=2),
+    Column("gpu_throttle", TEXT, "reasons that the driver gives for a lowered clock; spaced", since=2),
+    Column("idle_wait_s", REAL, "how long the block waited for the machine to be idle before it began", "s", since=2),
+    Column(
+        "environment",
+        TEXT,
+        "facts about the node as JSON, on each block's model_load row; see view environments",
+        since=2,
+    ),
     # where it ran
     Column("node", TEXT, "host name"),
     Column("backend", TEXT, "cuda, mps or cpu"),

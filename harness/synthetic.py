@@ -8,6 +8,7 @@ the nearest cell edge and whose edge it is; a style only says how that turns int
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -59,6 +60,12 @@ def dense(seed: int = 0, height_px: int = 2160, width_px: int = 2560) -> Scene:
 
 
 BUILT_IN = {"sparse": sparse, "dense": dense}
+
+
+@cache
+def control() -> np.ndarray:
+    """The small image, 224 × 224 px with cells, that every node segments to tell whether it changed meanwhile."""
+    return sparse(height_px=224, width_px=224, n_cells=4).image
 
 
 def scatter(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from harness import schema, store
+from harness import images, schema, store, synthetic
+from harness.measure.block import Order
+from harness.plan import Block, Case, Device, Effort, Task
 from harness.query import Session
 
 REPOSITORY = Path(__file__).parent.parent
@@ -19,6 +23,8 @@ needs_seed_data = pytest.mark.skipif(
     not SEED_IMAGE.is_file(), reason="the article's image is not part of the project and is not beside it here"
 )
 RUN_ID = "20260102T030405Z-abc123"
+CPU_DEVICE = Device("cpu", 0, "Some CPU")
+TWICE = Effort(warmups=1, warmups_max=0, repeats=2, repeats_max=50, precision=None, seconds_max=300)
 
 
 def make_sample(**columns: object) -> schema.Sample:
@@ -27,8 +33,9 @@ def make_sample(**columns: object) -> schema.Sample:
         "schema_version": schema.VERSION, "run_id": RUN_ID, "source": "measured", "profile": "quick",
         "started_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=columns.get("repetition", 0)),
         "role": "timed", "phase": "call", "block": 0, "position": 0, "repetition": 0, "elapsed_s": 1.0,
-        "status": "ok", "stop_reason": "fixed_n", "sync": "none", "dispatch": "process", "workload": "simulated",
-        "protocol": "standard", "protocol_version": 1, "variant": "stock", "model": "cyto3", "weights": "standin",
+        "status": "ok", "stop_reason": "fixed_n", "flags": "", "sync": "none", "dispatch": "process",
+        "workload": "simulated", "protocol": "standard", "protocol_version": 1, "variant": "stock", "model": "cyto3",
+        "weights": "standin",
         "weights_sha256": "0" * 64, "image": "sparse", "image_sha256": "1" * 64, "image_is_synthetic": True,
         "crop": "224", "height_px": 224, "width_px": 224, "batch_size": 8, "diameter_asked_px": 0.0,
         "n_cells": 3, "diameter_px": 68.0, "mask_sha256": "2" * 64, "node": "desk", "backend": "cpu",
@@ -94,3 +101,29 @@ def _offline_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.delenv("CELLPOSE_LOCAL_MODELS_PATH", raising=False)
     monkeypatch.setenv("CELLBENCH_WEIGHTS_URL", "http://127.0.0.1:9")
     assert Path(os.environ["HOME"]).is_dir()
+
+
+def case(side_px: int, protocol: str = "standard") -> Case:
+    return Case(str(side_px), side_px, side_px, protocol)
+
+
+@pytest.fixture(scope="session")
+def order(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Order]:
+    """Makes orders over one small image; what is not given stays simple."""
+    image = synthetic.sparse(height_px=192, width_px=160, n_cells=4).image
+    pixels_file = tmp_path_factory.mktemp("image") / "image.npy"
+    np.save(pixels_file, image)
+
+    def make(*todo: Case | Task, device: Device = CPU_DEVICE, effort: Effort = TWICE, **changes: object) -> Order:
+        planned = tuple(Task("timed", each, i) if isinstance(each, Case) else each for i, each in enumerate(todo))
+        fields = {
+            "block": Block(0, device, planned, effort),
+            "pixels_file": str(pixels_file),
+            "pixels_sha256": images.hash_pixels(image),
+            "weights_folder": "",
+            "threads": 1,
+            "constants": {"run_id": RUN_ID, "workload": "simulated", "weights": "standin"},
+        }
+        return Order(**(fields | changes))
+
+    return make

@@ -1,4 +1,4 @@
-"""The figures: structure, honesty, formats. The store behind them is real, its rows are simulated."""
+"""The figures: structure and honesty. The store behind them is real, its rows are simulated."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from harness import charts, published, report
-from harness.charts import NAMES, Tables
+from harness import published
 from harness.errors import CellbenchError
-from tests.conftest import CPU, CUDA, HOSTILE, simulated
+from harness.query import Session
+from harness.show import charts, report, stagechart
+from harness.show.charts import Tables
+from tests.conftest import CPU, CUDA, make_sample, make_store, simulated
+from tests.staged import ON_CPU, ON_GPU, stage_samples
+
+LINES = (charts.time_by_length, charts.percent_of_cpu, charts.speedup)
 
 
 def _tables(folder: Path, *machines: dict[str, Any], with_published: bool = True) -> Tables:
@@ -51,7 +56,7 @@ def test_scale_is_switched_inside_the_chart_and_starts_as_asked(tmp_path: Path) 
 
 def test_published_series_are_marked_and_can_be_left_out(tmp_path: Path) -> None:
     tables = _tables(tmp_path, CPU, CUDA)
-    for draw in NAMES.values():
+    for draw in LINES:
         shown = draw(tables).to_dict()
         others = [row for row in shown["data"]["values"] if row["published"]]
         assert {row["series"] for row in others} >= {"NVIDIA RTX 4070, CUDA (published)", "Apple M1, MPS (published)"}
@@ -114,7 +119,7 @@ def test_without_an_accelerator_the_figure_says_so(tmp_path: Path) -> None:
 
 def test_only_failures_make_an_empty_figure_with_the_reason(tmp_path: Path) -> None:
     tables = _tables(tmp_path, {**CPU, "failed": True}, with_published=False)
-    for draw in NAMES.values():
+    for draw in LINES:
         spec = draw(tables).to_dict()
         assert _marks(spec) == ["text"]
         assert "10 failed repetitions excluded" in _subtitle(spec).replace("\u00a0", " ")
@@ -122,48 +127,13 @@ def test_only_failures_make_an_empty_figure_with_the_reason(tmp_path: Path) -> N
 
 def test_screen_readers_get_a_description(tmp_path: Path) -> None:
     tables = _tables(tmp_path, CPU, CUDA)
-    for draw in NAMES.values():
+    for draw in LINES:
         assert "NVIDIA RTX 4070 (cuda:0)" in draw(tables).to_dict()["description"]
-
-
-@pytest.mark.parametrize(
-    ("name", "start"),
-    [("a.png", b"\x89PNG"), ("a.svg", b"<svg"), ("a.pdf", b"%PDF"), ("a.json", b"{"), ("a.html", b"<!doctype")],
-)
-def test_save_every_format(tmp_path: Path, name: str, start: bytes) -> None:
-    chart = charts.time_by_length(_tables(tmp_path / "store", HOSTILE, CUDA))
-    content = charts.save(chart, tmp_path / name).read_bytes()
-    assert content.lstrip().startswith(start)
-    assert b"cdn.jsdelivr" not in content
-    assert b"</script><b>" not in content or name == "a.json"
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "store"])
-
-
-@pytest.mark.parametrize("name", ["a.gif", "a", "missing/a.svg"])
-def test_save_explains_what_it_cannot_write(tmp_path: Path, name: str) -> None:
-    chart = charts.time_by_length(_tables(tmp_path / "store", CPU))
-    with pytest.raises(CellbenchError, match="cannot be written"):
-        charts.save(chart, tmp_path / name)
-    assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 
 def test_unknown_figure(tmp_path: Path) -> None:
     with pytest.raises(CellbenchError, match="time-log"):
         charts.draw("pie", _tables(tmp_path, CPU))
-
-
-@pytest.mark.parametrize(
-    ("name", "short"),
-    [
-        ("Intel(R) Core(TM) i7-8086K CPU @ 4.00GHz", "Intel Core i7-8086K"),
-        ("AMD EPYC 9R14 96-Core Processor", "AMD EPYC 9R14"),
-        ("NVIDIA GeForce RTX 4070", "NVIDIA GeForce RTX 4070"),
-        ("CPU", "CPU"),
-        (None, "unknown"),
-    ],
-)
-def test_short_name(name: str | None, short: str) -> None:
-    assert charts.short_name(name) == short
 
 
 def test_published_means_are_the_articles() -> None:
@@ -172,3 +142,112 @@ def test_published_means_are_the_articles() -> None:
     full = {row["device_name"]: row["speedup"] for row in published.speedups(published.means()).to_pylist()
             if row["height_px"] == 2160}  # fmt: skip
     assert full == {"NVIDIA RTX 4070": pytest.approx(60.92 / 5.33), "Apple M1": pytest.approx(67.38 / 19.57)}
+
+
+def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
+    samples = [make_sample(repetition=i, flags="load drift" if i == 3 else "") for i in range(5)]
+    tables = report.tables(Session(make_store(tmp_path, samples)), None, with_published=False)
+    spec = charts.time_by_length(tables).to_dict()
+    assert len(spec["layer"][1]["data"]["values"]) == 5
+    assert "1 of 5 repetitions carries a flag: load 1, drift 1; none is left out" in _subtitle(spec)
+    [row] = spec["data"]["values"]
+    assert row["flagged"] == "1 of 5: drift load"
+    assert {"repetitions", "precision", "flagged"} <= {
+        each["title"] for each in spec["layer"][-1]["encoding"]["tooltip"]
+    }
+
+
+def test_tooltips_tell_how_well_a_median_is_known(tmp_path: Path) -> None:
+    ends = {"stop_reason": "precision", "precision": 0.0123}
+    samples = [make_sample(repetition=i, **(ends if i == 4 else {"stop_reason": None})) for i in range(5)]
+    spec = charts.time_by_length(report.tables(Session(make_store(tmp_path, samples)), None, False)).to_dict()
+    [row] = spec["data"]["values"]
+    assert (row["repetitions"], row["precision"]) == ("5 (precision)", "mean ± 1.2 %")
+
+
+# ------------------------------------------------------------------ the stage pass
+
+DESK = {key: value for key, value in CPU.items() if key != "seconds"}
+CARD = {key: value for key, value in CUDA.items() if key != "seconds"}
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Tables:
+    """A CPU and a GPU, timed and taken apart at two sizes."""
+    seconds = {"224": 10.0, "full": 100.0}
+    samples = [*stage_samples(ON_CPU, seconds, **DESK), *stage_samples(ON_GPU, seconds, **CARD)]
+    for device in (DESK, CARD):
+        samples += [
+            make_sample(**device, elapsed_s=10.0),
+            make_sample(**device, crop="full", height_px=2160, width_px=2560),
+        ]
+    return report.tables(Session(make_store(tmp_path, samples)), None, with_published=False)
+
+
+def _values(spec: dict[str, Any], layer: str) -> list[dict[str, Any]]:
+    [found] = [each for each in spec["layer"] if each["name"] == layer]
+    return found["data"]["values"]
+
+
+def test_bars_of_the_stage_pass_stack_all_parts_without_gaps(staged: Tables) -> None:
+    parts = _values(charts.stages(staged).to_dict(), "parts")
+    bars = {row["row"]: [each for each in parts if each["row"] == row["row"]] for row in parts}
+    assert len(bars) == 4
+    assert len(parts) == staged.stages.num_rows
+    for bar in bars.values():
+        assert bar[0]["begin"] == 0
+        assert [each["end"] for each in bar[:-1]] == [each["begin"] for each in bar[1:]]
+        assert bar[-1]["end"] == pytest.approx(1)
+        assert list(dict.fromkeys(each["pass"] for each in bar)) == ["style", "size", "mask", "none"]
+    assert {each["group"] for each in parts} == set(stagechart.GROUPS)
+
+
+def test_each_pass_is_named_and_its_share_told(staged: Tables) -> None:
+    spec = charts.stages(staged).to_dict()
+    first = [row for row in _values(spec, "passes") if row["row"].startswith("1\t")]
+    assert [row["long"].replace("\u00a0", " ") for row in first] == [
+        "style pass 61 %", "size pass 14 %", "mask pass 24 %", "outside 1 %"
+    ]  # fmt: skip
+    assert [row["title"] for row in _values(spec, "headings")] == [
+        "Intel i7-8086K (cpu, 6 threads)", "NVIDIA RTX 4070 (cuda:0)"
+    ]  # fmt: skip
+
+
+def test_the_axis_names_size_and_duration(staged: Tables) -> None:
+    domain = charts.stages(staged).to_dict()["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert domain == [
+        "0\t",
+        "1\t224 px\t10 s",
+        "2\tfull image\t100 s",
+        "3\t",
+        "4\t224 px\t10 s",
+        "5\tfull image\t100 s",
+    ]
+
+
+def test_the_largest_crops_are_drawn_and_the_figure_says_so(tmp_path: Path) -> None:
+    from tests.staged import SIZES
+
+    seconds = dict.fromkeys(SIZES, 1.0)
+    timed = [make_sample(crop=crop, height_px=h, width_px=w) for crop, (h, w) in SIZES.items()]
+    session = Session(make_store(tmp_path, timed + stage_samples(ON_CPU, seconds)))
+    spec = charts.stages(report.tables(session, None, with_published=False)).to_dict()
+    domain = spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert [row.split("\t")[1] for row in domain] == ["", "448 px", "896 px", "1344 px", "full image"]
+    assert "the 4 largest crops of each device" in _subtitle(spec).replace("\u00a0", " ")
+
+
+def test_a_stage_figure_carries_the_same_cautions(staged: Tables) -> None:
+    said = _subtitle(charts.stages(staged).to_dict()).replace("\u00a0", " ")
+    for note in ("simulated workload", "stand-in weights", "synthetic image"):
+        assert note in said
+
+
+def test_without_a_stage_pass_the_figure_says_so(tmp_path: Path) -> None:
+    spec = charts.draw("stages", _tables(tmp_path, CPU)).to_dict()
+    assert "no stage pass was made" in json.dumps(spec)
+
+
+def test_a_stage_pass_of_what_was_never_timed_is_not_drawn(tmp_path: Path) -> None:
+    session = Session(make_store(tmp_path, stage_samples(ON_CPU, {"224": 1.0})))
+    assert report.tables(session, None).stages.num_rows == 0

@@ -12,7 +12,7 @@ def write(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["quick", "article"])
+@pytest.mark.parametrize("name", ["quick", "article", "thorough"])
 def test_built_in_profiles(name: str) -> None:
     loaded = config.load(name)
     assert loaded.profile == name
@@ -23,6 +23,14 @@ def test_the_article_profile_is_the_articles_design() -> None:
     loaded = config.load("article")
     assert loaded.crops == (*range(224, 2017, 224), "full")
     assert loaded.repeats == 5
+
+
+def test_the_thorough_profile_repeats_until_the_mean_is_known_in_several_processes() -> None:
+    loaded = config.load("thorough")
+    assert loaded.blocks >= 3
+    assert loaded.precision == 0.02
+    assert loaded.control
+    assert set(loaded.passes) == {"stages", "memory", "energy", "masks"}
 
 
 def test_flags_override_the_profile_and_absent_flags_do_not() -> None:
@@ -72,13 +80,21 @@ def test_bytes_that_are_not_text(tmp_path: Path) -> None:
 
 
 def test_missing_profile_names_the_built_in_ones() -> None:
-    with pytest.raises(CellbenchError, match="article, quick"):
+    with pytest.raises(CellbenchError, match="article, quick, thorough"):
         config.load("nightly")
 
 
 @pytest.mark.parametrize(
     "flags",
-    [{"crops": ()}, {"crops": (224, 224)}, {"repeats": 0}, {"protocols": ("fast",)}, {"devices": ("cuda:x",)}],
+    [
+        {"crops": ()},
+        {"crops": (224, 224)},
+        {"repeats": 0},
+        {"protocols": ("fast",)},
+        {"devices": ("cuda:x",)},
+        {"precision": 2.0},
+        {"passes": ("speed",)},
+    ],
 )
 def test_bad_flags_are_named(flags: dict[str, object]) -> None:
     with pytest.raises(CellbenchError) as caught:

@@ -26,6 +26,25 @@ def test_every_device_gets_every_case_once_per_block() -> None:
         ]
 
 
+def test_the_control_case_is_first_and_last() -> None:
+    for block in planned(control=True, blocks=2):
+        roles = [(task.role, task.position) for task in block.tasks]
+        assert roles == [("control", -1), ("timed", 0), ("timed", 1), ("timed", 2), ("control", 3)]
+        assert block.tasks[0].case == block.tasks[-1].case == plan.CONTROL
+    assert all(task.role == "timed" for block in planned(control=False) for task in block.tasks)
+
+
+def test_passes_come_when_everything_has_been_timed_and_in_the_first_block_only() -> None:
+    first, second = planned(
+        crops=(224, 448), protocols=("standard", "article"), passes=("stages", "memory"), devices=("cpu",), blocks=2
+    )[:: len(HAVE)]
+    roles = [task.role for task in first.tasks]
+    assert roles == ["timed"] * 4 + ["ceiling"] + ["stages", "memory"] * 2
+    looked_at = [(task.case.crop, task.case.protocol) for task in first.tasks if task.role == "stages"]
+    assert looked_at == [("224", "standard"), ("448", "standard")]
+    assert {task.role for task in second.tasks} == {"timed"}
+
+
 def test_the_order_is_shuffled_by_the_seed() -> None:
     crops = tuple(range(32, 320, 32))
     assert planned(crops=crops, seed=1) == planned(crops=crops, seed=1)
@@ -52,7 +71,7 @@ def test_tiles_are_those_that_cellpose_cuts() -> None:
     # Counted on the article's crops: style pass at scale 1, mask pass at 30/68.
     style = [4, 9, 16, 25, 49, 64, 81, 100, 121]
     assert [plan.n_tiles(side, side, 1.0) for side in range(224, 2017, 224)] == style
-    assert [plan.n_tiles(side, side, 30 / 68) for side in range(224, 2017, 224)] == [1, 4, 4, 9, 9, 16, 16, 25, 25]
+    assert [plan.n_tiles(side, side, 30 / 68) for side in range(224, 2017, 224)] == [1, 1, 4, 9, 9, 16, 16, 25, 25]
     assert plan.n_tiles(2160, 2560, 1.0) == 168
     assert plan.n_tiles(2160, 2560, 30 / 68) == 42
 
@@ -62,7 +81,7 @@ def test_cellpose_agrees_about_the_tiles() -> None:
     import numpy as np
     from cellpose import transforms
 
-    for length_px in (224, 448, 900):
+    for length_px in (193, 208, 209, 224, 448, 900):
         canvas = np.zeros((1, 16 * -(-length_px // 16) + 16, 16 * -(-length_px // 16) + 16), np.float32)
         tiles = transforms.make_tiles(canvas, bsize=224, augment=False, tile_overlap=0.1)[0]
         assert tiles.shape[0] * tiles.shape[1] == plan.n_tiles(length_px, length_px, 1.0)

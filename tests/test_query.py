@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness import schema
 from harness.errors import CellbenchError
@@ -48,6 +49,86 @@ def test_nothing_is_compared_across_nodes_runs_or_workloads(tmp_path: Path) -> N
     samples = [make_sample(), *(make_sample(**gpu, **stranger) for stranger in strangers)]
     samples.append(make_sample(**gpu, run_id="20260102T030405Z-other0"))
     assert Session(make_store(tmp_path, samples)).table("SELECT * FROM speedups").num_rows == 0
+
+
+def test_flags_are_counted_and_never_dropped(tmp_path: Path) -> None:
+    flags = ["", "load", "load throttled", ""]
+    session = Session(make_store(tmp_path, [make_sample(repetition=i, flags=f) for i, f in enumerate(flags)]))
+    [row] = session.table("SELECT n, n_flagged, flags FROM medians").to_pylist()
+    assert row == {"n": 4, "n_flagged": 2, "flags": "load throttled"}
+
+
+def test_drift_of_the_control_case_flags_its_block(tmp_path: Path) -> None:
+    control = [
+        make_sample(role="control", crop="control", block=block, position=position, repetition=i, elapsed_s=elapsed_s)
+        for block, last_s in enumerate((1.04, 1.06))
+        for position, elapsed_s in ((-1, 1.0), (1, last_s))
+        for i in range(3)
+    ]
+    timed = [make_sample(block=block, flags="load") for block in range(2)]
+    session = Session(make_store(tmp_path, control + timed))
+    drifts = session.table("SELECT round(drift, 3) AS drift, drifted FROM blocks ORDER BY block").to_pylist()
+    assert drifts == [{"drift": 0.04, "drifted": False}, {"drift": 0.06, "drifted": True}]
+    assert session.table("SELECT flags FROM timed ORDER BY block")["flags"].to_pylist() == ["load", "load drift"]
+    assert session.table("SELECT n FROM medians")["n"].to_pylist() == [2]  # the control is no case
+
+
+def test_a_case_says_how_well_its_mean_is_known(tmp_path: Path) -> None:
+    samples = [
+        make_sample(precision=0.5, stop_reason=None),
+        make_sample(precision=0.01, stop_reason="precision", repetition=1),
+    ]
+    [row] = Session(make_store(tmp_path, samples)).table("SELECT * FROM medians").to_pylist()
+    assert (row["precision"], row["stop_reason"], row["n_blocks"]) == (0.01, "precision", 1)
+
+
+def test_where_there_are_several_processes_their_means_tell_how_well(tmp_path: Path) -> None:
+    means_s = [1.0, 1.1, 1.05]
+    samples = [
+        make_sample(block=block, repetition=i, elapsed_s=mean_s + offset, precision=0.001, stop_reason="time_cap")
+        for block, mean_s in enumerate(means_s)
+        for i, offset in enumerate((-0.01, 0.01))
+    ]
+    [row] = Session(make_store(tmp_path, samples)).table("SELECT * FROM medians").to_pylist()
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(means_s), scale=stats.sem(means_s))
+    assert row["precision"] == pytest.approx((high - low) / 2 / np.mean(means_s), rel=1e-4)
+    assert (row["stop_reason"], row["n_blocks"], row["n"]) == ("time_cap", 3, 6)
+
+
+def test_stages_are_shares_of_the_whole_call(tmp_path: Path) -> None:
+    samples = [make_sample(elapsed_s=0.9)]
+    for i in range(3):
+        samples.append(make_sample(role="stages", repetition=i, elapsed_s=1.0))
+        for stage_pass, stage, elapsed_s in (
+            ("style", "network", 0.6),
+            ("mask", "network", 0.3),
+            ("none", "other", 0.1),
+        ):
+            work = {"n_tiles": 2, "work_gflop": 62.0, "work_gb": 2.1} if stage == "network" else {}
+            part = {"stage_pass": stage_pass, "stage": stage, "elapsed_s": elapsed_s}
+            samples.append(make_sample(role="stages", phase="stage", repetition=i, **part, **work))
+    rows = Session(make_store(tmp_path, samples)).table("SELECT * FROM stages ORDER BY share DESC").to_pylist()
+    assert [(r["stage_pass"], r["stage"], r["share"], r["n_tiles"], r["n"]) for r in rows] == [
+        ("style", "network", 0.6, 2, 3), ("mask", "network", 0.3, 2, 3), ("none", "other", 0.1, None, 3),
+    ]  # fmt: skip
+    assert {(r["total_s"], r["timed_median_s"]) for r in rows} == {(1.0, 0.9)}
+
+
+def test_the_environment_is_columns(tmp_path: Path) -> None:
+    environment = (
+        '{"cpu_model": "Some CPU", "ram_bytes": 17179869184, "smt": true, "load_1min": 0.5, "numa_nodes": null}'
+    )
+    session = Session(make_store(tmp_path, [make_sample(role="cold", phase="device_start", environment=environment)]))
+    sql = "SELECT cpu_model, ram_bytes, smt, load_1min, numa_nodes FROM environments"
+    assert session.table(sql).to_pylist() == [
+        {"cpu_model": "Some CPU", "ram_bytes": 2**34, "smt": True, "load_1min": 0.5, "numa_nodes": None}
+    ]
+
+
+def test_what_cannot_be_measured_here_is_no_failure(tmp_path: Path) -> None:
+    session = Session(make_store(tmp_path, [make_sample(), make_sample(role="energy", status="skipped")]))
+    assert session.table("SELECT * FROM failures").num_rows == 0
+    assert session.table("SELECT n_failed FROM runs")["n_failed"].to_pylist() == [0]
 
 
 def test_failures_are_rows(session: Session) -> None:

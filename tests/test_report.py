@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from harness import report
 from harness.errors import CellbenchError
 from harness.query import Session
+from harness.show import grids, report
 from harness.store import Store
-from tests.conftest import CPU, CUDA, HOSTILE, RUN_ID, simulated
+from tests.conftest import CPU, CUDA, HOSTILE, RUN_ID, make_sample, make_store, simulated
+from tests.staged import ON_CPU, ON_GPU, ceiling_samples, stage_samples
 
 
 @pytest.fixture
@@ -150,12 +151,85 @@ def test_write_is_whole_or_not_at_all(both: Session, tmp_path: Path) -> None:
         report.write("", tmp_path / "missing" / "report.html")
 
 
-@pytest.mark.parametrize(
-    ("value", "digits", "text"),
-    [(0.98, 3, "0.980"), (9.996, 3, "10.0"), (1234.5, 3, "1,234"), (0.0, 3, "0"), (None, 3, "–"), (66.4, 2, "66")],
-)
-def test_number(value: float | None, digits: int, text: str) -> None:
-    assert report.number(value, digits) == text
+DESK = {key: value for key, value in CPU.items() if key != "seconds"}
+CARD = {key: value for key, value in CUDA.items() if key != "seconds"}
+FULL = {"crop": "full", "height_px": 2160, "width_px": 2560}
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Session:
+    """CPU and CUDA, timed and taken apart at two sizes; the names are not to be trusted."""
+    seconds = {"224": 10.0, "full": 100.0}
+    card = CARD | {"device_name": HOSTILE["device_name"]}
+    samples = [*stage_samples(ON_CPU, seconds, **DESK), *stage_samples(ON_GPU, seconds, ceilings=False, **card)]
+    for device in (DESK, card):
+        samples += [make_sample(**device, elapsed_s=10.0), make_sample(**device, **FULL, elapsed_s=98.0)]
+    return Session(make_store(tmp_path, samples))
+
+
+def test_a_stage_pass_is_a_figure_with_advice_and_its_check(staged: Session) -> None:
+    html = report.build(staged, None, with_published=False).replace("\u00a0", " ")
+    assert 'id="stages"' in html
+    assert "Give the diameter if you know it: estimating it takes 75 % of the call." in html
+    assert "Work on several images at once: 70 % of the call" in html
+    assert "Attributed 99.0 % of the call; the stage pass took 2.0 % longer than the timed median." in html
+    assert "of the best that this device’s arithmetic allows" in html
+    assert "The stage pass is one of its own" in html
+    assert "{{ 7 * 7 }} <img" not in _markup(html)
+
+
+def test_remarks_are_those_of_the_largest_image(staged: Session) -> None:
+    said = report.remarks(report.tables(staged, None))
+    assert [title.rsplit(", ", 1)[1] for title in said] == ["full image"] * 2
+
+
+def test_the_table_of_stages_adds_up(staged: Session) -> None:
+    grid = grids.stages(report.tables(staged, None))
+    assert grid.head == ("stage", "style pass s", "size pass s", "mask pass s", "outside s", "all s", "share")
+    rows = grid.groups["Intel i7-8086K (cpu, 6 threads), full image"]
+    assert rows[0][:6] == ("network", "60.0", "14.0", "14.0", "", "88.0")
+    assert rows[-1][0] == "whole call"
+    assert rows[-1][-2] == "100"
+
+
+def test_without_a_stage_pass_there_is_no_figure_of_it(both: Session) -> None:
+    html = report.build(both, None)
+    assert 'id="stages"' not in html
+    assert "stage pass" not in _markup(html)
+
+
+def test_flags_are_counted_under_the_table_and_nothing_is_dropped(tmp_path: Path) -> None:
+    samples = [make_sample(repetition=i, flags="load" if i < 2 else "") for i in range(5)]
+    session = Session(make_store(tmp_path, samples))
+    html = report.build(session, None, with_published=False)
+    assert "2 of 5 repetitions carry a flag: load 2. None is left out of a median or figure." in html
+    assert "2 (load)" in html
+    assert grids.cases(report.tables(session, None)).head[-1] == "flagged"
+
+
+def test_no_flags_no_column(both: Session) -> None:
+    assert "flagged" not in grids.cases(report.tables(both, None)).head
+    assert report.case_notes(report.tables(both, None)) == []
+
+
+def test_the_ends_of_repetitions_are_told(tmp_path: Path) -> None:
+    samples = [make_sample(repetition=i, stop_reason="precision" if i == 4 else None) for i in range(5)]
+    samples += [make_sample(**FULL, repetition=i, block=i // 5, stop_reason=None) for i in range(10)]
+    samples[-1]["stop_reason"] = "time_cap"
+    notes = report.case_notes(report.tables(Session(make_store(tmp_path, samples)), None))
+    assert "the mean was known as well as asked for (1 case)" in notes[0]
+    assert "the time was used up (1 case)" in notes[0]
+    assert notes[1] == "The repetitions of a case come from up to 2 processes."
+
+
+def test_control_and_ceilings_are_no_part_of_the_facts(both: Session, tmp_path: Path) -> None:
+    control = {"crop": "control", "image": "control", "role": "control"}
+    own = make_sample(image="a.tif", image_is_synthetic=False)
+    samples = [own, make_sample(**control), *ceiling_samples(image="control")]
+    session = Session(make_store(tmp_path / "own", samples))
+    html = report.build(session, None)
+    assert "--image PATH/a.tif --crops 224 " in html
+    assert "control" not in _markup(html).split("<h2>Environment</h2>")[1].split("<h2>Methods</h2>")[0]
 
 
 class Browser:
@@ -223,11 +297,13 @@ def browser(profile: Path) -> Iterator[Browser]:
 
 
 DRAWN = """new Promise((done) => {
-  const look = () => document.querySelectorAll('.chart[data-drawn]').length === 3 ? done(true) : setTimeout(look, 50);
+  const waiting = () => document.readyState !== 'complete' || document.querySelector('.chart:not([data-drawn])');
+  const look = () => waiting() ? setTimeout(look, 50) : done(true);
   look();
   setTimeout(() => done(false), 20000);
 })"""
-MARKS = "[...document.querySelectorAll('.chart')].map((c) => c.querySelectorAll('.mark-symbol path').length)"
+MARKED = "'.mark-symbol path, .mark-rect path'"
+MARKS = f"[...document.querySelectorAll('.chart')].map((c) => c.querySelectorAll({MARKED}).length)"
 
 AXIS = "[...document.querySelectorAll('#time .role-axis-label')].map((label) => label.textContent).join()"
 
@@ -253,3 +329,25 @@ def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, A
         requests = [event["params"]["request"]["url"] for event in chromium.events
                     if event["method"] == "Network.requestWillBeSent"]  # fmt: skip
         assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width_px", [320, 1100])
+def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_px: int) -> None:
+    page = report.write(report.build(staged, None), tmp_path / "report.html")
+    with browser(tmp_path / "profile") as chromium:
+        chromium.call(
+            "Emulation.setDeviceMetricsOverride", width=width_px, height=800, deviceScaleFactor=1, mobile=True
+        )
+        chromium.call("Page.navigate", url=page.as_uri())
+        assert chromium.evaluate(DRAWN)
+        assert chromium.evaluate("document.documentElement.scrollWidth") <= width_px
+        words = chromium.evaluate("[...document.querySelectorAll('#stages svg text')].map((text) => text.textContent)")
+        assert {"224 px10 s", "full image100 s"} <= set(words)  # two lines each
+        assert any(word.startswith("network") for word in words)
+        # Words inside a bar keep their own ink, whatever the page's.
+        inks = chromium.evaluate(
+            "[...document.querySelectorAll('#stages .inside_marks text')].map((text) => getComputedStyle(text).fill)"
+        )
+        assert set(inks) == {"rgb(255, 255, 255)", "rgb(0, 0, 0)"}

@@ -3,30 +3,38 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness import images, synthetic, weights, worker
-from harness.plan import Block, Case, Device
+from harness import images, synthetic, weights
+from harness.measure import worker
+from harness.measure.block import Order
+from harness.plan import Block, Case, Task
 from harness.schema import Sample
-from harness.worker import Order
-from tests.conftest import REPOSITORY, SEED_DATA, SEED_IMAGE, needs_seed_data
+from tests.conftest import CPU_DEVICE, REPOSITORY, SEED_DATA, SEED_IMAGE, TWICE, needs_seed_data
 
 pytestmark = pytest.mark.slow
 
 
 def segment(pixels: np.ndarray, folder: Path) -> Sample:
     """One whole stock eval() of these pixels with the stand-in weights, through a worker."""
+    return performed(pixels, folder, "timed")[-1]
+
+
+def performed(pixels: np.ndarray, folder: Path, role: str) -> list[Sample]:
+    """The samples of one task on these pixels."""
     np.save(folder / "image.npy", pixels)
     case = Case("full", *pixels.shape, "standard")
-    block = Block(0, Device("cpu", 0, "CPU"), (case,), warmups=0, repeats=1)
+    once = replace(TWICE, warmups=0, repeats=1)
+    block = Block(0, CPU_DEVICE, (Task(role, case, 0),), once)
     found = weights.resolve("standin")
     order = Order(block, str(folder / "image.npy"), images.hash_pixels(pixels), found.folder, os.cpu_count() or 1, {})
-    last = list(worker.perform(order))[-1]
-    assert last["status"] == "ok", last["error_message"]
-    return last
+    samples = list(worker.perform(order))
+    assert samples[-1]["status"] == "ok", samples[-1]["error_message"]
+    return samples
 
 
 @pytest.mark.parametrize(("name", "within"), [("sparse", 0.15), ("dense", 0.2)])
@@ -42,6 +50,14 @@ def test_drawn_cells_are_found(tmp_path: Path, name: str, within: float) -> None
 def test_an_empty_image_has_no_cells(tmp_path: Path) -> None:
     found = segment(np.full((96, 96), 12, np.uint8), tmp_path)
     assert found["n_cells"] == 0
+
+
+def test_nothing_but_noise_is_not_enlarged(tmp_path: Path) -> None:
+    # A tiny guess of the diameter would make the later passes several times as large as the image.
+    noise = np.random.default_rng(7).normal(100, 10, (224, 224)).clip(0, 255).astype(np.uint8)
+    tiles = {s["stage_pass"]: s["n_tiles"] for s in performed(noise, tmp_path, "stages") if s.get("n_tiles")}
+    assert tiles["style"] == 4
+    assert tiles["size"] <= 9
 
 
 @needs_seed_data

@@ -17,9 +17,10 @@ import subprocess
 import sys
 from collections import defaultdict
 
-from harness import bench, config, fleet, worker
+from harness import bench, config, fleet
 from harness.bench import Prepared
-from harness.worker import Order
+from harness.measure import worker
+from harness.measure.block import Order
 
 BARE = """
 import json, sys, time
@@ -29,11 +30,12 @@ torch.set_num_threads(order["threads"]); cv2.setNumThreads(order["threads"]); nu
 from cellpose import models
 image = np.load(order["pixels_file"])
 model = models.Cellpose(gpu=False, model_type="cyto3")
-for case in order["block"]["cases"]:
+for task in order["block"]["tasks"]:
+    case = task["case"]
     side = case["height_px"]
     y, x = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     crop = image[y : y + side, x : x + side].copy()
-    for i in range(1 + order["block"]["repeats"]):
+    for i in range(1 + order["block"]["effort"]["repeats"]):
         start = time.perf_counter()
         model.eval(crop, diameter=0, channels=[0, 0])
         elapsed_s = time.perf_counter() - start
@@ -47,8 +49,8 @@ def bare(order: Order) -> list[tuple[str, float]]:
     from dataclasses import asdict
 
     done = subprocess.run(
-        [sys.executable, "-c", BARE], input=json.dumps(asdict(order)), env=worker.environment(order),
-        stdout=subprocess.PIPE, text=True, check=True,
+        [sys.executable, "-c", BARE], input=json.dumps(asdict(order)), stdout=subprocess.PIPE, text=True, check=True,
+        env=worker.environment(order.threads, order.weights_folder),
     )  # fmt: skip
     return [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
 

@@ -7,6 +7,7 @@ import as a phase of its own, and the driver's process never pays for it.
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import probe
 from harness.errors import DeviceFallbackError
+from harness.node import probe
 
 if TYPE_CHECKING:
     from cellpose import models
@@ -92,10 +93,10 @@ def load(device: str) -> models.Cellpose:
     return model
 
 
-def segment(model: models.Cellpose, pixels: np.ndarray) -> Segmentation:
-    """One stock eval() with diameter estimation; pixels (height, width)."""
-    masks, _, _, diameter_px = model.eval(pixels, diameter=DIAMETER_PX, channels=[0, 0], batch_size=BATCH_SIZE)
-    return Segmentation(masks, float(diameter_px))
+def segment(model: models.Cellpose, pixels: np.ndarray, diameter_px: float = DIAMETER_PX) -> Segmentation:
+    """One stock eval(), which estimates the diameter if none is given; pixels (height, width)."""
+    masks, _, _, used_px = model.eval(pixels, diameter=diameter_px, channels=[0, 0], batch_size=BATCH_SIZE)
+    return Segmentation(masks, float(used_px))
 
 
 def synchroniser(device: str) -> tuple[str, Callable[[], None]]:
@@ -112,6 +113,52 @@ def synchroniser(device: str) -> tuple[str, Callable[[], None]]:
 def diam_labels_px(model: models.Cellpose) -> float:
     """Mean training diameter stored in the weights; it sets the scale of the first pass."""
     return float(model.cp.diam_labels)
+
+
+def gpu_uuid(device: str) -> str | None:
+    """The UUID by which NVIDIA's driver knows a CUDA device, without its prefix; None for other devices."""
+    import torch
+
+    return str(torch.cuda.get_device_properties(device).uuid) if device.startswith("cuda") else None
+
+
+def environment(device: str) -> dict[str, Any]:
+    """The facts of harness.node.facts that torch, OpenCV and numba tell about this process; null where unknown."""
+    import cv2
+    import numba
+    import torch
+
+    gpu = torch.cuda.get_device_properties(device) if device.startswith("cuda") else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 2.9 says with each reading that these have new names
+        rounding = {
+            "torch_cudnn_tf32": torch.backends.cudnn.allow_tf32,
+            "torch_matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+            "torch_matmul_precision": torch.get_float32_matmul_precision(),
+        }
+    return {
+        **rounding,
+        "gpu_uuid": gpu_uuid(device),
+        "gpu_compute_capability": f"{gpu.major}.{gpu.minor}" if gpu else None,
+        "gpu_multiprocessors": gpu.multi_processor_count if gpu else None,
+        "gpu_memory_free_bytes": torch.cuda.mem_get_info(device)[0] if gpu else None,
+        "torch_version": str(torch.__version__),
+        "torch_git_version": torch.version.git_version,
+        "torch_build": _build(),
+        "torch_cuda_version": torch.version.cuda,
+        "torch_cudnn_version": torch.backends.cudnn.version() if gpu else None,
+        "torch_mps": torch.backends.mps.is_available(),
+        "torch_cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "torch_cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "torch_deterministic": torch.are_deterministic_algorithms_enabled(),
+        "torch_mkldnn": torch.backends.mkldnn.is_available(),
+        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "torch_blas": _blas(torch.__config__.show()),
+        "torch_threads": torch.get_num_threads(),
+        "torch_interop_threads": torch.get_num_interop_threads(),
+        "opencv_threads": cv2.getNumThreads(),
+        "numba_threads": numba.get_num_threads(),
+    }
 
 
 def prove_device(model: models.Cellpose, device: str, outputs_on: Iterable[str] = ()) -> str:
@@ -160,6 +207,21 @@ def failure(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return "oom_host"
     return "crash"
+
+
+def _build() -> str:
+    """What torch was built for besides the CPU."""
+    import torch
+
+    built = {"cuda": torch.version.cuda, "rocm": torch.version.hip, "mps": torch.backends.mps.is_built()}
+    return next((name for name, there in built.items() if there), "cpu")
+
+
+def _blas(config: str) -> str | None:
+    """The linear algebra library in torch's description of its own build, with its version where that is told."""
+    name = re.search(r"\bBLAS_INFO=(\w+)", config)
+    version = re.search(r"Math Kernel Library Version ([\d.]+)", config)
+    return " ".join(found[1] for found in (name, version) if found) or None
 
 
 def _computes(device: str) -> bool:

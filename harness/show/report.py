@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import shlex
 from collections import Counter
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -15,12 +13,13 @@ from typing import Any
 
 import jinja2
 import pyarrow as pa
-import vl_convert
 from pyarrow import csv
 
-from harness import charts, published
-from harness.charts import Row, Tables
+from harness import published
 from harness.query import Session, which_run
+from harness.show import advice, charts, drawing, grids
+from harness.show.charts import Tables
+from harness.show.wording import Row, count, flagged, number, series_namer, short_name, size_label
 
 _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
 QUERIES = {
@@ -28,32 +27,10 @@ QUERIES = {
     "speedups": f"SELECT * FROM speedups WHERE run_id = $run {_ORDER}",
     "timed": f"SELECT * FROM timed WHERE run_id = $run {_ORDER}, started_at",
     "failures": "SELECT * FROM failures WHERE run_id = $run ORDER BY started_at",
-}
-ENVIRONMENT = {
-    "cpu_model": "processor",
-    "n_cores": "cores",
-    "torch_threads": "threads of torch",
-    "openmp_threads": "OMP_NUM_THREADS",
-    "opencv_threads": "threads of OpenCV",
-    "numba_threads": "threads of numba",
-    "ram_bytes": "memory in bytes",
-    "os": "operating system",
-    "arch": "architecture",
-    "sync": "waited for the device with",
-    "dispatch": "dispatched by",
-    "harness_version": "cellbench",
-    "python_version": "Python",
-    "torch_version": "torch",
-    "cellpose_version": "cellpose",
-    "numpy_version": "numpy",
-    "numba_version": "numba",
-    "opencv_version": "OpenCV",
-    "ray_version": "Ray",
-    "weights": "weights",
-    "weights_sha256": "SHA-256 of the weights",
-    "size_model_sha256": "SHA-256 of the size model",
-    "image": "image",
-    "image_sha256": "SHA-256 of the image’s pixels",
+    # Only what was timed as well: those rows say which weights and image it was.
+    "stages": "SELECT * FROM stages WHERE run_id = $run AND timed_median_s IS NOT NULL "
+    "ORDER BY node, backend <> 'cpu', device, protocol, n_pixels",
+    "ceilings": "SELECT * FROM ceilings WHERE run_id = $run ORDER BY node, device",
 }
 # What must agree before two medians may stand in one sentence.
 KIND = ("workload", "protocol", "variant", "weights", "image")
@@ -68,21 +45,13 @@ BANNERS = {
     "custom": "Custom weights, not the published cyto3.",
     "synthetic": "Synthetic image. Its cells are invented; on another image the time may differ.",
 }
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as text, ready to be shown; the first `n_labels` columns are words, the others numbers."""
-
-    head: tuple[str, ...]
-    groups: dict[str, list[tuple[str, ...]]]  # heading, empty for none → rows
-    n_labels: int = 1
-
-    @classmethod
-    def grouped(cls, head: tuple[str, ...], rows: list[tuple[str, ...]], n_labels: int = 1) -> Grid:
-        """Rows whose first item is the heading they belong under."""
-        headings = dict.fromkeys(row[0] for row in rows)
-        return cls(head, {name: [row[1:] for row in rows if row[0] == name] for name in headings}, n_labels)
+# Why repetitions ended, other than because there were as many as asked for.
+ENDINGS = {
+    "precision": "the mean was known as well as asked for",
+    "plateau": "more repetitions would not have helped, since the machine itself wanders",
+    "n_max": "there were as many as allowed",
+    "time_cap": "the time was used up",
+}
 
 
 def tables(session: Session, run_id: str | None, with_published: bool = True) -> Tables:
@@ -99,34 +68,44 @@ def build(session: Session, run_id: str | None, with_published: bool = True) -> 
     facts = session.table("SELECT * FROM runs WHERE run_id = $run", run=run).to_pylist()[0]
     sql = {view: text.replace("$run", "'" + run.replace("'", "''") + "'") for view, text in QUERIES.items()}
     figures = [
-        {"name": "time", "spec": charts.time_by_length(data), "grid": _times(data), "sql": sql["medians"]},
-        {"name": "percent-of-cpu", "spec": charts.percent_of_cpu(data), "grid": _ratios(data), "sql": sql["speedups"]},
-        {"name": "speedup", "spec": charts.speedup(data), "grid": _ratios(data), "sql": sql["speedups"]},
-    ]
+        {"name": "time", "spec": charts.time_by_length(data), "grid": grids.times(data), "sql": sql["medians"]},
+        {
+            "name": "percent-of-cpu", "spec": charts.percent_of_cpu(data), "grid": grids.ratios(data),
+            "sql": sql["speedups"],
+        },
+        {"name": "speedup", "spec": charts.speedup(data), "grid": grids.ratios(data), "sql": sql["speedups"]},
+    ]  # fmt: skip
+    if data.stages.num_rows:
+        figures.append(
+            {"name": "stages", "spec": charts.stages(data), "grid": grids.stages(data), "sql": sql["stages"]}
+            | {"remarks": remarks(data), "meanings": grids.stage_meanings()}
+        )
     for figure in figures:
         chart = figure["spec"].properties(width="container")
-        figure |= {"title": chart.title.text, "spec": charts.script_json(chart.to_dict())}
+        figure |= {"title": chart.title.text, "spec": drawing.script_json(chart.to_dict())}
     return _template().render(
         headline=headline(data),
         run=facts,
         banners=banners(data),
-        cases=_cases(data),
+        cases=grids.cases(data),
+        case_notes=case_notes(data),
         figures=figures,
-        policy=charts.CONTENT_POLICY,
-        embed=charts.script_json(charts.EMBED),
-        failures=_failures(data),
-        environment=_environment(session, run),
+        policy=drawing.CONTENT_POLICY,
+        embed=drawing.script_json(drawing.EMBED),
+        failures=grids.failures(data),
+        environment=grids.environment(session, run),
         protocols=[PROTOCOLS.get(name, name) for name in _distinct(data.medians, "protocol")],
+        with_stages=data.stages.num_rows > 0,
         command=_command(session, run),
         origin=published.ORIGIN if with_published else None,
         csv="data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(data.medians)).decode(),
-        bundle=_bundle(),
+        bundle=drawing.bundle(),
     )
 
 
 def write(html: str, path: Path | str) -> Path:
     """Write the report whole or not at all."""
-    return charts.write_file(Path(path), html.encode())
+    return drawing.write_file(Path(path), html.encode())
 
 
 def headline(data: Tables) -> str:
@@ -134,9 +113,7 @@ def headline(data: Tables) -> str:
     medians = data.medians.to_pylist()
     if not medians:
         failed = data.failures.num_rows
-        return (
-            f"Nothing was timed: {_count(failed, 'repetition')} failed" if failed else "Nothing was timed in this run"
-        )
+        return f"Nothing was timed: {count(failed, 'repetition')} failed" if failed else "Nothing was timed in this run"
     most = Counter(map(_kind, medians)).most_common(1)[0][0]
     chosen = [row for row in medians if _kind(row) == most]
     speedups = [row for row in data.speedups.to_pylist() if _kind(row) == most]
@@ -146,7 +123,7 @@ def headline(data: Tables) -> str:
 
 
 def _finding(medians: list[Row], speedups: list[Row]) -> str:
-    name = charts.series_namer(medians)
+    name = series_namer(medians)
     by_series = {series: [row for row in medians if name(row) == series] for series in map(name, medians)}
     nodes = len({row["node"] for row in medians})
     if speedups and nodes == 1:
@@ -156,7 +133,7 @@ def _finding(medians: list[Row], speedups: list[Row]) -> str:
         ends = {row["n_pixels"]: row for row in (min(medians, key=_area), max(medians, key=_area))}
         times = (f"{_seconds(row['median_s'])} at {_size(row)}" for row in ends.values())
         return f" on {name(medians[0])}: {', '.join(times)}"
-    said = f" on {len(by_series)} devices of {_count(nodes, 'machine')}"
+    said = f" on {len(by_series)} devices of {count(nodes, 'machine')}"
     common = set.intersection(*(set(map(_area, rows)) for rows in by_series.values()))
     if not common:
         return said
@@ -167,7 +144,7 @@ def _finding(medians: list[Row], speedups: list[Row]) -> str:
 
 def _comparison(row: Row) -> str:
     return (
-        f"the {charts.short_name(row['device_name'])} is {number(row['speedup'])} times as fast as this machine’s CPU "
+        f"the {short_name(row['device_name'])} is {number(row['speedup'])} times as fast as this machine’s CPU "
         f"at {_size(row)}, {_seconds(row['median_s'])} instead of {_seconds(row['cpu_median_s'])}"
     )
 
@@ -185,84 +162,46 @@ def banners(data: Tables) -> list[str]:
         sum(row["n_cells"] != row["cpu_n_cells"] for row in speedups),
     )
     if failed := data.failures.num_rows:
-        said.append(f"{_count(failed, 'repetition')} failed. No median or figure contains them; they are listed below.")
+        said.append(f"{count(failed, 'repetition')} failed. No median or figure contains them; they are listed below.")
     if few:
-        said.append(f"Few repetitions: {_count(few, 'case')} with fewer than {charts.FEW}. Read the spread with care.")
+        said.append(f"Few repetitions: {count(few, 'case')} with fewer than {charts.FEW}. Read the spread with care.")
     if unstable:
-        said.append(f"Masks differed between the repetitions of {_count(unstable, 'case')}.")
+        said.append(f"Masks differed between the repetitions of {count(unstable, 'case')}.")
     if unlike:
-        said.append(f"CPU and accelerator counted different numbers of cells in {_count(unlike, 'case')}.")
+        said.append(f"CPU and accelerator counted different numbers of cells in {count(unlike, 'case')}.")
     return said
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash for none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    rounded = float(f"{value:.{digits}g}")  # 9.996 has one digit more once it is 10.0
-    decimals = digits - 1 - math.floor(math.log10(abs(rounded))) if rounded else 0
-    return f"{value:,.{max(decimals, 0)}f}"
-
-
-def _cases(data: Tables) -> Grid:
+def case_notes(data: Tables) -> list[str]:
+    """What a reader of the table of cases must know besides its numbers."""
     medians = data.medians.to_pylist()
-    name = charts.series_namer(medians)
-    speedups = {row["case_id"]: row["speedup"] for row in data.speedups.to_pylist()}
-    head = ("crop", "protocol", "n", "median s", "IQR s", "mean ± SD s", "cells", "diameter px", "speed-up")
-    rows = [
-        (
-            name(row), row["crop"], row["protocol"] or "–", str(row["n"]), number(row["median_s"]), _range(row),
-            f"{number(row['mean_s'])} ± {number(row['sd_s'], 2)}", number(row["n_cells"], 1),
-            number(row["diameter_px"]), number(speedups.get(row["case_id"])),
-        )
-        for row in medians
-    ]  # fmt: skip
-    return Grid.grouped(head, rows, n_labels=2)
+    said = []
+    if flags := flagged(data.timed.to_pylist()):
+        said.append(f"{flags}. None is left out of a median or figure.")
+    reasons = Counter(reason for row in medians for reason in (row["stop_reason"] or "").split())
+    if endings := [f"{ENDINGS[reason]} ({count(n, 'case')})" for reason, n in reasons.items() if reason in ENDINGS]:
+        said.append(f"Repetitions ended because {'; because '.join(endings)}.")
+    if (blocks := max((row["n_blocks"] for row in medians), default=1)) > 1:
+        said.append(f"The repetitions of a case come from up to {blocks} processes.")
+    return said
 
 
-def _times(data: Tables) -> Grid:
-    medians = data.medians.to_pylist()
-    name = charts.series_namer(medians)
-    own = [(name(row), _pixels(row), str(row["n"]), number(row["median_s"]), _range(row)) for row in medians]
-    others = [
-        (f"{row['series']}: means", row["size"], "5", number(row["mean_s"]), "–")
-        for row in charts.reference(data, "mean_s")
-    ]
-    return Grid.grouped(("image in px", "n", "median s", "IQR s"), own + others)
-
-
-def _ratios(data: Tables) -> Grid:
-    name = charts.series_namer(data.medians.to_pylist())
-    own = [(name(row), _pixels(row), row["median_s"], row["cpu_median_s"], row) for row in data.speedups.to_pylist()]
-    others = [
-        (f"{row['series']}: means", row["size"], row["mean_s"], row["cpu_mean_s"], row)
-        for row in charts.reference(data, "speedup")
-    ]
-    rows = [
-        (series, size, *map(number, (seconds, cpu_s, row["percent_of_cpu"], row["speedup"])))
-        for series, size, seconds, cpu_s, row in own + others
-    ]
-    return Grid.grouped(("image in px", "accelerator s", "CPU s", "% of CPU time", "speed-up"), rows)
-
-
-def _failures(data: Tables) -> Grid:
-    columns = ("node", "device", "crop", "role", "phase", "status", "error_type", "error_message")
-    rows = [tuple(str(row[column] or "–") for column in columns) for row in data.failures.to_pylist()]
-    return Grid(tuple(column.replace("_", " ") for column in columns), {"": rows}, n_labels=len(columns))
-
-
-def _environment(session: Session, run: str) -> Grid:
-    """One row a fact, one column a device; several values of one device stand side by side."""
-    facts = ", ".join(f"string_agg(DISTINCT {fact}::VARCHAR, ', ' ORDER BY {fact}::VARCHAR)" for fact in ENVIRONMENT)
-    columns = session.table(
-        f"SELECT concat_ws(' ', node, device), max(device_name), {facts} FROM samples WHERE run_id = $run "
-        "GROUP BY node, device ORDER BY node, device",
-        run=run,
-    ).columns
-    places, names, *values = [[str(value or "–") for value in column.to_pylist()] for column in columns]
-    labels = ["device", *ENVIRONMENT.values()]
-    rows = [(label, *row) for label, row in zip(labels, [names, *values], strict=True)]
-    return Grid(("", *places), {"": rows}, n_labels=len(places) + 1)
+def remarks(data: Tables) -> dict[str, dict[str, list[str]]]:
+    """What the stage pass tells of each device, at the largest image that it segmented."""
+    ceilings = {(row["node"], row["device"]): row for row in data.ceilings.to_pylist()}
+    name = charts.stage_namer(data)
+    largest: dict[str, list[Row]] = {}
+    for case in sorted(advice.by_case(data.stages.to_pylist()), key=lambda case: _area(case[0])):
+        largest[name(case[0])] = case
+    said = {}
+    for title, case in largest.items():
+        row = case[0]
+        findings = advice.findings(case, ceilings.get((row["node"], row["device"])))
+        said[f"{title}, {size_label(row)}"] = {
+            "advice": advice.advise(row["backend"], advice.shares(case)),
+            "findings": findings,
+        }
+    return said
 
 
 def _command(session: Session, run: str) -> str:
@@ -272,11 +211,11 @@ def _command(session: Session, run: str) -> str:
                   max(weights) AS weights,
                   string_agg(DISTINCT device, ',' ORDER BY device) AS devices,
                   string_agg(DISTINCT protocol, ',' ORDER BY protocol) AS protocols
-           FROM samples WHERE run_id = $run""",
+           FROM samples WHERE run_id = $run AND image IS DISTINCT FROM 'control'""",
         run=run,
     ).to_pylist()[0]
     crops = session.table(
-        "SELECT crop FROM samples WHERE run_id = $run AND crop IS NOT NULL GROUP BY crop ORDER BY max(height_px)",
+        "SELECT crop FROM samples WHERE run_id = $run AND crop <> 'control' GROUP BY crop ORDER BY max(height_px)",
         run=run,
     )["crop"].to_pylist()
     image = row["image"] if row["built_in"] or not row["image"] else f"PATH/{row['image']}"
@@ -315,18 +254,6 @@ def _area(row: Row) -> int:
     return row["n_pixels"]
 
 
-def _pixels(row: Row) -> str:
-    return f"{row['height_px']} × {row['width_px']}"
-
-
-def _range(row: Row) -> str:
-    return f"{number(row['q1_s'])} – {number(row['q3_s'])}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
-
-
 def _distinct(table: pa.Table, column: str) -> list[str]:
     return sorted({str(value) for value in table[column].to_pylist()})
 
@@ -335,12 +262,6 @@ def _csv(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     csv.write_csv(table, buffer)
     return buffer.getvalue()
-
-
-@cache
-def _bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script; it defines vegaEmbed."""
-    return vl_convert.javascript_bundle()
 
 
 @cache

@@ -1,0 +1,123 @@
+"""Peak memory of one call; a pass of its own, since a thread that looks every 5 ms disturbs a time."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+COLUMNS = (
+    "peak_rss_bytes", "rss_method", "cuda_allocated_bytes", "cuda_reserved_bytes", "mps_current_bytes",
+    "mps_driver_bytes",
+)  # fmt: skip
+INTERVAL_S = 0.005
+PROC = Path("/proc/self")
+RESET_PEAK = "5"  # the value of clear_refs that sets VmHWM back to what is resident now (proc_pid_clear_refs(5))
+# Reset, a peak differs from VmRSS only by what other threads did since and by the kernel's own batching of counters.
+RESET_SLACK_BYTES = 64 * 2**20
+
+
+def peak_memory(call: Callable[[], T], device: str, proc: Path = PROC) -> tuple[T, dict[str, Any]]:
+    """Call once and return the outcome with the memory columns: peaks in bytes, null where not applicable.
+
+    The host's peak is the whole process, libraries and what it kept from earlier calls included. A sampled
+    peak is a lower bound: what is freed within 5 ms, or while a library holds the interpreter's lock, is missed.
+    """
+    _start_afresh(device)
+    readings = _readings(device)
+    kernel_keeps_peak = _reset_peak(proc)
+    if not kernel_keeps_peak:
+        process = psutil.Process()
+        readings["peak_rss_bytes"] = lambda: process.memory_info().rss
+    outcome, peaks = _watched(call, readings)
+    if kernel_keeps_peak:
+        peaks["peak_rss_bytes"] = _status_bytes(proc, "VmHWM")
+    method = "VmHWM" if kernel_keeps_peak else "sampled 5 ms"
+    return outcome, {**dict.fromkeys(COLUMNS), **peaks, **_cuda_peaks(device), "rss_method": method}
+
+
+def _start_afresh(device: str) -> None:
+    """Give back what earlier calls left, or the allocators would carry a larger crop's peak into this one."""
+    gc.collect()
+    with suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.startswith("mps"):
+        import torch
+
+        torch.mps.empty_cache()
+
+
+def _cuda_peaks(device: str) -> dict[str, int]:
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    return {
+        "cuda_allocated_bytes": torch.cuda.max_memory_allocated(device),
+        "cuda_reserved_bytes": torch.cuda.max_memory_reserved(device),
+    }
+
+
+def _readings(device: str) -> dict[str, Callable[[], int]]:
+    """What has to be looked at again and again, since this device keeps no peak."""
+    if not device.startswith("mps"):
+        return {}
+    import torch
+
+    return {
+        "mps_current_bytes": torch.mps.current_allocated_memory,
+        "mps_driver_bytes": torch.mps.driver_allocated_memory,
+    }
+
+
+def _reset_peak(proc: Path) -> bool:
+    """Set the kernel's own peak of this process back; false where it cannot be, or was not."""
+    try:
+        (proc / "clear_refs").write_text(RESET_PEAK)
+        return _status_bytes(proc, "VmHWM") - _status_bytes(proc, "VmRSS") <= RESET_SLACK_BYTES
+    except (OSError, KeyError):  # no Linux, or a container that does not allow it or does not tell
+        return False
+
+
+def _status_bytes(proc: Path, key: str) -> int:
+    """One of the sizes in /proc/self/status, written there as '1704 kB' of 1024 bytes."""
+    status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines() if ":" in line)
+    return int(status[key].split()[0]) * 1024
+
+
+def _watched(call: Callable[[], T], readings: dict[str, Callable[[], int]]) -> tuple[T, dict[str, int]]:
+    """Call while a thread keeps the highest value of each reading; without readings there is no thread."""
+    if not readings:
+        return call(), {}
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        peaks = thread.submit(_highest, readings, over)
+        try:
+            outcome = call()
+        finally:
+            over.set()
+        return outcome, peaks.result()
+
+
+def _highest(readings: dict[str, Callable[[], int]], over: threading.Event) -> dict[str, int]:
+    """The highest value of each reading until it is over, the last look included."""
+    peaks = dict.fromkeys(readings, 0)
+    while True:
+        last = over.wait(INTERVAL_S)
+        peaks = {name: max(peaks[name], read()) for name, read in readings.items()}
+        if last:
+            return peaks

@@ -1,0 +1,228 @@
+"""Checks that need torch: does each device compute, does its clock wait for it, do the threads obey?
+
+They run in the worker's child process, as a measurement does, and each ends as the fields of a Check.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.diagnosis import FAIL, OK, WARN, Check, tried
+from harness.measure import workload
+
+CHAIN_S = 0.05  # long beside a launch (about 10 us) and beside a read-back (below 1 ms), short for who waits
+N_TRIAL = 4  # links of the chain that tell how long one takes
+N_MAX = 500  # CUDA's launch queue holds about a thousand; beyond, launching waits for the device
+# Sides of the matrices, powers of two so that 1/side is exact. Accelerators: 17 GFLOP a link, so that even a fast
+# one (50 TFLOP/s) takes 0.3 ms and the chain is far from N_MAX; a slow one (1 TFLOP/s) still ends in 0.1 s.
+SIDE, CPU_SIDE = 2048, 512
+QUEUED_RATIO = 3.0  # an accelerator is handed its work at least this much faster than it does it
+CPU_RATIO = 1.5  # a CPU is done when the call returns; more than noise apart is no CPU that can be timed
+WAITED_SHARE = 0.8  # of the time until the result was really there, sync must have waited this much
+
+OPENCV_INFO = "python -c 'import cv2; print(cv2.getBuildInformation())'"
+TORCH_INFO = "python -c 'import torch; print(torch.__config__.parallel_info())'"
+
+
+def run(devices: Sequence[str] = (), threads: int = 1) -> list[dict[str, Any]]:
+    """Check the threads and these devices (all that torch lists, if none is given); a Check's fields for each."""
+    import torch
+
+    listed = _listed()
+    checks = tried("threads", lambda: threads_obey(threads, workload.set_threads(threads), os.environ))
+    checks += tried("accelerator", lambda: accelerator(listed, _n_nvidia(), torch.version.cuda, os.environ))
+    for device in devices or listed:
+        checks += tried(f"computes {device}", partial(computes, device))
+        checks += tried(f"sync {device}", partial(sync_waits, device))
+    return [asdict(check) for check in checks]
+
+
+# ---------------------------------------------------------------- threads
+
+
+def threads_obey(
+    wanted: int, read_back: Mapping[str, int], environ: Mapping[str, str], system: str = sys.platform
+) -> Check:
+    """Whether every library really has the number of threads that it was given."""
+    seen = {
+        "torch": str(read_back["torch_threads"]),
+        "OpenCV": str(read_back["opencv_threads"]),
+        "numba": str(read_back["numba_threads"]),
+        "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "unset"),
+    }
+    evidence = f"{wanted} wanted (physical cores); " + ", ".join(f"{name} {n}" for name, n in seen.items())
+    wrong = [name for name, n in seen.items() if n != str(wanted)]
+    if not wrong:
+        return Check("threads", OK, evidence)
+    if system == "darwin" and wrong == ["OpenCV"]:
+        # setNumThreads() does nothing with Apple's Grand Central Dispatch (OpenCV issue 23091).
+        fix = "nothing: OpenCV leaves its threads to macOS; they matter little beside the network's"
+        return Check("threads", WARN, evidence, fix)
+    fixes = {
+        "torch": f"look at torch's parallel back end: {TORCH_INFO}",
+        "OpenCV": f"look at OpenCV's parallel framework: {OPENCV_INFO}",
+        "numba": "find what limits numba (NUMBA_NUM_THREADS, .numba_config.yaml)",
+        "OMP_NUM_THREADS": "find what sets OMP_NUM_THREADS when Python starts (a wrapper, sitecustomize)",
+    }
+    return Check("threads", FAIL, evidence, "; ".join(fixes[name] for name in wrong))
+
+
+# ---------------------------------------------------------------- devices
+
+
+def accelerator(listed: Sequence[str], n_nvidia: int, cuda_build: str | None, environ: Mapping[str, str]) -> Check:
+    """Whether torch can use the NVIDIA GPUs that the driver knows."""
+    usable = [device for device in listed if device != "cpu"]
+    n_cuda = sum(device.startswith("cuda") for device in usable)
+    evidence = f"torch lists {', '.join(usable) or 'none'}"
+    if n_nvidia <= n_cuda:
+        return Check("accelerator", OK, evidence)
+    evidence += f"; the NVIDIA driver knows {n_nvidia}"
+    if environ.get("CUDA_VISIBLE_DEVICES") is not None:
+        evidence += f"; CUDA_VISIBLE_DEVICES is {environ['CUDA_VISIBLE_DEVICES']!r}"
+        return Check("accelerator", WARN, evidence, "unset CUDA_VISIBLE_DEVICES, if they are to be measured")
+    if cuda_build is None:
+        fix = "install the CUDA build of torch (PyTorch's page Get Started names it)"
+        return Check("accelerator", WARN, f"{evidence}; this torch is built without CUDA", fix)
+    fix = f"update the NVIDIA driver: this torch wants one for CUDA {cuda_build} (nvidia-smi says which it has)"
+    return Check("accelerator", WARN, evidence, fix)
+
+
+def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> Check:
+    """Whether a device multiplies matrices and convolves correctly, with all tensors on itself.
+
+    place: puts an array on the device.
+    """
+    import torch
+
+    wanted = torch.device(device)
+    place = place or (lambda array: torch.from_numpy(array).to(wanted))
+    random = np.random.default_rng(0)
+    # Whole numbers: the exact results are known, and rounding forgives what TF32 or Winograd's method costs.
+    left, right = (random.integers(-4, 5, (64, 64)) for _ in range(2))
+    image, kernel = random.integers(-4, 5, (8, 32, 32)), random.integers(-4, 5, (8, 8, 3, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(1, 2))
+    expected = {"matmul": left @ right, "3x3 convolution": np.einsum("chwij,ocij->ohw", windows, kernel)}
+
+    a, b, x, k = (place(array.astype(np.float32)) for array in (left, right, image[None], kernel))
+    found = {"matmul": a @ b, "3x3 convolution": torch.nn.functional.conv2d(x, k)[0]}
+
+    name = f"computes {device}"
+    elsewhere = {str(t.device) for t in (a, b, x, k, *found.values()) if not _same(t.device, wanted)}
+    if elsewhere:
+        fix = f"see why torch cannot use it: python -c \"import torch; print(torch.ones(1, device='{device}').device)\""
+        return Check(name, FAIL, f"asked for {device}, but tensors are on {', '.join(sorted(elsewhere))}", fix)
+    wrong = [task for task in found if not np.array_equal(np.rint(found[task].cpu().numpy()), expected[task])]
+    if wrong:
+        fix = f"do not measure on it: update torch and the driver, or leave it out with --devices ({device} is wrong)"
+        return Check(name, FAIL, f"wrong result of {' and '.join(wrong)}", fix)
+    return Check(name, OK, f"{_device_name(device)}: matmul and 3x3 convolution are right, all tensors on {wanted}")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One chain of work on a device: how long until it was queued, until sync returned, until its result was here."""
+
+    queued_s: float
+    synced_s: float
+    arrived_s: float
+    result: float
+
+
+def sync_waits(device: str) -> Check:
+    """Whether the clock of a repetition, which stops after sync, stops only when the device has finished."""
+    import torch
+
+    side = CPU_SIDE if torch.device(device).type == "cpu" else SIDE
+    share = torch.full((side, side), 1 / side, device=device)
+    ones = torch.ones(side, side, device=device)
+
+    def queue(n: int) -> torch.Tensor:
+        value = ones
+        for _ in range(n):
+            value = share @ value  # the mean of ones: 1, exactly
+        return value
+
+    _, sync = workload.synchroniser(device)
+    return judge(device, chain(queue, sync, lambda value: float(value[0, 0])))
+
+
+def chain(
+    queue: Callable[[int], Any],
+    sync: Callable[[], None],
+    read: Callable[[Any], float],
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> Chain:
+    """Queue links for about CHAIN_S and note when they were queued, synced, and really done.
+
+    Only a result that has been read proves that the device is done, so sync is not believed anywhere here.
+    """
+    read(queue(N_TRIAL))  # the first call loads and tunes libraries
+    begin_ns = clock_ns()
+    read(queue(N_TRIAL))
+    each_s = (clock_ns() - begin_ns) / 1e9 / N_TRIAL
+    n = min(max(round(CHAIN_S / each_s), N_TRIAL), N_MAX) if each_s > 0 else N_MAX
+
+    begin_ns = clock_ns()
+    last = queue(n)
+    queued_ns = clock_ns()
+    sync()
+    synced_ns = clock_ns()
+    result = read(last)
+    arrived_ns = clock_ns()
+    queued_s, synced_s, arrived_s = ((at_ns - begin_ns) / 1e9 for at_ns in (queued_ns, synced_ns, arrived_ns))
+    return Chain(queued_s, synced_s, arrived_s, result)
+
+
+def judge(device: str, seen: Chain) -> Check:
+    """Whether sync waited for the device, and whether there was something to wait for."""
+    name, ratio = f"sync {device}", seen.synced_s / max(seen.queued_s, 1e-9)
+    evidence = (
+        f"queued in {1e3 * seen.queued_s:.1f} ms, synced after {1e3 * seen.synced_s:.1f} ms (ratio {ratio:.3g}), "
+        f"result here after {1e3 * seen.arrived_s:.1f} ms"
+    )
+    if seen.result != 1:
+        return Check(name, FAIL, f"the chain of matmuls gave {seen.result:g} instead of 1; {evidence}", "update torch")
+    if seen.synced_s < WAITED_SHARE * seen.arrived_s:
+        fix = f"do not measure on {device}: its times are too short. Update torch, and report this"
+        return Check(name, FAIL, f"the clock stops before the device does: {evidence}", fix)
+    if device == "cpu":
+        if ratio <= CPU_RATIO:
+            return Check(name, OK, f"synchronous: {evidence}")
+        return Check(name, WARN, f"too busy to be timed: {evidence}", "close what else runs, and try again")
+    if ratio < QUEUED_RATIO:
+        fix = "unset CUDA_LAUNCH_BLOCKING, if it is set; else close what else uses the device, and try again"
+        return Check(name, FAIL, f"every launch waits for the device, which makes it slower: {evidence}", fix)
+    return Check(name, OK, f"the clock waits for the device: {evidence}")
+
+
+def _listed() -> list[str]:
+    """The devices that torch lists, whether or not they compute."""
+    import torch
+
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def _n_nvidia(root: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """NVIDIA GPUs that the Linux driver knows: one folder each."""
+    return len(list(root.glob("*")))
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else torch.device(device).type.upper()
+
+
+def _same(seen: Any, wanted: Any) -> bool:
+    return seen.type == wanted.type and (seen.index or 0) == (wanted.index or 0)

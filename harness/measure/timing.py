@@ -1,0 +1,151 @@
+"""Time one piece of work again and again until that is enough; knows nothing of what the work is."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+# Looks at the durations so far and says why they are enough, or None to go on.
+Enough = Callable[[Sequence[float]], str | None]
+
+# 97.5 % quantiles of Student's t for 1 to 10 degrees of freedom (any table); beyond, the expansion in 1/df is
+# right to four digits (Abramowitz & Stegun 26.7.5).
+T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
+Z_975 = 1.959964
+T_TERMS = ((4, {3: 1, 1: 1}), (96, {5: 5, 3: 16, 1: 3}), (384, {7: 3, 5: 19, 3: 17, 1: -15}))
+
+SPREAD_MIN = 3  # repetitions that even the time cap leaves, so that a spread can be shown
+PLATEAU_WINDOW = 8  # repetitions over which the precision must have improved …
+PLATEAU_GAIN = 0.05  # … by this share, or more of them will not help (nvbench stops on such a plateau too)
+SETTLED_SHARE = 0.10  # two warm-ups this near to each other have settled (pyperf's calibration)
+
+
+@dataclass(frozen=True)
+class Repetition(Generic[T]):
+    """One timed call: when it began (wall clock), how long it took (monotonic clock), what came out.
+
+    stop_reason is set on the last one only; precision is that of all so far; observed is what was seen around it.
+    """
+
+    role: str
+    index: int
+    started_at_unix_s: float
+    elapsed_s: float
+    outcome: T
+    stop_reason: str | None = None
+    precision: float | None = None
+    observed: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Precise:
+    """Repeat until the mean is known well enough: the 95 % interval's relative half-width is below target.
+
+    At least n_min, unless time_cap_s of measured time is spent first; at most n_max; ends on a plateau,
+    where the interval no longer shrinks because the machine itself wanders.
+    """
+
+    target: float
+    n_min: int
+    n_max: int
+    time_cap_s: float
+
+    def __call__(self, times_s: Sequence[float]) -> str | None:
+        n = len(times_s)
+        if n >= self.n_min:
+            if precision(times_s) <= self.target:
+                return "precision"
+            earlier = times_s[:-PLATEAU_WINDOW]
+            if len(earlier) >= self.n_min and precision(times_s) > (1 - PLATEAU_GAIN) * precision(earlier):
+                return "plateau"
+        if n >= self.n_max:
+            return "n_max"
+        if n >= min(SPREAD_MIN, self.n_min) and sum(times_s) >= self.time_cap_s:
+            return "time_cap"
+        return None
+
+
+def exactly(n: int) -> Enough:
+    """Repeat n times, as the article did."""
+    return lambda times_s: "fixed_n" if len(times_s) >= n else None
+
+
+def settled(n_min: int, n_max: int) -> Enough:
+    """Repeat n_min times, then until two calls in a row take about as long, but at most n_max times."""
+
+    def enough(times_s: Sequence[float]) -> str | None:
+        n = len(times_s)
+        if n < n_min:
+            return None
+        if n >= n_max:
+            return "n_max" if n_max > n_min else "fixed_n"
+        near = n >= 2 and abs(times_s[-1] - times_s[-2]) <= SETTLED_SHARE * times_s[-2]
+        return "settled" if near else None
+
+    return enough
+
+
+def precision(times_s: Sequence[float]) -> float | None:
+    """Half-width of the mean's 95 % confidence interval (Student's t) over the mean; None below two values."""
+    n = len(times_s)
+    if n < 2:
+        return None
+    half_width_s = t_975(n - 1) * statistics.stdev(times_s) / math.sqrt(n)
+    mean_s = statistics.fmean(times_s)
+    return half_width_s / mean_s if mean_s else math.inf
+
+
+def t_975(df: int) -> float:
+    """The 97.5 % quantile of Student's t with df degrees of freedom."""
+    if df <= len(T_975):
+        return T_975[df - 1]
+    z, terms = Z_975, 0.0
+    for power, (divisor, factors) in enumerate(T_TERMS, 1):
+        terms += sum(factor * z**degree for degree, factor in factors.items()) / (divisor * df**power)
+    return z + terms
+
+
+def repetitions(
+    role: str,
+    enough: Enough,
+    work: Callable[[], T],
+    sync: Callable[[], None],
+    observe: Callable[[], Callable[[], dict[str, Any]]] = lambda: dict,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+    wall_s: Callable[[], float] = time.time,
+) -> Iterator[Repetition[T]]:
+    """Call work until its times are enough: observe, sync, clock, work, sync, clock, observe.
+
+    Without the first sync the work would be charged for what was queued before it; without the second,
+    an accelerator's queue would be left running when the clock stops. observe() looks at the machine
+    before the clock starts and returns what looks again after it stopped. Whatever the consumer does
+    between two repetitions is outside both.
+    """
+    times_s: list[float] = []
+    stop_reason = enough(times_s)
+    while stop_reason is None:
+        started_at_unix_s = wall_s()
+        look_again = observe()
+        sync()
+        begin_ns = clock_ns()
+        outcome = work()
+        sync()
+        end_ns = clock_ns()
+        observed = look_again()
+        times_s.append((end_ns - begin_ns) / 1e9)
+        stop_reason = enough(times_s)
+        yield Repetition(
+            role, len(times_s) - 1, started_at_unix_s, times_s[-1], outcome, stop_reason, precision(times_s), observed
+        )
+
+
+def once(role: str, work: Callable[[], T], sync: Callable[[], None]) -> Repetition[T]:
+    """One repetition."""
+    [done] = repetitions(role, exactly(1), work, sync)
+    return done

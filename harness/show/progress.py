@@ -1,0 +1,177 @@
+"""The terminal while a run goes on: what will be measured, how far it has come; on stderr."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from harness import plan
+from harness.bench import Prepared, Result
+from harness.config import Config
+from harness.plan import Block, Device
+from harness.schema import FINE, Sample
+from harness.show.wording import seconds
+
+
+class Progress:
+    """Live progress of one run: a table on a terminal, a line per finished case elsewhere.
+
+    It draws only when a sample has arrived, and the next repetition waits for it: nothing is drawn
+    while something is being timed.
+    """
+
+    def __init__(self, prepared: Prepared, quiet: bool) -> None:
+        self._prepared = prepared
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._blocks = {(block.device.id, block.index): _Pace(block, prepared.threads) for block in prepared.blocks}
+
+    def begin(self) -> None:
+        """Say what will be measured and about how long it will take."""
+        p, config = self._prepared, self._prepared.config
+        say = self._console.print
+        height_px, width_px = p.image.pixels.shape
+        kind = "synthetic image" if p.image.is_synthetic else "image"
+        say(f"{kind} {p.image.name} ({height_px} × {width_px} px), weights: {p.weights.kind}", markup=False)
+        if p.weights.warning:
+            say(f"! {p.weights.warning}", style="bold yellow", markup=False)
+        for device in p.devices:
+            say(f"device {device.id}: {_device_text(device, p.threads)}", markup=False)
+        say(
+            f"{p.n_cases} cases: crops {', '.join(map(str, config.crops))} px × {len(p.devices)} device(s), "
+            f"protocol {', '.join(config.protocols)}; {_effort_text(config)}"
+            + (f", in each of {config.blocks} blocks" if config.blocks > 1 else "")
+            + (f"; then {', '.join(config.passes)}" if config.passes else ""),
+            markup=False,
+        )
+        say(f"about {_duration(p.estimate_s)} (a guess from the kind of device; it is refined on the way)")
+
+    def sample(self, sample: Sample) -> None:
+        """Take in one sample and redraw."""
+        pace = self._blocks[sample["device"], sample["block"]]
+        if sample["role"] == "cold" and sample["status"] == "ok":
+            return
+        news = pace.take(sample)
+        if news and not self._console.is_terminal:
+            crop = f"{sample['device']} {sample['crop']} {sample['protocol']}"
+            self._console.print(f"{crop}: {news}; {self._left()}", markup=False)
+        if self._console.is_terminal and not self._console.quiet:
+            self._live.start()
+            self._live.update(self._table(pace), refresh=True)
+
+    def end(self, result: Result) -> None:
+        """Say where the results are."""
+        self._console.print(
+            f"run {result.run_id}: {_duration(result.elapsed_s)}, saved in {result.store.root}", markup=False
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _left(self) -> str:
+        known = {b.block.device.id: b.pace_s for b in self._blocks.values() if b.pace_s is not None}
+        left_s = sum(b.left_s(known.get(b.block.device.id)) for b in self._blocks.values())
+        return f"about {_duration(left_s)} left" if left_s else "done"
+
+    def _table(self, pace: _Pace) -> Table:
+        block, n = pace.block, self._prepared.config.blocks
+        where = f"{block.device.id}, block {block.index + 1} of {n}" if n > 1 else block.device.id
+        table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring {where}; {self._left()}")
+        for name in ("crop", "protocol"):
+            table.add_column(name)
+        for name in ("repetitions", "median"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for case in block.cases:
+            times_s = pace.times_s[case.crop, case.protocol]
+            median = seconds(statistics.median(times_s)) if times_s else ""
+            status = pace.status.get((case.crop, case.protocol), "")
+            table.add_row(case.crop, case.protocol, f"{len(times_s)}/{block.effort.most}", median, status)
+        return table
+
+
+class _Pace:
+    """How far one block has come and how fast: its tasks follow each other, so one index tells."""
+
+    def __init__(self, block: Block, threads: int) -> None:
+        self.block, self._threads = block, threads
+        self.times_s: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.status: dict[tuple[str, str], str] = {}
+        self.pace_s: float | None = None  # per TFLOP of the network
+        self._at, self._calls = 0, 0
+        self._work_tflop = self._spent_s = 0.0
+
+    def take(self, sample: Sample) -> str | None:
+        """Take in one sample; returns what is new about its case, if it is worth a line."""
+        began = self._advance(sample)
+        key, task = (sample["crop"], sample["protocol"]), self.block.tasks[self._at]
+        if sample["status"] not in FINE:
+            self._calls = plan.n_calls(task, self.block.effort)
+            self.status[key] = sample["status"]
+            return f"{sample['status']}: {sample['error_message']}"
+        if sample["phase"] == "call" and sample["elapsed_s"] is not None:
+            self._calls += 1
+            self._work_tflop += plan.network_tflop(task.case)
+            self._spent_s += sample["elapsed_s"]
+            self.pace_s = self._spent_s / self._work_tflop
+        if sample["role"] == "timed":
+            times_s = self.times_s[key]
+            times_s.append(sample["elapsed_s"])
+            if sample["stop_reason"]:
+                self._calls = plan.n_calls(task, self.block.effort)
+                self.status[key] = "done"
+                why = "" if sample["stop_reason"] == "fixed_n" else f", {sample['stop_reason']}"
+                median = seconds(statistics.median(times_s))
+                return f"{median} (median of {len(times_s)}{why}), {sample['n_cells']} cells"
+        elif began and sample["role"] not in ("warmup", "control", "ceiling"):
+            self.status[key] = sample["role"]
+            return sample["role"] if sample["status"] == "ok" else f"{sample['role']} {sample['error_message']}"
+        return None
+
+    def left_s(self, pace_s: float | None) -> float:
+        """What is left of the block at a device's pace, or at a guess where that is not known yet."""
+        if pace_s is None:
+            return plan.block_s(self.block, self._threads)
+        effort, tasks = self.block.effort, self.block.tasks
+        calls = [(task, plan.n_calls(task, effort)) for task in tasks[self._at :]]
+        calls[0] = (calls[0][0], max(0, calls[0][1] - self._calls))
+        return pace_s * sum(n * plan.network_tflop(task.case) for task, n in calls)
+
+    def _advance(self, sample: Sample) -> bool:
+        """Go on to the task that this sample is of; true if it is another one than before."""
+        for index, task in enumerate(self.block.tasks[self._at :], self._at):
+            same_case = (task.case.crop, task.case.protocol) == (sample["crop"], sample["protocol"])
+            same_role = sample["role"] in (("warmup", task.role) if task.role in ("timed", "control") else (task.role,))
+            if same_case and same_role:
+                began = index > self._at or not self._calls
+                if index > self._at:
+                    self._at, self._calls = index, 0
+                return began
+        return False
+
+
+def _effort_text(config: Config) -> str:
+    """How often each case is repeated, in words."""
+    if config.precision is None:
+        return f"{config.warmups} warm-up(s) and {config.repeats} repetitions each"
+    return (
+        f"at least {config.warmups} warm-up(s) and {config.repeats} repetitions each, "
+        f"until the mean is known to ±{100 * config.precision:g} %"
+    )
+
+
+def _duration(value_s: float) -> str:
+    if value_s < 90:
+        return f"{max(1, round(value_s))} s"
+    return f"{round(value_s / 60)} min" if value_s < 5400 else f"{value_s / 3600:.1f} h"
+
+
+def _device_text(device: Device, threads: int) -> str:
+    return f"{device.name}, {threads} threads" if device.backend == "cpu" else device.name

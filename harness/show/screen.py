@@ -1,0 +1,189 @@
+"""Tables on the terminal: data on stdout, notes about them on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+from rich.console import Console
+from rich.table import Table
+
+from harness import query
+from harness.errors import CellbenchError
+from harness.show import advice
+from harness.show.wording import device_label, percent, seconds, size_label
+from harness.store import Store
+
+CASES = """
+    SELECT m.crop, m.device, m.device_name, m.node, m.protocol, m.image, m.weights, m.n,
+           m.median_s, m.q1_s, m.q3_s, m.mean_s, m.sd_s, m.precision, m.stop_reason, m.n_blocks, m.n_flagged, m.flags,
+           m.n_cells, m.diameter_px, m.n_distinct_masks, s.speedup
+    FROM medians AS m LEFT JOIN speedups AS s USING (run_id, node, device, case_id)
+    WHERE m.run_id = $run_id
+    ORDER BY m.protocol DESC, m.node, m.n_pixels, m.backend = 'cpu' DESC, m.device
+"""
+
+STAGES = """
+    SELECT s.*, m.image, m.weights, m.torch_threads
+    FROM stages AS s LEFT JOIN medians AS m USING (run_id, case_id)
+    WHERE s.run_id = $run_id
+    ORDER BY s.protocol DESC, s.node, s.backend = 'cpu' DESC, s.device, s.n_pixels, s.stage_pass, s.stage
+"""
+
+STOPPED_SHORT = {
+    "time_cap": "stopped by the time cap before the mean was known as well as asked for",
+    "plateau": "stopped where more repetitions no longer helped: the machine itself wanders",
+    "n_max": "stopped at the most repetitions allowed before the mean was known as well as asked for",
+}
+
+
+def cases(store: Store, run_id: str | None) -> pa.Table:
+    """One row per case of a run (the latest if None), as `cellbench show` prints them."""
+    session = query.Session(store)
+    return session.table(CASES, run_id=query.which_run(session, run_id))
+
+
+def stages(store: Store, run_id: str | None) -> tuple[pa.Table, pa.Table]:
+    """One row per part of each case's call in a run (the latest if None), and the devices' ceilings."""
+    session = query.Session(store)
+    run = query.which_run(session, run_id)
+    return session.table(STAGES, run_id=run), session.table("SELECT * FROM ceilings WHERE run_id = $run", run=run)
+
+
+def print_table(table: pa.Table, form: str = "table") -> None:
+    """Print rows on stdout: as a table for people, or as json, csv or md for programs."""
+    {"table": _print_rich, "json": _print_json, "csv": _print_csv, "md": _print_markdown}[form](table)
+
+
+def print_cases(table: pa.Table) -> None:
+    """Print the table of cases as people read it: rounded, with units."""
+    if not table.num_rows:
+        raise CellbenchError("this run has no successful timed repetition", None, "see: cellbench query failures")
+    rows = table.to_pylist()
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "crop": lambda r: r["crop"],
+        "device": lambda r: r["device"],
+        "node": lambda r: r["node"],
+        "protocol": lambda r: r["protocol"],
+        "median": lambda r: seconds(r["median_s"]),
+        "IQR": lambda r: f"{seconds(r['q1_s'])} – {seconds(r['q3_s'])}",
+        "mean ± SD": lambda r: f"{seconds(r['mean_s'])} ± {seconds(r['sd_s'])}",
+        "95 % of mean": lambda r: "" if r["precision"] is None else f"±{100 * r['precision']:.2g} %",
+        "n": lambda r: str(r["n"]),
+        "cells": lambda r: str(r["n_cells"]),
+        "diameter": lambda r: f"{r['diameter_px']:.1f} px",
+        "speed-up": lambda r: "" if r["speedup"] is None else f"{r['speedup']:.2f}×",
+        "flags": lambda r: f"{r['n_flagged']} of {r['n']}: {r['flags']}" if r["n_flagged"] else "",
+    }
+    for name in ("node", "protocol"):
+        if len({row[name] for row in rows}) == 1:
+            del columns[name]
+    for name in ("speed-up", "flags"):
+        if not any(columns[name](row) for row in rows):
+            del columns[name]
+    shown = Table(box=None, pad_edge=False)
+    for name in columns:
+        shown.add_column(name, justify="left" if name in ("device", "node", "protocol") else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*(text(row) for text in columns.values()))
+    _stdout().print(shown)
+    for note in _notes(rows):
+        Console(stderr=True, highlight=False).print(note, markup=False)
+
+
+def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
+    """Print where the time of one call goes, a table for each device and crop, with what it tells."""
+    rows = table.to_pylist()
+    if not rows:
+        raise CellbenchError("this run has no stage pass", None, "make one: cellbench run --passes stages")
+    best = {(row["node"], row["device"]): row for row in ceilings.to_pylist()}
+    for case in advice.by_case(rows):
+        first = case[0]
+        title = f"{device_label(first)}, {size_label(first)}, protocol {first['protocol']}: {seconds(first['total_s'])}"
+        _stdout().print(title, markup=False, style="bold")
+        _stdout().print(_stage_table(case))
+        found = advice.findings(case, best.get((first["node"], first["device"])))
+        for text in [*found, *advice.advise(first["backend"], advice.shares(case))]:
+            _stdout().print(text, markup=False)
+        _stdout().print()
+    notes = ["medians of the stage pass; a stage's time is without the stages inside it", *_provenance(rows)]
+    for note in notes:
+        Console(stderr=True, highlight=False).print(note, markup=False)
+
+
+def _stage_table(case: list[dict[str, Any]]) -> Table:
+    passes = advice.passes(case)
+    shown = Table(box=None, pad_edge=False)
+    shown.add_column("stage")
+    for name in (*("outside" if name == "none" else name for name in passes), "all", "share"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for line in advice.lines(case):
+        times = (seconds(line.by_pass_s[name]) if name in line.by_pass_s else "" for name in passes)
+        shown.add_row(advice.stage_label(line.stage), *times, seconds(line.total_s), percent(line.share, 1))
+    return shown
+
+
+def _notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What a reader of the table must know besides the figures."""
+    names = sorted({f"{row['device']} is {row['device_name']}" for row in rows})
+    notes = ["; ".join(names)]
+    images = sorted({row["image"] for row in rows})
+    blocks = max(row["n_blocks"] for row in rows)
+    spread = "within one process" if blocks == 1 else f"over {blocks} processes"
+    notes.append(f"image {', '.join(images)}; spread and the mean's 95 % interval are {spread}")
+    if flagged := sum(row["n_flagged"] for row in rows):
+        notes.append(f"{flagged} of {sum(row['n'] for row in rows)} repetitions carry a flag; none is left out")
+    for reason, meaning in STOPPED_SHORT.items():
+        short = [f"{r['device']} {r['crop']}" for r in rows if reason in (r["stop_reason"] or "")]
+        if short:
+            notes.append(f"{meaning}: {', '.join(short)}")
+    if wavering := [f"{r['device']} {r['crop']}" for r in rows if r["n_distinct_masks"] > 1]:
+        notes.append(f"masks differed between repetitions: {', '.join(wavering)}")
+    return notes + _provenance(rows)
+
+
+def _provenance(rows: list[dict[str, Any]]) -> list[str]:
+    if any(row["weights"] == "standin" for row in rows):
+        return ["stand-in weights: the network costs what cyto3's costs, the masks are not cyto3's"]
+    return []
+
+
+def _print_rich(table: pa.Table) -> None:
+    shown = Table(box=None, pad_edge=False)
+    for field in table.schema:
+        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        shown.add_column(field.name, justify="right" if numeric else "left")
+    for row in table.to_pylist():
+        shown.add_row(*(_text(value) for value in row.values()))
+    _stdout().print(shown, markup=False)
+
+
+def _print_json(table: pa.Table) -> None:
+    json.dump(table.to_pylist(), sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def _print_csv(table: pa.Table) -> None:
+    pyarrow.csv.write_csv(table, sys.stdout.buffer)
+
+
+def _print_markdown(table: pa.Table) -> None:
+    lines = [table.column_names, ["---"] * table.num_columns]
+    lines += [[_text(value).replace("|", r"\|") for value in row.values()] for row in table.to_pylist()]
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+
+
+def _stdout() -> Console:
+    # Piped output is never wrapped: a program reads it.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

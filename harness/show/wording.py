@@ -1,0 +1,91 @@
+"""Numbers, devices and series as people read them; shared by the terminal, the figures and the report."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    rounded = float(f"{value:.{digits}g}")  # 9.996 has one digit more once it is 10.0
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded))) if rounded else 0
+    return f"{value:,.{max(decimals, 0)}f}"
+
+
+def seconds(value_s: float | None) -> str:
+    """A duration with three significant digits, in s or ms; a dash for none."""
+    if value_s is None or math.isnan(value_s):
+        return "–"
+    if value_s < 1:
+        return f"{1000 * value_s:.3g} ms"
+    return f"{value_s:.3g} s" if value_s < 100 else f"{value_s:.0f} s"
+
+
+def percent(share: float | None, decimals: int = 0) -> str:
+    """A share as a percentage; a dash for none."""
+    return "–" if share is None else f"{100 * share:.{decimals}f}\u00a0%"
+
+
+def count(n: int, noun: str) -> str:
+    """So many of something: '1 case', '2 cases'."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def flagged(timed: Iterable[Row]) -> str | None:
+    """How many repetitions carry an interference flag, and which: '7 of 50 repetitions carry a flag: load 6, drift 1'.
+
+    Rows of the view `timed`; None if there is no flag.
+    """
+    flags = [(row["flags"] or "").split() for row in timed]
+    if not any(flags):
+        return None
+    each = ", ".join(f"{flag} {n}" for flag, n in Counter(flag for found in flags for flag in found).most_common())
+    n_flagged = sum(map(bool, flags))
+    carry = "carries" if n_flagged == 1 else "carry"
+    return f"{n_flagged} of {count(len(flags), 'repetition')} {carry} a flag: {each}"
+
+
+def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
+    """A function from a row to its series' name: device, and whatever else differs among these medians."""
+    rows = list(medians)
+    varied = [
+        column
+        for column in ("run_id", "protocol", "variant", "weights", "image", "workload", "source")
+        if len({row[column] for row in rows}) > 1
+    ]
+    several_nodes = len({row["node"] for row in rows}) > 1
+
+    def name(row: Row) -> str:
+        node = f"{row['node']} · " if several_nodes else ""
+        extras = "".join(f", {row[column]}" for column in varied)
+        return f"{node}{device_label(row)}{extras}"
+
+    return name
+
+
+def device_label(row: Row) -> str:
+    """A device as people say it: its model, which one it is, and a CPU's threads."""
+    threads = row.get("torch_threads") if row["backend"] == "cpu" else None
+    which = row["device"] + (f", {count(threads, 'thread')}" if threads else "")
+    return f"{short_name(row['device_name'])} ({which})"
+
+
+def short_name(device_name: str | None) -> str:
+    """A processor's name without trademarks and clock speed."""
+    if not device_name:
+        return "unknown"
+    bare = re.sub(r"\((R|TM|C)\)|\b(CPU|Processor)\b|@.*$|\b\d+-Core\b", " ", device_name, flags=re.IGNORECASE)
+    return " ".join(bare.split()) or device_name
+
+
+def size_label(row: Row) -> str:
+    """The size of what was segmented: '224 px' or 'full image'."""
+    return "full image" if row["crop"] == "full" else f"{row['crop']} px"

@@ -1,0 +1,73 @@
+"""Is a known slowdown measured as what it is? Calls of eval(), every other one with a sleep of 5 % in it.
+
+    python scripts/benchmarks/injected.py --repeats 60
+
+One process, the two kinds by turns, so that what the machine does meanwhile hits both. Prints the ratio of the
+medians and its 95 % interval (bootstrap). Run it on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import time
+
+import numpy as np
+
+from harness import images, weights
+from harness.measure import timing, worker, workload
+from harness.node import probe
+
+SHARE = 0.05
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--crop", type=int, default=224)
+    args = parser.parse_args()
+    threads = probe.n_cores()
+    # Both are read when torch and cellpose are imported, which happens further down.
+    os.environ.update(worker.environment(threads, weights.resolve("standin").folder))
+    workload.import_cellpose()
+    workload.set_threads(threads)
+    model, pixels = workload.load("cpu"), images.crop(images.load("sparse").pixels, args.crop)
+
+    def plain() -> object:
+        return workload.segment(model, pixels)
+
+    warm = [timing.once("warmup", plain, lambda: None).elapsed_s for _ in range(5)]
+    sleep_s = SHARE * statistics.median(warm)
+
+    def slowed() -> object:
+        time.sleep(sleep_s)
+        return plain()
+
+    times_s: dict[str, list[float]] = {"plain": [], "slowed": []}
+    for index in range(args.repeats):
+        pair = [("plain", plain), ("slowed", slowed)]
+        for name, work in pair[:: 1 if index % 2 else -1]:
+            times_s[name].append(timing.once("timed", work, lambda: None).elapsed_s)
+    plain_s, slowed_s = np.array(times_s["plain"]), np.array(times_s["slowed"])
+    injected = sleep_s / float(np.median(plain_s))
+    measured = float(np.median(slowed_s) / np.median(plain_s)) - 1
+    draws = [resampled(plain_s, slowed_s, random.Random(seed)) for seed in range(2000)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    print("| crop, px | n each | injected | measured | 95 % interval | off by, percentage points |")
+    print("|---:|---:|---:|---:|---|---:|")
+    print(
+        f"| {args.crop} | {args.repeats} | {100 * injected:+.2f} % | {100 * measured:+.2f} % "
+        f"| {100 * low:+.2f} … {100 * high:+.2f} % | {100 * (measured - injected):+.2f} |"
+    )
+
+
+def resampled(plain_s: np.ndarray, slowed_s: np.ndarray, rng: random.Random) -> float:
+    """The measured slowdown of one bootstrap draw of pairs."""
+    chosen = [rng.randrange(len(plain_s)) for _ in plain_s]
+    return float(np.median(slowed_s[chosen]) / np.median(plain_s[chosen])) - 1
+
+
+if __name__ == "__main__":
+    main()

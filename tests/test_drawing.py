@@ -1,0 +1,51 @@
+"""Figures as files: every format, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import altair as alt
+import pytest
+
+from harness.errors import CellbenchError
+from harness.show import drawing
+
+HOSTILE = "</script><b>{{ 7 * 7 }}"
+
+
+@pytest.fixture
+def chart() -> alt.LayerChart:
+    """A figure with a name in it that would like to be markup."""
+    dots = alt.Chart(alt.Data(values=[{"a": 1, "name": HOSTILE}])).mark_point().encode(x="a:Q", shape="name:N")
+    return drawing.theme(alt.layer(dots), drawing.heading("Dots", ["a note", "another"]), "Dots.")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("a.png", b"\x89PNG"), ("a.svg", b"<svg"), ("a.pdf", b"%PDF"), ("a.json", b"{"), ("a.html", b"<!doctype")],
+)
+def test_save_every_format(tmp_path: Path, chart: alt.LayerChart, name: str, start: bytes) -> None:
+    content = drawing.save(chart, tmp_path / name).read_bytes()
+    assert content.lstrip().startswith(start)
+    assert b"cdn.jsdelivr" not in content
+    assert b"</script><b>" not in content or name == "a.json"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a", "missing/a.svg"])
+def test_save_explains_what_it_cannot_write(tmp_path: Path, chart: alt.LayerChart, name: str) -> None:
+    with pytest.raises(CellbenchError, match="cannot be written"):
+        drawing.save(chart, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_stand_below_the_title_and_no_line_starts_with_a_separator(chart: alt.LayerChart) -> None:
+    lines = drawing.heading("Title", ["note number one"] * 12).to_dict()["subtitle"]
+    assert len(lines) > 1
+    assert not any(line.startswith("·") for line in lines)
+
+
+def test_an_empty_figure_says_why() -> None:
+    spec = drawing.empty(drawing.heading("Title", []), "nothing was measured").to_dict()
+    assert spec["data"]["values"] == [{"text": "nothing was measured"}]
+    assert spec["description"] == "Title. Empty: nothing was measured."

@@ -1,0 +1,328 @@
+"""Checks of versions, weights, other nodes and Ray: made-up packages, folders, stores and addresses."""
+
+import hashlib
+import socket
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness import installation, weights
+from harness.diagnosis import FAIL, OK, SKIPPED, WARN
+from harness.errors import CellbenchError
+from harness.weights import Published
+from tests.conftest import make_sample, make_store
+
+NEEDS = ["cellpose<4,>=3.1.1", "numpy", "torch>=2.6", "ray[default]==2.60.*", 'pytest>=8; extra == "test"']
+GOOD = {
+    "cellbench": ("0.1.0", NEEDS), "cellpose": ("3.1.1.3", ["numpy<2.1,>=1.20.0", "opencv-python-headless"]),
+    "numpy": ("2.0.2", []), "numba": ("0.68.1", ["numpy<2.6,>=1.22"]), "torch": ("2.13.0+cpu", []),
+    "opencv-python-headless": ("5.0.0.93", ["numpy>=2"]), "ray": ("2.60.0", []),
+}  # fmt: skip
+
+
+def environment(needs_python: str | None = ">=3.11,<3.13", **changes: Any) -> Callable[[str], Any]:
+    """Made-up installed packages: name to version, or (version, requirements), or None for a missing one."""
+    packages = {**GOOD, **{name.replace("_", "-"): change for name, change in changes.items()}}
+
+    def distribution(name: str) -> Any:
+        if packages.get(name) is None:
+            raise metadata.PackageNotFoundError(name)
+        package = packages[name]
+        version, requires = package if isinstance(package, tuple) else (package, GOOD.get(name, (None, []))[1])
+        return SimpleNamespace(version=version, requires=requires, metadata={"Requires-Python": needs_python})
+
+    return distribution
+
+
+# ------------------------------------------------------------------ versions
+
+
+def test_versions_that_fit() -> None:
+    check = installation.versions(environment(), "3.11.7")
+    assert (check.verdict, check.fix) == (OK, None)
+    for seen in ("Python 3.11.7", "cellpose 3.1.1.3", "torch 2.13.0+cpu", "ray 2.60.0"):
+        assert seen in check.evidence
+
+
+def test_cellpose_4_is_a_failure_with_its_reason() -> None:
+    check = installation.versions(environment(cellpose="4.0.6"), "3.11.7")
+    assert check.verdict == FAIL
+    assert "only cellpose 3 has cyto3" in check.evidence
+    assert check.fix == 'python -m pip install "cellpose<4,>=3.1.1"'
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"torch": "2.5.1"}, "cellbench needs torch >=2.6, not 2.5.1"),
+        ({"ray": "2.49.0"}, "cellbench needs ray ==2.60.*, not 2.49.0"),
+        ({"cellpose": None}, "cellpose is missing, which cellbench needs"),
+    ],
+)
+def test_what_cellbench_needs_is_a_failure_if_it_is_not_there(changes: dict[str, Any], said: str) -> None:
+    check = installation.versions(environment(**changes), "3.11.7")
+    assert check.verdict == FAIL
+    assert said in check.evidence
+    assert check.fix.startswith("python -m pip install ")
+
+
+def test_a_pin_between_other_packages_is_a_warning() -> None:
+    check = installation.versions(environment(numpy="2.3.5"), "3.11.7")
+    assert check.verdict == WARN
+    assert "cellpose needs numpy <2.1,>=1.20.0, not 2.3.5" in check.evidence
+    assert check.fix == 'python -m pip install "numpy<2.1,>=1.20.0"'
+
+
+def test_any_opencv_will_do() -> None:
+    swapped = environment(opencv_python_headless=None, opencv_python="4.10.0.84")
+    assert installation.versions(swapped, "3.11.7").verdict == OK
+    assert installation.versions(environment(opencv_python_headless=None), "3.11.7").verdict == WARN
+
+
+def test_another_python_is_a_failure_even_beside_a_mere_warning() -> None:
+    for changes in ({}, {"numpy": "2.3.5"}):
+        check = installation.versions(environment(**changes), "3.13.1")
+        assert check.verdict == FAIL
+        assert "Python" in check.fix
+    assert installation.versions(environment(needs_python=None), "3.13.1").verdict == OK
+
+
+def test_code_that_is_not_installed_has_no_needs_on_record() -> None:
+    assert installation.versions(environment(cellbench=None), "3.11.7").verdict == WARN
+
+
+def test_the_real_environment_can_be_judged() -> None:
+    assert installation.versions().verdict in (OK, WARN)
+
+
+# ------------------------------------------------------------------ weights
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty model folder, and small files on record in the place of the published ones."""
+    network, size = b"\x80\x02network", b"\x93NUMPY size"
+    record = tuple(
+        Published(name, len(data), hashlib.sha256(data).hexdigest())
+        for name, data in ((weights.NETWORK, network), (weights.SIZE_MODEL, size))
+    )
+    monkeypatch.setattr(weights, "PUBLISHED", record)
+    monkeypatch.setattr(weights, "_fetch", lambda *_: pytest.fail("doctor fetched weights"))
+    monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def fill(models: Path, network: bytes = b"\x80\x02network", size: bytes = b"\x93NUMPY size") -> None:
+    models.mkdir()
+    (models / weights.NETWORK).write_bytes(network)
+    (models / weights.SIZE_MODEL).write_bytes(size)
+
+
+def test_missing_weights_are_a_warning_and_nothing_is_fetched(models: Path) -> None:
+    check = installation.cyto3()
+    assert check.verdict == WARN
+    assert "stand-in" in check.evidence
+    assert str(models) in check.fix
+    assert not models.exists()
+
+
+def test_half_of_the_weights_is_none(models: Path) -> None:
+    fill(models)
+    (models / weights.SIZE_MODEL).unlink()
+    check = installation.cyto3()
+    assert check.verdict == WARN
+    assert f"no {weights.SIZE_MODEL} in" in check.evidence
+
+
+def test_the_published_weights(models: Path) -> None:
+    fill(models)
+    check = installation.cyto3()
+    assert (check.verdict, check.fix) == (OK, None)
+    assert "as on record" in check.evidence
+
+
+def test_weights_of_another_hash(models: Path) -> None:
+    fill(models, network=b"\x80\x02NETWORK")
+    check = installation.cyto3()
+    assert check.verdict == WARN
+    assert "another sha256" in check.evidence
+
+
+def test_damaged_weights(models: Path) -> None:
+    fill(models, network=b"<html></html>")
+    check = installation.cyto3()
+    assert check.verdict == WARN
+    assert "web page" in check.evidence
+    assert check.fix
+
+
+def test_without_even_the_stand_in_there_is_nothing_to_measure_with(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "STANDIN_FOLDER", tmp_path / "nowhere")
+    with pytest.raises(CellbenchError, match="does not exist"):
+        installation.cyto3()
+
+
+# ------------------------------------------------------------------ other nodes
+
+HERE = {"node": "desk", "torch_version": "2.13.0+cpu", "numpy_version": "2.0.2", "numba_version": None}
+
+
+def test_the_same_versions_on_every_node_whatever_their_builds(tmp_path: Path) -> None:
+    mac = make_sample(node="mac1", torch_version="2.13.0", numpy_version="2.0.2", numba_version="0.68.1")
+    make_store(tmp_path, [make_sample(), mac])
+    check = installation.other_nodes(tmp_path, HERE)
+    assert check.verdict == OK
+    assert "mac1" in check.evidence
+    assert "desk" not in check.evidence
+
+
+def test_differing_versions_are_listed(tmp_path: Path) -> None:
+    old = make_sample(node="mac1", torch_version="2.12.0", numpy_version="1.26.4", repetition=0)
+    new = make_sample(node="mac1", torch_version="2.12.1", numpy_version="2.0.2", repetition=1)
+    make_store(tmp_path, [old, new])
+    check = installation.other_nodes(tmp_path, HERE)
+    assert check.verdict == WARN
+    assert check.evidence == "mac1 had torch 2.12.1, here is 2.13.0"
+
+
+def test_no_other_nodes_and_no_results(tmp_path: Path) -> None:
+    assert installation.other_nodes(tmp_path / "nowhere", HERE).verdict == SKIPPED
+    assert not (tmp_path / "nowhere").exists()
+    assert installation.other_nodes(tmp_path, HERE).verdict == SKIPPED
+    make_store(tmp_path, [make_sample()])
+    assert installation.other_nodes(tmp_path, HERE).verdict == SKIPPED
+
+
+def test_the_journal_of_a_killed_run_is_left_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "journal" / "killed.arrows"
+    journal.parent.mkdir()
+    journal.write_bytes(b"torn")
+    installation.other_nodes(tmp_path, HERE)
+    assert journal.read_bytes() == b"torn"
+
+
+# ------------------------------------------------------------------ Ray
+
+
+@pytest.fixture
+def listener() -> Any:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}"])
+def test_a_head_that_answers(listener: int, form: str) -> None:
+    assert installation.ray_head(form.format(listener)).verdict == OK
+
+
+def test_a_head_that_does_not_answer(closed_port: int) -> None:
+    begin_s = time.monotonic()
+    check = installation.ray_head(f"127.0.0.1:{closed_port}")
+    assert check.verdict == FAIL
+    assert "refused" in check.evidence
+    assert str(closed_port) in check.fix
+    assert time.monotonic() - begin_s < installation.CONNECT_S + 2
+
+
+def test_a_head_whose_name_nobody_can_look_up() -> None:
+    def stuck(_host: str, _port: int) -> None:
+        raise TimeoutError
+
+    check = installation.ray_head("head.example:6379", stuck)
+    assert check.verdict == FAIL
+    assert "no answer within 2 s" in check.evidence
+    assert installation.ray_head("x" * 70 + ":6379").verdict == FAIL  # no name may be that long
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:port", "host:99999", ":6379", "http://"])
+def test_an_address_that_is_none(address: str) -> None:
+    check = installation.ray_head(address, lambda *_: pytest.fail("connected"))
+    assert check.verdict == FAIL
+    assert "HOST:PORT" in check.fix
+
+
+def test_without_an_address_ray_is_embedded() -> None:
+    for address in (None, "", "local"):
+        check = installation.ray_head(address)
+        assert (check.verdict, check.fix) == (OK, None)
+    assert installation.ray_head(None, distribution=environment(ray=None)).verdict == SKIPPED
+    assert installation.ray_head("auto").verdict == SKIPPED
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a token that only its owner can read."""
+    write_token(tmp_path / ".ray" / "auth_token")
+    return tmp_path
+
+
+def write_token(file: Path, text: str = "tell nobody\n", mode: int = 0o600) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    file.chmod(mode)
+
+
+HEAD = "head:6379"
+TOKEN = {"RAY_AUTH_MODE": "token"}
+
+
+def test_a_token_that_is_secret(home: Path) -> None:
+    check = installation.ray_token(HEAD, TOKEN, home)
+    assert (check.verdict, check.fix) == (OK, None)
+    assert "tell nobody" not in check.evidence
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+@pytest.mark.parametrize("address", [HEAD, None])
+def test_a_token_that_others_can_read_is_a_warning(home: Path, mode: int, address: str | None) -> None:
+    file = home / ".ray" / "auth_token"
+    file.chmod(mode)
+    check = installation.ray_token(address, TOKEN, home)
+    assert check.verdict == WARN
+    assert f"{mode:04o}" in check.evidence
+    assert check.fix == f"chmod 600 {file}"
+
+
+def test_a_missing_token_matters_only_with_a_head(tmp_path: Path) -> None:
+    assert installation.ray_token(None, {}, tmp_path).verdict == OK
+    assert installation.ray_token("local", {}, tmp_path).verdict == OK
+    check = installation.ray_token(HEAD, TOKEN, tmp_path)
+    assert check.verdict == FAIL
+    assert "auth_token" in check.fix
+
+
+def test_an_empty_token_is_none(home: Path) -> None:
+    write_token(home / ".ray" / "auth_token", text="\n")
+    assert installation.ray_token(HEAD, TOKEN, home).verdict == FAIL
+
+
+def test_where_the_token_comes_from(home: Path, tmp_path: Path) -> None:
+    assert "RAY_AUTH_TOKEN" in installation.ray_token(HEAD, TOKEN | {"RAY_AUTH_TOKEN": "x"}, home / "none").evidence
+    elsewhere = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "folder" / "token")}
+    # Ray stops if the file it is pointed to is not there, whatever lies in the home.
+    assert installation.ray_token(None, elsewhere, home).verdict == FAIL
+    write_token(Path(elsewhere["RAY_AUTH_TOKEN_PATH"]))
+    assert installation.ray_token(HEAD, TOKEN | elsewhere, home).verdict == OK
+
+
+@pytest.mark.parametrize("mode", [{}, {"RAY_AUTH_MODE": "disabled"}])
+def test_without_token_mode_a_head_is_a_warning(home: Path, mode: dict[str, str]) -> None:
+    check = installation.ray_token(HEAD, mode, home)
+    assert check.verdict == WARN
+    assert check.fix == "export RAY_AUTH_MODE=token"
+    assert installation.ray_token(None, mode, home).verdict == OK
+    assert installation.ray_token(HEAD, mode | {"RAY_AUTH_TOKEN": "x"}, home).verdict == WARN

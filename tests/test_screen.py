@@ -1,0 +1,42 @@
+"""Tables on the terminal, over made-up samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import CellbenchError
+from harness.show import screen
+from tests.conftest import CPU, make_sample, make_store
+from tests.staged import ON_CPU, stage_samples
+
+DESK = {key: value for key, value in CPU.items() if key != "seconds"}
+
+
+def test_stages_are_a_table_a_crop_with_what_it_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    timed = make_sample(**DESK, elapsed_s=10.0)
+    store = make_store(tmp_path, [timed, *stage_samples(ON_CPU, {"224": 10.0}, **DESK)])
+    screen.print_stages(*screen.stages(store, None))
+    shown = capsys.readouterr()
+    lines = [" ".join(line.split()) for line in shown.out.replace("\u00a0", " ").splitlines()]
+    assert lines[:3] == [
+        "Intel i7-8086K (cpu, 6 threads), 224 px, protocol standard: 10 s",
+        "stage style size mask outside all share",
+        "network 6 s 1.4 s 1.4 s 8.8 s 88.0 %",
+    ]
+    assert "Attributed 99.0 % of the call; the stage pass took 0.0 % longer than the timed median." in lines
+    assert "Give the diameter if you know it: estimating it takes 75 % of the call." in lines
+    assert "stand-in weights" in shown.err
+
+
+def test_a_device_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = DESK | {"device_name": "[red]CPU[/nonsense]"}
+    store = make_store(tmp_path, [make_sample(**hostile), *stage_samples(ON_CPU, {"224": 10.0}, **hostile)])
+    screen.print_stages(*screen.stages(store, None))
+    assert "[red]" in capsys.readouterr().out
+
+
+def test_without_a_stage_pass_the_way_to_one_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CellbenchError, match="--passes stages"):
+        screen.print_stages(*screen.stages(make_store(tmp_path, [make_sample()]), None))

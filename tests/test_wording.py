@@ -1,0 +1,66 @@
+"""Numbers, devices and series as people read them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from harness.show import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(0.98, 3, "0.980"), (9.996, 3, "10.0"), (1234.5, 3, "1,234"), (0.0, 3, "0"), (None, 3, "–"), (66.4, 2, "66")],
+)
+def test_number(value: float | None, digits: int, text: str) -> None:
+    assert wording.number(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value_s", "text"),
+    [(0.0123, "12.3 ms"), (1.0, "1 s"), (12.34, "12.3 s"), (123.4, "123 s"), (None, "–"), (math.nan, "–")],
+)
+def test_seconds(value_s: float | None, text: str) -> None:
+    assert wording.seconds(value_s) == text
+
+
+@pytest.mark.parametrize(("share", "decimals", "text"), [(0.776, 0, "78 %"), (0.0312, 1, "3.1 %"), (None, 0, "–")])
+def test_percent(share: float | None, decimals: int, text: str) -> None:
+    assert wording.percent(share, decimals).replace("\u00a0", " ") == text
+
+
+def test_count() -> None:
+    assert (wording.count(1, "case"), wording.count(0, "case")) == ("1 case", "0 cases")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["", None, ""], None),
+        ([], None),
+        (["load"], "1 of 1 repetition carries a flag: load 1"),
+        (["load drift", "", "load", None], "2 of 4 repetitions carry a flag: load 2, drift 1"),
+    ],
+)
+def test_flags_are_counted_by_repetition_and_by_kind(flags: list[str | None], said: str | None) -> None:
+    assert wording.flagged([{"flags": each} for each in flags]) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("Intel(R) Core(TM) i7-8086K CPU @ 4.00GHz", "Intel Core i7-8086K"),
+        ("AMD EPYC 9R14 96-Core Processor", "AMD EPYC 9R14"),
+        ("NVIDIA GeForce RTX 4070", "NVIDIA GeForce RTX 4070"),
+        ("CPU", "CPU"),
+        (None, "unknown"),
+    ],
+)
+def test_short_name(name: str | None, short: str) -> None:
+    assert wording.short_name(name) == short
+
+
+@pytest.mark.parametrize(("crop", "text"), [("224", "224 px"), ("full", "full image")])
+def test_size_label(crop: str, text: str) -> None:
+    assert wording.size_label({"crop": crop}) == text
