@@ -89,6 +89,7 @@ def show_(
     out: Out = RESULTS,
     run: Run = None,
     stages: Annotated[bool, typer.Option("--stages", help="Where the time of one call goes instead.")] = False,
+    passes: Annotated[bool, typer.Option("--passes", help="Agreement of masks, memory and energy instead.")] = False,
     json: Json = False,
     csv: Csv = False,
     md: Markdown = False,
@@ -98,6 +99,11 @@ def show_(
     from harness.store import Store
 
     form = _format(json, csv, md)
+    if stages and passes:
+        raise CellbenchError("more than one table", "--stages --passes", "choose one")
+    if passes:
+        screen.print_table(screen.passes(Store.at(out), run), form)
+        return
     if stages:
         table, ceilings = screen.stages(Store.at(out), run)
         screen.print_stages(table, ceilings) if form == "table" else screen.print_table(table, form)
@@ -115,6 +121,21 @@ def list_(out: Out = RESULTS, json: Json = False, csv: Csv = False, md: Markdown
 
     table = query.Session(Store.at(out)).table("SELECT * FROM runs ORDER BY started_at DESC")
     screen.print_table(table, _format(json, csv, md))
+
+
+@app.command("merge")
+def merge_(
+    others: Annotated[list[Path], typer.Argument(help="Folders of results to take in, as from other machines.")],
+    out: Out = RESULTS,
+) -> None:
+    """Take the results of other machines into --out; each store whole or not at all."""
+    from harness.store import Store
+
+    sources = [Store.at(other) for other in others]
+    store = Store.make(out)
+    for other in sources:
+        n_new, n_known = store.merge(other)
+        typer.echo(f"{other.root}: {n_new} new, {n_known} here already", err=True)
 
 
 @app.command("query")

@@ -13,10 +13,11 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -75,11 +76,38 @@ class Store:
             journal.close()
             _recover(self, journal.path)
 
-    def dataset(self) -> ds.Dataset:
-        """Every sample in the store, lazily, in the one schema (older files get nulls, newer are refused)."""
+    def merge(self, other: Store) -> tuple[int, int]:
+        """Take in another store's runs, all or none; returns how many files are new and how many were here already.
+
+        A file that is here already is no harm; other samples of the same run and node are, whatever their file is
+        called, and so is a file of a newer schema.
+        """
+        if other.root == self.root:
+            raise CellbenchError("a store cannot be merged with itself", str(self.root), "name the other one")
+        files = {file.relative_to(other.root): file.read_bytes() for file in other.files()}
+        here = {path: (self.root / path).read_bytes() for path in files if (self.root / path).is_file()}
+        new = [path for path in files if files[path] != here.get(path)]
+        known = _runs(self.files())
+        for path in new:
+            if path in here or _runs([other.root / path]) & known:
+                raise CellbenchError(
+                    "both stores have samples of the same run and node, and they differ; nothing was merged",
+                    f"{other.root / path}", "keep the store that the run was written to, and leave the other out",
+                )  # fmt: skip
+        for path in new:
+            _put(self.root / path, lambda file, path=path: file.write(files[path]))
+        return len(new), len(files) - len(new)
+
+    def files(self) -> list[Path]:
+        """The Parquet files of this store, each of a schema that is known here."""
         files = sorted((self.root / "samples").rglob("[!._]*.parquet"))
         for file in files:
             _check_version(file)
+        return files
+
+    def dataset(self) -> ds.Dataset:
+        """Every sample in the store, lazily, in the one schema (older files get nulls, newer are refused)."""
+        files = self.files()
         if not files:
             return ds.dataset(schema.table([]))
         return ds.dataset([str(file) for file in files], schema=schema.ARROW, format="parquet")
@@ -114,12 +142,13 @@ class Journal:
 
 def read_journal(path: Path) -> pa.Table:
     """All whole samples of a journal; the one that was being written when its process died is left out."""
-    batches: list[pa.RecordBatch] = []
+    tables = [schema.table([])]
     with path.open("rb") as file, suppress(pa.ArrowInvalid, OSError):
         # A torn tail reads as invalid or as a short read; both mean the stream ends here.
         for batch in pa.ipc.open_stream(file):
-            batches.append(batch)
-    return pa.Table.from_batches(batches, schema=schema.ARROW)
+            tables.append(pa.Table.from_batches([batch]))
+    # A journal that an earlier version left behind lacks columns; they are null.
+    return pa.concat_tables(tables, promote_options="default").select(schema.ARROW.names)
 
 
 def _recover(store: Store, journal: Path) -> None:
@@ -144,11 +173,16 @@ def _write(store: Store, run_id: str, node: str, samples: pa.Table) -> None:
     """Write one Parquet file whole or not at all."""
     month = f"month={run_id[:4]}-{run_id[4:6]}"
     target = store.root / "samples" / month / f"{run_id}-{re.sub(r'[^A-Za-z0-9.-]', '_', node)}.parquet"
+    _put(target, lambda file: pq.write_table(samples, file, compression="zstd"))
+
+
+def _put(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Make a file whole or not at all: written beside it, on disk, then renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            pq.write_table(samples, file, compression="zstd")
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -159,6 +193,12 @@ def _write(store: Store, run_id: str, node: str, samples: pa.Table) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _runs(files: Iterable[Path]) -> set[tuple[str, str]]:
+    """Which runs on which nodes these files hold."""
+    tables = [pq.read_table(file, columns=["run_id", "node"]) for file in files]
+    return {(row["run_id"], row["node"]) for table in tables for row in table.to_pylist()}
 
 
 def _check_version(file: Path) -> None:

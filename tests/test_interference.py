@@ -14,7 +14,7 @@ import pytest
 
 from harness import schema
 from harness.node import interference, nvidia
-from harness.node.interference import Machine, Watch, drifted, wait_for_idle
+from harness.node.interference import Machine, Watch, wait_for_idle
 
 PMSET_QUIET = """Note: No thermal warning level has been recorded
 Note: No performance warning level has been recorded
@@ -370,20 +370,6 @@ def test_the_real_clocks_agree_while_the_machine_is_awake() -> None:
 
 
 # ---------------------------------------------------------------- around a block
-
-
-@pytest.mark.parametrize(("first_s", "last_s", "expected"), [
-    ([1.0, 1.0, 9.0], [1.04, 1.04, 9.0], False),
-    ([1.0, 1.0, 1.0], [1.06, 1.06, 0.1], True),
-    ([1.0], [0.94], True),
-    ([1.0], [0.96], False),
-    ([], [1.0], False),
-    ([1.0], [], False),
-])  # fmt: skip
-def test_drift_is_a_median_that_moved_by_more_than_five_percent(
-    first_s: list[float], last_s: list[float], expected: bool
-) -> None:
-    assert drifted(first_s, last_s) is expected
 
 
 def waited(machine: FakeMachine, limit_s: float, foreign: list[float], gpu: Any = None) -> tuple[float, list[float]]:

@@ -40,3 +40,25 @@ def test_a_device_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_without_a_stage_pass_the_way_to_one_is_told(tmp_path: Path) -> None:
     with pytest.raises(CellbenchError, match="--passes stages"):
         screen.print_stages(*screen.stages(make_store(tmp_path, [make_sample()]), None))
+
+
+def test_what_was_looked_at_besides_times_is_a_table(tmp_path: Path) -> None:
+    masks = {"role": "masks", "reference_n_cells": 4, "reference_diameter_px": 68.0}
+    samples = [
+        make_sample(),
+        make_sample(crop="448"),  # only timed
+        make_sample(**masks, agreement="close", ap50=0.96, ap90=0.9),
+        make_sample(**masks, agreement="identical", ap50=1.0, ap90=1.0, repetition=1) | {"diameter_asked_px": 68.0},
+        make_sample(role="memory", peak_rss_bytes=1_234_000_000, rss_method="VmHWM"),
+        make_sample(role="energy", status="skipped", elapsed_s=None),
+    ]
+    table = screen.passes(make_store(tmp_path, samples), None)
+    assert table.to_pylist() == [
+        {"crop": "224", "device": "cpu", "node": "desk", "masks": "close", "masks_at_cpu_diameter": "identical",
+         "ap50": 0.96, "ap90": 0.9, "cells_on_cpu": 4, "delta_cells": -1, "peak_rss_gb": 1.23, "rss_method": "VmHWM"},
+    ]  # fmt: skip
+
+
+def test_without_passes_the_way_to_them_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CellbenchError, match="--passes masks"):
+        screen.passes(make_store(tmp_path, [make_sample()]), None)

@@ -136,3 +136,53 @@ def test_older_files_without_a_column_read_as_null(tmp_path: Path) -> None:
 def test_run_ids_sort_by_time_and_differ() -> None:
     assert new_run_id(0) < new_run_id(1e9) < new_run_id(2e9)
     assert new_run_id(0) != new_run_id(0)
+
+
+# ------------------------------------------------------------------ merging
+
+
+def content(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.parquet")}
+
+
+def test_another_machines_runs_are_taken_in_and_the_same_ones_again_are_no_harm(tmp_path: Path) -> None:
+    desk = make_store(tmp_path / "desk", [make_sample(node="desk")])
+    twice = [make_sample(node="mac", run_id=run_id) for run_id in (RUN_ID, "20260203T000000Z-ffffff")]
+    mac = make_store(tmp_path / "mac", twice)
+    assert desk.merge(mac) == (2, 0)
+    assert desk.merge(mac) == (0, 2)
+    assert sorted(row["node"] for row in rows(desk)) == ["desk", "mac", "mac"]
+    assert content(tmp_path / "mac").items() <= content(tmp_path / "desk").items()
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_other_samples_of_the_same_run_and_node_are_refused_whole(tmp_path: Path, renamed: bool) -> None:
+    here = make_store(tmp_path / "here", [make_sample(elapsed_s=1.0)])
+    there = make_store(tmp_path / "there", [make_sample(elapsed_s=2.0), make_sample(node="another")])
+    if renamed:
+        [file] = [p for p in (tmp_path / "there").rglob("*.parquet") if "desk" in p.name]
+        file.rename(file.with_name("zz.parquet"))
+    before = content(tmp_path / "here")
+    with pytest.raises(CellbenchError, match="nothing was merged"):
+        here.merge(there)
+    assert content(tmp_path / "here") == before
+
+
+def test_a_store_is_not_merged_with_itself_or_with_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = make_store(tmp_path / "here", [make_sample()])
+    with pytest.raises(CellbenchError, match="itself"):
+        here.merge(Store.at(tmp_path / "here"))
+    there = make_store(tmp_path / "there", [make_sample(node="another")])
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION - 1)
+    with pytest.raises(CellbenchError, match="update cellbench"):
+        here.merge(there)
+
+
+def test_a_journal_of_an_earlier_version_is_recovered(tmp_path: Path) -> None:
+    store = Store.make(tmp_path)
+    old = pa.schema([field for field in schema.ARROW if field.name != "precision"], metadata=schema.ARROW.metadata)
+    journal = tmp_path / "journal" / f"{RUN_ID}.arrows"
+    with journal.open("wb") as file, pa.ipc.new_stream(file, old) as writer:
+        writer.write_table(schema.table([make_sample()]).select(old.names))
+    assert [row["precision"] for row in rows(Store.at(tmp_path))] == [None]
+    assert store.root == tmp_path

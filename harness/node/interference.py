@@ -40,7 +40,6 @@ LOW_CLOCK = 0.75  # of what the maker promises, as in NVIDIA's nvbench
 THROTTLED = frozenset(("hw_slowdown", "sw_thermal", "hw_thermal", "hw_power_brake"))
 SUSPEND_S = 0.5
 CLOCK_JUMP_S, CLOCK_DRIFT = 1.0, 0.001  # NTP slews a clock by 0.05 % at most
-DRIFT = 0.05
 KEEP_S = 2.0  # how long the answer to a slow question is good
 LOOK_S = 1.0
 # Kernel drivers of processor sensors; the first input of each is the package, as hot as its hottest core.
@@ -174,13 +173,6 @@ def is_load(share: float | None, elapsed_s: float, n_logical: int) -> bool:
 def is_throttled(gpu: dict[str, Any]) -> bool:
     """Whether heat or the power supply holds this GPU back."""
     return not THROTTLED.isdisjoint((gpu["gpu_throttle"] or "").split())
-
-
-def drifted(first_s: Sequence[float], last_s: Sequence[float]) -> bool:
-    """Whether the control case's median moved by more than 5 % between the block's beginning and its end."""
-    if not first_s or not last_s:
-        return False
-    return abs(statistics.median(last_s) / statistics.median(first_s) - 1) > DRIFT
 
 
 def wait_for_idle(

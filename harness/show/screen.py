@@ -34,6 +34,27 @@ STAGES = """
     ORDER BY s.protocol DESC, s.node, s.backend = 'cpu' DESC, s.device, s.n_pixels, s.stage_pass, s.stage
 """
 
+# What was looked at besides times; a column whose pass was not asked for, or not possible here, is left out.
+PASSES = """
+    SELECT m.crop, m.device, m.node,
+           max(a.agreement) FILTER (a.diameter_asked_px = 0) AS masks,
+           max(a.agreement) FILTER (a.diameter_asked_px > 0) AS masks_at_cpu_diameter,
+           max(a.ap50) FILTER (a.diameter_asked_px = 0) AS ap50,
+           max(a.ap90) FILTER (a.diameter_asked_px = 0) AS ap90,
+           max(a.reference_n_cells) AS cells_on_cpu, max(a.delta_cells) FILTER (a.diameter_asked_px = 0) AS delta_cells,
+           round(max(p.peak_rss_bytes) / 1e9, 2) AS peak_rss_gb, max(p.rss_method) AS rss_method,
+           round(max(p.cuda_allocated_bytes) / 1e9, 2) AS cuda_allocated_gb,
+           round(max(p.cuda_reserved_bytes) / 1e9, 2) AS cuda_reserved_gb,
+           round(max(p.mps_current_bytes) / 1e9, 2) AS mps_current_gb,
+           round(max(p.mps_driver_bytes) / 1e9, 2) AS mps_driver_gb,
+           max(e.energy_per_call_j) AS energy_per_call_j, max(e.energy_method) AS energy_method
+    FROM medians AS m LEFT JOIN agreement AS a USING (run_id, case_id)
+         LEFT JOIN memory AS p USING (run_id, case_id) LEFT JOIN energy AS e USING (run_id, case_id)
+    WHERE m.run_id = $run_id AND (a.run_id IS NOT NULL OR p.run_id IS NOT NULL OR e.run_id IS NOT NULL)
+    GROUP BY m.node, m.device, m.backend, m.crop, m.n_pixels
+    ORDER BY m.node, m.n_pixels, m.backend = 'cpu' DESC, m.device
+"""
+
 STOPPED_SHORT = {
     "time_cap": "stopped by the time cap before the mean was known as well as asked for",
     "plateau": "stopped where more repetitions no longer helped: the machine itself wanders",
@@ -52,6 +73,17 @@ def stages(store: Store, run_id: str | None) -> tuple[pa.Table, pa.Table]:
     session = query.Session(store)
     run = query.which_run(session, run_id)
     return session.table(STAGES, run_id=run), session.table("SELECT * FROM ceilings WHERE run_id = $run", run=run)
+
+
+def passes(store: Store, run_id: str | None) -> pa.Table:
+    """One row per case that was looked at besides its time in a run (the latest if None): masks, memory, energy."""
+    session = query.Session(store)
+    found = session.table(PASSES, run_id=query.which_run(session, run_id))
+    if not found.num_rows:
+        raise CellbenchError(
+            "this run looked at neither masks nor memory nor energy", None, "make one: cellbench run --passes masks"
+        )
+    return found.select([name for name in found.column_names if found[name].null_count < found.num_rows])
 
 
 def print_table(table: pa.Table, form: str = "table") -> None:
