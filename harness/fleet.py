@@ -23,6 +23,9 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # By default Ray runs its workers at niceness 15, and what they start: everything else, Ray's own daemons
+    # included, would go before the measuring process.
+    "RAY_worker_niceness": "0",
 }
 OBJECT_STORE_BYTES = 100_000_000  # samples travel inline; the default of 30 % of memory is never needed
 

@@ -170,6 +170,8 @@ def test_ray_gives_the_same_rows_and_is_gone_afterwards(image: Path, tmp_path: P
     same = [[{k: v for k, v in row.items() if k not in varying} for row in seen[name]] for name in seen]
     assert same[0] == same[1]
     assert {row["dispatch"] for row in seen["ray"]} == {"ray"}
+    told = [json.loads(row["environment"]) for rows in seen.values() for row in rows if row["environment"]]
+    assert [facts["niceness"] for facts in told] == [os.getpriority(os.PRIO_PROCESS, 0)] * 2
     assert _ray_processes() == []
 
 

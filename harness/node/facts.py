@@ -118,6 +118,7 @@ GROUPS: dict[str, tuple[Fact, ...]] = {
         Fact("opencv_threads", int, "threads of OpenCV"),
         Fact("numba_threads", int, "threads of numba"),
         Fact("openmp_runtimes", str, "OpenMP libraries in the process; spaced"),
+        Fact("niceness", int, "priority of the measuring process; 0 is normal, above it others go first"),
         Fact("thread_settings", str, "environment variables that set numbers of threads and where they run; spaced"),
         Fact("harness_version", str, "version of this program", stable=False),
         Fact("harness_commit", str, "commit of this program's checkout, -dirty if its code was edited", stable=False),

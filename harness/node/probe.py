@@ -71,6 +71,7 @@ def environment(sources: Sources | None = None) -> dict[str, Any]:
         **{f"{name}_version": _version(name) for name in ("cellpose", "numpy", "numba", "llvmlite", "scipy", "ray")},
         "opencv_version": _opencv_version(),
         "openmp_runtimes": openmp_runtimes(here.loaded_libraries(sources)),
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
         "thread_settings": _settings(sources, THREAD_SETTINGS),
         "torch_settings": _settings(sources, TORCH_SETTINGS),
         "harness_version": __version__,
