@@ -23,6 +23,14 @@ def test_threads_are_ours_whatever_ray_exports(monkeypatch: pytest.MonkeyPatch, 
     assert {env[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")} == {"6"}
 
 
+def test_a_child_that_dies_before_it_is_spoken_to_says_why() -> None:
+    with worker._Child({"task": "devices", "arguments": {}}, {"PYTHONHOME": "/nowhere"}) as child:
+        child._process.wait()
+        assert list(child.lines()) == []
+    assert child.returncode == 1
+    assert "encodings" in child.error_text
+
+
 # ------------------------------------------------------------------ the real cellpose, in its own process
 
 
@@ -61,7 +69,8 @@ def test_real_passes(real: Order) -> None:
     assert all(by_role.values())
     assert {s["agreement"] for s in by_role["masks"]} == {"identical"}
     [total, *parts] = [s for s in by_role["stages"] if s["repetition"] == 0]
-    assert sum(part["elapsed_s"] for part in parts) == pytest.approx(total["elapsed_s"])
+    claimed_s = sum(part["elapsed_s"] for part in parts if part["stage"] != "other")
+    assert 0.97 * total["elapsed_s"] <= claimed_s <= total["elapsed_s"]
     assert by_role["memory"][0]["peak_rss_bytes"] > 100_000_000
     assert {s["n_cells"] for s in by_role["control"]} != {0}
     schema.table(samples)
