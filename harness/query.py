@@ -100,7 +100,7 @@ VIEWS = {
            FROM samples GROUP BY run_id""",
     ),
     "stages": (
-        "one row per case and part of a call: median over the stage pass, and its share of the whole call",
+        "one row per case and part of a call: median over the stage pass, and its share of their sum",
         f"""WITH whole AS (
                 SELECT run_id, case_id, median(elapsed_s) AS total_s, count(*) AS n
                 FROM samples WHERE role = 'stages' AND phase = 'call' AND status = 'ok' GROUP BY ALL),
@@ -111,7 +111,8 @@ VIEWS = {
             SELECT {CASE}, length_px, n_pixels, stage_pass, stage, median(elapsed_s) AS median_s,
                    any_value(whole.n) AS n, max(n_tiles) AS n_tiles, max(work_gflop) AS work_gflop,
                    max(work_gb) AS work_gb, any_value(total_s) AS total_s,
-                   median(elapsed_s) / any_value(total_s) AS share, any_value(m.median_s) AS timed_median_s
+                   median(elapsed_s) / sum(median(elapsed_s)) OVER (PARTITION BY run_id, case_id) AS share,
+                   any_value(m.median_s) AS timed_median_s
             FROM parts JOIN whole USING (run_id, case_id)
                  LEFT JOIN (SELECT run_id, case_id, median_s FROM medians) AS m USING (run_id, case_id)
             GROUP BY {CASE}, length_px, n_pixels, stage_pass, stage""",

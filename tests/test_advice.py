@@ -105,12 +105,3 @@ def test_efficiency_is_the_share_of_the_slower_ceiling(elapsed_s: float, expecte
 def test_efficiency_is_unknown_without_ceilings(ceiling: advice.Row | None) -> None:
     assert advice.efficiency(1.0, 100.0, 10.0, ceiling) is None
     assert advice.efficiency(1.0, None, None, {"matmul_gflop_s": 1.0, "copy_gb_s": 5.0}) is None
-
-
-def test_shares_add_up_whatever_the_medians_do() -> None:
-    case = [
-        {"stage_pass": "mask", "stage": "network", "median_s": 6.0, "share": 0.6, "total_s": 10.0},
-        {"stage_pass": "none", "stage": "other", "median_s": 2.0, "share": 0.2, "total_s": 10.0},
-    ]
-    assert advice.shares(case) == {("mask", "network"): 0.75, ("none", "other"): 0.25}
-    assert [line.share for line in advice.lines(case)] == [0.75, 0.25]

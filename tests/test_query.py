@@ -114,6 +114,16 @@ def test_stages_are_shares_of_the_whole_call(tmp_path: Path) -> None:
     assert {(r["total_s"], r["timed_median_s"]) for r in rows} == {(1.0, 0.9)}
 
 
+def test_shares_add_up_where_medians_do_not(tmp_path: Path) -> None:
+    samples = []
+    for i, (network_s, other_s) in enumerate([(6.0, 4.0), (9.0, 1.0), (6.0, 1.0)]):
+        samples.append(make_sample(role="stages", repetition=i, elapsed_s=network_s + other_s))
+        for stage, elapsed_s in (("network", network_s), ("other", other_s)):
+            samples.append(make_sample(role="stages", phase="stage", repetition=i, stage=stage, elapsed_s=elapsed_s))
+    rows = Session(make_store(tmp_path, samples)).table("SELECT stage, share FROM stages ORDER BY stage").to_pylist()
+    assert {row["stage"]: row["share"] for row in rows} == pytest.approx({"network": 6 / 7, "other": 1 / 7})
+
+
 def test_the_environment_is_columns(tmp_path: Path) -> None:
     environment = (
         '{"cpu_model": "Some CPU", "ram_bytes": 17179869184, "smt": true, "load_1min": 0.5, "numa_nodes": null}'

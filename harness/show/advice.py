@@ -75,9 +75,8 @@ def passes(case: Sequence[Row]) -> list[str]:
 
 
 def shares(case: Sequence[Row]) -> dict[tuple[str, str], float]:
-    """What each part is of its call; they add up to 1, which medians over the median call do not quite."""
-    sum_s = sum(row["median_s"] for row in case)
-    return {(row["stage_pass"], row["stage"]): row["median_s"] / sum_s for row in case}
+    """What each part is of its call; they add up to 1."""
+    return {(row["stage_pass"], row["stage"]): row["share"] for row in case}
 
 
 def findings(case: Sequence[Row], ceiling: Row | None) -> list[str]:
