@@ -1,0 +1,43 @@
+"""The `cellbench` command: parse, call, print, exit code; everything else is imported when it is needed.
+
+Each module here is a group of commands; `options` is what they share.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from harness.cli import measuring, picturing, results
+from harness.errors import CellbenchError
+
+app = typer.Typer(
+    name="cellbench",
+    help="How fast is Cellpose (cyto3) on this hardware, what does a GPU buy, and from which image size on?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for group in (measuring, results, picturing):
+    app.add_typer(group.app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from harness import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command; errors that a user can cause are printed without a traceback."""
+    try:
+        app(standalone_mode=True)
+    except CellbenchError as error:
+        typer.echo(f"cellbench: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import CellbenchError
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Markdown = Annotated[bool, typer.Option("--md", help="Print a Markdown table.")]
+Run = Annotated[str | None, typer.Option("--run", help="Run to use; the latest if not given.")]
+Published = Annotated[bool, typer.Option(help="Draw the published desktop and M1 figures as reference.")]
+RESULTS = Path("results")
+
+
+def form(json: bool, csv: bool, md: bool) -> str:
+    """The one output format that was asked for: table, json, csv or md."""
+    chosen = [name for name, wanted in (("json", json), ("csv", csv), ("md", md)) if wanted]
+    if len(chosen) > 1:
+        raise CellbenchError("more than one output format", " ".join(f"--{name}" for name in chosen), "choose one")
+    return chosen[0] if chosen else "table"
