@@ -24,6 +24,8 @@ from harness.node.sources import Sources
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
+LIBRARIES = ("cellpose", "numpy", "numba", "llvmlite", "scipy", "ray")
+
 # Variables that change how fast the work is done. Paths are left out: they tell who, not what.
 THREAD_SETTINGS = (
     "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "VECLIB_", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CPU_",
@@ -45,11 +47,11 @@ def facts() -> dict[str, Any]:
         "arch": platform.machine(),
         "harness_version": __version__,
         "python_version": platform.python_version(),
-        "torch_version": _version("torch"),
-        "cellpose_version": _version("cellpose"),
-        "numpy_version": _version("numpy"),
-        "numba_version": _version("numba"),
-        "opencv_version": _opencv_version(),
+        "torch_version": distribution_version("torch"),
+        "cellpose_version": distribution_version("cellpose"),
+        "numpy_version": distribution_version("numpy"),
+        "numba_version": distribution_version("numba"),
+        "opencv_version": opencv_version(),
         "openmp_threads": os.environ.get("OMP_NUM_THREADS"),
     }
 
@@ -68,8 +70,8 @@ def environment(sources: Sources | None = None) -> dict[str, Any]:
         "clock_resolution_ns": round(time.get_clock_info("perf_counter").resolution * 1e9, 3),
         "python_version": platform.python_version(),
         "python_implementation": platform.python_implementation(),
-        **{f"{name}_version": _version(name) for name in ("cellpose", "numpy", "numba", "llvmlite", "scipy", "ray")},
-        "opencv_version": _opencv_version(),
+        **{f"{name}_version": distribution_version(name) for name in LIBRARIES},
+        "opencv_version": opencv_version(),
         "openmp_runtimes": openmp_runtimes(here.loaded_libraries(sources)),
         "niceness": os.getpriority(os.PRIO_PROCESS, 0),
         "thread_settings": _settings(sources, THREAD_SETTINGS),
@@ -132,11 +134,13 @@ def _os_name() -> str:
         return f"{platform.system()} {platform.release()}"
 
 
-def _opencv_version() -> str | None:
-    return _version("opencv-python-headless") or _version("opencv-python")
+def opencv_version() -> str | None:
+    """The version of whichever OpenCV package is installed."""
+    return distribution_version("opencv-python-headless") or distribution_version("opencv-python")
 
 
-def _version(distribution: str) -> str | None:
+def distribution_version(distribution: str) -> str | None:
+    """The installed version of a package, without importing it; None where it is not installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:
