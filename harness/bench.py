@@ -1,38 +1,61 @@
-"""The main job as one pipeline of values: Config → plan → fleet → store."""
+"""The main job as one pipeline of values: Config → Material → plan on a fleet → samples → store."""
 
 from __future__ import annotations
 
+import io
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from harness import fleet, images, plan, schema, weights
+from harness import images, plan, schema, weights
 from harness.config import Config
+from harness.errors import CellbenchError
+from harness.fleet import Fleet
+from harness.fleet.members import Member
+from harness.fleet.parcels import Parcel, parcel
 from harness.images import Image
-from harness.measure import worker
 from harness.measure.block import Order
-from harness.node import probe
-from harness.plan import Block, Device
+from harness.node.versions import versions
+from harness.plan import Block
 from harness.schema import Sample
 from harness.store import Store, new_run_id
 from harness.weights import Weights
 
+PIXELS = "image.npy"
+
 
 @dataclass(frozen=True)
-class Prepared:
-    """A run that is ready to start: everything has been found, read and checked."""
+class Material:
+    """What will be segmented and with what: found, read and checked."""
 
     config: Config
     image: Image
     weights: Weights
-    devices: tuple[Device, ...]
+
+    def parcels(self) -> tuple[Parcel, ...]:
+        """The files that every node needs."""
+        pixels = io.BytesIO()
+        np.save(pixels, self.image.pixels)
+        folder = Path(self.weights.folder)
+        names = (weights.NETWORK, weights.SIZE_MODEL)
+        return (parcel(PIXELS, pixels.getvalue()), *(parcel(name, (folder / name).read_bytes()) for name in names))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start: what is measured, where, in which blocks."""
+
+    material: Material
+    members: tuple[Member, ...]
     blocks: tuple[Block, ...]
-    threads: int
+
+    @property
+    def config(self) -> Config:
+        return self.material.config
 
     @property
     def n_cases(self) -> int:
@@ -44,7 +67,7 @@ class Prepared:
 
     @property
     def estimate_s(self) -> float:
-        return plan.estimate_s(self.blocks, self.threads)
+        return plan.estimate_s(self.blocks)
 
 
 @dataclass(frozen=True)
@@ -58,26 +81,33 @@ class Result:
     elapsed_s: float
 
 
-def prepare(config: Config) -> Prepared:
-    """Read the image, find the weights and the devices, and plan; what is wrong is said before anything runs."""
+def gather(config: Config) -> Material:
+    """Read the image and find the weights; what is wrong with them is said before anything is started."""
     image = images.load(config.image, config.plane, config.channel)
     images.check_crops(image, config.crops)
-    found = weights.resolve(config.weights)
-    devices = plan.choose(config.devices, [Device(**device) for device in worker.devices()])
-    blocks = plan.blocks(config, *image.pixels.shape, devices)
-    return Prepared(config, image, found, devices, blocks, probe.n_cores())
+    return Material(config, image, weights.resolve(config.weights))
 
 
-def run(prepared: Prepared, out: Path, use_ray: bool, on_sample: Callable[[Sample], None]) -> Result:
-    """Measure; every sample is on disk before on_sample sees it and before the next repetition begins."""
+def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = False) -> Prepared:
+    """Plan the run on these nodes; nodes whose software makes another measurement of it are refused."""
+    config = material.config
+    nodes = plan.choose_on(config.devices, [member.node for member in members])
+    taking_part = tuple(member for member in members if member.name in {node.name for node in nodes})
+    if not allow_mixed:
+        _check_alike(taking_part)
+    return Prepared(material, taking_part, plan.blocks(config, *material.image.pixels.shape, nodes))
+
+
+def run(prepared: Prepared, fleet: Fleet, out: Path, on_sample: Callable[[Sample], None]) -> Result:
+    """Measure; every sample is on disk before on_sample sees it and before its node's next repetition begins."""
     store = Store.make(out)
     run_id = new_run_id(time.time())
     begin_s = time.monotonic()
+    places = fleet.deliver(prepared.material.parcels())
     n_timed = n_failed = 0
     with (
         store.journal(run_id) as journal,
-        orders(prepared, run_id) as todo,
-        closing(fleet.samples(todo, use_ray)) as samples,
+        closing(fleet.samples(orders(prepared, run_id, places))) as samples,
     ):
         for sample in samples:
             journal.append(sample)
@@ -87,15 +117,14 @@ def run(prepared: Prepared, out: Path, use_ray: bool, on_sample: Callable[[Sampl
     return Result(run_id, store, n_timed, n_failed, time.monotonic() - begin_s)
 
 
-@contextmanager
-def orders(prepared: Prepared, run_id: str) -> Iterator[list[Order]]:
-    """What the workers are told; the image's pixels lie in a file for as long as the context lasts."""
-    config, image, found = prepared.config, prepared.image, prepared.weights
+def orders(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[Order]:
+    """What the workers are told; places: the folder of image and weights on each node."""
+    image, found = prepared.material.image, prepared.material.weights
     constants = {
         "schema_version": schema.VERSION,
         "run_id": run_id,
         "source": "measured",
-        "profile": config.profile,
+        "profile": prepared.config.profile,
         "workload": "cellpose",
         "model": "cyto3",
         "weights": found.kind,
@@ -105,10 +134,26 @@ def orders(prepared: Prepared, run_id: str) -> Iterator[list[Order]]:
         "image_sha256": image.sha256,
         "image_is_synthetic": image.is_synthetic,
     }
-    with TemporaryDirectory(prefix="cellbench-") as scratch:
-        pixels_file = Path(scratch) / "image.npy"
-        np.save(pixels_file, image.pixels)
-        yield [
-            Order(block, str(pixels_file), image.sha256, found.folder, prepared.threads, constants)
-            for block in prepared.blocks
-        ]
+    drives = {member.name: member.drives for member in prepared.members}
+    return [
+        Order(
+            block, str(Path(places[block.node]) / PIXELS), image.sha256, places[block.node],
+            {**constants, "node": block.node, "drives_run": drives[block.node]},
+        )
+        for block in prepared.blocks
+    ]  # fmt: skip
+
+
+def _check_alike(members: Sequence[Member]) -> None:
+    here = versions()
+    bad = [
+        f"{member.name}: {each.name} {each.there}, here {each.here}"
+        for member in members
+        for each in member.differs(here)
+        if each.breaks_comparison
+    ]
+    if bad:
+        raise CellbenchError(
+            "nodes have other versions of what is measured or of what measures", "; ".join(bad),
+            "install the same there, leave them out with --nodes, or accept it with --allow-mixed",
+        )  # fmt: skip

@@ -27,8 +27,15 @@ def _device(value: object) -> str:
     raise ValueError("unknown device; known are auto, cpu, mps, cuda and cuda:N")
 
 
+def _selector(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[^/]+/[^/]+/[^/]+", value):
+        return value
+    raise ValueError("cases are chosen as NODE/DEVICE/CROP, each may be *: desk1/cuda:0/448, */cpu/*")
+
+
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Crop = Annotated[int | str, PlainValidator(_crop)]
+Selector = Annotated[str, PlainValidator(_selector)]
 DeviceName = Annotated[str, PlainValidator(_device)]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -61,11 +68,12 @@ class Config(BaseModel):
     idle_wait_s: Seconds = 30.0  # how long a block may wait for the machine to be idle
     passes: tuple[Pass, ...] = ()  # measured after the times, in the first block
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    only: tuple[Selector, ...] = ()  # NODE/DEVICE/CROP, each may have wildcards; none: everything
 
-    @field_validator("crops", "devices", "protocols", "passes")
+    @field_validator("crops", "devices", "protocols", "passes", "only")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
-        if not values and info.field_name != "passes":
+        if not values and info.field_name not in ("passes", "only"):
             raise ValueError("at least one is needed")
         twice = sorted({str(v) for v in values if values.count(v) > 1})
         if twice:

@@ -1,4 +1,4 @@
-"""From a Config and the devices there are to the cases to measure, in blocks; pure."""
+"""From a Config and the nodes there are to the cases to measure, in blocks; pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from harness.config import Config
 from harness.errors import CellbenchError
@@ -20,6 +21,9 @@ CONTROL_REPEATS = 3  # before and after the cases; their medians are compared
 # How many calls a pass makes, about: three through stages; one for memory; masks twice on the device, once
 # on the CPU. Energy repeats for seconds.
 PASS_CALLS = {"stages": 3, "memory": 1, "energy": 2, "masks": 3, "ceiling": 2, "control": 1 + CONTROL_REPEATS}
+# When to give a silent process up: the guess above is good to a factor of three on machines that we know, so ten
+# times it is a machine that nobody would wait for, and energy and ceilings take this long on any.
+PATIENCE_S, PATIENCE = 900.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,15 @@ class Device:
     @property
     def id(self) -> str:
         return f"cuda:{self.index}" if self.backend == "cuda" else self.backend
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine: its name in the results, its devices, and the threads that its CPU gets."""
+
+    name: str
+    devices: tuple[Device, ...]
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,8 @@ class Block:
     tasks: tuple[Task, ...]
     effort: Effort
     idle_wait_s: float = 0.0
+    node: str = ""
+    threads: int = 1
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -111,8 +126,24 @@ def choose(asked: Sequence[str], available: Sequence[Device]) -> tuple[Device, .
     return tuple(chosen)
 
 
-def blocks(config: Config, height_px: int, width_px: int, devices: Sequence[Device]) -> tuple[Block, ...]:
-    """Every block of a run in the order to run them; the same seed gives the same order."""
+def choose_on(asked: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """The nodes with the devices to measure on each; only a device that no node has is an error."""
+    if "auto" in asked:
+        return tuple(nodes)
+    for word in asked:
+        if not any(word in (device.id, device.backend) for node in nodes for device in node.devices):
+            have = "; ".join(f"{node.name}: {', '.join(d.id for d in node.devices)}" for node in nodes)
+            raise CellbenchError(f"no node has a device {word}", "--devices", f"there are {have}")
+    chosen = []
+    for node in nodes:
+        words = [word for word in asked if any(word in (d.id, d.backend) for d in node.devices)]
+        if words:
+            chosen.append(replace(node, devices=choose(words, node.devices)))
+    return tuple(chosen)
+
+
+def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node]) -> tuple[Block, ...]:
+    """Every block of a run, each node's in the order to run them; the same seed gives the same order."""
     cases = [
         Case(str(crop), *((height_px, width_px) if crop == "full" else (crop, crop)), protocol)
         for crop in config.crops
@@ -120,13 +151,24 @@ def blocks(config: Config, height_px: int, width_px: int, devices: Sequence[Devi
     ]
     effort = Effort(**{name: getattr(config, name) for name in Effort.__dataclass_fields__})
     planned: list[Block] = []
-    for index in range(config.blocks):
-        rng = random.Random(f"{config.seed}/{index}")
-        for device in rng.sample(list(devices), len(devices)):
-            order = rng.sample(cases, len(cases))
-            passes = config.passes if index == 0 else ()
-            planned.append(Block(index, device, _tasks(order, config.control, passes), effort, config.idle_wait_s))
+    for node in nodes:
+        for index in range(config.blocks):
+            rng = random.Random(f"{config.seed}/{index}")
+            for device in rng.sample(node.devices, len(node.devices)):
+                order = rng.sample(cases, len(cases))
+                order = [case for case in order if _selected(config.only, node.name, device.id, case.crop)]
+                passes = config.passes if index == 0 else ()
+                if order:
+                    tasks = _tasks(order, config.control, passes)
+                    planned.append(Block(index, device, tasks, effort, config.idle_wait_s, node.name, node.threads))
+    if not planned:
+        raise CellbenchError("nothing is left to measure", "--only", "see the cases with --dry-run, without --only")
     return tuple(planned)
+
+
+def _selected(only: Sequence[str], *parts: str) -> bool:
+    """Whether NODE/DEVICE/CROP matches one of the patterns, or there are none."""
+    return not only or any(all(map(fnmatchcase, parts, pattern.split("/"))) for pattern in only)
 
 
 def _tasks(cases: Sequence[Case], control: bool, passes: Sequence[str]) -> tuple[Task, ...]:
@@ -158,16 +200,29 @@ def network_tflop(case: Case, diameter_px: float = 68.0) -> float:
     return TILE_TFLOP * (n_tiles(*size, 1.0) + 2 * n_tiles(*size, scale))
 
 
-def estimate_s(planned: Sequence[Block], n_cores: int) -> float:
-    """A first guess of the whole run's duration, good to a factor of two or three."""
-    return sum(block_s(block, n_cores) for block in planned)
+def estimate_s(planned: Sequence[Block]) -> float:
+    """A first guess of the whole run's duration, good to a factor of two or three; nodes work side by side."""
+    by_node: dict[str, float] = {}
+    for block in planned:
+        by_node[block.node] = by_node.get(block.node, 0.0) + block_s(block)
+    return max(by_node.values(), default=0.0)
 
 
-def block_s(block: Block, n_cores: int) -> float:
+def block_s(block: Block) -> float:
     """A first guess of one block's duration."""
-    tflops = GUESS_TFLOPS[block.device.backend] * (n_cores if block.device.backend == "cpu" else 1)
-    work_tflop = sum(n_calls(task, block.effort) * network_tflop(task.case) for task in block.tasks)
-    return START_S + work_tflop / tflops
+    return START_S + sum(n_calls(task, block.effort) * call_s(block, task.case) for task in block.tasks)
+
+
+def call_s(block: Block, case: Case) -> float:
+    """A first guess of the duration of one call."""
+    tflops = GUESS_TFLOPS[block.device.backend] * (block.threads if block.device.backend == "cpu" else 1)
+    return network_tflop(case) / tflops
+
+
+def patience_s(block: Block, task: Task) -> float:
+    """How long a block's process may be silent during a task before it is given up."""
+    n_silent = 1 if task.role == "timed" else PASS_CALLS[task.role]
+    return PATIENCE_S + block.idle_wait_s + PATIENCE * n_silent * call_s(block, task.case)
 
 
 def n_calls(task: Task, effort: Effort) -> int:

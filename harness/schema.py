@@ -4,6 +4,7 @@ Version history
 1  samples: one row per repetition, failure or start-up phase.
 2  control case, stages, ceilings, memory, energy, masks: rows of new roles; flags and live readings with each
    sample; the node's environment with each block.
+3  fleets: which node drove the run; statuses timeout and node_lost.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-VERSION = 2
+VERSION = 3
 
 # A row on its way from a worker to the store. Plain values only, since numpy 1 and 2 pickles do not mix.
 Sample = dict[str, Any]
@@ -59,7 +60,11 @@ SAMPLES = (
     ),
     Column("repetition", INTEGER, "number within its role and case, from 0"),
     Column("elapsed_s", REAL, "duration by the worker's monotonic clock, synced on both sides; null if it failed", "s"),
-    Column("status", TEXT, "ok, skipped (cannot be measured here), oom_host, oom_device, crash or device_fallback"),
+    Column(
+        "status",
+        TEXT,
+        "ok, skipped (cannot be measured here), oom_host, oom_device, timeout, crash, device_fallback or node_lost",
+    ),
     Column("error_type", TEXT, "type of the failure"),
     Column("error_message", TEXT, "text of the failure"),
     Column("stop_reason", TEXT, "why repetitions ended, on the last: fixed_n, precision, plateau, n_max or time_cap"),
@@ -143,7 +148,13 @@ SAMPLES = (
         since=2,
     ),
     # where it ran
-    Column("node", TEXT, "host name"),
+    Column("node", TEXT, "name of the machine: its host name, or what its fleet calls it"),
+    Column(
+        "drives_run",
+        FLAG,
+        "true where the command that drives the run, and Ray's head as a rule, ran on this machine, too",
+        since=3,
+    ),
     Column("backend", TEXT, "cuda, mps or cpu"),
     Column("device", TEXT, "device asked for, e.g. cuda:0"),
     Column("device_used", TEXT, "device the parameters and outputs were really on"),

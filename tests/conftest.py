@@ -121,7 +121,6 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Order]:
             "pixels_file": str(pixels_file),
             "pixels_sha256": images.hash_pixels(image),
             "weights_folder": "",
-            "threads": 1,
             "constants": {"run_id": RUN_ID, "workload": "simulated", "weights": "standin"},
         }
         return Order(**(fields | changes))

@@ -107,7 +107,7 @@ def test_cold_warm_up_and_timed_repetitions_are_all_kept(
     assert (last["n_cells"], last["diameter_px"], len(last["mask_sha256"])) == (3, 30.0, 64)
     assert (last["device_used"], last["torch_threads"], simulated.threads) == ("cpu", 1, 1)
     assert [s["stop_reason"] for s in samples if s["role"] == "timed"] == [None, "fixed_n"] * 2
-    schema.table([worker._from_wire(sample) for sample in samples])
+    schema.table([worker.from_wire(sample) for sample in samples])
 
 
 def test_what_else_went_on_stands_beside_each_repetition(order: Callable[..., Order]) -> None:
@@ -202,7 +202,7 @@ def test_cases_are_told_apart_and_versions_do_not_split_a_series(order: Callable
 
 def passes(order: Callable[..., Order], role: str) -> list[schema.Sample]:
     samples = measured(order(Task(role, case(32), 0)))
-    schema.table([worker._from_wire(sample) for sample in samples])
+    schema.table([worker.from_wire(sample) for sample in samples])
     return [s for s in samples if s["role"] == role]
 
 

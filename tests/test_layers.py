@@ -26,7 +26,7 @@ FLOORS = (
 
 # Heavy libraries and the one module or room (or the few) that may import each.
 OWNERS = {
-    "ray": {"fleet"},
+    "ray": {"fleet.cluster"},
     "torch": {"measure.workload", "measure.stages", "measure.memory", "measure.selfcheck"},
     "cellpose": {"measure.workload", "measure.stages", "measure.agreement"},
     "cv2": {"measure.workload", "measure.selfcheck"},
@@ -35,7 +35,7 @@ OWNERS = {
     "altair": {"show.drawing", "show.linechart", "show.stagechart", "show.charts"},
     "vl_convert": {"show.drawing"},
     "jinja2": {"show.report"},
-    "rich": {"show.screen", "show.progress"},
+    "rich": {"show.screen", "show.progress", "show.coverage"},
     "duckdb": {"query"},
     "tifffile": {"images"},
     "typer": {"cli"},

@@ -4,14 +4,15 @@ import pytest
 
 from harness import config, plan
 from harness.errors import CellbenchError
-from harness.plan import Device
+from harness.plan import Device, Node
 
 CPU, CUDA0, CUDA1 = Device("cpu", 0, "CPU"), Device("cuda", 0, "A"), Device("cuda", 1, "B")
 HAVE = (CUDA0, CUDA1, CPU)
+DESK, MAC = Node("desk", HAVE, 4), Node("mac", (Device("mps", 0, "M1"), CPU), 8)
 
 
 def planned(**flags: object) -> tuple[plan.Block, ...]:
-    return plan.blocks(config.load("quick", flags), 2160, 2560, HAVE)
+    return plan.blocks(config.load("quick", flags), 2160, 2560, [DESK])
 
 
 def test_every_device_gets_every_case_once_per_block() -> None:
@@ -89,9 +90,58 @@ def test_cellpose_agrees_about_the_tiles() -> None:
 
 def test_more_work_takes_longer() -> None:
     small, large = planned(crops=(224,)), planned(crops=(2016,))
-    assert plan.estimate_s(small, 2) < plan.estimate_s(large, 2)
+    assert plan.estimate_s(small) < plan.estimate_s(large)
     cpu_only = [b for b in large if b.device == CPU]
-    assert plan.estimate_s(cpu_only, 16) < plan.estimate_s(cpu_only, 2)
+    assert plan.estimate_s([dataclasses.replace(b, threads=16) for b in cpu_only]) < plan.estimate_s(cpu_only)
+
+
+def test_nodes_work_side_by_side() -> None:
+    both = plan.blocks(config.load("quick"), 2160, 2560, [DESK, MAC])
+    alone = [plan.estimate_s([b for b in both if b.node == name]) for name in ("desk", "mac")]
+    assert plan.estimate_s(both) == max(alone)
+
+
+def test_every_node_gets_blocks_for_its_own_devices_and_threads() -> None:
+    both = plan.blocks(config.load("quick"), 2160, 2560, [DESK, MAC])
+    assert sorted((b.node, b.device.id, b.threads) for b in both) == [
+        ("desk", "cpu", 4), ("desk", "cuda:0", 4), ("desk", "cuda:1", 4), ("mac", "cpu", 8), ("mac", "mps", 8),
+    ]  # fmt: skip
+
+
+def test_a_device_is_measured_where_it_is() -> None:
+    chosen = plan.choose_on(("cuda", "cpu"), [DESK, MAC])
+    assert [(n.name, [d.id for d in n.devices]) for n in chosen] == [
+        ("desk", ["cuda:0", "cuda:1", "cpu"]), ("mac", ["cpu"])
+    ]  # fmt: skip
+    assert [n.name for n in plan.choose_on(("mps",), [DESK, MAC])] == ["mac"]
+    with pytest.raises(CellbenchError, match=r"no node has a device mps[\s\S]*desk: cuda:0, cuda:1, cpu"):
+        plan.choose_on(("mps",), [DESK])
+
+
+@pytest.mark.parametrize(
+    ("only", "left"),
+    [
+        (("mac/*/*",), {("mac", "cpu", "448"), ("mac", "cpu", "224"), ("mac", "mps", "448"), ("mac", "mps", "224")}),
+        (
+            ("*/cuda:*/224", "mac/mps/448"),
+            {("desk", "cuda:0", "224"), ("desk", "cuda:1", "224"), ("mac", "mps", "448")},
+        ),
+    ],
+)
+def test_only_some_cases(only: tuple[str, ...], left: set[tuple[str, str, str]]) -> None:
+    blocks = plan.blocks(config.load("quick", {"crops": (224, 448), "only": only}), 2160, 2560, [DESK, MAC])
+    assert {(b.node, b.device.id, case.crop) for b in blocks for case in b.cases} == left
+
+
+def test_nothing_left_to_measure_is_an_error() -> None:
+    with pytest.raises(CellbenchError, match="nothing is left"):
+        planned(only=("nobody/*/*",))
+
+
+def test_patience_is_longer_than_any_guess() -> None:
+    for block in planned(crops=("full",), passes=("masks",)):
+        for task in block.tasks:
+            assert plan.patience_s(block, task) > 20 * plan.call_s(block, task.case)
 
 
 def test_plans_are_values() -> None:

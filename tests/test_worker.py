@@ -3,14 +3,16 @@
 import dataclasses
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness import schema, weights
+from harness import plan, schema, weights
+from harness.errors import CellbenchError
 from harness.measure import worker
-from harness.measure.block import Order
+from harness.measure.block import Finished, Order
 from harness.node import probe
 from harness.plan import CONTROL, Task
 from tests.conftest import RUN_ID, case
@@ -26,9 +28,53 @@ def test_threads_are_ours_whatever_ray_exports(monkeypatch: pytest.MonkeyPatch, 
 def test_a_child_that_dies_before_it_is_spoken_to_says_why() -> None:
     with worker._Child({"task": "devices", "arguments": {}}, {"PYTHONHOME": "/nowhere"}) as child:
         child._process.wait()
-        assert list(child.lines()) == []
+        assert list(child.lines(lambda: 60.0)) == []
     assert child.returncode == 1
     assert "encodings" in child.error_text
+
+
+SILENT = """
+import json, sys, time
+sys.stdin.readline()
+print(json.dumps("first"), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The worker's process says one thing and then nothing any more."""
+    script = tmp_path / "silent"
+    script.write_text(f"#!{sys.executable}\n{SILENT}")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_child_that_falls_silent_is_killed() -> None:
+    limits_s = iter([60.0, 0.2])
+    with worker._Child({"task": "devices", "arguments": {}}, dict(os.environ)) as child:
+        assert list(child.lines(lambda: next(limits_s))) == ["first"]
+    assert child.gave_up
+    assert child.returncode == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_question_to_a_hung_device_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "ANSWER_S", 1.0)
+    with pytest.raises(CellbenchError, match="took more than 1 s"):
+        worker.ask("devices")
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_task_that_falls_silent_is_a_row_and_the_others_are_tried(
+    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "patience_s", lambda _block, _task: 0.2)
+    monkeypatch.setattr(worker, "from_wire", lambda row: row)
+    said = [row for row in worker.perform(order(case(96), case(128))) if isinstance(row, dict)]
+    assert [(row["status"], row["crop"]) for row in said] == [("timeout", "96"), ("timeout", "128")]
+    assert "no sign of life for 0 s" in said[0]["error_message"]
 
 
 # ------------------------------------------------------------------ the real cellpose, in its own process
@@ -38,19 +84,23 @@ def test_a_child_that_dies_before_it_is_spoken_to_says_why() -> None:
 def real(order: Callable[..., Order]) -> Order:
     found = weights.resolve("standin")
     constants = {"run_id": RUN_ID, "workload": "cellpose", "weights": found.kind, "weights_sha256": found.net_sha256}
-    threads = probe.n_cores()
-    return order(case(96), case(128, "article"), weights_folder=found.folder, threads=threads, constants=constants)
+    made = order(case(96), case(128, "article"), weights_folder=found.folder, constants=constants)
+    return dataclasses.replace(made, block=dataclasses.replace(made.block, threads=probe.n_cores()))
+
+
+def samples_of(order: Order) -> list[schema.Sample]:
+    return [said for said in worker.perform(order) if not isinstance(said, Finished)]
 
 
 @pytest.mark.slow
 def test_real_block(real: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Ray exports it
-    samples = list(worker.perform(real))
+    samples = samples_of(real)
     assert {s["status"] for s in samples} == {"ok"}
     assert sum(s["role"] == "timed" for s in samples) == 4
     for sample in samples[1:]:
-        assert sample["torch_threads"] == real.threads == sample["opencv_threads"]
-        assert sample["openmp_threads"] == str(real.threads)
+        assert sample["torch_threads"] == real.block.threads == sample["opencv_threads"]
+        assert sample["openmp_threads"] == str(real.block.threads)
     timed = [s for s in samples if s["role"] == "timed"]
     assert {s["device_used"] for s in timed} == {"cpu"}
     assert {s["diam_labels_px"] for s in timed} == {30.0}
@@ -63,7 +113,7 @@ def test_real_block(real: Order, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_real_passes(real: Order) -> None:
     roles = ("control", "ceiling", "stages", "memory", "masks")
     todo = tuple(Task(role, CONTROL if role in ("control", "ceiling") else case(96), 0) for role in roles)
-    samples = list(worker.perform(dataclasses.replace(real, block=dataclasses.replace(real.block, tasks=todo))))
+    samples = samples_of(dataclasses.replace(real, block=dataclasses.replace(real.block, tasks=todo)))
     assert {s["status"] for s in samples} == {"ok"}, [s["error_message"] for s in samples if s["status"] != "ok"]
     by_role = {role: [s for s in samples if s["role"] == role] for role in roles}
     assert all(by_role.values())
@@ -81,6 +131,8 @@ def test_a_killed_process_is_a_row_and_the_others_go_on(real: Order) -> None:
     samples = []
     running = worker.perform(real)
     for sample in running:
+        if isinstance(sample, Finished):
+            continue
         samples.append(sample)
         if sample["phase"] == "model_load" and len(samples) < 5:
             os.kill(_only_child(), signal.SIGKILL)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, Json, Out
-from harness.errors import CasesFailedError, ChecksFailedError
+from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError
 
 app = typer.Typer()
 
@@ -31,33 +31,51 @@ def run(
     passes: Annotated[str | None, typer.Option(help="Besides times: some of stages, memory, energy, masks.")] = None,
     blocks: Annotated[int | None, typer.Option(help="Fresh processes per device.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the order of cases.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Some cases, as NODE/DEVICE/CROP with wildcards: desk1/cuda:0/448,*/cpu/*")
+    ] = None,
     out: Out = RESULTS,
+    address: Annotated[
+        str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
+    ] = None,
+    nodes: Annotated[str | None, typer.Option(help="Names of nodes to keep to: desk1,mac2.")] = None,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Measure even where nodes have another cellpose or cellbench.")
+    ] = False,
     no_ray: Annotated[bool, typer.Option("--no-ray", help="Measure without Ray; the rows are the same.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
 ) -> None:
-    """Measure this machine: crops × devices, every repetition kept."""
-    from harness import bench, config
-    from harness.show import progress, screen
+    """Measure this machine, or every node of a fleet: crops × devices, every repetition kept."""
+    from harness import bench, config, fleet
+    from harness.show import coverage, progress, screen
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
         "blocks": blocks, "seed": seed, "weights": weights, "crops": config.split(crops),
         "devices": config.split(devices), "protocols": config.split(protocol),
-        "precision": precision, "passes": config.split(passes),
+        "precision": precision, "passes": config.split(passes), "only": config.split(only),
     }  # fmt: skip
-    prepared = bench.prepare(config.load(profile, flags))
-    shown = progress.Progress(prepared, quiet)
-    shown.begin()
-    if dry_run:
-        return
+    if no_ray and address:
+        raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")
+    material = bench.gather(config.load(profile, flags))
+    console = progress.console(quiet)
+    use_ray = not no_ray and (bool(address) or not dry_run)  # to look at this machine, none has to be started
     try:
-        with shown:
-            result = bench.run(prepared, out, use_ray=not no_ray, on_sample=shown.sample)
+        with fleet.opened(address, use_ray, config.split(nodes) or (), progress.waiting(console)) as machines:
+            prepared = bench.prepare(material, machines.members, allow_mixed)
+            shown = progress.Progress(prepared, console)
+            shown.begin(machines.absent)
+            if dry_run:
+                return
+            with shown:
+                result = bench.run(prepared, machines, out, on_sample=shown.sample)
     except KeyboardInterrupt:
         typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
         raise typer.Exit(130) from None
     shown.end(result)
+    if len(prepared.members) > 1 or result.n_failed:
+        coverage.show(console, coverage.table(result.store, result.run_id, prepared.blocks))
     if result.n_timed:
         screen.print_cases(screen.cases(result.store, result.run_id))
     if result.n_failed:
@@ -92,4 +110,3 @@ def doctor_(
     if failed := [check.name for check in checks if check.verdict == diagnosis.FAIL]:
         what = f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}"
         raise ChecksFailedError(what, "this machine", "see the fix of each above")
-

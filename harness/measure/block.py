@@ -32,7 +32,6 @@ class Order:
     pixels_file: str  # the whole image as .npy
     pixels_sha256: str
     weights_folder: str
-    threads: int
     constants: dict[str, Any]  # columns that are the same in every sample of the run
 
 
@@ -83,7 +82,7 @@ def _start(base: Sample, order: Order) -> Iterator[Sample]:
     device = order.block.device.id
     base["idle_wait_s"] = interference.wait_for_idle(order.block.idle_wait_s)
     yield _row(base, timing.once("cold", workload.import_cellpose, lambda: None), "import")
-    base |= workload.set_threads(order.threads)
+    base |= workload.set_threads(order.block.threads)
     base["sync"], sync = workload.synchroniser(device)
 
     # The first contact makes an accelerator's context, which must not hide in front of the next clock.
@@ -222,11 +221,11 @@ def _pixels(image: np.ndarray, case: Case) -> np.ndarray:
 # ---------------------------------------------------------------- rows
 
 
-def base_columns(order: Order) -> Sample:
-    """The columns that every sample of the block shares."""
+def base_columns(order: Order, facts: dict[str, Any] | None = None) -> Sample:
+    """The columns that every sample of the block shares; facts are this machine's if not given."""
     block = order.block
     return {
-        **probe.facts(),
+        **(facts or probe.facts()),
         **order.constants,
         "block": block.index,
         "backend": block.device.backend,

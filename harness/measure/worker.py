@@ -23,12 +23,15 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from harness import plan
 from harness.errors import CellbenchError
 from harness.measure import block, selfcheck, workload
-from harness.measure.block import Order
+from harness.measure.block import Finished, Order
 from harness.node import probe
 from harness.plan import Block, Case, Device, Effort, Task
 from harness.schema import Sample
+
+ANSWER_S = 120.0  # importing torch and a first kernel take seconds, minutes on a machine that swaps
 
 
 def devices() -> list[dict[str, Any]]:
@@ -39,7 +42,12 @@ def devices() -> list[dict[str, Any]]:
 def ask(task: str, **arguments: Any) -> Any:
     """Have one of TASKS done in a process of its own, so that torch stays out of ours; its answer, one JSON value."""
     with _Child({"task": task, "arguments": arguments}, environment(probe.n_cores())) as child:
-        answers = list(child.lines())
+        answers = list(child.lines(lambda: ANSWER_S))
+    if child.gave_up:
+        raise CellbenchError(
+            f"finding out about {task} took more than {ANSWER_S:g} s", child.error_text or None,
+            "a device that hangs keeps its process waiting: restart its driver or the machine",
+        )  # fmt: skip
     if not answers:
         raise CellbenchError(
             f"torch could not be started to find out about {task}", child.error_text, "try: python -c 'import torch'"
@@ -47,20 +55,30 @@ def ask(task: str, **arguments: Any) -> Any:
     return answers[0]
 
 
-def perform(order: Order) -> Iterator[Sample]:
-    """Run the block and yield its samples; a task that kills its process becomes a row, the others go on."""
+def perform(order: Order) -> Iterator[Sample | Finished]:
+    """Run the block and yield its samples, and Finished after each task's last.
+
+    A task that kills its process, or keeps it silent for too long, becomes a row; the others go on in a new process.
+    """
     left = list(order.block.tasks)
+
+    def patience_s() -> float:
+        return plan.patience_s(order.block, left[0]) if left else ANSWER_S
+
     while left:
         rest = replace(order, block=replace(order.block, tasks=tuple(left)))
-        environ = environment(order.threads, order.weights_folder)
+        environ = environment(order.block.threads, order.weights_folder)
         with _Child({"task": "block", "arguments": {"order": asdict(rest)}}, environ) as child:
-            for line in child.lines():
+            for line in child.lines(patience_s):
                 if line is None:
                     left.pop(0)
+                    yield Finished()
                 else:
-                    yield _from_wire(line)
+                    yield from_wire(line)
+            waited_s = patience_s()
         if left:
-            yield _from_wire(_crash_row(order, left.pop(0), child))
+            yield from_wire(_lost_process(order, left.pop(0), child, waited_s))
+            yield Finished()
 
 
 def environment(threads: int, weights_folder: str | None = None) -> dict[str, str]:
@@ -73,13 +91,17 @@ def environment(threads: int, weights_folder: str | None = None) -> dict[str, st
     return {**os.environ, **ours}
 
 
-def _crash_row(order: Order, task: Task, child: _Child) -> Sample:
-    """The sample of a task whose process died; written by the parent."""
-    row = block.row_of(block.base_columns(order), task) | {"openmp_threads": str(order.threads)}
+def _lost_process(order: Order, task: Task, child: _Child, waited_s: float) -> Sample:
+    """The sample of a task whose process died or was given up; written by the parent."""
+    row = block.row_of(block.base_columns(order), task) | {"openmp_threads": str(order.block.threads)}
+    if child.gave_up:
+        text = f"no sign of life for {waited_s:.0f} s; its process was killed. {child.error_text}".strip()
+        return block.ended_badly(row, 0, "timeout", "TimeoutError", text)
     return block.ended_badly(row, 0, "crash", _exit_name(child.returncode), child.error_text)
 
 
-def _from_wire(row: Sample) -> Sample:
+def from_wire(row: Sample) -> Sample:
+    """The sample with its time as the store wants it; between processes it is a number."""
     return {**row, "started_at": datetime.fromtimestamp(row["started_at"], UTC)}
 
 
@@ -94,6 +116,7 @@ class _Child:
         self._task, self._env = task, env
         self.returncode = 0
         self.error_text = ""
+        self.gave_up = False
 
     def __enter__(self) -> _Child:
         # Its chatter goes to a file: a pipe that nobody reads would fill up and stop it.
@@ -106,9 +129,7 @@ class _Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self._kill()
         self.returncode = self._process.wait()
         with suppress(BrokenPipeError):  # it died before it read what was said to it
             self._process.stdin.close()
@@ -117,16 +138,34 @@ class _Child:
         self.error_text = self._errors.read()[-2000:].strip()
         self._errors.close()
 
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """What the child says, one value at a time; it goes on when the next one is asked for."""
+    def lines(self, patience_s: Callable[[], float]) -> Iterator[dict[str, Any] | None]:
+        """What the child says, one value at a time; it goes on when the next one is asked for.
+
+        patience_s is asked before each value how long to wait for it; a child that takes longer is killed.
+        """
         with suppress(BrokenPipeError):  # it died; its exit code tells how
             self._say(json.dumps(self._task))
-            for line in self._process.stdout:
-                if not line.endswith("\n"):
-                    break  # killed in the middle of a word
+            while (line := self._line(patience_s())).endswith("\n"):  # else killed in the middle of a word
                 yield json.loads(line)
                 self._say("go on")
         self._process.wait()
+
+    def _line(self, limit_s: float) -> str:
+        timer = threading.Timer(limit_s, self._give_up)
+        timer.start()
+        try:
+            return self._process.stdout.readline()
+        finally:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self.gave_up = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _say(self, text: str) -> None:
         self._process.stdin.write(text + "\n")
@@ -139,7 +178,7 @@ class _Child:
 def _block(order: dict[str, Any]) -> Iterator[Sample | None]:
     """The samples of a block; None says that a task is over."""
     for sample in block.samples(_order_from(order)):
-        yield None if isinstance(sample, block.Finished) else sample
+        yield None if isinstance(sample, Finished) else sample
 
 
 def _environment(device: str) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -12,9 +13,20 @@ from rich.table import Table
 from harness import plan
 from harness.bench import Prepared, Result
 from harness.config import Config
-from harness.plan import Block, Device
+from harness.fleet.members import Absent, Member
+from harness.plan import Block, Case, Device
 from harness.schema import FINE, Sample
 from harness.show.wording import seconds
+
+
+def console(quiet: bool) -> Console:
+    """Where progress is shown: stderr, since stdout is for data."""
+    return Console(stderr=True, quiet=quiet, highlight=False)
+
+
+def waiting(to: Console) -> Callable[[str], None]:
+    """Say there what keeps a run from beginning."""
+    return lambda text: to.print(text, markup=False)
 
 
 class Progress:
@@ -24,50 +36,77 @@ class Progress:
     while something is being timed.
     """
 
-    def __init__(self, prepared: Prepared, quiet: bool) -> None:
-        self._prepared = prepared
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+    def __init__(self, prepared: Prepared, console: Console) -> None:
+        self._prepared, self._console = prepared, console
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._blocks = {(block.device.id, block.index): _Pace(block, prepared.threads) for block in prepared.blocks}
+        self._blocks = {(b.node, b.device.id, b.index): _Pace(b) for b in prepared.blocks}
+        self._latest: dict[str, _Pace] = {}
+        drivers = [member.name for member in prepared.members if member.drives]
+        self._own = drivers[0] if drivers else None
 
-    def begin(self) -> None:
-        """Say what will be measured and about how long it will take."""
+    def begin(self, absent: Sequence[Absent] = ()) -> None:
+        """Say what will be measured, by whom not, and about how long it will take."""
         p, config = self._prepared, self._prepared.config
-        say = self._console.print
-        height_px, width_px = p.image.pixels.shape
-        kind = "synthetic image" if p.image.is_synthetic else "image"
-        say(f"{kind} {p.image.name} ({height_px} × {width_px} px), weights: {p.weights.kind}", markup=False)
-        if p.weights.warning:
-            say(f"! {p.weights.warning}", style="bold yellow", markup=False)
-        for device in p.devices:
-            say(f"device {device.id}: {_device_text(device, p.threads)}", markup=False)
+        image, found, say = p.material.image, p.material.weights, self._say
+        height_px, width_px = image.pixels.shape
+        kind = "synthetic image" if image.is_synthetic else "image"
+        say(f"{kind} {image.name} ({height_px} × {width_px} px), weights: {found.kind}")
+        if found.warning:
+            self._warn(found.warning)
+        for node in absent:
+            self._warn(f"{node.name} is left out: {node.why}")
+        devices = 0
+        for member in p.members:
+            measured = {block.device.id: block.device for block in p.blocks if block.node == member.name}
+            devices += len(measured)
+            self._member(member, list(measured.values()))
+        where = f"{devices} device(s)" + (f" on {len(p.members)} nodes" if len(p.members) > 1 else "")
         say(
-            f"{p.n_cases} cases: crops {', '.join(map(str, config.crops))} px × {len(p.devices)} device(s), "
+            f"{p.n_cases} cases: crops {', '.join(map(str, config.crops))} px × {where}, "
             f"protocol {', '.join(config.protocols)}; {_effort_text(config)}"
             + (f", in each of {config.blocks} blocks" if config.blocks > 1 else "")
-            + (f"; then {', '.join(config.passes)}" if config.passes else ""),
-            markup=False,
+            + (f"; then {', '.join(config.passes)}" if config.passes else "")
         )
         say(f"about {_duration(p.estimate_s)} (a guess from the kind of device; it is refined on the way)")
 
+    def _member(self, member: Member, devices: Sequence[Device]) -> None:
+        many = len(self._prepared.members) > 1
+        for device in devices:
+            self._say(
+                f"{f'{member.name} ' if many else ''}device {device.id}: {_device_text(device, member.node.threads)}"
+            )
+        for backend in member.lacking:
+            self._warn(f"{member.name} is tagged for {backend}, but no such device computes there: its cases will fail")
+        if different := member.differs():
+            told = ", ".join(
+                f"{each.name} {each.there or 'missing'} (here {each.here or 'missing'})" for each in different
+            )
+            self._warn(f"{member.name} has other versions: {told}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def _warn(self, text: str) -> None:
+        self._console.print(f"! {text}", style="bold yellow", markup=False)
+
     def sample(self, sample: Sample) -> None:
         """Take in one sample and redraw."""
-        pace = self._blocks[sample["device"], sample["block"]]
+        pace = self._blocks[sample["node"], sample["device"], sample["block"]]
+        self._latest[sample["node"]] = pace
         if sample["role"] == "cold" and sample["status"] == "ok":
             return
         news = pace.take(sample)
         if news and not self._console.is_terminal:
-            crop = f"{sample['device']} {sample['crop']} {sample['protocol']}"
-            self._console.print(f"{crop}: {news}; {self._left()}", markup=False)
-        if self._console.is_terminal and not self._console.quiet:
+            many = f"{sample['node']} " if len(self._prepared.members) > 1 else ""
+            self._say(f"{many}{sample['device']} {sample['crop']} {sample['protocol']}: {news}; {self._left()}")
+        # Where this machine is measured as well, the samples of others are no occasion to draw.
+        if self._console.is_terminal and not self._console.quiet and self._own in (None, sample["node"]):
             self._live.start()
             self._live.update(self._table(pace), refresh=True)
 
     def end(self, result: Result) -> None:
         """Say where the results are."""
-        self._console.print(
-            f"run {result.run_id}: {_duration(result.elapsed_s)}, saved in {result.store.root}", markup=False
-        )
+        self._say(f"run {result.run_id}: {_duration(result.elapsed_s)}, saved in {result.store.root}")
 
     def __enter__(self) -> Progress:
         return self
@@ -75,12 +114,41 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def _left(self) -> str:
-        known = {b.block.device.id: b.pace_s for b in self._blocks.values() if b.pace_s is not None}
-        left_s = sum(b.left_s(known.get(b.block.device.id)) for b in self._blocks.values())
-        return f"about {_duration(left_s)} left" if left_s else "done"
+    def _left(self, node: str | None = None) -> str:
+        known = {(b.block.node, b.block.device.id): b.pace_s for b in self._blocks.values() if b.pace_s is not None}
+        left_s: dict[str, float] = defaultdict(float)
+        for each in self._blocks.values():
+            left_s[each.block.node] += each.left_s(known.get((each.block.node, each.block.device.id)))
+        most_s = left_s[node] if node else max(left_s.values())  # nodes work side by side
+        return f"about {_duration(most_s)} left" if most_s else "done"
 
     def _table(self, pace: _Pace) -> Table:
+        return self._cases(pace) if len(self._prepared.members) == 1 else self._nodes()
+
+    def _nodes(self) -> Table:
+        """A line per node: what it measures, how far it has come."""
+        table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring; {self._left()}")
+        for name in ("node", "device", "crop"):
+            table.add_column(name)
+        for name in ("repetitions", "median"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for member in self._prepared.members:
+            if (pace := self._latest.get(member.name)) is None:
+                table.add_row(member.name, "", "", "", "", "starting")
+                continue
+            case = pace.case
+            times_s = pace.times_s[case.crop, case.protocol]
+            median = seconds(statistics.median(times_s)) if times_s else ""
+            status = pace.status.get((case.crop, case.protocol), "")
+            repetitions = f"{len(times_s)}/{pace.block.effort.most}"
+            device = pace.block.device.id
+            table.add_row(
+                member.name, device, case.crop, repetitions, median, f"{status} {self._left(member.name)}".strip()
+            )
+        return table
+
+    def _cases(self, pace: _Pace) -> Table:
         block, n = pace.block, self._prepared.config.blocks
         where = f"{block.device.id}, block {block.index + 1} of {n}" if n > 1 else block.device.id
         table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring {where}; {self._left()}")
@@ -100,13 +168,18 @@ class Progress:
 class _Pace:
     """How far one block has come and how fast: its tasks follow each other, so one index tells."""
 
-    def __init__(self, block: Block, threads: int) -> None:
-        self.block, self._threads = block, threads
+    def __init__(self, block: Block) -> None:
+        self.block = block
         self.times_s: dict[tuple[str, str], list[float]] = defaultdict(list)
         self.status: dict[tuple[str, str], str] = {}
         self.pace_s: float | None = None  # per TFLOP of the network
         self._at, self._calls = 0, 0
         self._work_tflop = self._spent_s = 0.0
+
+    @property
+    def case(self) -> Case:
+        """The case that it is at."""
+        return self.block.tasks[self._at].case
 
     def take(self, sample: Sample) -> str | None:
         """Take in one sample; returns what is new about its case, if it is worth a line."""
@@ -138,7 +211,7 @@ class _Pace:
     def left_s(self, pace_s: float | None) -> float:
         """What is left of the block at a device's pace, or at a guess where that is not known yet."""
         if pace_s is None:
-            return plan.block_s(self.block, self._threads)
+            return plan.block_s(self.block)
         effort, tasks = self.block.effort, self.block.tasks
         calls = [(task, plan.n_calls(task, effort)) for task in tasks[self._at :]]
         calls[0] = (calls[0][0], max(0, calls[0][1] - self._calls))

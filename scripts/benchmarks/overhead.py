@@ -16,9 +16,10 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import asdict
 
 from harness import bench, config, fleet
-from harness.bench import Prepared
+from harness.bench import Material
 from harness.measure import worker
 from harness.measure.block import Order
 
@@ -26,7 +27,8 @@ BARE = """
 import json, sys, time
 import cv2, numba, numpy as np, torch
 order = json.load(sys.stdin)
-torch.set_num_threads(order["threads"]); cv2.setNumThreads(order["threads"]); numba.set_num_threads(order["threads"])
+threads = order["block"]["threads"]
+torch.set_num_threads(threads); cv2.setNumThreads(threads); numba.set_num_threads(threads)
 from cellpose import models
 image = np.load(order["pixels_file"])
 model = models.Cellpose(gpu=False, model_type="cyto3")
@@ -44,25 +46,31 @@ for task in order["block"]["tasks"]:
 """
 
 
-def bare(order: Order) -> list[tuple[str, float]]:
+def bare(material: Material) -> list[tuple[str, float]]:
     """Crop and seconds of each repetition of the bare loop; the first of each crop is a warm-up."""
-    from dataclasses import asdict
+    with fleet.opened(use_ray=False) as here:
+        return _bare(ordered(material, here))
 
+
+def _bare(order: Order) -> list[tuple[str, float]]:
     done = subprocess.run(
         [sys.executable, "-c", BARE], input=json.dumps(asdict(order)), stdout=subprocess.PIPE, text=True, check=True,
-        env=worker.environment(order.threads, order.weights_folder),
+        env=worker.environment(order.block.threads, order.weights_folder),
     )  # fmt: skip
     return [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
 
 
-def harnessed(order: Order, use_ray: bool) -> list[tuple[str, float]]:
+def harnessed(material: Material, use_ray: bool) -> list[tuple[str, float]]:
     """Crop and seconds of each timed repetition of the harness."""
-    return [(s["crop"], s["elapsed_s"]) for s in fleet.samples([order], use_ray) if s["role"] == "timed"]
+    with fleet.opened(use_ray=use_ray) as here:
+        return [(s["crop"], s["elapsed_s"]) for s in here.samples([ordered(material, here)]) if s["role"] == "timed"]
 
 
-def prepare(crops: tuple[int, ...], repeats: int) -> Prepared:
-    flags = {"crops": crops, "devices": ("cpu",), "weights": "standin", "repeats": repeats}
-    return bench.prepare(config.load("quick", flags))
+def ordered(material: Material, here: fleet.Fleet) -> Order:
+    """The one block of the comparison."""
+    prepared = bench.prepare(material, here.members)
+    [order] = bench.orders(prepared, "overhead", here.deliver(material.parcels()))
+    return order
 
 
 def main() -> None:
@@ -71,25 +79,25 @@ def main() -> None:
     parser.add_argument("--crops", default="224,896")
     parser.add_argument("--repeats", type=int, default=3, help="repetitions per crop, process and round")
     args = parser.parse_args()
-    prepared = prepare(config.split(args.crops), args.repeats)
+    flags = {"crops": config.split(args.crops), "devices": ("cpu",), "weights": "standin", "repeats": args.repeats}
+    material = bench.gather(config.load("quick", flags))
     ways = {
         "bare": bare,
-        "harness": lambda order: harnessed(order, use_ray=False),
-        "ray": lambda order: harnessed(order, use_ray=True),
+        "harness": lambda given: harnessed(given, use_ray=False),
+        "ray": lambda given: harnessed(given, use_ray=True),
     }
     times_s: dict[tuple[str, str], list[float]] = defaultdict(list)
     rounds: dict[tuple[str, str], list[float]] = defaultdict(list)
-    with bench.orders(prepared, "overhead") as [order]:
-        for i in range(args.rounds):
-            names = list(ways)
-            for name in names[i % 3 :] + names[: i % 3]:
-                by_crop = defaultdict(list)
-                for crop, elapsed_s in ways[name](order):
-                    by_crop[crop].append(elapsed_s)
-                for crop, values in by_crop.items():
-                    times_s[crop, name] += values
-                    rounds[crop, name].append(statistics.median(values))
-                print(f"round {i} {name}: {dict(by_crop)}", file=sys.stderr, flush=True)
+    for i in range(args.rounds):
+        names = list(ways)
+        for name in names[i % 3 :] + names[: i % 3]:
+            by_crop = defaultdict(list)
+            for crop, elapsed_s in ways[name](material):
+                by_crop[crop].append(elapsed_s)
+            for crop, values in by_crop.items():
+                times_s[crop, name] += values
+                rounds[crop, name].append(statistics.median(values))
+            print(f"round {i} {name}: {dict(by_crop)}", file=sys.stderr, flush=True)
     print("| crop, px | way | n | median, s | ratio to bare | ratio per round |")
     print("|---:|---|---:|---:|---:|---|")
     for crop in args.crops.split(","):

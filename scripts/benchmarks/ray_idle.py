@@ -13,7 +13,7 @@ from collections import Counter
 
 import psutil
 
-from harness import fleet
+from harness.fleet import cluster
 
 
 def cpu_s() -> Counter[str]:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=10.0, help="seconds before the span")
     parser.add_argument("--span", type=float, default=20.0, help="seconds")
     args = parser.parse_args()
-    ray = fleet.start_local()
+    ray = cluster.start_local()
     time.sleep(args.settle)
     before = cpu_s()
     time.sleep(args.span)

@@ -15,13 +15,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import bench, config, query
+from harness import bench, config, fleet, query
 
 
-def medians(prepared: bench.Prepared) -> dict[str, dict[str, float]]:
+def medians(material: bench.Material) -> dict[str, dict[str, float]]:
     """One run's row of the view medians, per crop."""
     with tempfile.TemporaryDirectory() as folder:
-        result = bench.run(prepared, Path(folder), use_ray=False, on_sample=lambda _: None)
+        with fleet.opened(use_ray=False) as here:
+            prepared = bench.prepare(material, here.members)
+            result = bench.run(prepared, here, Path(folder), on_sample=lambda _: None)
         rows = query.Session(result.store).table("SELECT * FROM medians").to_pylist()
     return {row["crop"]: row for row in rows}
 
@@ -32,12 +34,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=2)
     args = parser.parse_args()
     flags = {"crops": config.split(args.crops), "devices": ("cpu",), "weights": "standin", "passes": ()}
-    prepared = bench.prepare(config.load("thorough", flags))
+    material = bench.gather(config.load("thorough", flags))
     print("| pair | crop, px | n | first, s | second, s | they differ by | stated together | agree | flags |")
     print("|---:|---:|---:|---:|---:|---:|---:|---|---|")
     agreeing = total = 0
     for pair in range(args.pairs):
-        first, second = medians(prepared), medians(prepared)
+        first, second = medians(material), medians(material)
         for crop, a in first.items():
             b = second[crop]
             apart = b["median_s"] / a["median_s"] - 1

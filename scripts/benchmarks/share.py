@@ -10,35 +10,25 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
 from harness import bench, config, fleet, query
-
-
-def ray_start_s() -> float:
-    """Seconds that starting the embedded Ray takes here."""
-    begin_s = time.monotonic()
-    ray = fleet.start_local()
-    elapsed_s = time.monotonic() - begin_s
-    ray.shutdown()
-    return elapsed_s
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
-    prepared = bench.prepare(config.load("quick", {"devices": ("cpu",), "weights": "standin"}))
+    material = bench.gather(config.load("quick", {"devices": ("cpu",), "weights": "standin"}))
     print("| run | wall after Ray is up, s | in warm-ups and repetitions, s | share | with the cold call |")
     print("|---:|---:|---:|---:|---:|")
     for i in range(args.runs):
-        with tempfile.TemporaryDirectory() as folder:
-            start_s = ray_start_s()
-            result = bench.run(prepared, Path(folder), use_ray=True, on_sample=lambda _: None)
+        with tempfile.TemporaryDirectory() as folder, fleet.opened() as here:
+            prepared = bench.prepare(material, here.members)
+            result = bench.run(prepared, here, Path(folder), on_sample=lambda _: None)
             sql = "SELECT role, sum(elapsed_s) AS s FROM samples WHERE phase = 'call' GROUP BY role"
             spent = {row["role"]: row["s"] for row in query.Session(result.store).table(sql).to_pylist()}
-        wall_s, inside_s = result.elapsed_s - start_s, spent["warmup"] + spent["timed"]
+        wall_s, inside_s = result.elapsed_s, spent["warmup"] + spent["timed"]
         with_cold = (inside_s + spent["cold"]) / wall_s
         print(f"| {i} | {wall_s:.1f} | {inside_s:.1f} | {inside_s / wall_s:.3f} | {with_cold:.3f} |", flush=True)
 

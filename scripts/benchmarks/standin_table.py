@@ -47,14 +47,15 @@ def main() -> None:
         "warmups": 0,
         "repeats": 1,
     }
-    prepared = bench.prepare(config.load("quick", flags))
+    material = bench.gather(config.load("quick", flags))
     print(
         "| crop, px | cells, published | cells, stand-in | diameter, published, px | diameter, stand-in, px | off by |"
     )
     print("|---:|---:|---:|---:|---:|---:|")
     bad = 0
-    with bench.orders(prepared, "table") as todo:
-        ours = {s["crop"]: s for s in fleet.samples(todo, use_ray=False) if s["role"] == "timed"}
+    with fleet.opened(use_ray=False) as here:
+        todo = bench.orders(bench.prepare(material, here.members), "table", here.deliver(material.parcels()))
+        ours = {s["crop"]: s for s in here.samples(todo) if s["role"] == "timed"}
     for crop, (n_cells, diameter_px) in theirs.items():
         found = ours[crop]
         off = found["diameter_px"] / diameter_px - 1

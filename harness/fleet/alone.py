@@ -1,0 +1,41 @@
+"""This machine alone, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.fleet import members, parcels
+from harness.fleet.members import Absent, Member
+from harness.fleet.parcels import Parcel
+from harness.measure import worker
+from harness.measure.block import Finished, Order
+from harness.schema import Sample
+
+
+class Alone:
+    """A fleet of one that needs no Ray."""
+
+    absent: Sequence[Absent] = ()
+
+    def __init__(self) -> None:
+        self._scratch = TemporaryDirectory(prefix="cellbench-")
+
+    @cached_property
+    def members(self) -> Sequence[Member]:
+        answer = members.survey()
+        return (members.member(answer, answer["host"], drives=True),)
+
+    def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
+        return {self.members[0].name: parcels.unpack(files, Path(self._scratch.name))}
+
+    def samples(self, orders: Sequence[Order]) -> Iterator[Sample]:
+        for order in orders:
+            for sample in worker.perform(order):
+                if not isinstance(sample, Finished):
+                    yield {**sample, "dispatch": "process"}
+
+    def close(self) -> None:
+        self._scratch.cleanup()

@@ -1,0 +1,100 @@
+"""Blocks on many nodes side by side: every node works through its own, and samples are taken as they come.
+
+Each node has one question on its way at any time, so that its next repetition begins only when the sample before has
+been dealt with. Nothing is tried again: a repeated measurement is another one, and whoever resumes a run decides it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness import plan
+from harness.measure import block, worker
+from harness.measure.block import Order
+from harness.plan import Task
+from harness.schema import Sample
+
+TICK_S = 1.0
+GRACE_S = 180.0  # beyond the worker's own patience, which ends first while its node lives
+
+
+def samples(
+    ray: Any, relays: Mapping[str, Any], orders: Sequence[Order], facts: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Sample]:
+    """Perform the orders through their nodes' relays; what a lost node still had to do becomes rows.
+
+    relays: actors by node. facts: columns by node, for rows about a node that is lost.
+    """
+    lanes = [_Lane(relays[name], [o for o in orders if o.block.node == name], facts[name]) for name in relays]
+    stamp = {"dispatch": "ray", "ray_version": ray.__version__}
+    waiting = {ref: lane for lane in lanes if (ref := lane.ask()) is not None}
+    while waiting:
+        ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK_S)
+        late = [ref for ref, lane in waiting.items() if ref not in ready and time.monotonic() > lane.end_s]
+        for ref in (*ready, *late):
+            lane = waiting.pop(ref)
+            try:
+                kind, sample = ray.get(ref, timeout=0 if ref in late else None)
+            except ray.exceptions.RayError as error:
+                died = not isinstance(error, ray.exceptions.RayTaskError)
+                yield from ({**row, **stamp} for row in lane.lost(error, "node_lost" if died else "crash"))
+                continue
+            if kind == "sample":
+                yield {**sample, **stamp}
+            lane.advance(kind)
+            if (following := lane.ask()) is not None:
+                waiting[following] = lane
+
+
+class _Lane:
+    """One node's way through its orders."""
+
+    def __init__(self, relay: Any, orders: Sequence[Order], facts: Mapping[str, Any]) -> None:
+        self._relay, self._orders, self._facts = relay, deque(orders), facts
+        self._left: deque[Task] = deque()  # tasks of the block that has begun
+        self._begun = False
+        self.end_s = 0.0  # when to give the node up
+
+    def ask(self) -> Any:
+        """Put the next question to the relay; None when everything is done."""
+        if not self._orders:
+            return None
+        order = self._orders[0]
+        if not self._begun:
+            self._begun, self._left = True, deque(order.block.tasks)
+            ref = self._relay.begin.remote(order)
+        else:
+            ref = self._relay.next.remote()
+        patience_s = plan.patience_s(order.block, self._left[0]) if self._left else 0.0
+        self.end_s = time.monotonic() + patience_s + GRACE_S
+        return ref
+
+    def advance(self, kind: str) -> None:
+        """Go on after an answer."""
+        if kind == "finished":
+            self._left.popleft()
+        elif kind == "end":
+            self._orders.popleft()
+            self._begun = False
+
+    def lost(self, error: BaseException, status: str) -> Iterator[Sample]:
+        """A row for everything that the node still had to do."""
+        why = reason(error)
+        for order in self._orders:
+            base = block.base_columns(order, dict(self._facts))
+            for task in self._left if self._begun else order.block.tasks:
+                row = block.ended_badly(block.row_of(base, task), 0, status, type(error).__name__, why)
+                yield worker.from_wire(row)
+            self._begun = False
+        self._orders.clear()
+
+
+def reason(error: BaseException) -> str:
+    """What Ray says about a lost node or task, in one or two lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:1] + lines[-1:] if len(lines) > 1 else lines)[:500] or type(error).__name__

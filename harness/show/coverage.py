@@ -1,0 +1,85 @@
+"""What became of every planned case on every node: done, flagged, failed or missing, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness import query
+from harness.plan import Block
+from harness.store import Store
+
+# What befell each case; failures of passes count as well.
+SQL = """
+    SELECT node, device, crop, protocol,
+           count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
+           count(*) FILTER (role = 'timed' AND status = 'ok' AND flags <> '') AS n_flagged,
+           string_agg(DISTINCT status, ', ') FILTER (status NOT IN ('ok', 'skipped')) AS failed,
+           any_value(error_message) FILTER (status NOT IN ('ok', 'skipped')) AS why
+    FROM samples WHERE run_id = $run AND crop <> 'control' GROUP BY ALL"""
+
+
+def table(store: Store, run_id: str, planned: Sequence[Block]) -> pa.Table:
+    """One row per planned case and node: verdict done, flagged, failed or missing, and why."""
+    found = {
+        (row["node"], row["device"], row["crop"], row["protocol"]): row
+        for row in query.Session(store).table(SQL, run=run_id).to_pylist()
+    }
+    wanted = dict.fromkeys((b.node, b.device.id, case.crop, case.protocol) for b in planned for case in b.cases)
+    return pa.Table.from_pylist([_row(key, found.get(key)) for key in wanted])
+
+
+def _row(key: tuple[str, str, str, str], found: dict | None) -> dict:
+    node, device, crop, protocol = key
+    n_timed, n_flagged = (found["n_timed"], found["n_flagged"]) if found else (0, 0)
+    if found and found["failed"]:
+        verdict, why = "failed", f"{found['failed']}: {found['why']}"
+    elif not n_timed:
+        verdict, why = "missing", "no repetition of it was stored"
+    elif n_flagged:
+        verdict, why = "flagged", f"{n_flagged} of {n_timed} repetitions"
+    else:
+        verdict, why = "done", None
+    return {
+        "node": node, "device": device, "crop": crop, "protocol": protocol,
+        "verdict": verdict, "n_timed": n_timed, "n_flagged": n_flagged, "why": why,
+    }  # fmt: skip
+
+
+def show(console: Console, covered: pa.Table) -> None:
+    """A matrix, node and device × case, then why what is not done is not."""
+    rows = covered.to_pylist()
+    many = len({row["protocol"] for row in rows}) > 1
+    cases = list(dict.fromkeys(_case(row, many) for row in rows))
+    grid = Table(box=None, pad_edge=False, title_justify="left", title="coverage (repetitions, or what went wrong)")
+    grid.add_column("node")
+    grid.add_column("device")
+    for case in sorted(cases, key=_by_size):
+        grid.add_column(case, justify="right")
+    for node, device in dict.fromkeys((row["node"], row["device"]) for row in rows):
+        cells = {_case(row, many): _cell(row) for row in rows if (row["node"], row["device"]) == (node, device)}
+        grid.add_row(escape(node), device, *(cells.get(case, "") for case in sorted(cases, key=_by_size)))
+    console.print(grid)
+    for why in dict.fromkeys(
+        f"! {row['node']} {row['device']}: {row['why']}" for row in rows if row["verdict"] in ("failed", "missing")
+    ):
+        console.print(why, style="bold yellow", markup=False)
+
+
+def _case(row: dict, with_protocol: bool) -> str:
+    return f"{row['crop']} {row['protocol']}" if with_protocol else row["crop"]
+
+
+def _by_size(case: str) -> tuple[float, str]:
+    crop = case.split(maxsplit=1)[0]
+    return (float(crop) if crop.isdigit() else float("inf"), case)
+
+
+def _cell(row: dict) -> str:
+    if row["verdict"] == "flagged":
+        return f"{row['n_timed']} ({row['n_flagged']} flagged)"
+    return str(row["n_timed"]) if row["verdict"] == "done" else row["verdict"]
