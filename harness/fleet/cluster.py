@@ -117,11 +117,12 @@ def start_local() -> Any:
 
 def connect(address: str) -> Any:
     """Join the cluster at an address as a driver and return the ray module; this machine must be one of its nodes."""
-    if address != "auto":
-        _reach(address)
     ray = _ray()
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        # Found here and not by init(), which waits for minutes at the address of a cluster that is gone.
+        found = ray._private.services.get_ray_address_from_environment(address, None)
+        _reach(found)
+        ray.init(address=found, log_to_driver=False, logging_level="ERROR")
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise FleetUnreachableError(
             f"Ray's head does not take us: {_line(error)}", address, _cure(str(error))

@@ -1,0 +1,215 @@
+"""Nodes, parcels and the loop over many nodes, with relays that answer at once."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import CellbenchError, FleetUnreachableError
+from harness.fleet import cluster, dispatch, members, parcels
+from harness.measure.block import Order
+from harness.node import versions
+from harness.node.versions import Difference
+from tests.conftest import RUN_ID, case, make_sample
+
+ANSWER = {
+    "host": "desk", "devices": [{"backend": "cpu", "index": 0, "name": "Some CPU"}], "threads": 4,
+    "versions": {"torch": "2.13.0+cpu", "cellpose": "3.1.1.3"}, "facts": {"node": "desk", "cpu_model": "Some CPU"},
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- members and versions
+
+
+def test_a_member_is_what_it_says_under_the_name_of_its_fleet() -> None:
+    found = members.member(ANSWER, "big-box", {"cuda": 0, "mps": 0}, drives=True)
+    assert (found.name, found.facts["node"], found.node.threads, found.drives) == ("big-box", "big-box", 4, True)
+    assert [device.id for device in found.node.devices] == ["cpu"]
+    assert found.lacking == ()
+
+
+def test_a_promised_device_that_does_not_compute_stays_in_to_fail_by_name() -> None:
+    found = members.member(ANSWER, "desk", {"cuda": 2, "mps": 0})
+    assert [device.id for device in found.node.devices] == ["cpu", "cuda:0", "cuda:1"]
+    assert found.lacking == ("cuda",)
+
+
+def test_builds_of_one_release_do_not_differ_and_what_is_missing_does() -> None:
+    here = {"torch": "2.13.0+cpu", "cellpose": "3.1.1.3", "ray": "2.60.0"}
+    there = {"torch": "2.13.0+cu130", "cellpose": "3.1.1.2", "code": "abc"}
+    found = versions.differences(here, there)
+    assert found == (
+        Difference("cellpose", "3.1.1.3", "3.1.1.2"), Difference("ray", "2.60.0", None), Difference("code", None, "abc")
+    )  # fmt: skip
+    assert [each.breaks_comparison for each in found] == [True, False, True]
+
+
+def test_the_code_is_known_by_its_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(b"x = 1\n")
+    monkeypatch.setattr(versions, "PACKAGE", tmp_path)
+    sums = set()
+    for content in (b"x = 1\n", b"x = 1\r\n", b"x = 2\n"):
+        (tmp_path / "a.py").write_bytes(content)
+        versions.code_sha256.cache_clear()
+        sums.add(versions.code_sha256())
+    versions.code_sha256.cache_clear()
+    assert len(sums) == 2  # line ends are no difference
+
+
+# ---------------------------------------------------------------- parcels
+
+
+def test_parcels_are_kept_and_found_by_their_hashes() -> None:
+    files = [parcels.parcel("image.npy", b"pixels"), parcels.parcel("cyto3", b"weights")]
+    label, sums = parcels.label(files), {each.name: each.sha256 for each in files}
+    assert parcels.find(label, sums) is None
+    folder = parcels.unpack(files)
+    assert parcels.find(label, sums) == folder
+    assert (Path(folder) / "cyto3").read_bytes() == b"weights"
+    (Path(folder) / "cyto3").write_bytes(b"weight5")
+    assert parcels.find(label, sums) is None
+
+
+def test_a_damaged_parcel_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    damaged = dataclasses.replace(parcels.parcel("cyto3", b"weights"), content=b"weight5")
+    with pytest.raises(CellbenchError, match="arrived damaged"):
+        parcels.unpack([damaged], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parcels_that_nobody_asks_for_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = Path(parcels.unpack([parcels.parcel("a", b"1")], tmp_path))
+    monkeypatch.setattr(parcels.time, "time", lambda: old.stat().st_mtime + parcels.KEPT_S + 1)
+    parcels.unpack([parcels.parcel("a", b"2")], tmp_path)
+    assert not old.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CellbenchError, match="could not be stored"):
+        parcels.unpack([parcels.parcel("a", b"1")], tmp_path / "file")
+
+
+# ---------------------------------------------------------------- dispatch
+
+
+class Ray:
+    """Answers at once, in the order of asking; refs are the answers."""
+
+    __version__ = "0.0"
+
+    class exceptions:  # noqa: N801
+        class RayError(Exception): ...
+
+        class RayTaskError(RayError): ...
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def wait(self, refs: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
+        return refs[:1], refs[1:]
+
+    def get(self, ref: "Ref", timeout: float | None = None) -> Any:
+        self.asked.append(ref.node)
+        if isinstance(ref.said, Exception):
+            raise ref.said
+        return ref.said
+
+
+@dataclasses.dataclass(eq=False)
+class Ref:
+    node: str
+    said: Any
+
+
+class Actor:
+    """A relay whose node dies after some answers, or never."""
+
+    def __init__(self, node: str, dies: Exception | None = None, after: int = 999) -> None:
+        self.node, self._dies, self._left = node, dies, after
+        self.begin, self.next = self, self  # actor.begin.remote(order) and actor.next.remote()
+
+    def remote(self, order: Order | None = None) -> Ref:
+        if order:
+            self._answers = self._perform(order)
+        self._left -= 1
+        return Ref(self.node, self._dies if self._left < 0 else next(self._answers))
+
+    def _perform(self, order: Order) -> Iterator[Any]:
+        for task in order.block.tasks:
+            yield ("sample", make_sample(node=self.node, crop=task.case.crop, block=order.block.index))
+            yield ("finished", None)
+        yield ("end", None)
+
+
+def on(node: str, made: Order, index: int = 0) -> Order:
+    constants = {**made.constants, "node": node, "run_id": RUN_ID}
+    return dataclasses.replace(made, block=dataclasses.replace(made.block, node=node, index=index), constants=constants)
+
+
+def test_nodes_take_turns_and_every_sample_comes(order: Callable[..., Order]) -> None:
+    made = order(case(64), case(96))
+    todo = [on("a", made), on("a", made, 1), on("b", made)]
+    ray, actors = Ray(), {name: Actor(name) for name in "ab"}
+    done = list(dispatch.samples(ray, actors, todo, {"a": {}, "b": {}}))
+    assert sorted((s["node"], s["block"], s["crop"]) for s in done) == [
+        ("a", 0, "64"), ("a", 0, "96"), ("a", 1, "64"), ("a", 1, "96"), ("b", 0, "64"), ("b", 0, "96")
+    ]  # fmt: skip
+    assert {(s["dispatch"], s["ray_version"]) for s in done} == {("ray", "0.0")}
+    assert ray.asked[:4] == ["a", "b", "a", "b"]
+
+
+def test_a_node_is_asked_again_only_when_its_sample_has_been_dealt_with(order: Callable[..., Order]) -> None:
+    actor = Actor("a")
+    running = dispatch.samples(Ray(), {"a": actor}, [on("a", order(case(64), case(96)))], {"a": {}})
+    next(running)
+    assert actor._left == 998  # the one answer that was given
+
+
+@pytest.mark.parametrize(("kind", "status"), [("RayError", "node_lost"), ("RayTaskError", "crash")])
+def test_a_lost_node_s_tasks_are_rows_and_the_others_go_on(order: Callable[..., Order], kind: str, status: str) -> None:
+    made = order(case(64), case(96))
+    error = getattr(Ray.exceptions, kind)("The node died.\nmuch more\nits link was cut")
+    actors = {"a": Actor("a", error, after=2), "b": Actor("b")}
+    todo = [on("a", made), on("a", made, 1), on("b", made)]
+    done = list(dispatch.samples(Ray(), actors, todo, {"a": {"cpu_model": "Its CPU"}, "b": {}}))
+    lost = [s for s in done if s["status"] == status]
+    assert [(s["node"], s["block"], s["crop"]) for s in lost] == [("a", 0, "96"), ("a", 1, "64"), ("a", 1, "96")]
+    assert {(s["cpu_model"], s["error_message"]) for s in lost} == {("Its CPU", "The node died. its link was cut")}
+    assert sum(s["node"] == "b" and s["status"] == "ok" for s in done) == 2
+
+
+# ---------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "host:port"])
+def test_an_address_is_a_host_and_a_port(address: str) -> None:
+    with pytest.raises(CellbenchError, match=r"HOST:PORT"):
+        cluster._reach(address)
+
+
+def test_nobody_there_is_known_at_once() -> None:
+    with pytest.raises(FleetUnreachableError, match="nothing answers"):
+        cluster._reach("127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("said", "cure"),
+    [
+        ("InvalidAuthToken: bad token", "token"),
+        ("Version mismatch: The cluster was started with", "versions of Ray"),
+        ("Could not find any running Ray instance.", "node start --head"),
+        ("Can't find a node_ip_address.json file", "runs on a node of the fleet"),
+    ],
+)
+def test_every_refusal_has_its_cure(said: str, cure: str) -> None:
+    assert cure in cluster._cure(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"), [("desk-1.lab", "desk-1.lab"), ("Anna's Mac (2)", "Anna-s-Mac--2"), ("日本", "node")]
+)
+def test_names_are_labels(name: str, slug: str) -> None:
+    assert cluster._slug(name) == slug
