@@ -23,7 +23,9 @@ NOTHING_SEEN = {"flags": "", "foreign_cpu_share": 0.0}
 @pytest.fixture(autouse=True)
 def simulated(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """Replaces everything of the workload that needs torch; `broken` makes sides raise."""
-    control = types.SimpleNamespace(broken={}, loads=0, used="cpu", threads=None, waited_s=None, masks=np.arange(4))
+    control = types.SimpleNamespace(
+        broken={}, loads=0, used="cpu", threads=None, waited_s=None, waits=[], not_idle_s=0.0, masks=np.arange(4)
+    )
 
     def load(_device: str) -> str:
         control.loads += 1
@@ -52,9 +54,9 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         control.threads = n
         return {"torch_threads": n}
 
-    def wait(limit_s: float) -> float:
-        control.waited_s = limit_s
-        return 0.0
+    def wait(limit_s: float, gpu: object = None) -> float:
+        control.waited_s, control.waits = limit_s, [*control.waits, (limit_s, gpu)]
+        return control.not_idle_s
 
     for name, fake in {
         "import_cellpose": lambda: None,
@@ -131,6 +133,18 @@ def test_a_block_waits_for_the_machine_as_long_as_it_is_told(
     samples = measured(replace(plain, block=replace(plain.block, idle_wait_s=7.0)))
     assert simulated.waited_s == 7.0
     assert {s["idle_wait_s"] for s in samples} == {0.0}
+
+
+def test_a_hot_gpu_gets_what_is_left_of_the_wait(
+    simulated: types.SimpleNamespace, order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = types.SimpleNamespace(facts=dict, live=dict)
+    monkeypatch.setattr(block, "open_gpu", lambda _device: gpu)
+    simulated.not_idle_s = 2.0
+    plain = order(case(32))
+    samples = measured(replace(plain, block=replace(plain.block, idle_wait_s=7.0)))
+    assert simulated.waits == [(7.0, None), (5.0, gpu)]
+    assert {s["idle_wait_s"] for s in samples if s["role"] == "timed"} == {4.0}
 
 
 def test_the_article_protocol_constructs_the_model_inside(

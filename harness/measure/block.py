@@ -87,6 +87,10 @@ def _start(base: Sample, order: Order) -> Iterator[Sample]:
 
     # The first contact makes an accelerator's context, which must not hide in front of the next clock.
     yield _row(base, timing.once("cold", sync, lambda: None), "device_start")
+    gpu = open_gpu(device)
+    if gpu:  # it can be looked at only now; a hot one gets what is left of the wait
+        left_s = order.block.idle_wait_s - base["idle_wait_s"]
+        base["idle_wait_s"] += interference.wait_for_idle(left_s, gpu)
 
     loaded = timing.once("cold", lambda: workload.load(device), sync)
     model = loaded.outcome
@@ -101,7 +105,6 @@ def _start(base: Sample, order: Order) -> Iterator[Sample]:
         called = timing.once("cold", _call(model, device, image, first.case), sync)
     base["device_used"] = workload.prove_device(model, device, witness.seen)
     yield _row({**row_of(base, first), "position": None}, called, "call")
-    gpu = open_gpu(device)
     return Bench(device, order.block.effort, model, image, sync, gpu, interference.Watch(gpu))
 
 
