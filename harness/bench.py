@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import images, plan, schema, weights
+from harness import images, plan, resume, schema, weights
 from harness.config import Config
 from harness.errors import CellbenchError
 from harness.fleet import Fleet
@@ -21,6 +21,7 @@ from harness.images import Image
 from harness.measure.block import Order
 from harness.node.versions import versions
 from harness.plan import Block
+from harness.resume import Manifest
 from harness.schema import Sample
 from harness.store import Store, new_run_id
 from harness.weights import Weights
@@ -98,11 +99,17 @@ def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = F
     return Prepared(material, taking_part, plan.blocks(config, *material.image.pixels.shape, nodes))
 
 
-def run(prepared: Prepared, fleet: Fleet, out: Path, on_sample: Callable[[Sample], None]) -> Result:
-    """Measure; every sample is on disk before on_sample sees it and before its node's next repetition begins."""
+def run(
+    prepared: Prepared, fleet: Fleet, out: Path, on_sample: Callable[[Sample], None], run_id: str | None = None
+) -> Result:
+    """Measure; every sample is on disk before on_sample sees it and before its node's next repetition begins.
+
+    run_id: the run that goes on; a new one if not given.
+    """
     store = Store.make(out)
-    run_id = new_run_id(time.time())
+    run_id = run_id or new_run_id(time.time())
     begin_s = time.monotonic()
+    resume.write(store, _manifest(prepared, fleet, run_id))
     places = fleet.deliver(prepared.material.parcels())
     n_timed = n_failed = 0
     with (
@@ -142,6 +149,36 @@ def orders(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[O
         )
         for block in prepared.blocks
     ]  # fmt: skip
+
+
+def again(material: Material, manifest: Manifest, members: Sequence[Member], todo: Sequence[Block]) -> Prepared:
+    """What is left of a run, on those of its nodes that are there; image and weights must be what they were."""
+    image, found = material.image, material.weights
+    if (image.sha256, found.net_sha256) != (manifest.image_sha256, manifest.weights_sha256):
+        raise CellbenchError(
+            "image or weights are not what the run was begun with", f"{image.name}, weights {found.kind}",
+            "put them back, or measure anew: cellbench run",
+        )  # fmt: skip
+    there = {member.name: {device.id for device in member.node.devices} for member in members}
+    blocks = tuple(block for block in todo if block.device.id in there.get(block.node, ()))
+    names = {block.node for block in blocks}
+    return Prepared(material, tuple(member for member in members if member.name in names), blocks)
+
+
+def _manifest(prepared: Prepared, fleet: Fleet, run_id: str) -> Manifest:
+    material = prepared.material
+    named = material.config.image
+    path = named if material.image.is_synthetic else str(Path(named).expanduser().absolute())
+    config = material.config.model_copy(update={"image": path})
+    return Manifest(
+        run_id,
+        config,
+        material.image.sha256,
+        material.weights.net_sha256,
+        fleet.address,
+        fleet.use_ray,
+        prepared.blocks,
+    )
 
 
 def _check_alike(members: Sequence[Member]) -> None:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from harness.config import Config
 from harness.errors import CellbenchError
@@ -21,6 +22,8 @@ CONTROL_REPEATS = 3  # before and after the cases; their medians are compared
 # How many calls a pass makes, about: three through stages; one for memory; masks twice on the device, once
 # on the CPU. Energy repeats for seconds.
 PASS_CALLS = {"stages": 3, "memory": 1, "energy": 2, "masks": 3, "ceiling": 2, "control": 1 + CONTROL_REPEATS}
+# Rows that a pass ends with, not counting the parts of a call; timed and control say themselves when they are over.
+N_ROWS = {"stages": 3, "ceiling": 3, "memory": 1, "energy": 1, "masks": 2}
 # When to give a silent process up: the guess above is good to a factor of three on machines that we know, so ten
 # times it is a machine that nobody would wait for, and energy and ceilings take this long on any.
 PATIENCE_S, PATIENCE = 900.0, 30.0
@@ -66,12 +69,15 @@ CONTROL = Case("control", 224, 224, "standard")  # the same small drawn image on
 class Task:
     """One thing that a block does: time a case, or look at it in another way.
 
-    role: timed, control, ceiling, or the pass: stages, memory, energy or masks.
+    role: timed, control, ceiling, or the pass: stages, memory, energy or masks. earlier_s: durations of its repetitions
+    that are in the store already, when a run is resumed. attempt: how often it was begun before.
     """
 
     role: str
     case: Case
     position: int
+    earlier_s: tuple[float | None, ...] = ()
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,14 @@ class Block:
     def cases(self) -> tuple[Case, ...]:
         """What the block times."""
         return tuple(task.case for task in self.tasks if task.role == "timed")
+
+
+def block_from(wire: dict[str, Any]) -> Block:
+    """The block that asdict() made these plain values of."""
+    tasks = tuple(
+        Task(**{**task, "case": Case(**task["case"]), "earlier_s": tuple(task["earlier_s"])}) for task in wire["tasks"]
+    )
+    return Block(**{**wire, "device": Device(**wire["device"]), "tasks": tasks, "effort": Effort(**wire["effort"])})
 
 
 def choose(asked: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:

@@ -60,6 +60,7 @@ SAMPLES = (
     ),
     Column("repetition", INTEGER, "number within its role and case, from 0"),
     Column("elapsed_s", REAL, "duration by the worker's monotonic clock, synced on both sides; null if it failed", "s"),
+    Column("attempt", INTEGER, "how often this task was begun before, in a run that was resumed", since=3),
     Column(
         "status",
         TEXT,

@@ -76,6 +76,10 @@ class Store:
             journal.close()
             _recover(self, journal.path)
 
+    def put_text(self, path: Path, text: str) -> None:
+        """Write a small file beside the samples, whole or not at all."""
+        _put(path, lambda file: file.write(text.encode()))
+
     def merge(self, other: Store) -> tuple[int, int]:
         """Take in another store's runs, all or none; returns how many files are new and how many were here already.
 

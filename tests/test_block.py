@@ -14,7 +14,7 @@ from harness.measure import agreement, block, energy, stages, worker, workload
 from harness.measure.block import Finished, Order
 from harness.measure.stages import Ceiling, Part
 from harness.node import interference
-from harness.plan import CONTROL, Device, Task
+from harness.plan import CONTROL, N_ROWS, Device, Task
 from tests.conftest import TWICE, case
 
 NOTHING_SEEN = {"flags": "", "foreign_cpu_share": 0.0}
@@ -225,9 +225,9 @@ def test_stages_are_rows(monkeypatch: pytest.MonkeyPatch, order: Callable[..., O
     monkeypatch.setattr(stages, "measure", lambda call, _sync: (call(), 1.0, parts))
     rows = passes(order, "stages")
     assert [(s["phase"], s.get("stage_pass"), s.get("stage"), s["elapsed_s"]) for s in rows[:3]] == [
-        ("call", None, None, 1.0), ("stage", "style", "network", 0.75), ("stage", "none", "other", 0.25),
+        ("stage", "style", "network", 0.75), ("stage", "none", "other", 0.25), ("call", None, None, 1.0),
     ]  # fmt: skip
-    assert [s["repetition"] for s in rows] == [i for i in range(block.STAGE_REPEATS) for _ in range(3)]
+    assert [s["repetition"] for s in rows] == [i for i in range(N_ROWS["stages"]) for _ in range(3)]
     assert rows[1]["n_tiles"] == 4
 
 

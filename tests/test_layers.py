@@ -14,6 +14,7 @@ FLOORS = (
     ("doctor",),
     ("installation", "show"),
     ("bench",),
+    ("resume",),
     ("fleet", "query"),
     ("store",),
     ("measure",),

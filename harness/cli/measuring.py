@@ -1,14 +1,23 @@
-"""Commands that measure or examine this machine: run, env, doctor."""
+"""Commands that measure or examine machines: run, resume, env, doctor."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from json import dumps
-from typing import Annotated
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import RESULTS, Json, Out
 from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError
+
+if TYPE_CHECKING:
+    from harness.bench import Result
+    from harness.plan import Block
+    from harness.show.progress import Progress
 
 app = typer.Typer()
 
@@ -48,7 +57,8 @@ def run(
 ) -> None:
     """Measure this machine, or every node of a fleet: crops × devices, every repetition kept."""
     from harness import bench, config, fleet
-    from harness.show import coverage, progress, screen
+    from harness.show import progress
+    from harness.store import new_run_id
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
@@ -61,28 +71,95 @@ def run(
     material = bench.gather(config.load(profile, flags))
     console = progress.console(quiet)
     use_ray = not no_ray and (bool(address) or not dry_run)  # to look at this machine, none has to be started
+    run_id = new_run_id(time())
+    with (
+        _resumable(run_id, out),
+        fleet.opened(address, use_ray, config.split(nodes) or (), progress.waiting(console)) as machines,
+    ):
+        prepared = bench.prepare(material, machines.members, allow_mixed)
+        shown = progress.Progress(prepared, console)
+        shown.begin(machines.absent)
+        if dry_run:
+            return
+        with shown:
+            result = bench.run(prepared, machines, out, shown.sample, run_id)
+    _end(shown, result, prepared.blocks)
+
+
+@app.command("resume")
+def resume_(
+    run: Annotated[str | None, typer.Argument(help="Run to go on with; the latest if not given.")] = None,
+    out: Out = RESULTS,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what ended badly.")] = False,
+    address: Annotated[str | None, typer.Option(help="Another address of the fleet: auto, or HOST:PORT.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
+) -> None:
+    """Go on with a run that was stopped or killed, with what has no end yet; nothing finished is timed again."""
+    from harness import bench, fleet, resume
+    from harness.show import progress
+    from harness.store import Store
+
+    store = Store.at(out)
+    run_id = run or resume.latest(store)
+    manifest = resume.read(store, run_id)
+    todo = resume.left(store, manifest, retry_failed)
+    if not todo:
+        typer.echo(f"run {run_id} is complete: nothing is left to measure", err=True)
+        return
+    material = bench.gather(manifest.config)
+    console = progress.console(quiet)
+    with (
+        _resumable(run_id, out),
+        fleet.opened(address or manifest.address, manifest.use_ray, (), progress.waiting(console)) as machines,
+    ):
+        prepared = bench.again(material, manifest, machines.members, todo)
+        shown = progress.Progress(prepared, console)
+        shown.begin(machines.absent)
+        with shown:
+            result = bench.run(prepared, machines, out, shown.sample, run_id)
+    _end(shown, result, manifest.blocks)
+
+
+@contextmanager
+def _resumable(run_id: str, out: Path) -> Iterator[None]:
+    """Ctrl-C once stops and saves, twice stops at once; either way exit code 130, and how to go on."""
+    import os
+    import signal
+
+    def at_once(*_: object) -> None:
+        os._exit(130)
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, at_once)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
     try:
-        with fleet.opened(address, use_ray, config.split(nodes) or (), progress.waiting(console)) as machines:
-            prepared = bench.prepare(material, machines.members, allow_mixed)
-            shown = progress.Progress(prepared, console)
-            shown.begin(machines.absent)
-            if dry_run:
-                return
-            with shown:
-                result = bench.run(prepared, machines, out, on_sample=shown.sample)
+        yield
     except KeyboardInterrupt:
         typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
+        typer.echo(f"  go on:  cellbench resume {run_id} --out {out}", err=True)
         raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:
+    """Say what became of the run; a case that failed or is missing is an exit code of its own."""
+    from harness.show import coverage, screen
+
     shown.end(result)
-    if len(prepared.members) > 1 or result.n_failed:
-        coverage.show(console, coverage.table(result.store, result.run_id, prepared.blocks))
+    covered = coverage.table(result.store, result.run_id, planned)
+    bad = coverage.bad(covered)
+    if bad or len({block.node for block in planned}) > 1:
+        coverage.show(shown.console, covered)
     if result.n_timed:
         screen.print_cases(screen.cases(result.store, result.run_id))
-    if result.n_failed:
+    if bad or result.n_failed:
         raise CasesFailedError(
-            f"{result.n_failed} of {prepared.n_tasks} measurements failed; everything else is saved",
-            f"{out}, run {result.run_id}",
-            f'see why: cellbench query --out {out} "SELECT device, crop, status, error_message FROM failures"',
+            f"{result.n_failed} measurements failed, {bad} of {len(covered)} cases are not done; the rest is saved",
+            f"{result.store.root}, run {result.run_id}",
+            f"try them again: cellbench resume {result.run_id} --retry-failed --out {result.store.root}",
         )
 
 

@@ -23,6 +23,8 @@ Say = Callable[[str], None]
 class Fleet(Protocol):
     """What measures: one node or many."""
 
+    address: str | None  # of its Ray, to come back to; none for this machine alone
+    use_ray: bool
     members: Sequence[Member]
     absent: Sequence[Absent]
 

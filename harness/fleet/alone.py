@@ -18,6 +18,7 @@ from harness.schema import Sample
 class Alone:
     """A fleet of one that needs no Ray."""
 
+    address, use_ray = None, False
     absent: Sequence[Absent] = ()
 
     def __init__(self) -> None:

@@ -41,8 +41,17 @@ class _Tagged:
 class Cluster:
     """The nodes of a Ray cluster, each with its bench slot taken until close()."""
 
-    def __init__(self, ray: Any, relays: Mapping[str, Any], found: Sequence[Member], absent: Sequence[Absent]) -> None:
-        self._ray, self._relays = ray, relays
+    use_ray = True
+
+    def __init__(
+        self,
+        ray: Any,
+        address: str | None,
+        relays: Mapping[str, Any],
+        found: Sequence[Member],
+        absent: Sequence[Absent],
+    ) -> None:
+        self._ray, self.address, self._relays = ray, address, relays
         self.members, self.absent = found, absent
 
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
@@ -91,7 +100,7 @@ def join(address: str | None, wanted: Sequence[str] = (), say: Say = lambda _: N
     except BaseException:
         ray.shutdown()
         raise
-    return Cluster(ray, relays, found, absent)
+    return Cluster(ray, address, relays, found, absent)
 
 
 def start_local() -> Any:

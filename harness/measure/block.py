@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,11 +17,10 @@ from harness.measure import agreement, energy, memory, stages, timing, workload
 from harness.measure.timing import Repetition
 from harness.measure.workload import Segmentation
 from harness.node import facts, interference, nvidia, probe
-from harness.plan import CONTROL, CONTROL_REPEATS, Block, Case, Effort, Task
+from harness.plan import CONTROL, CONTROL_REPEATS, N_ROWS, Block, Case, Effort, Task
 from harness.schema import Sample
 
 PROTOCOL_VERSION = 1  # what is inside the timed region
-STAGE_REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,9 @@ def samples(order: Order) -> Iterator[Sample | Finished]:
             yield Finished()
         return
     for task in order.block.tasks:
-        row, repetition = row_of(base, task), 0
+        row, repetition = row_of(base, task), len(task.earlier_s)
         try:
-            for sample in TASKS[task.role](bench, row, task.case):
+            for sample in TASKS[task.role](bench, row, task):
                 repetition = sample["repetition"] + 1 if sample["role"] == task.role else 0
                 yield sample
         except Exception as error:
@@ -128,72 +127,78 @@ def open_gpu(device: str) -> nvidia.Gpu | None:
 # ---------------------------------------------------------------- tasks
 
 
-def _timed(bench: Bench, row: Sample, case: Case) -> Iterator[Sample]:
+def _timed(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """Warm-ups until they settle, then repetitions until they are enough."""
     effort = bench.effort
     enough = timing.exactly(effort.repeats)
     if effort.precision is not None:
         most = max(effort.repeats, effort.repeats_max)
         enough = timing.Precise(effort.precision, effort.repeats, most, effort.seconds_max)
-    yield from _repeat(bench, row, case, "warmup", timing.settled(effort.warmups, effort.warmups_max))
-    yield from _repeat(bench, row, case, "timed", enough)
+    yield from _repeat(bench, row, task.case, "warmup", timing.settled(effort.warmups, effort.warmups_max))
+    yield from _repeat(bench, row, task.case, "timed", enough, task.earlier_s)
 
 
-def _control(bench: Bench, row: Sample, case: Case) -> Iterator[Sample]:
+def _control(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """The small case that shows whether the machine itself got slower or faster in the meantime."""
-    yield from _repeat(bench, row, case, "warmup", timing.exactly(1))
-    yield from _repeat(bench, row, case, "control", timing.exactly(CONTROL_REPEATS))
+    yield from _repeat(bench, row, task.case, "warmup", timing.exactly(1))
+    yield from _repeat(bench, row, task.case, "control", timing.exactly(CONTROL_REPEATS), task.earlier_s)
 
 
-def _repeat(bench: Bench, row: Sample, case: Case, role: str, enough: timing.Enough) -> Iterator[Sample]:
+def _repeat(
+    bench: Bench, row: Sample, case: Case, role: str, enough: timing.Enough, earlier_s: Sequence[float] = ()
+) -> Iterator[Sample]:
     work = _call(bench.model, bench.device, bench.image, case)
-    for done in timing.repetitions(role, enough, work, bench.sync, bench.watch.begin):
+    for done in timing.repetitions(role, enough, work, bench.sync, bench.watch.begin, earlier_s=earlier_s):
         workload.prove_device(bench.model, bench.device)
         yield _row(row, done, "call")
 
 
-def _stages(bench: Bench, row: Sample, case: Case) -> Iterator[Sample]:
-    """Calls taken apart, one row a part; a pass of its own, since waiting at the borders costs time."""
-    work = _call(bench.model, bench.device, bench.image, case)
+def _stages(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
+    """Calls taken apart, one row a part; a pass of its own, since waiting at the borders costs time.
+
+    The whole call's row comes last, so that it says that the repetition is complete.
+    """
+    work = _call(bench.model, bench.device, bench.image, task.case)
     work()  # what hooks cost the first time is not a stage
-    for index in range(STAGE_REPEATS):
+    for index in range(len(task.earlier_s), N_ROWS["stages"]):
         at = time.time()
         found, total_s, parts = stages.measure(work, bench.sync)
-        yield _row(row, Repetition("stages", index, at, total_s, found), "call")
         for part in parts:
             yield _row(row | asdict(part), Repetition("stages", index, at, part.elapsed_s, None), "stage")
+        yield _row(row, Repetition("stages", index, at, total_s, found), "call")
 
 
-def _ceiling(bench: Bench, row: Sample, case: Case) -> Iterator[Sample]:
+def _ceiling(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """The best this device does, measured here and now: the yardstick for the network stage."""
-    for index, best in enumerate(stages.ceilings(bench.device, bench.sync)):
+    for index, best in list(enumerate(stages.ceilings(bench.device, bench.sync)))[len(task.earlier_s) :]:
         done = Repetition("ceiling", index, time.time(), best.elapsed_s, None)
         yield _row(row | {"work_gflop": best.work_gflop, "work_gb": best.work_gb}, done, best.phase)
 
 
-def _memory(bench: Bench, row: Sample, case: Case) -> Iterator[Sample]:
-    work = _call(bench.model, bench.device, bench.image, case)
+def _memory(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
+    work = _call(bench.model, bench.device, bench.image, task.case)
     done, peaks = memory.peak_memory(lambda: timing.once("memory", work, bench.sync), bench.device)
     yield _row(row | peaks, done, "call")
 
 
-def _energy(bench: Bench, row: Sample, case: Case) -> Iterator[Sample]:
+def _energy(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     source = energy.find(bench.gpu, bench.device)
     done = Repetition("energy", 0, time.time(), 0.0, None)
     if source is None:
         why = "no energy counter of this device can be read here"
         yield _row(row, done, "call") | {"status": "skipped", "elapsed_s": None, "error_message": why}
         return
-    work = _call(bench.model, bench.device, bench.image, case)
+    work = _call(bench.model, bench.device, bench.image, task.case)
     yield _row(row, done, "call") | energy.energy(work, source, bench.sync)
 
 
-def _masks(bench: Bench, row: Sample, case: Case) -> Iterator[Sample]:
+def _masks(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """Agreement with stock cellpose on this node's CPU, at the estimated and at the reference's diameter."""
-    pixels = _pixels(bench.image, case)
+    pixels = _pixels(bench.image, task.case)
     on_cpu = bench.model if bench.device == "cpu" else workload.load("cpu")
     reference = workload.segment(on_cpu, pixels)
-    for index, diameter_px in enumerate((workload.DIAMETER_PX, reference.diameter_px)):
+    diameters_px = (workload.DIAMETER_PX, reference.diameter_px)
+    for index, diameter_px in list(enumerate(diameters_px))[len(task.earlier_s) :]:
         work = partial(workload.segment, bench.model, pixels, diameter_px)
         done = replace(timing.once("masks", work, bench.sync), index=index)
         compared = agreement.compare(reference, done.outcome)
@@ -201,7 +206,7 @@ def _masks(bench: Bench, row: Sample, case: Case) -> Iterator[Sample]:
         yield _row(row, done, "call") | compared | {"diameter_asked_px": diameter_px}
 
 
-TASKS: dict[str, Callable[[Bench, Sample, Case], Iterator[Sample]]] = {
+TASKS: dict[str, Callable[[Bench, Sample, Task], Iterator[Sample]]] = {
     "timed": _timed, "control": _control, "stages": _stages, "ceiling": _ceiling, "memory": _memory,
     "energy": _energy, "masks": _masks,
 }  # fmt: skip
@@ -242,7 +247,7 @@ def base_columns(order: Order, facts: dict[str, Any] | None = None) -> Sample:
 
 def row_of(base: Sample, task: Task) -> Sample:
     """The columns that every sample of a task shares."""
-    row = {**base, **asdict(task.case), "position": task.position, "role": task.role}
+    row = {**base, **asdict(task.case), "position": task.position, "role": task.role, "attempt": task.attempt}
     if task.case == CONTROL:
         pixels = synthetic.control()
         row |= {"image": "control", "image_sha256": images.hash_pixels(pixels), "image_is_synthetic": True}

@@ -119,15 +119,18 @@ def repetitions(
     observe: Callable[[], Callable[[], dict[str, Any]]] = lambda: dict,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     wall_s: Callable[[], float] = time.time,
+    earlier_s: Sequence[float] = (),
 ) -> Iterator[Repetition[T]]:
     """Call work until its times are enough: observe, sync, clock, work, sync, clock, observe.
+
+    earlier_s: times of repetitions that were made before an interruption; they count, and are not made again.
 
     Without the first sync the work would be charged for what was queued before it; without the second,
     an accelerator's queue would be left running when the clock stops. observe() looks at the machine
     before the clock starts and returns what looks again after it stopped. Whatever the consumer does
     between two repetitions is outside both.
     """
-    times_s: list[float] = []
+    times_s = list(earlier_s)
     stop_reason = enough(times_s)
     while stop_reason is None:
         started_at_unix_s = wall_s()

@@ -28,7 +28,7 @@ from harness.errors import CellbenchError
 from harness.measure import block, selfcheck, workload
 from harness.measure.block import Finished, Order
 from harness.node import probe
-from harness.plan import Block, Case, Device, Effort, Task
+from harness.plan import Task
 from harness.schema import Sample
 
 ANSWER_S = 120.0  # importing torch and a first kernel take seconds, minutes on a machine that swaps
@@ -195,10 +195,7 @@ TASKS: dict[str, Callable[..., Iterator[Any]]] = {
 
 
 def _order_from(wire: dict[str, Any]) -> Order:
-    planned = wire["block"]
-    tasks = tuple(Task(**{**task, "case": Case(**task["case"])}) for task in planned["tasks"])
-    parts = {"device": Device(**planned["device"]), "tasks": tasks, "effort": Effort(**planned["effort"])}
-    return Order(**{**wire, "block": Block(**{**planned, **parts})})
+    return Order(**{**wire, "block": plan.block_from(wire["block"])})
 
 
 def main() -> None:

@@ -13,14 +13,18 @@ from harness import query
 from harness.plan import Block
 from harness.store import Store
 
-# What befell each case; failures of passes count as well.
+# What befell each case; failures of passes count as well, those that a later attempt made good do not.
 SQL = """
+    WITH said AS (
+        SELECT *, coalesce(attempt, 0) = max(coalesce(attempt, 0))
+                  OVER (PARTITION BY node, device, block, role, position) AS is_latest
+        FROM samples WHERE run_id = $run AND crop <> 'control')
     SELECT node, device, crop, protocol,
            count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
            count(*) FILTER (role = 'timed' AND status = 'ok' AND flags <> '') AS n_flagged,
-           string_agg(DISTINCT status, ', ') FILTER (status NOT IN ('ok', 'skipped')) AS failed,
-           any_value(error_message) FILTER (status NOT IN ('ok', 'skipped')) AS why
-    FROM samples WHERE run_id = $run AND crop <> 'control' GROUP BY ALL"""
+           string_agg(DISTINCT status, ', ') FILTER (is_latest AND status NOT IN ('ok', 'skipped')) AS failed,
+           any_value(error_message) FILTER (is_latest AND status NOT IN ('ok', 'skipped')) AS why
+    FROM said GROUP BY ALL"""
 
 
 def table(store: Store, run_id: str, planned: Sequence[Block]) -> pa.Table:
@@ -31,6 +35,11 @@ def table(store: Store, run_id: str, planned: Sequence[Block]) -> pa.Table:
     }
     wanted = dict.fromkeys((b.node, b.device.id, case.crop, case.protocol) for b in planned for case in b.cases)
     return pa.Table.from_pylist([_row(key, found.get(key)) for key in wanted])
+
+
+def bad(covered: pa.Table) -> int:
+    """How many cases failed or are missing."""
+    return sum(verdict in ("failed", "missing") for verdict in covered["verdict"].to_pylist())
 
 
 def _row(key: tuple[str, str, str, str], found: dict | None) -> dict:

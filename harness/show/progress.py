@@ -37,8 +37,8 @@ class Progress:
     """
 
     def __init__(self, prepared: Prepared, console: Console) -> None:
-        self._prepared, self._console = prepared, console
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._prepared, self.console = prepared, console
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._blocks = {(b.node, b.device.id, b.index): _Pace(b) for b in prepared.blocks}
         self._latest: dict[str, _Pace] = {}
         drivers = [member.name for member in prepared.members if member.drives]
@@ -84,10 +84,10 @@ class Progress:
             self._warn(f"{member.name} has other versions: {told}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self.console.print(text, markup=False)
 
     def _warn(self, text: str) -> None:
-        self._console.print(f"! {text}", style="bold yellow", markup=False)
+        self.console.print(f"! {text}", style="bold yellow", markup=False)
 
     def sample(self, sample: Sample) -> None:
         """Take in one sample and redraw."""
@@ -96,11 +96,11 @@ class Progress:
         if sample["role"] == "cold" and sample["status"] == "ok":
             return
         news = pace.take(sample)
-        if news and not self._console.is_terminal:
+        if news and not self.console.is_terminal:
             many = f"{sample['node']} " if len(self._prepared.members) > 1 else ""
             self._say(f"{many}{sample['device']} {sample['crop']} {sample['protocol']}: {news}; {self._left()}")
         # Where this machine is measured as well, the samples of others are no occasion to draw.
-        if self._console.is_terminal and not self._console.quiet and self._own in (None, sample["node"]):
+        if self.console.is_terminal and not self.console.quiet and self._own in (None, sample["node"]):
             self._live.start()
             self._live.update(self._table(pace), refresh=True)
 

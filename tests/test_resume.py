@@ -1,0 +1,88 @@
+"""What is left of a run, from its plan and its rows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import config, resume
+from harness.errors import CellbenchError
+from harness.plan import CONTROL, Block, Task
+from harness.resume import Manifest
+from harness.store import Store
+from tests.conftest import CPU_DEVICE, RUN_ID, TWICE, case
+
+TASKS = (
+    Task("control", CONTROL, -1), Task("timed", case(64), 0), Task("timed", case(96), 1), Task("control", CONTROL, 2),
+    Task("stages", case(64), 0), Task("masks", case(64), 0),
+)  # fmt: skip
+BLOCK = Block(0, CPU_DEVICE, TASKS, TWICE, node="desk")
+
+
+def row(role: str, position: int, elapsed_s: float | None = 1.0, **columns: object) -> dict[str, object]:
+    where = {"node": "desk", "device": "cpu", "block": 0, "role": role, "position": position}
+    return {**where, "elapsed_s": elapsed_s, "status": "ok", "stop_reason": None, "attempt": 0, **columns}
+
+
+def left(rows: list[dict[str, object]], retry_failed: bool = False) -> list[tuple[str, str, int]]:
+    blocks = resume.remaining([BLOCK], rows, retry_failed)
+    return [(task.role, task.case.crop, len(task.earlier_s)) for block in blocks for task in block.tasks]
+
+
+def test_nothing_was_done() -> None:
+    assert left([]) == [(task.role, task.case.crop, 0) for task in TASKS]
+
+
+def test_a_task_is_over_when_it_said_so_and_keeps_its_repetitions_when_not() -> None:
+    rows = [
+        row("control", -1), row("control", -1, stop_reason="fixed_n"),
+        row("timed", 0), row("timed", 0, stop_reason="fixed_n"),
+        row("timed", 1, 2.5),
+    ]  # fmt: skip
+    assert left(rows) == [("timed", "96", 1), ("control", "control", 0), ("stages", "64", 0), ("masks", "64", 0)]
+    [block] = resume.remaining([BLOCK], rows, False)
+    assert (block.tasks[0].earlier_s, block.tasks[0].attempt) == ((2.5,), 1)
+    assert block.tasks[1].attempt == 0
+
+
+def test_a_pass_is_over_when_all_its_rows_are_there() -> None:
+    done = [row(t.role, t.position, stop_reason="fixed_n") for t in TASKS[:4]]
+    assert left([*done, row("stages", 0), row("stages", 0), row("masks", 0)]) == [
+        ("stages", "64", 2),
+        ("masks", "64", 1),
+    ]
+    assert left(done + [row("stages", 0)] * 3 + [row("masks", 0)] * 2) == []
+
+
+def test_what_ended_badly_is_tried_again_only_if_asked_and_what_cannot_be_measured_never() -> None:
+    done = [row(t.role, t.position, stop_reason="fixed_n") for t in TASKS[:3]]
+    rows = [*done, row("control", 2, None, status="crash"), row("stages", 0, None, status="skipped")]
+    assert left(rows) == [("masks", "64", 0)]
+    assert left(rows, retry_failed=True) == [("control", "control", 0), ("masks", "64", 0)]
+
+
+def test_other_nodes_and_blocks_are_not_mixed_up() -> None:
+    others = [row("timed", 0, stop_reason="fixed_n", node="mac"), row("timed", 0, stop_reason="fixed_n", block=1)]
+    assert left(others) == left([])
+
+
+def test_a_manifest_comes_back_as_it_was_and_is_written_once(tmp_path: Path) -> None:
+    store = Store.make(tmp_path)
+    planned = (replace(BLOCK, tasks=(*TASKS, replace(TASKS[1], earlier_s=(1.5,), attempt=2))),)
+    manifest = Manifest(RUN_ID, config.load("quick"), "1" * 64, "2" * 64, "auto", True, planned)
+    resume.write(store, manifest)
+    resume.write(store, replace(manifest, address="elsewhere"))
+    assert resume.read(store, RUN_ID) == manifest
+    assert resume.latest(store) == RUN_ID
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "not in this store"), ("{", "cannot be read"), ("[]", "cannot be read")]
+)
+def test_a_manifest_that_is_not_there_or_broken(tmp_path: Path, text: str | None, said: str) -> None:
+    store = Store.make(tmp_path)
+    if text:
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / f"{RUN_ID}.json").write_text(text)
+    with pytest.raises(CellbenchError, match=said):
+        resume.read(store, RUN_ID)
