@@ -228,7 +228,7 @@ def test_stages_are_rows(monkeypatch: pytest.MonkeyPatch, order: Callable[..., O
         ("stage", "style", "network", 0.75), ("stage", "none", "other", 0.25), ("call", None, None, 1.0),
     ]  # fmt: skip
     assert [s["repetition"] for s in rows] == [i for i in range(N_ROWS["stages"]) for _ in range(3)]
-    assert rows[1]["n_tiles"] == 4
+    assert rows[0]["n_tiles"] == 4
 
 
 def test_ceilings_are_rows(monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]) -> None:
@@ -267,3 +267,14 @@ def test_masks_are_compared_at_both_diameters_with_the_cpus(
     assert [s["diameter_asked_px"] for s in rows] == [0.0, 30.0]
     assert {s["agreement"] for s in rows} == {"identical"}
     assert len({s["case_id"] for s in rows}) == 1
+
+
+def test_what_was_measured_before_an_interruption_is_not_measured_again(
+    monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]
+) -> None:
+    monkeypatch.setattr(agreement, "compare", lambda _reference, _found: {"agreement": "identical"})
+    thrice = replace(TWICE, repeats=3)
+    todo = [Task("timed", case(32), 0, (1.0, 1.0), attempt=1), Task("masks", case(32), 0, (1.0,), attempt=2)]
+    done = [s for s in measured(order(*todo, effort=thrice)) if s["role"] in ("timed", "masks")]
+    assert [(s["role"], s["repetition"], s["attempt"]) for s in done] == [("timed", 2, 1), ("masks", 1, 2)]
+    assert done[0]["stop_reason"] == "fixed_n"
