@@ -55,7 +55,7 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("words", [["frobnicate"], ["run", "--frobnicate"], ["query"]])
+@pytest.mark.parametrize("words", [["frobnicate"], ["run", "--frobnicate"], ["query"], ["node", "start"]])
 def test_usage_errors_exit_with_2(words: list[str]) -> None:
     done = cellbench(*words)
     assert (done.returncode, done.stdout) == (2, "")
