@@ -65,7 +65,7 @@ def prepare(config: Config) -> Prepared:
     found = weights.resolve(config.weights)
     devices = plan.choose(config.devices, [Device(**device) for device in worker.devices()])
     blocks = plan.blocks(config, *image.pixels.shape, devices)
-    return Prepared(config, image, found, devices, blocks, probe.n_cores())
+    return Prepared(config, image, found, devices, blocks, config.threads or probe.n_cores())
 
 
 def run(prepared: Prepared, out: Path, use_ray: bool, on_sample: Callable[[Sample], None]) -> Result:
