@@ -1,6 +1,6 @@
 """What people say about results: accepted changes and tags, kept beside the samples, which are never touched.
 
-    results/annotations.jsonl    one JSON object a line, in the order in which they were said
+results/annotations.jsonl    one JSON object a line, in the order in which they were said
 """
 
 from __future__ import annotations

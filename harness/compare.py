@@ -77,7 +77,9 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
     judged = [name for name in names if reasons[name] is None]
     pairs = [tuple(_units(side[name], unit) for side in sides) for name in judged]
     ratios = dict(zip(judged, ratio.compare(pairs, margin), strict=True))
-    cases = [_compared(name, *(side.get(name, []) for side in sides), reasons[name], ratios.get(name)) for name in names]
+    cases = [
+        _compared(name, *(side.get(name, []) for side in sides), reasons[name], ratios.get(name)) for name in names
+    ]
     return Comparison(
         a, b, by, varied, unit, margin, cases, _overall(sides, judged, unit, margin), differences(a.facts, b.facts)
     )

@@ -23,7 +23,15 @@ LABELS = (
     "weights", "image", "workload", "torch_threads",
 )  # fmt: skip
 # What may explain a change; each new value is a mark on the history.
-VERSIONS = ("torch_version", "cellpose_version", "numpy_version", "numba_version", "python_version", "harness_version", "os")
+VERSIONS = (
+    "torch_version",
+    "cellpose_version",
+    "numpy_version",
+    "numba_version",
+    "python_version",
+    "harness_version",
+    "os",
+)
 
 _PLACES = f"""
     SELECT series_key, run_id, min(started_at) AS started_at,

@@ -71,7 +71,6 @@ def select(out: Path, asked: str) -> Side:
     return _side(session, asked, where, parameters)
 
 
-
 def _side(session: Session, asked: str, where: str, parameters: Row) -> Side:
     columns = ", ".join(("run_id", "block", "backend", "device_name", "torch_threads", *CASE, *SAME_WORK))
     blocks = session.table(
@@ -105,7 +104,9 @@ def _where(session: Session, out: Path, asked: str) -> tuple[str, Row]:
         return _dated("date", asked)
     if tagged := _tagged(out, asked):
         return "list_contains($p0, run_id)", {"p0": tagged}
-    newest = session.table("SELECT max(run_id) AS run FROM samples WHERE node = $node", node=asked)["run"].to_pylist()[0]
+    newest = session.table("SELECT max(run_id) AS run FROM samples WHERE node = $node", node=asked)["run"].to_pylist()[
+        0
+    ]
     if newest:
         return "node = $p0 AND run_id = $p1", {"p0": asked, "p1": newest}
     raise CellbenchError(

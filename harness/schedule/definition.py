@@ -105,10 +105,14 @@ def names(out: Path) -> list[str]:
 
 def write(schedule: Schedule) -> Path:
     """Keep a schedule, readable for its owner alone: a webhook's address often is a secret."""
-    lines = ["# A schedule of cellbench; keys as in docs/scheduling.md. `cellbench schedule run-now` reads it each time."]
+    lines = [
+        "# A schedule of cellbench; keys as in docs/scheduling.md. `cellbench schedule run-now` reads it each time."
+    ]
     for key, value in schedule.model_dump(mode="json").items():
         if value is not None:
-            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")  # strings and lists of JSON are TOML as well
+            lines.append(
+                f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            )  # strings and lists of JSON are TOML as well
     put(schedule.file, "\n".join(lines) + "\n", mode=0o600)
     return schedule.file
 

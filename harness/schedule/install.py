@@ -139,7 +139,9 @@ def remove(schedule: Schedule, kind: str, machine: Machine) -> Unit:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise CellbenchError(f"the unit cannot be removed: {error.strerror}", str(path), "put sudo before") from error
+            raise CellbenchError(
+                f"the unit cannot be removed: {error.strerror}", str(path), "put sudo before"
+            ) from error
     if made.crontab:
         _crontab(machine, lambda now: units.without_lines(now, made))
     schedule.file.unlink(missing_ok=True)
@@ -151,7 +153,9 @@ def hints(kind: str, machine: Machine) -> list[str]:
     if kind == "systemd-user":
         return [f"to run while nobody is logged in: loginctl enable-linger {machine.user}"]
     if kind == "launchd":
-        return ["to wake a sleeping Mac in time: sudo pmset repeat wakeorpoweron MTWRFSU HH:MM:00, a few minutes before"]
+        return [
+            "to wake a sleeping Mac in time: sudo pmset repeat wakeorpoweron MTWRFSU HH:MM:00, a few minutes before"
+        ]
     return ["cron must be running: systemctl status cron, or service cron status"] if kind == "cron" else []
 
 

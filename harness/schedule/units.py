@@ -43,9 +43,7 @@ def argv(schedule: Schedule, python: str) -> list[str]:
     ]  # fmt: skip
 
 
-def systemd(
-    schedule: Schedule, python: str, environment: Mapping[str, str], folder: Path, user: str | None
-) -> Unit:
+def systemd(schedule: Schedule, python: str, environment: Mapping[str, str], folder: Path, user: str | None) -> Unit:
     """A oneshot service and its timer; user None is a unit of the user's own manager.
 
     Persistent=true catches up on a start that was missed while the machine was off.

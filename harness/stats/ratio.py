@@ -174,6 +174,4 @@ def _logs(medians_s: np.ndarray) -> np.ndarray:
 
 def _ratio(difference: Difference, p: float, verdict: str, n_a: int, n_b: int, more: int | None) -> Ratio:
     low, high = (None if np.isnan(bound) else math.exp(bound) for bound in (difference.low, difference.high))
-    return Ratio(
-        math.exp(difference.centre), low, high, None if np.isnan(p) else float(p), verdict, n_a, n_b, more
-    )
+    return Ratio(math.exp(difference.centre), low, high, None if np.isnan(p) else float(p), verdict, n_a, n_b, more)
