@@ -1,4 +1,4 @@
-"""What is unusual now: alarms, suspicions, noisy series and gaps, with what changed at that time; and accepting them."""
+"""What is unusual now: alarms, suspicions, noisy series and gaps, what changed at that time; and accepting it."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ FILE = "annotations.jsonl"
 class Annotation:
     """One thing that somebody said about results.
 
-    kind: accepted (a series' baseline starts anew at run_id) or tag (a run gets a name). alarm, series_key and metric belong
-    to accepted; name to tag. at: ISO 8601 in UTC.
+    kind: accepted (a series' baseline starts anew at run_id) or tag (a run gets a name). alarm, series_key and metric
+    belong to accepted; name to tag. at: ISO 8601 in UTC.
     """
 
     kind: str

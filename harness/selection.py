@@ -120,6 +120,14 @@ def _runs(session: Session) -> list[str]:
     return session.table("SELECT DISTINCT run_id FROM samples ORDER BY run_id")["run_id"].to_pylist()
 
 
+def run(session: Session, word: str) -> str:
+    """The run that a word means; CellbenchError where there is none."""
+    runs = _runs(session)
+    if not (found := _run(runs, word)):
+        raise CellbenchError(f"there is no run {word}", None, "the newest are " + (", ".join(runs[-5:]) or "none"))
+    return found
+
+
 def _run(runs: list[str], word: str) -> str | None:
     """The run of this name, or the only one that begins so; latest and previous count from the end."""
     if word in ("latest", "previous"):

@@ -1,1 +1,1 @@
-"""Benchmarks that run by themselves: what is to run when, the units for this machine's scheduler, and one such night."""
+"""Benchmarks that run by themselves: what is to run when, the units for a machine's scheduler, one such night."""

@@ -21,7 +21,7 @@ NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 class Schedule(BaseModel):
     """A profile that is measured at a time of day, and what happens with what it finds.
 
-    Paths are absolute, since schedulers start in a folder of their own. at: local time, HH:MM. days: none means every day.
+    Paths are absolute, since schedulers start in a folder of their own. at: local time, HH:MM. No days: every day.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""Tell people about a night: a Markdown file, a command, a webhook. One that fails stops neither the others nor the night."""
+"""Tell people about a night: a Markdown file, a command, a webhook. One that fails stops no other."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(command: str, told: Told) -> str | None:
 def post(url: str, told: Told, sleep: Callable[[float], None] = time.sleep) -> str | None:
     """Send the message as JSON to a webhook, up to three times; returns what went wrong.
 
-    `text` is what chat programs show (Slack, Mattermost, Rocket.Chat). The address is in no message: it often is a secret.
+    `text` is what chat programs show (Slack, Mattermost). The address is in no message: it often is a secret.
     """
     body = json.dumps(told).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "cellbench"}

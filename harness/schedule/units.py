@@ -100,7 +100,7 @@ def on_calendar(schedule: Schedule) -> str:
 def launchd(schedule: Schedule, python: str, environment: Mapping[str, str], folder: Path, user: str) -> Unit:
     """A daemon of macOS. Not an agent: since macOS 15 agents are kept off the local network, where the fleet is.
 
-    Started at its time, at the next waking if the Mac slept, and at boot, where --if-due decides whether one was missed.
+    Started at its time, at the next waking if the Mac slept, and at boot, where --if-due decides whether to go on.
     """
     name = f"org.{label(schedule).replace('-', '.', 1)}"
     hour, minute = map(int, schedule.at.split(":"))

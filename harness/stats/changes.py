@@ -17,8 +17,8 @@ FLOOR = 0.02  # smaller steps are not worth a mark
 def change_points(values: Sequence[float]) -> list[int]:
     """Indices of the first run of each new level of a series of positive numbers.
 
-    Least squares over all ways to cut the logarithms into levels of two runs or more, with a penalty for each cut (PELT);
-    the noise is taken from the differences of neighbours, which a few steps do not disturb.
+    Least squares over all ways to cut the logarithms into levels of two runs or more, with a penalty for each cut
+    (PELT); the noise is taken from the differences of neighbours, which a few steps do not disturb.
     """
     import ruptures
 

@@ -142,9 +142,9 @@ def judge(difference: Difference, p: np.ndarray | float, margin: float = MARGIN)
 
 
 def more_blocks(a: np.ndarray, b: np.ndarray, margin: float = MARGIN, n_cases: int = 1) -> int | None:
-    """How many more blocks on each side would settle it four times out of five, if centre and spread are what they seem.
+    """How many more blocks on each side would settle it four times out of five, if all is as it seems.
 
-    a, b: logarithms of block medians. With a single block nothing is known of the spread: then as many as a verdict needs.
+    a, b: logarithms of block medians. With one block the spread is unknown: then as many as a verdict needs.
     """
     lacking = MIN_BLOCKS - min(len(a), len(b))
     if min(len(a), len(b)) < 2:

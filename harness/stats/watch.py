@@ -81,7 +81,7 @@ class Masks:
 
 
 def band(history: np.ndarray, rule: Rule = RULE) -> Band:
-    """The prediction interval for one more value, no narrower than the floor; history: logarithms along the last axis."""
+    """The prediction interval for one more value, no narrower than the floor; logarithms along the last axis."""
     n = history.shape[-1]
     sd = history.std(axis=-1, ddof=1)
     reach = special.stdtrit(n - 1, rule.confidence) * sd * np.sqrt(1 + 1 / n)
@@ -148,8 +148,8 @@ def follow(
     """Go through a series: a value beyond is suspect, a second one in a row on the same side makes an alarm.
 
     resets: indices at which the baseline starts anew. A value that was suspect and then dismissed was noise, and
-    belongs to the baseline like any other: leaving it out would make the series look quieter than it is. An alarm's values
-    do not: the series stays in alarm until it comes back or the change is accepted.
+    belongs to the baseline like any other: leaving it out would make the series look quieter than it is. An alarm's
+    values do not: the series stays in alarm until it comes back or the change is accepted.
     """
     baseline: list[T] = []
     judged: list[Judged] = []
