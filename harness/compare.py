@@ -69,7 +69,8 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
         )  # fmt: skip
     varied = _varied(a.blocks + a.failed, b.blocks + b.failed)
     by = tuple(column for column in CASE if column not in varied)
-    unit = "run" if min(len(a.runs), len(b.runs)) >= ratio.MIN_BLOCKS else "block"
+    # Blocks of one run share its hour. Where there are several runs, their spread is known, and only it counts.
+    unit = "run" if max(len(a.runs), len(b.runs)) > 1 else "block"
     sides = [_by_case(side.blocks, by) for side in (a, b)]
     failures = [_by_case(side.failed, by) for side in (a, b)]
     names = sorted({*sides[0], *sides[1], *failures[0], *failures[1]}, key=lambda name: _place(name, by))
@@ -78,7 +79,8 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
     pairs = [tuple(_units(side[name], unit) for side in sides) for name in judged]
     ratios = dict(zip(judged, ratio.compare(pairs, margin), strict=True))
     cases = [
-        _compared(name, *(side.get(name, []) for side in sides), reasons[name], ratios.get(name)) for name in names
+        _compared(name, *(side.get(name, []) for side in sides), reasons[name], ratios.get(name), unit)
+        for name in names
     ]
     return Comparison(
         a, b, by, varied, unit, margin, cases, _overall(sides, judged, unit, margin), differences(a.facts, b.facts)
@@ -105,13 +107,15 @@ def differences(before: Iterable[Row], after: Iterable[Row]) -> list[tuple[str, 
 # ---------------------------------------------------------------- one case
 
 
-def _compared(name: tuple[str, ...], a: list[Row], b: list[Row], reason: Row | None, found: Ratio | None) -> Compared:
+def _compared(
+    name: tuple[str, ...], a: list[Row], b: list[Row], reason: Row | None, found: Ratio | None, unit: str
+) -> Compared:
     medians = [float(np.median([row["median_s"] for row in side])) if side else None for side in (a, b)]
     masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in (a, b)]
     same = masks[0] == masks[1] if all(masks) else None
     if found is None:
         return Compared(name, *medians, reason["verdict"], reason["why"], None, same)
-    return Compared(name, *medians, found.verdict, _advice(found), found, same)
+    return Compared(name, *medians, found.verdict, _advice(found, unit), found, same)
 
 
 def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row]) -> Row | None:
@@ -132,16 +136,16 @@ def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row
     return {"verdict": NOT_COMPARABLE, "why": "; ".join(reasons)} if reasons else None
 
 
-def _advice(found: Ratio) -> str:
+def _advice(found: Ratio, unit: str) -> str:
     """What a reader of the verdict should know or do."""
     fewest = min(found.n_a, found.n_b)
     if found.verdict != ratio.UNCLEAR:
         return ""
     if found.more_blocks is None:
-        return f"more than {ratio.BLOCKS_MAX} blocks a side would be needed"
-    start = f"never a verdict from {fewest}: " if fewest < ratio.MIN_BLOCKS else ""
+        return f"more than {ratio.BLOCKS_MAX} {unit}s a side would be needed"
+    start = f"no verdict from {fewest} {unit}{'s' * (fewest != 1)}: " if fewest < ratio.MIN_BLOCKS else ""
     least = "at least" if fewest < 2 else "about"
-    return f"{start}{least} {found.more_blocks} more block{'s' * (found.more_blocks != 1)} a side"
+    return f"{start}{least} {found.more_blocks} more {unit}{'s' * (found.more_blocks != 1)} a side"
 
 
 def _units(rows: list[Row], unit: str) -> np.ndarray:

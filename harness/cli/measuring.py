@@ -39,6 +39,7 @@ def run(
     ] = None,
     passes: Annotated[str | None, typer.Option(help="Besides times: some of stages, memory, energy, masks.")] = None,
     blocks: Annotated[int | None, typer.Option(help="Fresh processes per device.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the libraries; the cores if not given.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the order of cases.")] = None,
     only: Annotated[
         str | None, typer.Option(help="Some cases, as NODE/DEVICE/CROP with wildcards: desk1/cuda:0/448,*/cpu/*")
@@ -62,7 +63,7 @@ def run(
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
-        "blocks": blocks, "seed": seed, "weights": weights, "crops": config.split(crops),
+        "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "crops": config.split(crops),
         "devices": config.split(devices), "protocols": config.split(protocol),
         "precision": precision, "passes": config.split(passes), "only": config.split(only),
     }  # fmt: skip

@@ -23,11 +23,11 @@ def install_(
     profile: Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")] = "quick",
     at: Annotated[str, typer.Option(help="Local time of day, HH:MM.")] = "02:30",
     days: Annotated[
-        str | None, typer.Option(help="Some of mon,tue,wed,thu,fri,sat,sun; every day if not given.")
+        str | None, typer.Option(help="Some of mon,tue,wed,thu,fri,sat,sun; else every day.")
     ] = None,
     out: Out = RESULTS,
     address: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the fleet's head, or auto; else this machine.")
+        str | None, typer.Option(help="HOST:PORT of the fleet's head, or auto.")
     ] = None,
     run_flags: Annotated[str, typer.Option(help="Further flags of cellbench run, as one text.")] = "",
     via: Annotated[str, typer.Option(help="auto, systemd, systemd-user, launchd or cron.")] = "auto",

@@ -15,11 +15,13 @@ from harness.show.wording import count, device_label, size_label
 
 Row = dict[str, Any]
 FIRST = ("alarm", "suspect", "noisy")  # what is looked at first
+# A value in the unit of its axis; everything else is memory.
+SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "rank")}
 
 
 def build(watched: Watch) -> str:
     """The page as HTML."""
-    order = sorted(watched.series, key=lambda each: _rank(each))
+    order = sorted(watched.series, key=_rank)
     runs = _runs(watched)
     figures = [_figure(each, i, runs) for i, each in enumerate(order)]
     findings = [("alarm", each) for each in watched.alarms] + [("suspect", each) for each in watched.suspects]
@@ -52,26 +54,21 @@ def headline(watched: Watch) -> str:
 
 def _figure(series: Series, number: int, runs: dict[tuple[str, str], list[Row]]) -> Row:
     place = series.last.place
-    scale, unit = (
-        (1, "s") if series.metric == TIME else (1e-6, "MB") if series.metric.endswith("bytes") else (1, "cells")
-    )
-    metric = {TIME: "time", MASKS: "cells", AGREEMENT: "agreement"}.get(
-        series.metric, series.metric.removesuffix("_bytes")
-    )
-    node = str(place["node"])
+    scale, unit = SCALES.get(series.metric, (1e-6, "MB"))
+    metric = "cells" if series.metric == MASKS else series.metric.removesuffix("_bytes").replace("_", " ")
+    what = f"{device_label(place)}, {size_label(place)}, {place['protocol']}: {metric}"
     return {
         "name": f"series-{number}",
         "state": state(series, len(series.points) - 1),
-        "title": f"{node} · {device_label(place)}, {size_label(place)}, {place['protocol']}: {metric.replace('_', ' ')}",
-        "unit": "rank" if series.metric == AGREEMENT else unit,
+        "title": f"{place['node']} · {what}",
+        "unit": unit,
         "said": _said(series),
-        "marks": [row for row in _rows(series, scale, runs) if row["version"] or row["accepted"] or row["level"]],
         "rows": _rows(series, scale, runs),
     }
 
 
 def _rows(series: Series, scale: float, runs: dict[tuple[str, str], list[Row]]) -> list[Row]:
-    """A row a run: value, band, state, marks; and rows without a value for runs that did not measure it: gaps stay gaps."""
+    """A row a run: value, band, state, marks; a row without a value where a run lacks it, since gaps stay gaps."""
     rows = []
     for i, point in enumerate(series.points):
         band = point.judged.band

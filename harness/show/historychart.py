@@ -14,7 +14,7 @@ BLUE, VERMILLION, GREEN, PURPLE = HUES
 # State of a run → what its point looks like. Colour and shape say the same, and the words below the title say it again.
 LOOK = {
     "usual": (GREY, "circle"),
-    "learning": (GREY, "stroke"),
+    "learning": (GREY, "square"),
     "noisy": (PURPLE, "cross"),
     "dismissed": (BLUE, "circle"),
     "suspect": (VERMILLION, "triangle-up"),
@@ -25,9 +25,9 @@ HEIGHT_PX = 130
 
 
 def draw(rows: list[Row], unit: str) -> alt.LayerChart:
-    """Rows with at, value, low, high, state, run, said and the marks version, accepted and level; null breaks the line."""
+    """Rows: at, value, low, high, state, run, said; marks version, accepted, level. A null breaks the line."""
     base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=alt.Axis(grid=False, tickCount=6)))
-    y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format="~s"))
+    y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=",.4~r"))
     states = list(LOOK)
     colours, shapes = zip(*LOOK.values(), strict=True)
     points = base.transform_filter("isValid(datum.value)").mark_point(filled=True, size=46, opacity=1)

@@ -59,7 +59,7 @@ def print_comparison(found: Comparison, form: str) -> None:
 
 def comparison_notes(found: Comparison) -> list[str]:
     """What a reader of the verdicts must know."""
-    sides = [f"{name}: {', '.join(side.runs) or 'nothing'}" for name, side in (("A", found.a), ("B", found.b))]
+    sides = [f"{name}: {_runs(side.runs)}" for name, side in (("A", found.a), ("B", found.b))]
     said = ["; ".join(sides)]
     said += [f"compared is {column}: {a} with {b}" for column, (a, b) in found.varied.items()]
     unit = "runs" if found.unit == "run" else "blocks (fresh processes)"
@@ -73,6 +73,12 @@ def comparison_notes(found: Comparison) -> list[str]:
         known = found.a.facts and found.b.facts
         said.append("no fact about the nodes differs" if known else "facts about the nodes are not known on both sides")
     return said
+
+
+def _runs(runs: Sequence[str]) -> str:
+    if len(runs) > 3:
+        return f"{len(runs)} runs, {runs[0]} to {runs[-1]}"
+    return ", ".join(runs) or "nothing"
 
 
 def left_out(found: Comparison) -> str:
@@ -186,6 +192,12 @@ def shown(metric: str, value: float) -> str:
     return watch.AGREEMENTS[int(value)] if metric == AGREEMENT else f"{number(value / 1e6)} MB"
 
 
+def usual(series: Series) -> str:
+    """The band of a series: '1.02 s to 1.13 s'."""
+    band = series.last.judged.band
+    return f"{shown(series.metric, band.low)} to {shown(series.metric, band.high)}"
+
+
 def environment_json(differences: Differences) -> list[dict[str, str]]:
     """Facts that differ, for programs."""
     return [dict(zip(("node", "fact", "before", "after"), each, strict=True)) for each in differences]
@@ -229,9 +241,8 @@ def _noise(series: Series) -> str:
 
 
 def _state(series: Series) -> str:
-    band = series.last.judged.band
-    usual = f", usual {shown(series.metric, band.low)} to {shown(series.metric, band.high)}" if band else ""
-    return f"{_metric(series)}: {shown(series.metric, series.last.value)}{usual}; {count(len(series.points), 'run')}"
+    expected = f", usual {usual(series)}" if series.last.judged.band else ""
+    return f"{_metric(series)}: {shown(series.metric, series.last.value)}{expected}; {count(len(series.points), 'run')}"
 
 
 def _metric(series: Series) -> str:
