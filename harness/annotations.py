@@ -85,8 +85,6 @@ def add(root: Path, new: list[Annotation]) -> None:
         raise CellbenchError(
             f"the annotation cannot be written: {error.strerror}", str(path), "check its folder's permissions and room"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

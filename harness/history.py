@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.annotations import Annotation
 from harness.query import Session
-from harness.stats import changes, watch
+from harness.stats import watch
 from harness.stats.watch import NOISY, Judged, Masks
 
 Row = dict[str, Any]
@@ -74,14 +74,13 @@ class Point:
 class Series:
     """One number of one case over time, oldest run first.
 
-    changes: indices of the points where the level changed. accepted: annotations that started a baseline, by run.
+    accepted: annotations that started a baseline, by run.
     """
 
     key: str
     metric: str
     method: str | None
     points: tuple[Point, ...]
-    changes: tuple[int, ...]
     accepted: dict[str, Annotation]
 
     @property
@@ -121,12 +120,12 @@ def _series(
     accepted: dict[str, Annotation],
 ) -> Series:  # fmt: skip
     values = [row["value"] for row in rows]
-    judged, steps = _judge(metric, values, {i for i, row in enumerate(rows) if row["run_id"] in accepted})
+    judged = _judge(metric, values, {i for i, row in enumerate(rows) if row["run_id"] in accepted})
     points = []
     for row, verdict in zip(rows, judged, strict=True):
         place = by_run[key, row["run_id"]]
         points.append(Point(row["run_id"], place["started_at"], _number(metric, row["value"]), verdict, place))
-    return Series(key, metric, method, tuple(points), tuple(steps), accepted)
+    return Series(key, metric, method, tuple(points), accepted)
 
 
 def _values(session: Session) -> list[Row]:
@@ -143,12 +142,12 @@ def _values(session: Session) -> list[Row]:
     return numbers + masks + words
 
 
-def _judge(metric: str, values: list[Any], resets: set[int]) -> tuple[list[Judged], list[int]]:
+def _judge(metric: str, values: list[Any], resets: set[int]) -> list[Judged]:
     if metric == MASKS:
-        return watch.masks(values, resets), []
+        return watch.masks(values, resets)
     if metric == AGREEMENT:
-        return watch.agreements(values, resets), []
-    return watch.numbers(values, resets), changes.change_points(values)
+        return watch.agreements(values, resets)
+    return watch.numbers(values, resets)
 
 
 def _number(metric: str, value: Any) -> float:

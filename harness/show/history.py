@@ -12,6 +12,7 @@ from harness.alarms import WORDS, Watch
 from harness.history import AGREEMENT, MASKS, TIME, VERSIONS, Series
 from harness.show import drawing, historychart, verdicts
 from harness.show.wording import count, device_label, size_label
+from harness.stats import changes
 
 Row = dict[str, Any]
 FIRST = ("alarm", "suspect", "noisy")  # what is looked at first
@@ -70,6 +71,7 @@ def _figure(series: Series, number: int, runs: dict[tuple[str, str], list[Row]])
 def _rows(series: Series, scale: float, runs: dict[tuple[str, str], list[Row]]) -> list[Row]:
     """A row a run: value, band, state, marks; a row without a value where a run lacks it, since gaps stay gaps."""
     rows = []
+    steps = changes.change_points([point.value for point in series.points]) if _is_number(series) else []
     for i, point in enumerate(series.points):
         band = point.judged.band
         accepted = series.accepted.get(point.run_id)
@@ -84,7 +86,7 @@ def _rows(series: Series, scale: float, runs: dict[tuple[str, str], list[Row]]) 
                 "said": verdicts.shown(series.metric, point.value),
                 "version": _changed(series, i),
                 "accepted": f"accepted by {accepted.by}: {accepted.why}" if accepted else None,
-                "level": "the level changed" if i in series.changes else None,
+                "level": "the level changed" if i in steps else None,
             }
         )
     first, last = rows[0]["run"], rows[-1]["run"]
@@ -97,6 +99,10 @@ def _rows(series: Series, scale: float, runs: dict[tuple[str, str], list[Row]]) 
         if first < run["run"] < last and run["run"] not in have and run["is_whole"]
     ]
     return sorted(rows + (missed if series.metric == TIME else []), key=lambda row: row["run"])
+
+
+def _is_number(series: Series) -> bool:
+    return series.metric not in (MASKS, AGREEMENT)
 
 
 def _runs(watched: Watch) -> dict[tuple[str, str], list[Row]]:

@@ -25,7 +25,7 @@ def change_points(values: Sequence[float]) -> list[int]:
     logs = np.log(np.asarray(values, float))
     if len(logs) < MIN_RUNS or not (noise := np.diff(logs).std(ddof=1) / math.sqrt(2)):
         return []
-    search = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(logs / noise)
+    search = ruptures.KernelCPD(kernel="linear", min_size=2).fit(logs / noise)  # least squares, in C
     ends = search.predict(pen=PENALTY * math.log(len(logs)))
     levels = [level.mean() for level in np.split(logs, ends[:-1])]
     steps = np.abs(np.diff(levels))
