@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -43,6 +44,7 @@ class Machine:
     environment: Mapping[str, str]
     call: Callable[[tuple[str, ...], str], tuple[int, str]]
     root: Path = Path("/")
+    sudo_user: str | None = None  # who asked root for this
 
 
 def this_machine() -> Machine:
@@ -59,6 +61,7 @@ def this_machine() -> Machine:
         any((Path(folder) / "crontab").exists() for folder in path),
         dict(os.environ),
         _call,
+        sudo_user=os.environ.get("SUDO_USER") if is_root else None,
     )
 
 
@@ -119,6 +122,9 @@ def install(schedule: Schedule, kind: str, machine: Machine) -> Unit:
         )  # fmt: skip
     definition.write(schedule)
     state.installed(schedule, kind)
+    if machine.sudo_user:  # what root wrote here, the nights of that user must be able to write again
+        for path in (schedule.file.parent, schedule.file, schedule.home, *schedule.home.iterdir()):
+            shutil.chown(path, machine.sudo_user)
     for path, text in made.files.items():
         # Units hold variables; launchd refuses a daemon that others may write.
         definition.put(path, text, mode=0o644)
