@@ -166,6 +166,7 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
     effort = Effort(**{name: getattr(config, name) for name in Effort.__dataclass_fields__})
     planned: list[Block] = []
     for node in nodes:
+        threads = config.threads or node.threads
         for index in range(config.blocks):
             rng = random.Random(f"{config.seed}/{index}")
             for device in rng.sample(node.devices, len(node.devices)):
@@ -174,7 +175,7 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
                 passes = config.passes if index == 0 else ()
                 if order:
                     tasks = _tasks(order, config.control, passes)
-                    planned.append(Block(index, device, tasks, effort, config.idle_wait_s, node.name, node.threads))
+                    planned.append(Block(index, device, tasks, effort, config.idle_wait_s, node.name, threads))
     if not planned:
         raise CellbenchError("nothing is left to measure", "--only", "see the cases with --dry-run, without --only")
     return tuple(planned)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.schedule import nightly, state, steps
+from harness.schedule import definition, nightly, state, steps
 from harness.schedule.definition import Schedule
 from harness.schedule.steps import BusyError, Done
 from tests.test_schedule_definition import make
@@ -157,11 +157,13 @@ def test_the_scheduled_command_twice_end_to_end(tmp_path: Path) -> None:
             argv, capture_output=True, text=True, check=False, timeout=300, env=environment, cwd=tmp_path
         )
 
-    schedule = make(
-        out, profile=str(profile), folder=str(tmp_path), run_flags=("--no-ray",), markdown=str(tmp_path / "now.md")
+    schedule = definition.make(
+        profile=str(profile),
+        out=str(out),
+        folder=str(tmp_path),
+        run_flags=("--no-ray",),
+        markdown=str(tmp_path / "now.md"),
     )
-    from harness.schedule import definition
-
     definition.write(schedule)
     for n in (1, 2):
         done = cellbench("schedule", "run-now", "--out", out)

@@ -22,13 +22,9 @@ def install_(
     name: Name = "nightly",
     profile: Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")] = "quick",
     at: Annotated[str, typer.Option(help="Local time of day, HH:MM.")] = "02:30",
-    days: Annotated[
-        str | None, typer.Option(help="Some of mon,tue,wed,thu,fri,sat,sun; else every day.")
-    ] = None,
+    days: Annotated[str | None, typer.Option(help="Some of mon,tue,wed,thu,fri,sat,sun; else every day.")] = None,
     out: Out = RESULTS,
-    address: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the fleet's head, or auto.")
-    ] = None,
+    address: Annotated[str | None, typer.Option(help="HOST:PORT of the fleet's head, or auto.")] = None,
     run_flags: Annotated[str, typer.Option(help="Further flags of cellbench run, as one text.")] = "",
     via: Annotated[str, typer.Option(help="auto, systemd, systemd-user, launchd or cron.")] = "auto",
     timeout_h: Annotated[float, typer.Option(help="Hours after which a run is stopped.")] = 8.0,

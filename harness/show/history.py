@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -53,7 +54,7 @@ def headline(watched: Watch) -> str:
     return f"{' and '.join(said)} in {len(watched.series)} series"
 
 
-def _figure(series: Series, number: int, runs: dict[tuple[str, str], list[Row]]) -> Row:
+def _figure(series: Series, number: int, runs: dict[str, list[Row]]) -> Row:
     place = series.last.place
     scale, unit = SCALES.get(series.metric, (1e-6, "MB"))
     metric = "cells" if series.metric == MASKS else series.metric.removesuffix("_bytes").replace("_", " ")
@@ -68,7 +69,7 @@ def _figure(series: Series, number: int, runs: dict[tuple[str, str], list[Row]])
     }
 
 
-def _rows(series: Series, scale: float, runs: dict[tuple[str, str], list[Row]]) -> list[Row]:
+def _rows(series: Series, scale: float, runs: dict[str, list[Row]]) -> list[Row]:
     """A row a run: value, band, state, marks; a row without a value where a run lacks it, since gaps stay gaps."""
     rows = []
     steps = changes.change_points([point.value for point in series.points]) if _is_number(series) else []
@@ -92,10 +93,9 @@ def _rows(series: Series, scale: float, runs: dict[tuple[str, str], list[Row]]) 
     first, last = rows[0]["run"], rows[-1]["run"]
     have = {row["run"] for row in rows}
     blank = dict.fromkeys(rows[0])
-    place = series.last.place
     missed = [
         blank | {"at": run["at"], "run": run["run"]}
-        for run in runs.get((place["node"], place["profile"]), [])
+        for run in runs.get(series.last.place["profile"], [])
         if first < run["run"] < last and run["run"] not in have and run["is_whole"]
     ]
     return sorted(rows + (missed if series.metric == TIME else []), key=lambda row: row["run"])
@@ -105,20 +105,20 @@ def _is_number(series: Series) -> bool:
     return series.metric not in (MASKS, AGREEMENT)
 
 
-def _runs(watched: Watch) -> dict[tuple[str, str], list[Row]]:
-    """The runs of each node and profile, and whether each was one of all cases rather than a re-run of a few."""
-    by_run: dict[tuple[str, str, str], list[Any]] = {}
+def _runs(watched: Watch) -> dict[str, list[Row]]:
+    """The runs of each profile, and whether each was one of all cases rather than a re-run of a few."""
+    by_run: dict[tuple[str, str], list[Any]] = {}
     for series in watched.series:
         if series.metric == TIME:
             for point in series.points:
-                by_run.setdefault((point.place["node"], point.place["profile"], point.run_id), []).append(
-                    point.started_at
-                )
-    most = {key[:2]: max(len(v) for k, v in by_run.items() if k[:2] == key[:2]) for key in by_run}
-    found: dict[tuple[str, str], list[Row]] = {}
-    for (node, profile, run), times in sorted(by_run.items(), key=lambda item: item[0][2]):
-        is_whole = 2 * len(times) >= most[node, profile]
-        found.setdefault((node, profile), []).append({"run": run, "at": min(times).isoformat(), "is_whole": is_whole})
+                by_run.setdefault((point.place["profile"], point.run_id), []).append(point.started_at)
+    most = Counter[str]()
+    for (profile, _), times in by_run.items():
+        most[profile] = max(most[profile], len(times))
+    found: dict[str, list[Row]] = {}
+    for (profile, run), times in sorted(by_run.items(), key=lambda item: item[0][1]):
+        is_whole = 2 * len(times) >= most[profile]
+        found.setdefault(profile, []).append({"run": run, "at": min(times).isoformat(), "is_whole": is_whole})
     return found
 
 
