@@ -188,4 +188,3 @@ def doctor_(
     if failed := [check.name for check in checks if check.verdict == diagnosis.FAIL]:
         what = f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}"
         raise ChecksFailedError(what, "this machine", "see the fix of each above")
-
