@@ -77,6 +77,7 @@ def test_different_work_is_not_compared(tmp_path: Path) -> None:
     assert found.overall is None
 
 
+@pytest.mark.slow
 def test_masks_that_differ_are_said(tmp_path: Path) -> None:
     [case] = compared(tmp_path, nights.timed(A, CALM) + nights.timed(B, CALM, mask_sha256="3" * 64)).cases
     assert (case.verdict, case.same_masks) == ("SAME", False)
@@ -97,11 +98,13 @@ def test_what_else_differs_is_listed_and_threads_are_no_obstacle(tmp_path: Path)
     assert set(found.differences) == {("desk", "torch_version", "2.12", "2.13"), ("desk", "torch_threads", "2", "1")}
 
 
+@pytest.mark.slow
 def test_results_are_not_compared_with_themselves(tmp_path: Path) -> None:
     with pytest.raises(CellbenchError, match="same measurements"):
         compared(tmp_path, both(), A, "node=desk")
 
 
+@pytest.mark.slow
 def test_every_way_to_choose(tmp_path: Path) -> None:
     store = nights.store(tmp_path / "here", [row for run in (A, B, C) for row in nights.timed(run, CALM)])
     annotations.add(store.root, [annotations.said("tag", B, name="good")])
@@ -115,6 +118,7 @@ def test_every_way_to_choose(tmp_path: Path) -> None:
         assert selection.select(tmp_path / "here", asked).runs == runs, asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -47,6 +47,7 @@ def test_compare_as_table_json_and_markdown(tmp_path: Path) -> None:
     assert "| SLOWER |" in cellbench("compare", A, B, "--out", out, "--md").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "columns", "gates", "status"),
     [
@@ -62,6 +63,7 @@ def test_gates(tmp_path: Path, factor: float, columns: dict[str, Any], gates: st
     assert cellbench("compare", A, B, "--out", two_runs(tmp_path, factor, **columns), *words).exit_code == status
 
 
+@pytest.mark.slow
 def test_mistakes_are_said(tmp_path: Path) -> None:
     out = two_runs(tmp_path, 1.0)
     assert "nope" in str(refused("compare", "nope", B, "--out", out))
@@ -86,6 +88,7 @@ def test_from_an_alarm_to_its_acceptance(tmp_path: Path) -> None:
     assert (after.exit_code, "learning" in after.stdout) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_tag_names_a_run(tmp_path: Path) -> None:
     out = two_runs(tmp_path, 1.0)
     assert cellbench("tag", "previous", "before-update", "--out", out).exit_code == 0
