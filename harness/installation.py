@@ -7,19 +7,16 @@ which takes a second to import, is not imported.
 from __future__ import annotations
 
 import os
-import socket
 import sys
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from harness import query, weights
 from harness.diagnosis import FAIL, OK, SKIPPED, WARN, Check
 from harness.errors import CellbenchError
+from harness.node.network import connect, split_address, why_not
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 NAMED = ("cellpose", "torch", "numpy", "numba", "opencv-python-headless", "ray")
 PINNED = ("cellpose", "numba", "torch", "ray")  # packages whose own pins are looked at, too
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
-CONNECT_S = 2.0
 
 Distribution = Callable[[str], Any]  # importlib.metadata.distribution, or something like it
 
@@ -150,23 +146,6 @@ def other_nodes(out: Path, here: Mapping[str, Any]) -> Check:
 # ---------------------------------------------------------------- Ray
 
 
-def connect(host: str, port: int) -> None:
-    """Raise OSError unless something answers on a TCP port within CONNECT_S, looking up the name included."""
-    answer: Future[None] = Future()
-
-    def ask() -> None:
-        try:
-            socket.create_connection((host, port), CONNECT_S).close()
-        except (OSError, UnicodeError) as error:  # handed over to the waiting thread
-            answer.set_exception(error)
-        else:
-            answer.set_result(None)
-
-    # No timeout bounds the look-up of a name; waiting for a thread does.
-    threading.Thread(target=ask, daemon=True).start()
-    answer.result(CONNECT_S + 1)
-
-
 def ray_head(
     address: str | None,
     connect: Callable[[str, int], None] = connect,
@@ -181,19 +160,14 @@ def ray_head(
     if address == "auto":
         return Check("ray", SKIPPED, "address auto: Ray looks for a head on this machine by itself")
     try:
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:  # a port that is no number
-        host = port = None
-    if not host or not port:
+        host, port = split_address(address)
+    except ValueError:
         return Check("ray", FAIL, f"{address!r} is no address of a head", "give it as HOST:PORT; Ray's port is 6379")
     try:
         connect(host, port)
     except (OSError, ValueError) as error:
-        late = f"no answer within {CONNECT_S:g} s"
-        why = late if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
         fix = f"see on the head whether Ray runs (ray status) and whether its firewall lets port {port} through"
-        return Check("ray", FAIL, f"{host}:{port} cannot be reached: {why}", fix)
+        return Check("ray", FAIL, f"{host}:{port} cannot be reached: {why_not(error)}", fix)
     return Check("ray", OK, f"{host}:{port} answers; here is Ray {version}")
 
 

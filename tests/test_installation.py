@@ -14,6 +14,7 @@ import pytest
 from harness import installation, weights
 from harness.diagnosis import FAIL, OK, SKIPPED, WARN
 from harness.errors import CellbenchError
+from harness.node import network
 from harness.weights import Published
 from tests.conftest import make_sample, make_store
 
@@ -235,7 +236,7 @@ def test_a_head_that_does_not_answer(closed_port: int) -> None:
     assert check.verdict == FAIL
     assert "refused" in check.evidence
     assert str(closed_port) in check.fix
-    assert time.monotonic() - begin_s < installation.CONNECT_S + 2
+    assert time.monotonic() - begin_s < network.CONNECT_S + 2
 
 
 def test_a_head_whose_name_nobody_can_look_up() -> None:

@@ -14,7 +14,7 @@ FLOORS = (
     ("doctor",),
     ("installation", "show"),
     ("bench",),
-    ("fleet", "query"),
+    ("fleet", "join", "query"),
     ("store",),
     ("measure",),
     ("weights", "images", "plan"),
@@ -26,7 +26,7 @@ FLOORS = (
 
 # Heavy libraries and the one module or room (or the few) that may import each.
 OWNERS = {
-    "ray": {"fleet.cluster"},
+    "ray": {"fleet.cluster", "join.gcs"},
     "torch": {"measure.workload", "measure.stages", "measure.memory", "measure.selfcheck"},
     "cellpose": {"measure.workload", "measure.stages", "measure.agreement"},
     "cv2": {"measure.workload", "measure.selfcheck"},

@@ -1,0 +1,188 @@
+"""Commands that make this machine a node of a fleet: start, stop, status, token, install, uninstall."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Json
+from harness.errors import CellbenchError
+
+app = typer.Typer(name="node", help="This machine as a node of a fleet.")
+
+Head = Annotated[bool, typer.Option("--head", help="Make this machine the head of a fleet.")]
+Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of the head of the fleet to join.")]
+Port = Annotated[int | None, typer.Option("--port", help="Port of the head; 6379 if not given.", show_default=False)]
+Ip = Annotated[str | None, typer.Option("--ip", help="Address of this machine that the others use.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of this node in the results; the host's if not given.")]
+Tags = Annotated[str | None, typer.Option("--tags", help="cpu, mps, cuda, cuda=N; what computes here if not given.")]
+PortBase = Annotated[int, typer.Option("--port-base", help="First of this node's 200 ports; for a second fleet.")]
+TempDir = Annotated[str, typer.Option("--temp-dir", help="Folder of Ray's sockets and logs.")]
+Scope = Annotated[str, typer.Option("--scope", help="system, or user (Linux only; needs no root).")]
+User = Annotated[str | None, typer.Option("--as", help="User to run as; you if not given, behind sudo, too.")]
+Print = Annotated[bool, typer.Option("--print", help="Only show it.")]
+PORT_BASE, TEMP_DIR = 20_000, "/tmp/ray"
+
+
+@app.command("start")
+def start_(
+    head: Head = False,
+    address: Address = None,
+    port: Port = None,
+    ip: Ip = None,
+    name: Name = None,
+    tags: Tags = None,
+    port_base: PortBase = PORT_BASE,
+    temp_dir: TempDir = TEMP_DIR,
+    autoscaling_config: Annotated[str | None, typer.Option(help="File that `ray up` leaves for the head.")] = None,
+    block: Annotated[bool, typer.Option("--block", help="Stay in the foreground, for a service manager.")] = False,
+    print_: Print = False,
+) -> None:
+    """Start Ray here, tagged with the devices that compute, as the head of a fleet or as a node that joins one."""
+    import os
+    import sys
+
+    from harness.join import command, daemon, joining
+    from harness.join import head as its_head
+
+    asked = joining.Asked(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
+    if address and not head and not print_:
+        its_head.reach(address)  # bounded, while looking up a name is not
+    setup = joining.place(asked)
+    command.check(setup, sys.platform)
+    folder = daemon.home(os.environ)
+    if not print_:
+        _warn(joining.check(setup, folder, os.environ))
+    its_tags, warnings = joining.tags(setup.name, tags)
+    _warn(warnings)
+    ray_start = command.ray_start(setup, its_tags, sys.platform, joining.ray())
+    if print_:
+        typer.echo(ray_start.text())
+    elif block:
+        joining.hold(setup, its_tags, ray_start, folder, lambda: typer.echo(joining.welcome(setup, its_tags), err=True))
+    else:
+        joining.start(setup, its_tags, ray_start, folder)
+        typer.echo(joining.welcome(setup, its_tags))
+
+
+@app.command("stop")
+def stop_(
+    port_base: Annotated[int | None, typer.Option("--port-base", help="Which one, if several run here.")] = None,
+) -> None:
+    """Stop the node that was started here, and nothing else of Ray."""
+    import os
+
+    from harness.join import daemon, service
+
+    folder = daemon.home(os.environ)
+    nodes = [node for node in daemon.running(folder) if port_base in (None, node.port_base)]
+    if not nodes:
+        typer.echo("no node runs here that was started with cellbench", err=True)
+        return
+    if len(nodes) > 1:
+        several = "; ".join(f"{node.name} of {node.head}: --port-base {node.port_base}" for node in nodes)
+        raise CellbenchError("several nodes run here", several, "say which one with --port-base")
+    node = nodes[0]
+    if node.service:
+        raise CellbenchError(
+            f"{node.name} is kept up by the service {node.service}, which would start it again", f"process {node.pid}",
+            f"{service.how_to_stop(node.service)}; or for good: cellbench node uninstall",
+        )  # fmt: skip
+    n_ended = daemon.stop(node, folder)
+    typer.echo(f"{node.name} has left the fleet of {node.head}; {n_ended} processes ended", err=True)
+
+
+@app.command("status")
+def status_(address: Address = None, json: Json = False) -> None:
+    """This machine's node, its head, and every node of the fleet."""
+    import os
+    from json import dumps
+
+    from harness.join import daemon, status
+    from harness.join import head as its_head
+
+    here = daemon.running(daemon.home(os.environ))
+    of = status.which_head(address, here, os.environ)
+    its_head.reach(of)
+    fleet = its_head.look(of)
+    if json:
+        typer.echo(dumps(status.summary(fleet, here), indent=2))
+        return
+    import pyarrow as pa
+
+    from harness.show import screen
+
+    typer.echo(status.sentence(fleet, here), err=True)
+    screen.print_table(pa.Table.from_pylist(status.rows(fleet, here)))
+
+
+@app.command("token")
+def token_(
+    to: Annotated[
+        list[str] | None, typer.Option("--to", help="USER@HOST to carry it to; more than once if needed.")
+    ] = None,
+    source: Annotated[str | None, typer.Option("--from", help="USER@HOST to bring it from, usually the head.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Even where another token is.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the token itself.")] = False,
+) -> None:
+    """The secret that admits to the fleet: made if there is none, brought from the head, carried to other machines."""
+    import os
+
+    from harness.join import token
+
+    home = Path.home()
+    if source is not None:
+        found = token.fetch(source, token.file(os.environ, home), replace)
+        typer.echo(f"the token of {source} is in {found.place}", err=True)
+    else:
+        found, is_new = token.found_or_made(os.environ, home)
+        typer.echo(f"{'a new token' if is_new else 'the token'} is in {found.place}", err=True)
+    for host in to or []:
+        token.send(found, host, replace)
+        typer.echo(f"it is in ~/.ray/auth_token of {host}, too", err=True)
+    if show:
+        typer.echo(found.text)
+
+
+@app.command("install")
+def install_(
+    head: Head = False,
+    address: Address = None,
+    port: Port = None,
+    ip: Ip = None,
+    name: Name = None,
+    tags: Tags = None,
+    port_base: PortBase = PORT_BASE,
+    temp_dir: TempDir = TEMP_DIR,
+    scope: Scope = "system",
+    user: User = None,
+    print_: Print = False,
+) -> None:
+    """Keep this machine in the fleet: a service of systemd or launchd that starts its node at boot, and again."""
+    from harness.join import joining, keeping, service
+
+    asked = joining.Asked(head, address, port, ip, name, port_base, temp_dir)
+    its_service, again = keeping.service_for(asked, tags, scope, user)
+    if print_:
+        typer.echo(f"# {its_service.path}", err=True)
+        typer.echo(its_service.text, nl=False)
+        return
+    path = service.install(its_service, again)
+    typer.echo(f"{path} is written, and the node starts now and at every boot", err=True)
+
+
+@app.command("uninstall")
+def uninstall_(port_base: PortBase = PORT_BASE, scope: Scope = "system", user: User = None) -> None:
+    """Take the service away that install made, and stop its node."""
+    from harness.join import keeping, service
+
+    its_service, again = keeping.service_to_remove(port_base, scope, user)
+    path = service.uninstall(its_service, again)
+    typer.echo(f"{path} is gone" if path else f"nothing is installed: there is no {its_service.path}", err=True)
+
+
+def _warn(sentences: list[str]) -> None:
+    for sentence in sentences:
+        typer.echo(f"cellbench: {sentence}", err=True)

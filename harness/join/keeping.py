@@ -1,0 +1,72 @@
+"""From what a user asks of `cellbench node install` to the service of this machine, with everything checked."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.errors import CellbenchError
+from harness.join import command, daemon, joining, service, token
+from harness.join.joining import Asked
+from harness.join.service import Owner, Service
+from harness.join.tags import promised
+
+PROGRAM = (sys.executable, "-m", "harness.cli")
+
+
+def service_for(asked: Asked, tags: str | None, scope: str, user: str | None) -> tuple[Service, list[str]]:
+    """The service that keeps a node up as it is asked for, and the command that installs it."""
+    setup = joining.place(asked)  # refuses what could not be started
+    command.check(setup, sys.platform)
+    if tags is not None:
+        promised(setup.name, tags)
+    owner = owner_of(user)
+    token.required(_environ_of(owner), owner.home)
+    words = [*replace(asked, temp_dir=setup.temp_dir).words(), *(["--tags", tags] if tags is not None else [])]
+    its_service = service.make(sys.platform, _scope(scope), owner, PROGRAM, words, setup.port_base, os.environ)
+    for node in daemon.running(daemon.home(_environ_of(owner))):
+        if node.port_base == setup.port_base and node.service is None:
+            raise CellbenchError(
+                f"{node.name} was started by hand and has the ports that the service needs", f"process {node.pid}",
+                "stop it first: cellbench node stop",
+            )  # fmt: skip
+    return its_service, _again("install", [*words, "--scope", scope, "--as", owner.name])
+
+
+def service_to_remove(port_base: int, scope: str, user: str | None) -> tuple[Service, list[str]]:
+    """The service of a node here, and the command that removes it."""
+    owner = owner_of(user)
+    its_service = service.make(sys.platform, _scope(scope), owner, PROGRAM, [], port_base, {})
+    words = [*Asked(port_base=port_base).words(), "--scope", scope, "--as", owner.name]
+    return its_service, _again("uninstall", words)
+
+
+def owner_of(user: str | None) -> Owner:
+    """Who the node is to run as: the one named, else whoever called sudo, else who calls."""
+    name = user or os.environ.get("SUDO_USER") or getpass.getuser()
+    try:
+        home = Path(pwd.getpwnam(name).pw_dir)
+    except KeyError:
+        raise CellbenchError(f"this machine has no user {name!r}", "--as", "name one that it has") from None
+    return Owner(name, Path.home() if name == getpass.getuser() else home)
+
+
+def _environ_of(owner: Owner) -> dict[str, str]:
+    """The variables that say where the owner keeps things; another user's are not known here."""
+    known = dict(os.environ) if owner.name == getpass.getuser() else {}
+    return {"CELLBENCH_HOME": str(owner.home / ".cellbench"), **known}
+
+
+def _scope(text: str) -> str:
+    if text not in ("system", "user"):
+        raise CellbenchError(f"{text!r} is no scope", "--scope", "give system or user")
+    return text
+
+
+def _again(what: str, words: Sequence[str]) -> list[str]:
+    return [*PROGRAM, "node", what, *words]

@@ -1,0 +1,82 @@
+"""What a node tells the fleet of itself: its name, the devices that compute there, and what they are."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import CellbenchError
+
+BACKENDS = ("cuda", "mps", "cpu")
+SLOT = "bench_slot"  # one of it on every node: who holds it measures, so a node measures one thing at a time
+
+
+@dataclass(frozen=True)
+class Tags:
+    """A node's name and how many devices of each backend it has, the accelerators first."""
+
+    name: str
+    counts: tuple[tuple[str, int], ...]
+    accelerator: str | None = None
+    chip: str | None = None
+
+    def resources(self) -> dict[str, int]:
+        """Ray's custom resources: whole numbers that work can ask for."""
+        return {SLOT: 1, **{f"bench_{backend}": n for backend, n in self.counts}}
+
+    def labels(self) -> dict[str, str]:
+        """Ray's labels: words that work can select by, in Kubernetes' syntax."""
+        told = {
+            "bench/host": self.name,
+            **{f"bench/backend-{backend}": "1" for backend, _ in self.counts},
+            "bench/accelerator": slug(self.accelerator or ""),
+            "bench/chip": slug(self.chip or ""),
+        }
+        return {key: value for key, value in told.items() if value}
+
+    def text(self) -> str:
+        """As people read it: 'cuda 2, cpu'."""
+        return ", ".join(backend if n == 1 else f"{backend} {n}" for backend, n in self.counts)
+
+
+def detected(name: str, devices: Sequence[Mapping[str, Any]], chip: str | None = None) -> Tags:
+    """The tags of devices that computed, as harness.measure.worker.devices() returns them."""
+    found = Counter(device["backend"] for device in devices)
+    accelerators = [device["name"] for device in devices if device["backend"] != "cpu"]
+    return Tags(name, _ordered(found), accelerators[0] if accelerators else None, chip)
+
+
+def promised(name: str, text: str, chip: str | None = None) -> Tags:
+    """The tags that a user gives: 'cpu,cuda=2'."""
+    found: dict[str, int] = {}
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        backend, _, number = word.partition("=")
+        if backend not in BACKENDS or not re.fullmatch(r"[1-9]\d?", number or "1"):
+            raise CellbenchError(f"{word!r} is no tag", "--tags", "give some of cpu, mps, cuda and cuda=N: cpu,cuda=2")
+        if backend in found:
+            raise CellbenchError(f"{backend} stands there more than once", "--tags", "count the devices: cuda=2")
+        found[backend] = int(number or 1)
+    if not found:
+        raise CellbenchError("there is no tag", "--tags", "give some of cpu, mps, cuda and cuda=N")
+    return Tags(name, _ordered(found), chip=chip)
+
+
+def slug(text: str) -> str:
+    """The nearest value that a label may have: letters, digits and -_. between, at most 63; maybe nothing is left."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:63].rstrip("-_.")
+
+
+def checked_name(text: str) -> str:
+    """A node's name as the user gave it, which must fit a label."""
+    fit = slug(text)
+    if fit != text:
+        advice = f"for instance {fit}" if fit else "for instance desk"
+        raise CellbenchError(f"{text!r} cannot be a node's name", "--name", f"use letters, digits and -_. : {advice}")
+    return text
+
+
+def _ordered(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple((backend, counts[backend]) for backend in BACKENDS if counts.get(backend))

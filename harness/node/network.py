@@ -1,0 +1,94 @@
+"""Addresses on the network: reading them, whether something answers there, and under which one others see us."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from concurrent.futures import Future
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+CONNECT_S = 2.0
+ELSEWHERE = "192.0.2.1"  # kept free for documentation (RFC 5737): any other machine; nothing is ever sent there
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT, [IPv6]:PORT or either behind a scheme; ValueError if there are not both."""
+    parts = urlsplit(text if "://" in text else f"//{text}")
+    host, port = parts.hostname, parts.port  # reading the port raises ValueError itself if it is no number
+    if not host or not port:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return host, port
+
+
+def join_address(host: str, port: int) -> str:
+    """HOST:PORT, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def connect(host: str, port: int) -> None:
+    """Raise OSError unless something answers on a TCP port within CONNECT_S, looking up the name included."""
+    answer: Future[None] = Future()
+
+    def ask() -> None:
+        try:
+            socket.create_connection((host, port), CONNECT_S).close()
+        except (OSError, UnicodeError) as error:  # handed over to the waiting thread
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+    # No timeout bounds the look-up of a name; waiting for a thread does.
+    threading.Thread(target=ask, daemon=True).start()
+    answer.result(CONNECT_S + 1)
+
+
+def why_not(error: Exception) -> str:
+    """In a few words why connect() failed."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_S:g} s"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def resolve(host: str) -> str:
+    """The address of a host, IPv4 if it has one; OSError if nobody knows the name."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return sorted(found, key=lambda each: each[0] != socket.AF_INET)[0][4][0]
+
+
+def own_ip(towards: str = ELSEWHERE) -> str | None:
+    """This machine's address on the way to another one (its address); None where there is no way."""
+    family = socket.AF_INET6 if ":" in towards else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as unsent:
+            unsent.connect((towards, 9))
+            return unsent.getsockname()[0]
+    except OSError:
+        return None
+
+
+def is_loopback(ip: str) -> bool:
+    """Whether only this machine itself can reach this address; ValueError if it is none."""
+    return ip_address(ip).is_loopback
+
+
+def is_ours(ip: str) -> bool:
+    """Whether this is an address of this machine."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as server:
+            server.bind((ip, 0))
+    except OSError:
+        return False
+    return True
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this TCP port here."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do after a restart
+        try:
+            server.bind(("", port))
+        except OSError:
+            return False
+    return True
