@@ -164,7 +164,7 @@ def install_(
     from harness.join import joining, keeping, service
 
     asked = joining.Asked(head, address, port, ip, name, port_base, temp_dir)
-    its_service, again = keeping.service_for(asked, tags, scope, user)
+    its_service, again = keeping.service_for(asked, tags, scope, user, only_shown=print_)
     if print_:
         typer.echo(f"# {its_service.path}", err=True)
         typer.echo(its_service.text, nl=False)

@@ -156,6 +156,7 @@ def ray_start(setup: Setup, tags: Tags, system: str, ray: tuple[str, ...] = ("ra
             f"--labels={','.join(f'{key}={value}' for key, value in tags.labels().items())}",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             "--include-log-monitor=false",
+            "--log-color=false",
             *options,
             f"--min-worker-port={setup.port_base + WORKER_PORTS[0]}",
             f"--max-worker-port={setup.port_base + WORKER_PORTS[1]}",

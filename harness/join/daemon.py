@@ -126,7 +126,7 @@ def wait_until_up(
 
 def member_of(fleet: head.Head, setup: Setup) -> head.Member | None:
     """This node in its head's list."""
-    mine = (m for m in fleet.members if m.is_alive and (m.name, m.port) == (setup.name, setup.node_port))
+    mine = (m for m in fleet.members if m.is_up and (m.name, m.port) == (setup.name, setup.node_port))
     return next(mine, None)
 
 

@@ -55,12 +55,18 @@ def _node(info: Any) -> dict[str, Any]:
         "name": info.labels.get("bench/host"),
         "ip": info.node_manager_address,
         "port": info.node_manager_port,
-        "is_alive": info.state == info.ALIVE,
+        "state": _state(info),
         "is_head": info.is_head_node,
         "counts": {backend: n for backend, n in counts.items() if n},
         "accelerator": info.labels.get("bench/accelerator"),
         "chip": info.labels.get("bench/chip"),
     }
+
+
+def _state(info: Any) -> str:
+    if info.state == info.ALIVE:
+        return "up"
+    return "lost" if info.death_info.reason == info.death_info.UNEXPECTED_TERMINATION else "stopped"
 
 
 TASKS: dict[str, Callable[..., Any]] = {"look": look, "publish": publish}

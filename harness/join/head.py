@@ -30,11 +30,15 @@ class Member:
     name: str | None
     ip: str
     port: int
-    is_alive: bool
+    state: str  # up, stopped (told so), lost (crashed, or not heard of)
     is_head: bool
     counts: Mapping[str, int]
     accelerator: str | None = None
     chip: str | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self.state == "up"
 
 
 @dataclass(frozen=True)

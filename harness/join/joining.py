@@ -122,7 +122,7 @@ def check(
     warnings += head.compare(versions(), fleet)
     for member in fleet.members:
         # One at our own address and port cannot be alive, since the port is free: the head has not noticed yet.
-        if member.is_alive and member.name == setup.name and (member.ip, member.port) != (setup.ip, setup.node_port):
+        if member.is_up and member.name == setup.name and (member.ip, member.port) != (setup.ip, setup.node_port):
             raise CellbenchError(
                 f"the fleet has a node {setup.name} already, at {member.ip}", f"the head at {setup.head}",
                 "give this one another name: --name; if it was this machine, it is off the list half a minute after "
@@ -150,8 +150,8 @@ def _check_machine(setup: Setup, nodes: list[daemon.Running]) -> list[str]:
         return []
     others = ", ".join(f"{node.name} of {node.head}" for node in nodes)
     return [
-        f"this machine is a node of another fleet, too ({others}): measurements of the two can meet here, so run only "
-        "one at a time; and address auto means the fleet that was started last"
+        f"another node runs on this machine ({others}): measurements of the two can meet, so run only one at a time; "
+        "and address auto means the one that was started last"
     ]
 
 

@@ -19,23 +19,31 @@ from harness.join.tags import promised
 PROGRAM = (sys.executable, "-m", "harness.cli")
 
 
-def service_for(asked: Asked, tags: str | None, scope: str, user: str | None) -> tuple[Service, list[str]]:
+def service_for(
+    asked: Asked, tags: str | None, scope: str, user: str | None, only_shown: bool = False
+) -> tuple[Service, list[str]]:
     """The service that keeps a node up as it is asked for, and the command that installs it."""
     setup = joining.place(asked)  # refuses what could not be started
     command.check(setup, sys.platform)
     if tags is not None:
         promised(setup.name, tags)
     owner = owner_of(user)
-    token.required(_environ_of(owner), owner.home)
     words = [*replace(asked, temp_dir=setup.temp_dir).words(), *(["--tags", tags] if tags is not None else [])]
     its_service = service.make(sys.platform, _scope(scope), owner, PROGRAM, words, setup.port_base, os.environ)
+    if not only_shown:
+        _check(owner, setup.port_base)
+    return its_service, _again("install", [*words, "--scope", scope, "--as", owner.name])
+
+
+def _check(owner: Owner, port_base: int) -> None:
+    """Refuse what would keep the service from ever starting its node."""
+    token.required(_environ_of(owner), owner.home)
     for node in daemon.running(daemon.home(_environ_of(owner))):
-        if node.port_base == setup.port_base and node.service is None:
+        if node.port_base == port_base and node.service is None:
             raise CellbenchError(
                 f"{node.name} was started by hand and has the ports that the service needs", f"process {node.pid}",
                 "stop it first: cellbench node stop",
             )  # fmt: skip
-    return its_service, _again("install", [*words, "--scope", scope, "--as", owner.name])
 
 
 def service_to_remove(port_base: int, scope: str, user: str | None) -> tuple[Service, list[str]]:

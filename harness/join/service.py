@@ -10,6 +10,7 @@ import plistlib
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,8 +183,7 @@ def install(service: Service, again: Sequence[str], call: Call = _call, root: Pa
             _succeed(argv, call)
     except CellbenchError:
         path.unlink()  # nothing half-installed
-        for argv in service.forget:
-            call(argv)
+        _try(service.forget, call)
         raise
     return path
 
@@ -194,11 +194,9 @@ def uninstall(service: Service, again: Sequence[str], call: Call = _call, root: 
     if not path.exists():
         return None
     _need_rights(service, path.parent, again)
-    for argv in service.disable:
-        call(argv)  # one that is not loaded is no reason to keep the file
+    _try(service.disable, call)  # one that is not loaded is no reason to keep the file
     path.unlink()
-    for argv in service.forget:
-        call(argv)
+    _try(service.forget, call)
     return path
 
 
@@ -212,6 +210,12 @@ def _need_rights(service: Service, folder: Path, again: Sequence[str]) -> None:
         raise CellbenchError(
             "a service of the system needs the rights of root", str(folder), f"sudo {shlex.join(again)}"
         )
+
+
+def _try(commands: Sequence[Sequence[str]], call: Call) -> None:
+    for argv in commands:
+        with suppress(OSError):
+            call(argv)
 
 
 def _succeed(argv: Sequence[str], call: Call) -> None:

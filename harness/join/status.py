@@ -24,14 +24,14 @@ def which_head(address: str | None, here: Sequence[Running], environ: Mapping[st
 
 def rows(fleet: Head, here: Sequence[Running]) -> list[dict[str, Any]]:
     """The nodes that are up and those that were lost and have not come back, with where this machine is among them."""
-    alive = {member.name for member in fleet.members if member.is_alive}
+    up = {member.name for member in fleet.members if member.is_up}
     ours = {(node.head, node.name) for node in here}
-    shown = [m for m in fleet.members if m.is_alive or (m.name is not None and m.name not in alive)]
+    shown = [m for m in fleet.members if m.is_up or (m.state == "lost" and m.name is not None and m.name not in up)]
     last = {(member.name, member.ip): member for member in shown}  # of several lost ones of a name, the latest
     return [
         {
             "node": member.name or "(not started by cellbench)",
-            "state": "up" if member.is_alive else "lost",
+            "state": member.state,
             "role": "head" if member.is_head else "",
             "here": "here" if (fleet.address, member.name) in ours else "",
             "ip": member.ip,
@@ -55,7 +55,7 @@ def summary(fleet: Head, here: Sequence[Running]) -> dict[str, Any]:
 
 def sentence(fleet: Head, here: Sequence[Running]) -> str:
     """What a person wants to know first."""
-    up = sum(member.is_alive for member in fleet.members)
+    up = sum(member.is_up for member in fleet.members)
     mine = [node for node in here if node.head == fleet.address]
     place = f"this machine is {mine[0].name}" if mine else "this machine is not one of them"
     return f"{up} node{'s' if up != 1 else ''} of the fleet of {fleet.address}; {place}"

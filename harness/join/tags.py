@@ -72,7 +72,7 @@ def slug(text: str) -> str:
 def checked_name(text: str) -> str:
     """A node's name as the user gave it, which must fit a label."""
     fit = slug(text)
-    if fit != text:
+    if not text or fit != text:
         advice = f"for instance {fit}" if fit else "for instance desk"
         raise CellbenchError(f"{text!r} cannot be a node's name", "--name", f"use letters, digits and -_. : {advice}")
     return text
