@@ -44,15 +44,16 @@ def start_(
     import os
     import sys
 
-    from harness.join import command, daemon, joining
+    from harness.join import command, joining
     from harness.join import head as its_head
+    from harness.node import folders
 
     asked = joining.Asked(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
     if address and not head and not print_:
         its_head.reach(address)  # bounded, while looking up a name is not
     setup = joining.place(asked)
     command.check(setup, sys.platform)
-    folder = daemon.home(os.environ)
+    folder = folders.home()
     if not print_:
         _warn(joining.check(setup, folder, os.environ))
     its_tags, warnings = joining.tags(setup.name, tags)
@@ -72,11 +73,10 @@ def stop_(
     port_base: Annotated[int | None, typer.Option("--port-base", help="Which one, if several run here.")] = None,
 ) -> None:
     """Stop the node that was started here, and nothing else of Ray."""
-    import os
-
     from harness.join import daemon, service
+    from harness.node import folders
 
-    folder = daemon.home(os.environ)
+    folder = folders.home()
     nodes = [node for node in daemon.running(folder) if port_base in (None, node.port_base)]
     if not nodes:
         typer.echo("no node runs here that was started with cellbench", err=True)
@@ -102,8 +102,9 @@ def status_(address: Address = None, json: Json = False) -> None:
 
     from harness.join import daemon, status
     from harness.join import head as its_head
+    from harness.node import folders
 
-    here = daemon.running(daemon.home(os.environ))
+    here = daemon.running(folders.home())
     of = status.which_head(address, here, os.environ)
     its_head.reach(of)
     fleet = its_head.look(of)

@@ -59,11 +59,6 @@ class Running:
 Started = tuple["subprocess.Popen[bytes]", Running]
 
 
-def home(environ: Mapping[str, str]) -> Path:
-    """The folder of this program's own state: ~/.cellbench, or CELLBENCH_HOME."""
-    return Path(environ.get("CELLBENCH_HOME") or "~/.cellbench").expanduser()
-
-
 def running(folder: Path) -> list[Running]:
     """The nodes of this user that run on this machine; the state files of those that are gone are removed."""
     alive = []

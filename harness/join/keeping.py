@@ -15,6 +15,7 @@ from harness.join import command, daemon, joining, service, token
 from harness.join.joining import Asked
 from harness.join.service import Owner, Service
 from harness.join.tags import promised
+from harness.node import folders
 
 PROGRAM = (sys.executable, "-m", "harness.cli")
 
@@ -37,8 +38,9 @@ def service_for(
 
 def _check(owner: Owner, port_base: int) -> None:
     """Refuse what would keep the service from ever starting its node."""
-    token.required(_environ_of(owner), owner.home)
-    for node in daemon.running(daemon.home(_environ_of(owner))):
+    is_caller = owner.name == getpass.getuser()
+    token.required(os.environ if is_caller else {}, owner.home)  # another user's variables are not known here
+    for node in daemon.running(folders.home() if is_caller else owner.home / ".cellbench"):
         if node.port_base == port_base and node.service is None:
             raise CellbenchError(
                 f"{node.name} was started by hand and has the ports that the service needs", f"process {node.pid}",
@@ -62,12 +64,6 @@ def owner_of(user: str | None) -> Owner:
     except KeyError:
         raise CellbenchError(f"this machine has no user {name!r}", "--as", "name one that it has") from None
     return Owner(name, Path.home() if name == getpass.getuser() else home)
-
-
-def _environ_of(owner: Owner) -> dict[str, str]:
-    """The variables that say where the owner keeps things; another user's are not known here."""
-    known = dict(os.environ) if owner.name == getpass.getuser() else {}
-    return {"CELLBENCH_HOME": str(owner.home / ".cellbench"), **known}
 
 
 def _scope(text: str) -> str:
