@@ -84,7 +84,7 @@ def up(cellbench):
     done = subprocess.run([cellbench, "node", "status", "--json"], stdout=subprocess.PIPE, check=False)
     if done.returncode:
         return set()
-    return {node["ip"] for node in json.loads(done.stdout)["nodes"] if node["is_alive"]}
+    return {node["ip"] for node in json.loads(done.stdout)["nodes"] if node["state"] == "up"}
 
 
 def taken(arguments, name):

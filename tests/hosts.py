@@ -180,13 +180,17 @@ def _namespaces(which: list[str], command: list[str], setup: Setup | None = None
         ["setpriv", "--pdeathsig", "KILL", "unshare", *which, "--fork", "--kill-child", "--", *command],
         stdin=subprocess.PIPE, text=True,
     )  # fmt: skip
+    first = None
     try:
         process.stdin.write(json.dumps(asdict(setup)) if setup else "")
         process.stdin.close()
-        yield _child_of(process.pid)
+        yield (first := _child_of(process.pid))
     finally:
         process.kill()  # and, by --kill-child, the first process of the namespaces: everything in them ends
         process.wait()
+        end_s = time.monotonic() + 20
+        while first and Path(f"/proc/{first}").exists() and time.monotonic() < end_s:
+            time.sleep(0.05)
 
 
 def _child_of(pid: int, patience_s: float = 10) -> int:
