@@ -20,7 +20,8 @@ import time
 INSTALLED = "~/cellbench/.venv/bin/cellbench"
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"  # what `ray up` leaves on the head: cluster.yaml as JSON
 RESULTS = "~/cellbench-results"
-PATIENCE_S = 180.0  # for the workers; `ray up` returns when the head runs, and goes on with them from there
+# `ray up` returns when the head runs, and goes on with the workers from there.
+PATIENCE_S = float(os.environ.get("FLEET_PATIENCE_S", "180"))
 
 
 def main(arguments):
