@@ -17,9 +17,14 @@ FLOORS = (
     ("compare", "history"),
     ("selection",),
     ("bench",),
+<<<<<<< HEAD
     ("resume",),
     ("fleet", "join", "query"),
     ("store", "annotations"),
+=======
+    ("fleet", "join", "query"),
+    ("store",),
+>>>>>>> eba3be6cfe4257b95d0c23f71a6f2309b99d7f76
     ("measure",),
     ("weights", "images", "plan"),
     ("node",),
