@@ -18,6 +18,7 @@ FLOORS = (
     ("fleet", "query"),
     ("store",),
     ("measure",),
+    ("variants",),
     ("weights", "images", "plan"),
     ("node",),
     ("config", "schema", "synthetic", "published", "diagnosis"),
@@ -28,10 +29,10 @@ FLOORS = (
 # Heavy libraries and the one module or room (or the few) that may import each.
 OWNERS = {
     "ray": {"fleet.cluster"},
-    "torch": {"measure.workload", "measure.stages", "measure.memory", "measure.selfcheck"},
-    "cellpose": {"measure.workload", "measure.stages", "measure.agreement"},
-    "cv2": {"measure.workload", "measure.selfcheck"},
-    "numba": {"measure.workload", "measure.selfcheck"},
+    "torch": {"measure.workload", "measure.stages", "measure.memory", "measure.selfcheck", "variants"},
+    "cellpose": {"measure.workload", "measure.stages", "measure.agreement", "variants"},
+    "cv2": {"measure.workload", "measure.selfcheck", "variants"},
+    "numba": {"measure.workload", "measure.selfcheck", "variants"},
     "pynvml": {"node.nvidia"},
     "altair": {"show.drawing", "show.linechart", "show.stagechart", "show.charts"},
     "vl_convert": {"show.drawing"},
