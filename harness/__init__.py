@@ -8,7 +8,7 @@ try:
 except PackageNotFoundError:  # imported from a source tree that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "accelerate"]  # noqa: F822
+__all__ = ["__version__", "accelerate"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import measuring, picturing, results
+from harness.cli import measuring, picturing, results, tuning
 from harness.errors import CellbenchError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (measuring, results, picturing):
+for group in (measuring, results, picturing, tuning):
     app.add_typer(group.app)
 
 

@@ -80,7 +80,7 @@ class Applied:
         if wanted.changes_network:
             from harness.variants.network import Runner
 
-            self._runner = Runner(self._model.cp.net, wanted)
+            self._runner = Runner(self._model.cp.net, self._model.cp.pretrained_model, wanted)
             found.append((core, "_forward", self._forward))
         if wanted.fast_flows or wanted.fast_seeds or wanted.fast_qc or wanted.fast_stitch:
             from harness.variants import postprocessing as fast

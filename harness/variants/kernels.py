@@ -16,7 +16,7 @@ REACH = 5  # px from a seed within which stock cellpose looks for the pixels tha
 
 
 @njit(cache=True, inline="always")
-def _bilinear(flow, y, x):  # noqa: ANN001, ANN202
+def _bilinear(flow, y, x):
     """One step of dynamics.map_coordinates and the clamp after it.
 
     Numba gives 1 - fraction as float64 and products of float32 as float32, so the four terms are of mixed precision.
@@ -40,7 +40,7 @@ def _bilinear(flow, y, x):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, inline="always")
-def _nearest(flow, y, x):  # noqa: ANN001, ANN202
+def _nearest(flow, y, x):
     """One step of dynamics.steps2D."""
     top, left = int(y), int(x)
     new_y = min(np.float32(flow.shape[0] - 1), max(np.float32(0), np.float32(y + flow[top, left, 0])))
@@ -49,7 +49,7 @@ def _nearest(flow, y, x):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def follow(flow, points, n_steps, bilinear):  # noqa: ANN001, ANN201
+def follow(flow, points, n_steps, bilinear):
     """Move points (2, n) float32 along flow (height, width, 2) float32, in place, n_steps times.
 
     A step depends on nothing but where the point is. So one that did not move never will, and one that is back where
@@ -92,7 +92,7 @@ def follow(flow, points, n_steps, bilinear):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def histogram(points, height, width):  # noqa: ANN001, ANN201
+def histogram(points, height, width):
     """How many of points (2, n) int32 ended on each pixel of a (height, width) field, int32."""
     counts = np.zeros((height, width), np.int32)
     for i in range(points.shape[1]):
@@ -101,7 +101,7 @@ def histogram(points, height, width):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def peaks(counts):  # noqa: ANN001, ANN201
+def peaks(counts):
     """Pixels with more than 10 points and no better neighbour within 2 px, (n, 2) int64 in raster order."""
     height, width = counts.shape
     found = np.empty((counts.size // 2 + 1, 2), np.int64)
@@ -125,7 +125,7 @@ def peaks(counts):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def claim(counts, seeds):  # noqa: ANN001, ANN201
+def claim(counts, seeds):
     """Labels 1..n, (height, width) int32: each seed takes what it reaches in 5 steps over pixels with more than 2.
 
     Later seeds take from earlier ones, as in stock cellpose. Seeds lie at least 5 px inside the field.
@@ -153,7 +153,7 @@ def claim(counts, seeds):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, nogil=True)
-def boxes(masks, n):  # noqa: ANN001, ANN201
+def boxes(masks, n):
     """Bounding boxes of labels 1..n as (n, 4) int64: top, bottom, left, right, ends exclusive; bottom 0 if absent."""
     height, width = masks.shape
     found = np.zeros((n, 4), np.int64)
@@ -170,7 +170,7 @@ def boxes(masks, n):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, inline="always")
-def _centre(masks, label, box):  # noqa: ANN001, ANN202
+def _centre(masks, label, box):
     """The pixel of a mask nearest to its mean, first in raster order, in the box with a border of 1; and its size."""
     top, bottom, left, right = box
     n, sum_y, sum_x = 0, 0.0, 0.0
@@ -192,7 +192,7 @@ def _centre(masks, label, box):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, inline="always")
-def _diffuse(heat, other, inside, at_y, at_x, n_steps):  # noqa: ANN001, ANN202
+def _diffuse(heat, other, inside, at_y, at_x, n_steps):
     """dynamics._extend_centers: heat enters at the centre and spreads to the 3 × 3 neighbours inside the mask."""
     for _ in range(n_steps):
         heat[at_y, at_x] += 1
@@ -209,7 +209,7 @@ def _diffuse(heat, other, inside, at_y, at_x, n_steps):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def flow_errors(masks, flows, found):  # noqa: ANN001, ANN201
+def flow_errors(masks, flows, found):
     """metrics.flow_error: mean squared difference between each mask's own flows and the network's, (n,) float64.
 
     masks (height, width) integers; flows (2, height, width) float32; found as from boxes(); NaN for absent labels.
@@ -243,7 +243,7 @@ def flow_errors(masks, flows, found):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def blend(tiles, tops, lefts, taper, height, width):  # noqa: ANN001, ANN201
+def blend(tiles, tops, lefts, taper, height, width):
     """transforms.average_tiles: tiles (n, channels, h, w) float32 to (channels, height, width), tapered by float64."""
     n, n_channels, tile_height, tile_width = tiles.shape
     out = np.zeros((n_channels, height, width), np.float32)

@@ -19,11 +19,10 @@ TILE_PX = 224  # the only tile size that is compiled; images smaller than a tile
 class Runner:
     """core._forward for one model: a private copy of its network, prepared as the settings say."""
 
-    def __init__(self, net: Any, settings: Settings) -> None:
+    def __init__(self, net: Any, weights_file: str, settings: Settings) -> None:
         self._settings, self._device = settings, net.device
         self.notes: list[str] = []
-        own = copy.deepcopy(net).eval()
-        own.mkldnn = False if settings.is_dense else own.mkldnn
+        own = dense_copy(net, weights_file) if settings.is_dense else net
         if settings.folded:
             fold(own)
         if settings.channels_last:
@@ -83,6 +82,22 @@ class Runner:
         if self._settings.dtype is None:
             return nullcontext()
         return torch.autocast(self._device.type, getattr(torch, self._settings.dtype))
+
+
+def dense_copy(net: Any, weights_file: str) -> Any:
+    """The network with ordinary tensors, the original untouched.
+
+    On a CPU stock cellpose's first call turns the layers of its network into mkldnn's own, in place, and they do not
+    turn back: then the weights are read from their file again.
+    """
+    if any(isinstance(layer, torch.jit.ScriptModule) for layer in net.modules()):
+        own = type(net)(list(net.nbase), net.nout, net.sz, mkldnn=False, conv_3D=net.conv_3D)
+        own.load_model(weights_file, device=net.device)
+        own = own.to(net.device)
+    else:
+        own = copy.deepcopy(net)
+    own.mkldnn = False
+    return own.eval()
 
 
 def _padded(tiles: np.ndarray, n: int) -> np.ndarray:

@@ -14,11 +14,11 @@ PADDING_PX = 20  # around the image, in which points that leave it may end (get_
 
 def follow_flows(
     original: Callable[..., Any],
-    dP: Any,
+    dP: Any,  # noqa: N803
     inds: Any,
     niter: Any = 200,
     interp: bool = True,
-    **rest: Any,  # noqa: N803
+    **rest: Any,
 ) -> Any:
     """dynamics.follow_flows in two dimensions; dP (2, height, width) float32. Bit-identical to its CPU path."""
     if len(inds) != 2 or dP.dtype != np.float32:
