@@ -137,7 +137,7 @@ def verify(prepared: Prepared, here: fleet.Fleet, out: Path, variant: str) -> It
     ):
         for row in samples:
             journal.append(row)
-            if row["variant"] == variant and (row["role"] == "masks" or row["status"] not in schema.FINE):
+            if row.get("variant") == variant and (row["role"] == "masks" or row["status"] not in schema.FINE):
                 yield row
 
 

@@ -54,7 +54,7 @@ def test_a_step_that_buys_next_to_nothing_is_left_out() -> None:
 def test_what_this_backend_cannot_do_is_left_out_with_the_reason() -> None:
     tried, refused = tune._possible(("bf16", "fp16"), {"lossless"}, "cpu")
     assert tried == ["lossless+bf16"]
-    assert refused == ["lossless+fp16: fp16 is not for cpu"]
+    assert refused == ["lossless+fp16: fp16 is not for cpu; overflows at 65504"]
 
 
 def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
