@@ -147,3 +147,8 @@ def test_patience_is_longer_than_any_guess() -> None:
 def test_plans_are_values() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         planned()[0].index = 3  # type: ignore[misc]
+
+
+def test_variants_are_cases_of_their_own() -> None:
+    cases = planned(crops=(64,), variants=("stock", "lossless+plain"))[0].cases
+    assert {case.variant for case in cases} == {"stock", "lossless+plain"}
