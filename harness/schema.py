@@ -50,7 +50,11 @@ SAMPLES = (
     Column("profile", TEXT, "name of the profile that asked for it"),
     Column("started_at", INSTANT, "wall clock at the start of the repetition"),
     # what was timed
-    Column("role", TEXT, "cold (first in its process), warmup, timed, control, stages, ceiling, memory, energy, masks"),
+    Column(
+        "role",
+        TEXT,
+        "cold (first in its process), warmup, timed, control, stages, ceiling, memory, energy, masks, tune",
+    ),
     Column(
         "phase", TEXT, "call; cold: import, device_start, model_load; stages: stage; ceiling: matmul, convolution, copy"
     ),
@@ -76,7 +80,7 @@ SAMPLES = (
     Column("workload", TEXT, "cellpose, or simulated in tests"),
     Column("protocol", TEXT, "standard: eval() only; article: model construction and eval()"),
     Column("protocol_version", INTEGER, "version of the measurement rules"),
-    Column("variant", TEXT, "how the network is executed: stock, or a named acceleration"),
+    Column("variant", TEXT, "how cellpose is executed: stock, or names joined by +, see harness.variants"),
     Column("model", TEXT, "name of the model, cyto3"),
     Column("weights", TEXT, "published, standin or custom"),
     Column("weights_sha256", TEXT, "hash of the network's file"),

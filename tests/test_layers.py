@@ -13,22 +13,19 @@ FLOORS = (
     ("cli",),
     ("doctor",),
     ("installation", "show", "schedule"),
-    ("alarms",),
+    ("alarms", "tune"),
     ("compare", "history"),
     ("selection",),
     ("bench",),
-<<<<<<< HEAD
     ("resume",),
     ("fleet", "join", "query"),
     ("store", "annotations"),
-=======
-    ("fleet", "join", "query"),
-    ("store",),
->>>>>>> eba3be6cfe4257b95d0c23f71a6f2309b99d7f76
     ("measure",),
     ("weights", "images", "plan"),
     ("node",),
-    ("config", "schema", "synthetic", "published", "diagnosis", "stats"),
+    ("config",),
+    ("variants",),
+    ("schema", "synthetic", "published", "diagnosis", "stats"),
     ("errors",),
     ("__init__",),
 )
@@ -36,10 +33,10 @@ FLOORS = (
 # Heavy libraries and the one module or room (or the few) that may import each.
 OWNERS = {
     "ray": {"fleet.cluster", "join.gcs"},
-    "torch": {"measure.workload", "measure.stages", "measure.memory", "measure.selfcheck"},
-    "cellpose": {"measure.workload", "measure.stages", "measure.agreement"},
-    "cv2": {"measure.workload", "measure.selfcheck"},
-    "numba": {"measure.workload", "measure.selfcheck"},
+    "torch": {"measure.workload", "measure.stages", "measure.memory", "measure.selfcheck", "variants"},
+    "cellpose": {"measure.workload", "measure.stages", "measure.agreement", "variants"},
+    "cv2": {"measure.workload", "measure.selfcheck", "variants"},
+    "numba": {"measure.workload", "measure.selfcheck", "variants"},
     "pynvml": {"node.nvidia"},
     "altair": {"show.drawing", "show.linechart", "show.stagechart", "show.charts", "show.historychart"},
     "vl_convert": {"show.drawing"},

@@ -10,11 +10,7 @@ from typing import Annotated
 
 import typer
 
-<<<<<<< HEAD
-from harness.cli import comparing, measuring, node, picturing, results, schedule
-=======
-from harness.cli import measuring, node, picturing, results
->>>>>>> eba3be6cfe4257b95d0c23f71a6f2309b99d7f76
+from harness.cli import comparing, measuring, node, picturing, results, schedule, tuning
 from harness.errors import CellbenchError
 
 app = typer.Typer(
@@ -25,11 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-<<<<<<< HEAD
-for group in (measuring, results, picturing, comparing, node, schedule):
-=======
-for group in (measuring, results, picturing, node):
->>>>>>> eba3be6cfe4257b95d0c23f71a6f2309b99d7f76
+for group in (measuring, results, picturing, comparing, tuning, node, schedule):
     app.add_typer(group.app)
 
 
