@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "harness"
 # Top to bottom; a room, a module or a package, may import from rooms below it only.
 FLOORS = (
     ("cli",),
-    ("doctor",),
+    ("doctor", "dictionary"),
     ("installation", "show"),
     ("bench",),
     ("resume",),
@@ -36,7 +36,8 @@ OWNERS = {
     "altair": {"show.drawing", "show.linechart", "show.stagechart", "show.charts"},
     "vl_convert": {"show.drawing"},
     "jinja2": {"show.report"},
-    "rich": {"show.screen", "show.progress", "show.coverage"},
+    "rich": {"show.screen", "show.progress", "show.coverage", "show.rows"},
+    "prompt_toolkit": {"show.prompt"},
     "duckdb": {"query"},
     "tifffile": {"images"},
     "typer": {"cli"},
