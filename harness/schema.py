@@ -219,6 +219,9 @@ ARROW = pa.schema(
     metadata={"cellbench.schema_version": str(VERSION)},
 )
 
+# The same without the meanings: they would be most of a small file.
+BARE = pa.schema([pa.field(c.name, c.type) for c in SAMPLES], metadata=ARROW.metadata)
+
 _NAMES = frozenset(ARROW.names)
 
 

@@ -48,7 +48,8 @@ SELECT node, device, device_name, protocol, variant, round(max(crossing_px)) AS 
             WHEN max(speedup) < 1 THEN 'slower at every size that was measured'
             WHEN max(crossing_px) IS NULL THEN 'slower at larger sizes'
             ELSE 'faster above break_even_px' END AS answer,
-       round(arg_min(speedup, n_pixels), 2) AS speedup_smallest, round(arg_max(speedup, n_pixels), 2) AS speedup_largest,
+       round(arg_min(speedup, n_pixels), 2) AS speedup_smallest,
+       round(arg_max(speedup, n_pixels), 2) AS speedup_largest,
        min(length_px) AS smallest_px, max(length_px) AS largest_px
 FROM crossed GROUP BY ALL ORDER BY node, device, protocol""",
         RUN,

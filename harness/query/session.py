@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,12 @@ BATCH = 65_536  # rows
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 MEMORY_BYTES = 2 * 10**9  # for DuckDB's own work; 10 million samples need a quarter of it
 ANSWER_BYTES = 10**9  # of an answer that is held as a whole
+# Words that ask what there is.
+CATALOGUE = {"show", "tables", "information_schema", "sqlite_master"}
+# Each view and macro by its name: how its definition begins, and its SQL.
+DEFINITIONS = {name: (f"CREATE VIEW {name} AS", sql) for name, (_, sql) in VIEWS.items()} | {
+    signature.split("(")[0]: (f"CREATE MACRO {signature} AS TABLE", sql) for signature, (_, sql) in MACROS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -40,16 +48,27 @@ class Session:
     def _connect(self) -> None:
         self._files = self._store.files()
         self._connection = con = duckdb.connect(":memory:")
+        weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
         con.register("stored_samples", self._store.dataset())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
-        for name, (_, sql) in VIEWS.items():
-            con.execute(f"CREATE VIEW {name} AS {sql}")
-        for signature, (_, sql) in MACROS.items():
-            con.execute(f"CREATE MACRO {signature} AS TABLE {sql}")
+        self._defined: set[str] = set()
         self._commented = False
         # A seat belt, not a sandbox: a registered dataset stays readable, everything else is out of reach.
         con.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+    def _define(self, sql: str) -> None:
+        """Make the views and macros that a text names, and those that they name in turn: all of them take a while."""
+        words = set(re.findall(r"\w+", sql.lower()))
+        if words & CATALOGUE or any(word.startswith(("duckdb_", "pg_")) for word in words):
+            words |= DEFINITIONS.keys()
+        for name in (DEFINITIONS.keys() & words) - self._defined:
+            self._defined.add(name)
+            begin, body = DEFINITIONS[name]
+            self._define(body)
+            self._connection.execute(f"{begin} {body}")
+        if words & {"duckdb_columns", "duckdb_views", "comment"} and not self._commented:
+            self._comment()
 
     def _comment(self) -> None:
         """Give views and columns their meanings; only for who looks into the catalogue, since it takes a second."""
@@ -82,8 +101,6 @@ class Session:
         timer = threading.Timer(self._time_limit_s, lambda: (stopped.set(), self._connection.interrupt()))
         timer.daemon = True
         statement, given = self._allowed(sql, parameters or {})
-        if "duckdb_" in sql and not self._commented:
-            self._comment()
         timer.start()
         try:
             with self._explaining(sql, stopped):
@@ -101,6 +118,7 @@ class Session:
             if self._store.files() == self._files:
                 raise
             self._connect()
+            self._define(statement.query)
             return self._connection.sql(statement.query, params=given or None).to_arrow_reader(BATCH)
 
     def _read(self, reader: pa.RecordBatchReader, sql: str, stopped: threading.Event) -> Iterator[pa.RecordBatch]:
@@ -137,6 +155,7 @@ class Session:
         """The one statement, if it reads, and its parameters, if they are all there."""
         with self._explaining(sql, threading.Event()):
             statements = self._connection.extract_statements(sql)
+            self._define(sql)
         if len(statements) != 1 or statements[0].type not in READING:
             raise CellbenchError("only one SELECT is allowed", sql, "results are never changed by a query")
         wanted = statements[0].named_parameters

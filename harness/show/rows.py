@@ -65,12 +65,11 @@ class Cut:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         for batch in self._batches:
             left = self._limit - self.n_rows if self._limit else batch.num_rows
-            if batch.num_rows > left:
-                self.more = True
-                batch = batch.slice(0, left)
-            if batch.num_rows:
-                self.n_rows += batch.num_rows
-                yield batch
+            self.more = batch.num_rows > left
+            taken = batch.slice(0, left)
+            if taken.num_rows:
+                self.n_rows += taken.num_rows
+                yield taken
             if self.more:
                 return
 

@@ -57,11 +57,11 @@ def finish(root: Path) -> None:
             return
         with alone(root):
             _finish(root)
-    except (PermissionError, Busy):
+    except (PermissionError, BusyError):
         return  # readers leave those files out anyway
 
 
-class Busy(CellbenchError):
+class BusyError(CellbenchError):
     """Another command is rewriting files of this store."""
 
 
@@ -72,7 +72,7 @@ def alone(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Busy("another command is compacting or merging this store", str(root), "try again") from error
+            raise BusyError("another command is compacting or merging this store", str(root), "try again") from error
         file.write("rewriting\n")
         file.flush()
         yield

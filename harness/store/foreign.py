@@ -148,12 +148,9 @@ def _article(line: dict[str, Any], origin: Origin) -> Sample:
         raise ValueError("the file says GPU; --gpu cuda or --gpu mps says which")
     device = "cpu" if processor == "CPU" else {"cuda": "cuda:0", "mps": "mps"}[str(origin.gpu)]
     height_px, width_px = _sides(line["Iteration"], line["Area"])
-    masks = _whole("Masks", line["Masks"])
-    if masks < 1:
-        raise ValueError("Masks counts the background, so it is at least 1")
     return {
         "elapsed_s": _number("Calculation_Time", line["Calculation_Time"]), "height_px": height_px,
-        "width_px": width_px, "crop": _crop(height_px, width_px), "n_cells": masks - 1,
+        "width_px": width_px, "crop": _crop(height_px, width_px), "n_cells": _whole("Masks", line["Masks"]) - 1,
         "diameter_px": _number("Diameter", line["Diameter"]), "model": line["Model"].strip(),
         "protocol": "article", "variant": "stock", "weights": "published", "diameter_asked_px": 0.0, "batch_size": 8,
         "device": device, "image": re.sub(r"_?\d+$", "", line["Iteration"].strip()) or None,

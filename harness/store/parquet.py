@@ -96,7 +96,8 @@ def write(filesystem: fs.FileSystem, root: PurePath, samples: pa.Table) -> list[
         rows = samples.filter((pc.field("run_id") == run_id) & (pc.field("node") == node))
         path = _free(filesystem, root, run_id, node, rows)
         if path is not None:
-            put(filesystem, path, lambda file, rows=rows: pq.write_table(rows, file, compression="zstd"))
+            bare = rows.cast(schema.BARE)
+            put(filesystem, path, lambda file, bare=bare: pq.write_table(bare, file, compression="zstd"))
             new.append(path)
     return new
 
