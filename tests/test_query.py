@@ -228,7 +228,7 @@ def test_a_billion_rows_come_in_batches_or_not_at_all(session: Session, monkeypa
 
 def test_memory_has_a_limit(tmp_path: Path) -> None:
     small = Session(make_store(tmp_path, [make_sample()]), memory_limit_bytes=50_000_000)
-    with pytest.raises(CellbenchError, match="more memory than 0.05 GB"):
+    with pytest.raises(CellbenchError, match=r"more memory than 0\.05 GB"):
         small.table("SELECT list(range) FROM range(100000000)")
 
 

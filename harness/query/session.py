@@ -62,7 +62,9 @@ class Session:
         words = set(re.findall(r"\w+", sql.lower()))
         if words & CATALOGUE or any(word.startswith(("duckdb_", "pg_")) for word in words):
             words |= DEFINITIONS.keys()
-        for name in (DEFINITIONS.keys() & words) - self._defined:
+        for name in DEFINITIONS.keys() & words:
+            if name in self._defined:
+                continue
             self._defined.add(name)
             begin, body = DEFINITIONS[name]
             self._define(body)
