@@ -62,6 +62,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_named_query_answers(store: Store, name: str) -> None:
     named = QUERIES[name]
@@ -75,6 +76,7 @@ def test_the_break_even_lies_between_the_sizes(store: Store) -> None:
     assert (row["break_even_px"], row["answer"]) == (317.0, "faster above break_even_px")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_named_query_works_on_an_empty_store(tmp_path: Path, name: str) -> None:
     named = QUERIES[name]

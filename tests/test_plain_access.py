@@ -21,6 +21,7 @@ def test_the_page_has_one_for_each() -> None:
         assert library in PAGE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", LINES)
 def test_a_one_liner_prints_the_median(tmp_path: Path, line: str) -> None:
     needed = re.search(r"import (\w+)", line)

@@ -270,6 +270,7 @@ def test_coverage_names_what_is_missing(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_column_of_every_view_has_a_meaning(session: Session) -> None:
     said = session.table("SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal").to_pylist()
     assert {row["table_name"] for row in said} >= {"samples", *VIEWS}

@@ -21,6 +21,7 @@ from harness.store import Store
 BATCH = 65_536  # rows
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 MEMORY_BYTES = 2 * 10**9  # for DuckDB's own work; 10 million samples need a quarter of it
+HELD_ROWS = 100_000  # about 100 MB
 ANSWER_BYTES = 10**9  # of an answer that is held as a whole
 # Words that ask what there is.
 CATALOGUE = {"show", "tables", "information_schema", "sqlite_master"}
@@ -50,7 +51,9 @@ class Session:
         self._connection = con = duckdb.connect(":memory:")
         weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
-        con.register("stored_samples", self._store.dataset())
+        stored = self._store.dataset()
+        # Views look at the samples several times over; a small store is read once instead.
+        con.register("stored_samples", stored.to_table() if stored.count_rows() <= HELD_ROWS else stored)
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
         self._defined: set[str] = set()
         self._commented = False
@@ -101,7 +104,6 @@ class Session:
         """Run one SELECT; its rows are computed as they are taken, until the time is up."""
         stopped = threading.Event()
         timer = threading.Timer(self._time_limit_s, lambda: (stopped.set(), self._connection.interrupt()))
-        timer.daemon = True
         statement, given = self._allowed(sql, parameters or {})
         timer.start()
         try:
@@ -111,6 +113,7 @@ class Session:
                 yield Answer(reader.schema, self._read(reader, sql, stopped))
         finally:
             timer.cancel()
+            timer.join()
 
     def _begin(self, statement: duckdb.Statement, given: Mapping[str, object]) -> pa.RecordBatchReader:
         """Start the query; where files were compacted since they were listed, look again and start once more."""

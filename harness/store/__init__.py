@@ -53,10 +53,14 @@ class Store:
     def at(cls, root: Path | str) -> Store:
         """An existing store, by folder or URI; what a killed run or compaction left behind is put in order first."""
         store = cls._open(root)
-        folder = store.filesystem.get_file_info(store.root.as_posix()) if store.is_local else None
-        if folder is not None and folder.type != fs.FileType.Directory:
+        looked_for = store.root if store.is_local else store.root / "samples"  # an object store has no empty folders
+        with store._reaching():
+            found = store.filesystem.get_file_info(looked_for.as_posix())
+        if found.type != fs.FileType.Directory:
             raise CellbenchError(
-                "there are no results here yet", str(store.root), f"make some: cellbench run --out {root}"
+                "there are no results here yet",
+                str(store.root),
+                f"make some: cellbench run --out {root if store.is_local else 'FOLDER'}",
             )
         if store.is_local:
             for journal in sorted((Path(store.root) / "journal").glob("*.arrows")):
@@ -89,6 +93,8 @@ class Store:
             return cls(Path(root).expanduser().resolve())
         try:
             filesystem, path = fs.FileSystem.from_uri(str(root))
+            if not path:
+                raise ValueError("it names no place")
         except (pa.ArrowException, OSError, ValueError) as error:
             raise CellbenchError(
                 f"no store can be opened by this address: {error}", _without_secrets(str(root)),
