@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "harness"
 # Top to bottom; a room, a module or a package, may import from rooms below it only.
 FLOORS = (
     ("cli",),
-    ("doctor",),
+    ("doctor", "dictionary"),
     ("installation", "show", "schedule"),
     ("alarms", "tune"),
     ("compare", "history"),
@@ -41,7 +41,8 @@ OWNERS = {
     "altair": {"show.drawing", "show.linechart", "show.stagechart", "show.charts", "show.historychart"},
     "vl_convert": {"show.drawing"},
     "jinja2": {"show.report", "show.history", "show.index"},
-    "rich": {"show.screen", "show.progress", "show.coverage", "show.verdicts"},
+    "rich": {"show.screen", "show.progress", "show.coverage", "show.verdicts", "show.rows"},
+    "prompt_toolkit": {"show.prompt"},
     "duckdb": {"query"},
     "tifffile": {"images"},
     "typer": {"cli"},
