@@ -111,11 +111,13 @@ def test_the_cron_lines_are_what_cron_reads(tmp_path: Path) -> None:
     _, daily, boot, _ = made.crontab
     minute, hour, day, month, weekdays, command = daily.split(maxsplit=5)
     assert (minute, hour, day, month, weekdays) == ("30", "2", "*", "*", "1,0")
-    assert boot.startswith("@reboot sleep 120; cd ")
+    assert boot == f"@reboot sleep 120; {command}"
     assert not re.search(r"(?<!\\)%", command)  # a bare percent sign is a line break to cron
-    words = shlex.split(command.replace(r"\%", "%"))
-    assert words[:5] == ["cd", "/tmp", "&&", "/usr/bin/env", "AWKWARD=" + ENVIRONMENT["AWKWARD"]]
-    assert words[6:9] == [PYTHON, "-m", "harness.cli"]
+    [(script, text)] = made.files.items()
+    assert shlex.split(command.replace(r"\%", "%")) == ["/bin/sh", str(script)]
+    words = shlex.split(text)
+    assert words[:6] == ["cd", "/tmp", "&&", "exec", "/usr/bin/env", "AWKWARD=" + ENVIRONMENT["AWKWARD"]]
+    assert words[7:10] == [PYTHON, "-m", "harness.cli"]
 
 
 def test_a_crontab_keeps_everybody_elses_lines(tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_the_tokens_file_is_needed_where_there_is_a_fleet(tmp_path: Path) -> Non
         install.unit(schedule, "cron", machine(tmp_path, environment={"RAY_AUTH_TOKEN": "topsecret"}))
     definition.put(tmp_path / "home/.ray/auth_token", "topsecret")
     made = install.unit(schedule, "cron", machine(tmp_path, environment={"RAY_AUTH_TOKEN": "topsecret"}))
-    assert "RAY_AUTH_MODE=token" in made.crontab[1]
+    assert "RAY_AUTH_MODE=token" in str(made.files)
     assert "topsecret" not in str(made)
 
 

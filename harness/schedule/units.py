@@ -133,16 +133,21 @@ def launchd(schedule: Schedule, python: str, environment: Mapping[str, str], fol
 
 
 def cron(schedule: Schedule, python: str, environment: Mapping[str, str]) -> Unit:
-    """Lines for the user's crontab: one for the time, one that catches up after a boot."""
+    """Lines for the user's crontab: one for the time, one that catches up after a boot.
+
+    They call a script, since some crons take no line of more than 998 characters, which PATH alone can fill.
+    """
     settings = [f"{key}={value}" for key, value in sorted(environment.items())]
     command = shlex.join(["/usr/bin/env", *settings, *argv(schedule, python)])
     log = shlex.quote(str(schedule.home / "cron.log"))
-    line = f"cd {shlex.quote(schedule.folder)} && {command} >> {log} 2>&1".replace("%", r"\%")
+    script = schedule.home / "start.sh"
+    text = f"cd {shlex.quote(schedule.folder)} && exec {command} >> {log} 2>&1\n"
+    line = f"/bin/sh {shlex.quote(str(script))}".replace("%", r"\%")
     hour, minute = map(int, schedule.at.split(":"))
     days = ",".join(str((DAYS.index(day) + 1) % 7) for day in schedule.days) or "*"
     name = label(schedule)
     lines = (f"# {name}: begin", f"{minute} {hour} * * {days} {line}", f"@reboot sleep 120; {line}", f"# {name}: end")
-    return Unit("cron", {}, start=(), stop=(), status=("crontab", "-l"), crontab=lines)
+    return Unit("cron", {script: text}, start=(), stop=(), status=("crontab", "-l"), crontab=lines)
 
 
 def with_lines(crontab: str, unit: Unit) -> str:
