@@ -201,12 +201,12 @@ def test_an_endless_query_is_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT * FROM enable_logging(storage='file', storage_config={'path': '/tmp/cellbench-log'})",
-        "SELECT * FROM enable_profiling(format:='json', save_location:='/tmp/cellbench-profile')",
+        "SELECT * FROM enable_logging(storage='file', storage_config={'path': '/tmp/escaped-sql-log'})",
+        "SELECT * FROM enable_profiling(format:='json', save_location:='/tmp/escaped-sql-profile')",
         "SELECT * FROM duckdb_secrets()",
         "SELECT getenv('HOME')",
         "FROM '/etc/passwd'",
-        "EXPLAIN ANALYZE COPY samples TO '/tmp/cellbench-stolen.csv'",
+        "EXPLAIN ANALYZE COPY samples TO '/tmp/escaped-sql.csv'",
         "PREPARE p AS SELECT 1",
         "CALL pragma_version()",
     ],
@@ -214,7 +214,7 @@ def test_an_endless_query_is_stopped(tmp_path: Path) -> None:
 def test_ways_around_the_lock_are_closed(session: Session, sql: str) -> None:
     with pytest.raises(CellbenchError):
         session.table(sql)
-    assert not list(Path("/tmp").glob("cellbench-*"))
+    assert not list(Path("/tmp").glob("escaped-sql*"))
 
 
 def test_a_billion_rows_come_in_batches_or_not_at_all(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
