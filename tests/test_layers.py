@@ -19,7 +19,7 @@ FLOORS = (
     ("store",),
     ("measure",),
     ("weights", "images", "plan"),
-    ("node",),
+    ("node", "tiff"),
     ("config", "schema", "synthetic", "published", "diagnosis"),
     ("errors",),
     ("__init__",),
@@ -38,7 +38,7 @@ OWNERS = {
     "jinja2": {"show.report"},
     "rich": {"show.screen", "show.progress", "show.coverage"},
     "duckdb": {"query"},
-    "tifffile": {"images"},
+    "tifffile": {"tiff"},
     "typer": {"cli"},
     "scipy": {"synthetic"},
 }

@@ -32,6 +32,9 @@ def run(
     devices: Annotated[str | None, typer.Option(help="auto, or some of cpu, mps, cuda, cuda:N.")] = None,
     protocol: Annotated[str | None, typer.Option(help="standard, article, or both: standard,article.")] = None,
     weights: Annotated[str | None, typer.Option(help="auto, cyto3, standin, or a path.")] = None,
+    trust: Annotated[
+        str | None, typer.Option(help="SHA-256 of a size model of your own, which cellpose unpickles: it can run code.")
+    ] = None,
     warmups: Annotated[int | None, typer.Option(help="Warm-up calls before each case's repetitions.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Timed repetitions of each case.")] = None,
     precision: Annotated[
@@ -62,7 +65,7 @@ def run(
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
-        "blocks": blocks, "seed": seed, "weights": weights, "crops": config.split(crops),
+        "blocks": blocks, "seed": seed, "weights": weights, "trust": trust, "crops": config.split(crops),
         "devices": config.split(devices), "protocols": config.split(protocol),
         "precision": precision, "passes": config.split(passes), "only": config.split(only),
     }  # fmt: skip
