@@ -7,7 +7,7 @@ import threading
 import duckdb
 import pyarrow as pa
 
-from harness import schema
+from harness import published, schema
 from harness.errors import CellbenchError
 from harness.measure.timing import T_975
 from harness.node import facts
@@ -149,6 +149,10 @@ VIEWS = {
         + ", ".join(f"CAST(environment ->> '$.{f.name}' AS {_SQL_TYPES[f.type]}) AS {f.name}" for f in facts.FACTS)
         + " FROM samples WHERE environment IS NOT NULL",
     ),
+    "published": (
+        "the article's figures: mean seconds per machine, backend and crop (protocol article)",
+        "SELECT * FROM published_means",
+    ),
 }
 
 
@@ -160,6 +164,7 @@ class Session:
         self._connection = con = duckdb.connect(":memory:")
         con.execute("SET temp_directory = ''")
         con.register("stored_samples", store.dataset())
+        con.register("published_means", published.means())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
         for column in schema.SAMPLES:
             meaning = f"{column.meaning} [{column.unit}]" if column.unit else column.meaning
