@@ -3,8 +3,8 @@
     python scripts/fuzz.py [--seed 0] [--counts tiff=9000,profile=5000,sql=5200,parquet=400,journal=400]
 
 Each input must be read, or refused with a CellbenchError, in 10 s of processor time and 8 GiB of address space, and
-nothing may be written outside the scratch folder. A defect is printed with its number: seed and number make
-the same input again (--kind sql --only 17). The inputs are made by tests/hostile.py. Exit code 1 if there was any defect.
+nothing may be written outside the scratch folder. A defect is printed with its number: the same seed and number make
+the same input again (--kind sql --only 17). tests/hostile.py makes the inputs. Exit code 1 if there was any defect.
 """
 
 from __future__ import annotations

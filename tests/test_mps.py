@@ -11,7 +11,7 @@ import pytest
 
 from harness import config, plan
 from harness.measure import memory, workload
-from harness.plan import Device
+from harness.plan import Device, Node
 from tests.test_layers import FILES
 
 TORCH = Path(importlib.util.find_spec("torch").origin).parent  # found, not imported
@@ -124,10 +124,10 @@ def test_mps_is_waited_for(mac: SimpleNamespace) -> None:
 
 
 def test_a_mac_is_planned_for() -> None:
-    chosen = plan.choose(("auto",), MAC)
-    blocks = plan.blocks(config.load("thorough"), 2160, 2560, chosen)
+    [node] = plan.choose_on(("auto",), [Node("mac1", tuple(MAC), 8)])
+    blocks = plan.blocks(config.load("thorough"), 2160, 2560, [node])
     assert {block.device.id for block in blocks} == {"mps", "cpu"}
-    assert plan.estimate_s([b for b in blocks if b.device.backend == "mps"], 8) > 0
+    assert all(plan.block_s(block) > 0 for block in blocks)
 
 
 def test_memory_on_mps_has_its_own_columns(mac: SimpleNamespace, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def network_bytes(seed: int = 0) -> bytes:
     """A small file of the kind torch writes."""
     archive = BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("cyto3/data/0", np.random.default_rng(seed).bytes(2000))
+        file.writestr(zipfile.ZipInfo("cyto3/data/0"), np.random.default_rng(seed).bytes(2000))
     return archive.getvalue()
 
 
