@@ -86,7 +86,7 @@ def gather(config: Config) -> Material:
     """Read the image and find the weights; what is wrong with them is said before anything is started."""
     image = images.load(config.image, config.plane, config.channel)
     images.check_crops(image, config.crops)
-    return Material(config, image, weights.resolve(config.weights))
+    return Material(config, image, weights.resolve(config.weights, trust=config.trust))
 
 
 def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = False) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from harness import variants as known_variants
 from harness.errors import CellbenchError
 
 PROFILES = Path(__file__).parent / "profiles"
+MAX_BYTES = 1_000_000  # of a profile; a few hundred are enough
 
 
 def _crop(value: object) -> int | str:
@@ -70,6 +72,9 @@ class Config(BaseModel):
     protocols: tuple[Protocol, ...] = ("standard",)
     variants: tuple[VariantName, ...] = ("stock",)  # how cellpose is executed; names joined by +
     weights: str = Field(default="auto", min_length=1)
+    trust: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = (
+        None  # sha256 of a size model that may be unpickled
+    )
     warmups: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
     warmups_max: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0  # above warmups: go on until they settle
     repeats: Count = 5
@@ -101,17 +106,21 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
     Every mistake is named at once, with its line in the file or its flag.
     """
     path = PROFILES / f"{profile}.toml"
-    if not path.is_file():
-        path = Path(profile).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
+        path = Path(os.path.expanduser(profile))
+    if not os.path.isfile(path):
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise CellbenchError(
             f"there is no profile {profile!r}", str(path), f"built-in are {known}; or give a TOML file"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise CellbenchError(f"the profile has more than {MAX_BYTES:,} bytes", str(path), "name a TOML file")
+        text = content.decode("utf-8")
         written = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers with thousands of digits, lists in lists in lists
         raise CellbenchError("the profile is not valid TOML", f"{path}: {error}", "mend that place") from error
     except OSError as error:
         raise CellbenchError(
@@ -131,7 +140,7 @@ def split(text: str | None) -> tuple[Any, ...] | None:
     if text is None:
         return None
     words = [word.strip() for word in text.split(",") if word.strip()]
-    return tuple(int(word) if re.fullmatch(r"[+-]?\d+", word) else word for word in words)
+    return tuple(int(word) if re.fullmatch(r"[+-]?[0-9]{1,18}", word) else word for word in words)
 
 
 def _explain(error: Any, text: str, path: Path, flags: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAMED = ("cellpose", "torch", "numpy", "numba", "opencv-python-headless", "ray")
 PINNED = ("cellpose", "numba", "torch", "ray")  # packages whose own pins are looked at, too
+SPARED = ("ray",)  # run --no-ray does without it, and ray_head() says so
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 Distribution = Callable[[str], Any]  # importlib.metadata.distribution, or something like it
@@ -73,6 +74,8 @@ def _unmet(owner: str, distribution: Distribution) -> list[tuple[str, Requiremen
     unmet = []
     for requirement in needed:
         version = _installed(requirement.name, distribution)
+        if version is None and requirement.name in SPARED:
+            continue
         if version is None:
             unmet.append((f"{requirement.name} is missing, which {owner} needs", requirement))
         elif not requirement.specifier.contains(version, prereleases=True):

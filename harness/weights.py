@@ -61,26 +61,44 @@ class Weights:
     warning: str | None = None
 
 
-def resolve(choice: str = "auto", *, base_url: str | None = None, timeout_s: float = 10.0) -> Weights:
+def resolve(
+    choice: str = "auto", *, trust: str | None = None, base_url: str | None = None, timeout_s: float = 10.0
+) -> Weights:
     """Turn "auto", "cyto3", "standin" or a path into a folder that cellpose can load from.
 
     "auto" and "cyto3" fetch what is missing from base_url (default: CELLBENCH_WEIGHTS_URL, cellpose.org);
-    timeout_s bounds each wait for the server. Raises CellbenchError; only "auto" falls back, with a warning.
+    timeout_s bounds each wait for the server. trust: sha256 of a size model that the user vouches for.
+    Raises CellbenchError; only "auto" falls back, with a warning.
     """
     base_url = base_url or os.environ.get("CELLBENCH_WEIGHTS_URL") or DEFAULT_URL
     if choice == "auto":
         try:
-            return _published(base_url, timeout_s)
+            return _published(base_url, timeout_s, trust)
         except CellbenchError as error:
             return _standin(f"{error.what} ({error.where})")
     if choice == "cyto3":
-        return _published(base_url, timeout_s)
+        return _published(base_url, timeout_s, trust)
     if choice == "standin":
         return _standin()
-    return _custom(choice)
+    return _trusted(_custom(choice), trust)
 
 
-def _published(base_url: str, timeout_s: float) -> Weights:
+def _trusted(weights: Weights, trust: str | None) -> Weights:
+    """Let weights pass whose size model may be unpickled, which runs whatever code the file holds.
+
+    Cellpose loads the network with weights_only, but its size model with allow_pickle.
+    """
+    known = {file.sha256 for file in PUBLISHED} | {_sha256(STANDIN_FOLDER / SIZE_MODEL), trust}
+    if weights.size_sha256 in known:
+        return weights
+    raise CellbenchError(
+        f"the size model {SIZE_MODEL} is unknown here, and cellpose would run code that is in it",
+        f"{weights.folder}, sha256 {weights.size_sha256}",
+        f"if you know where it comes from: --trust {weights.size_sha256}; if not: --weights standin",
+    )
+
+
+def _published(base_url: str, timeout_s: float, trust: str | None) -> Weights:
     """The published files in cellpose's own model folder; what is missing there is fetched."""
     folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or os.path.expanduser("~/.cellpose/models")).absolute()
     missing = [file for file in PUBLISHED if not os.path.exists(folder / file.name)]
@@ -89,12 +107,11 @@ def _published(base_url: str, timeout_s: float) -> Weights:
             _check(folder / file.name, "delete the file and run again, or use --weights standin", file.n_bytes)
     for file in missing:
         _fetch(file, folder, base_url, timeout_s)
-    weights = _weights("published", folder)
+    weights = _trusted(_weights("published", folder), trust)
     if (weights.net_sha256, weights.size_sha256) == tuple(file.sha256 for file in PUBLISHED):
         return weights
     warning = (
-        f"The weights in {folder} have another sha256 than the one on record and may not be those published as cyto3. "
-        f"Cellpose unpickles {SIZE_MODEL}, which can run code: be sure where the file comes from."
+        f"The weights in {folder} have another sha256 than the one on record and may not be those published as cyto3."
     )
     return replace(weights, warning=warning)
 

@@ -108,3 +108,27 @@ def test_bad_flags_are_named(flags: dict[str, object]) -> None:
 )
 def test_split(text: str | None, values: object) -> None:
     assert config.split(text) == values
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["repeats = " + "9" * 5000, "crops = " + "[" * 5000, "crops = [64]\n#" + "x" * 2_000_000],
+    ids=["digits", "depth", "length"],
+)
+def test_a_profile_that_would_break_the_reader(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(CellbenchError) as caught:
+        config.load(str(path))
+    assert str(path) in caught.value.where
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "~nobody-of-that-name/x.toml", "a\0b"])
+def test_a_name_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(CellbenchError, match="no profile"):
+        config.load(name)
+
+
+def test_a_number_of_thousands_of_digits_in_a_flag() -> None:
+    with pytest.raises(CellbenchError, match="--crops"):
+        config.load("quick", {"crops": config.split("9" * 5000)})

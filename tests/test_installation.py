@@ -50,6 +50,12 @@ def test_versions_that_fit() -> None:
         assert seen in check.evidence
 
 
+def test_without_ray_all_is_well_but_for_ray() -> None:
+    check = installation.versions(environment(ray=None), "3.11.7")
+    assert (check.verdict, check.fix) == (OK, None)
+    assert "--no-ray" in installation.ray_head(None, distribution=environment(ray=None)).fix
+
+
 def test_cellpose_4_is_a_failure_with_its_reason() -> None:
     check = installation.versions(environment(cellpose="4.0.6"), "3.11.7")
     assert check.verdict == FAIL

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -28,7 +30,7 @@ def network_bytes(seed: int = 0) -> bytes:
     """A small file of the kind torch writes."""
     archive = BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("cyto3/data/0", np.random.default_rng(seed).bytes(2000))
+        file.writestr(zipfile.ZipInfo("cyto3/data/0"), np.random.default_rng(seed).bytes(2000))
     return archive.getvalue()
 
 
@@ -409,3 +411,37 @@ def test_the_bundled_standin_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
     if not weights.STANDIN_FOLDER.exists():
         pytest.skip(f"no stand-in weights in {weights.STANDIN_FOLDER}: see scripts/train_standin.py")
     assert weights.resolve("standin").kind == "standin"
+
+
+def pickled(value: object) -> bytes:
+    archive = BytesIO()
+    np.save(archive, np.array(value, dtype=object), allow_pickle=True)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("choice", ["auto", "cyto3", "mine"])
+def test_an_unknown_size_model_is_not_unpickled_before_the_user_says_so(
+    choice: str, models: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = pickled({"A": 1.0}).ljust(len(SIZE_MODEL))[: len(SIZE_MODEL)]
+    write(models, {"cyto3": NETWORK, "size_cyto3.npy": strange})
+    monkeypatch.chdir(here)
+    write(here / "mine", {"cyto3": NETWORK, "size_cyto3.npy": strange})
+    if choice == "auto":
+        found = weights.resolve("auto")
+        assert found.kind == "standin"
+        assert "unknown here" in found.warning
+    else:
+        with pytest.raises(CellbenchError, match="cellpose would run code") as caught:
+            weights.resolve(choice)
+        assert f"--trust {sha256(strange)}" in caught.value.fix
+        with pytest.raises(CellbenchError, match="cellpose would run code"):
+            weights.resolve(choice, trust="0" * 64)
+    assert weights.resolve(choice, trust=sha256(strange)).size_sha256 == sha256(strange)
+
+
+def test_cellpose_loads_the_network_without_unpickling_code() -> None:
+    source = Path(importlib.util.find_spec("cellpose").origin).with_name("resnet_torch.py").read_text()
+    calls = re.findall(r"torch\.load\(((?:[^()]|\([^()]*\))*)\)", source)
+    assert calls
+    assert all("weights_only=True" in call for call in calls)

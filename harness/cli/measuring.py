@@ -35,6 +35,9 @@ def run(
         str | None, typer.Option(help="How cellpose is executed: stock, or names joined by +: stock,lossless+plain.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="auto, cyto3, standin, or a path.")] = None,
+    trust: Annotated[
+        str | None, typer.Option(help="SHA-256 of a size model of your own, which cellpose unpickles: it can run code.")
+    ] = None,
     warmups: Annotated[int | None, typer.Option(help="Warm-up calls before each case's repetitions.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Timed repetitions of each case.")] = None,
     precision: Annotated[
@@ -66,7 +69,8 @@ def run(
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
-        "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "crops": config.split(crops),
+        "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "trust": trust,
+        "crops": config.split(crops),
         "devices": config.split(devices), "protocols": config.split(protocol),
         "precision": precision, "passes": config.split(passes),
         "variants": config.split(variants), "only": config.split(only),

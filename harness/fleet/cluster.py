@@ -144,9 +144,12 @@ def connect(address: str) -> Any:
 
 def _ray() -> Any:
     os.environ.update(ray_settings.ENVIRONMENT)
-    import ray
-    import ray.exceptions
-
+    try:
+        import ray
+        import ray.exceptions
+    except ModuleNotFoundError as error:  # as from a bundle that was made without it
+        fix = "measure without it: cellbench run --no-ray; or install it"
+        raise FleetUnreachableError("Ray is not installed", f"this machine ({error})", fix) from error
     return ray
 
 

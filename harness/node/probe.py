@@ -101,13 +101,15 @@ def cpu_model() -> str | None:
 
 
 def harness_commit(sources: Sources, package: Path = PACKAGE) -> str | None:
-    """The commit of the checkout that this code lies in, with -dirty if the code was edited; None without a checkout.
+    """The commit of the checkout that this code lies in, with -dirty if the code was edited; None where nobody knows.
 
-    Only the folder around the package counts: a virtual environment may lie in a checkout of something else.
+    Only the folder around the package counts: a virtual environment may lie in a checkout of something else. What
+    scripts/bundle packed carries its commit in a file.
     """
     checkout = package.parent
     if not (checkout / ".git").exists():
-        return None
+        packed = package / "data" / "commit"
+        return packed.read_text().strip() if packed.is_file() else None
     git = ["git", "--no-optional-locks", "-C", str(checkout)]
     head = sources.run([*git, "rev-parse", "HEAD"])
     edited = sources.run([*git, "status", "--porcelain", "--", package.name])

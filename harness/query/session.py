@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from harness import schema
+from harness import published, schema
 from harness.errors import CellbenchError
 from harness.node import facts
 from harness.query.views import COMPUTED, MACROS, VIEWS
@@ -54,6 +54,7 @@ class Session:
         stored = self._store.dataset()
         # Views look at the samples several times over; a small store is read once instead.
         con.register("stored_samples", stored.to_table() if stored.count_rows() <= HELD_ROWS else stored)
+        con.register("published_means", published.means())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
         self._defined: set[str] = set()
         self._commented = False
@@ -82,7 +83,7 @@ class Session:
         columns = self._connection.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal")
         said = [f"COMMENT ON VIEW {name} IS {_quoted(meaning)}" for name, (meaning, _) in VIEWS.items()]
         for view, column in columns.fetchall():
-            if column in known and view != "stored_samples":
+            if column in known and view not in ("stored_samples", "published_means"):
                 said.append(f'COMMENT ON COLUMN {view}."{column}" IS {_quoted(known[column])}')
         self._connection.execute("; ".join(said))
 

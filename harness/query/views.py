@@ -178,6 +178,10 @@ VIEWS = {
         + " FROM samples WHERE environment IS NOT NULL",
     ),
     "env": ("the same as environments, in short", "SELECT * FROM environments"),
+    "published": (
+        "the article's figures: mean seconds per machine, backend and crop (protocol article)",
+        "SELECT * FROM published_means",
+    ),
 }
 
 # Table macros: FROM compare('run a', 'run b').

@@ -44,12 +44,14 @@ class Journal:
 def read(path: Path) -> pa.Table:
     """All whole samples of a journal; the one that was being written when its process died is left out."""
     tables = [schema.table([])]
-    with path.open("rb") as file, suppress(pa.ArrowInvalid, OSError):
+    with path.open("rb") as file, suppress(pa.ArrowException, OSError):
         # A torn tail reads as invalid or as a short read; both mean the stream ends here.
         for batch in pa.ipc.open_stream(file):
-            tables.append(pa.Table.from_batches([batch]))
-    # A journal that an earlier version left behind lacks columns; they are null.
-    return pa.concat_tables(tables, promote_options="default").select(schema.ARROW.names)
+            batch.validate(full=True)  # damage in the middle: what Arrow believes unchecked can crash it
+            # A journal that an earlier version left behind lacks columns; they are null.
+            both = pa.concat_tables([tables[0], pa.Table.from_batches([batch])], promote_options="default")
+            tables.append(both.select(schema.ARROW.names))
+    return pa.concat_tables(tables)
 
 
 def recover(root: Path, journal: Path) -> None:

@@ -1,0 +1,188 @@
+"""Install cellbench from the files beside this one, without a network, beside the torch that this machine has.
+
+    python3.12 install.py [--to ~/cellbench] [--use-system-torch]
+
+Run it with the Python that has torch (`python -c 'import torch'`). A new environment is made in --to; what is not in
+the bundle, torch first of all, it finds where this Python has it. Nothing outside --to is written, but published
+weights go to where Cellpose looks for them, if the bundle has them. With --use-system-torch this machine's torch and
+numpy are taken as they are, though others were tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+KEPT = ("numpy",)  # of the machine, with --use-system-torch, though the bundle has it
+TRIAL = "import torch, numpy, cellpose.models; (torch.ones(2) @ torch.from_numpy(numpy.ones(2, 'float32'))).item()"
+
+
+class InstallError(Exception):
+    """What is wrong and what to do about it."""
+
+
+def check_machine(manifest: dict) -> None:
+    """Refuse another Python or platform than the bundle was made for."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    system = "macos_arm64" if sys.platform == "darwin" else f"linux_{platform.machine()}"
+    if (python, system) != (manifest["python"], manifest["platform"]):
+        raise InstallError(
+            f"this bundle is for Python {manifest['python']} on {manifest['platform']}, and this is Python {python} on "
+            f"{system}\n  fix: run it with python{manifest['python']}, or make another bundle: scripts/bundle "
+            f"--python {python} --platform {system}"
+        )
+
+
+def join(manifest: dict, folder: Path) -> Path:
+    """Check every part and put them together; all that is wrong is said at once."""
+    wrong = []
+    archive = folder / manifest["archive"]
+    with archive.open("wb") as out:
+        for part in manifest["parts"]:
+            file = HERE / part["name"]
+            if not file.is_file():
+                wrong.append(f"{part['name']} is missing")
+                continue
+            digest = hashlib.sha256()
+            with file.open("rb") as stream:
+                while block := stream.read(2**20):
+                    digest.update(block)
+                    out.write(block)
+            if digest.hexdigest() != part["sha256"]:
+                wrong.append(f"{part['name']} is damaged ({file.stat().st_size:,} of {part['bytes']:,} bytes)")
+    if wrong:
+        raise InstallError("\n  ".join([*wrong, f"fix: copy them to {HERE} again"]))
+    return archive
+
+
+def installed(name: str) -> str | None:
+    """The version of a package that this Python sees."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def of_machine(manifest: dict, use_system: bool) -> dict[str, str]:
+    """The packages that this machine gives, with their versions; another than the tested one only if that is wanted."""
+    lacking = [name for name in manifest["machine"] if installed(name) is None]
+    if lacking:
+        raise InstallError(
+            f"this Python ({sys.executable}) has no {' and no '.join(lacking)}\n"
+            f"  fix: run install.py with the Python that has torch, or make a bundle with what is lacking"
+        )
+    other = [
+        f"{name} {installed(name)}, tested was {tested}"
+        for name, tested in manifest["machine"].items()
+        if installed(name).split("+")[0] != tested
+    ]
+    if other and not use_system:
+        raise InstallError(
+            f"this machine has {'; '.join(other)}\n"
+            "  fix: to measure with it all the same: --use-system-torch (the versions are stored with every figure)"
+        )
+    taken = [*manifest["machine"], *(name for name in KEPT if use_system and installed(name))]
+    return {name: installed(name) for name in dict.fromkeys(taken)}
+
+
+def folders_of(names: list[str]) -> list[str]:
+    """The folders in which these packages and what they need lie, as far as they are installed here."""
+    seen: dict[str, str] = {}
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        seen[name] = str(Path(distribution.locate_file("")).resolve())
+        needs = [text for text in distribution.requires or [] if "extra" not in text.partition(";")[2]]
+        todo += ["".join(c if c.isalnum() or c in "-_." else " " for c in text).split()[0] for text in needs]
+    return sorted(set(seen.values()))
+
+
+def install(manifest: dict, content: Path, to: Path, taken: dict[str, str]) -> None:
+    """Make the environment from the wheels, then let it see the machine's own packages."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", str(to)], check=True)
+    wheels = content / "wheels"
+    [pip] = wheels.glob("pip-*.whl")
+    chosen = [f"{name}=={version}" for name, version in manifest["versions"].items() if name not in taken]
+    command = [
+        str(to / "bin" / "python"), f"{pip}/pip", "install", "--quiet", "--no-index", "--no-deps", "--no-cache-dir",
+        "--disable-pip-version-check", "--root-user-action=ignore", "--find-links", str(wheels), "cellbench", *chosen,
+    ]  # fmt: skip
+    # Settings of this machine's pip must not send it anywhere.
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")} | {"PIP_CONFIG_FILE": os.devnull}
+    if subprocess.run(command, env=environ, check=False).returncode:
+        raise InstallError("pip could not install the wheels; what it said stands above")
+    [site] = (to / "lib").glob("python*/site-packages")
+    # After the environment's own folder, so that what is in the bundle comes first.
+    (site / "machine.pth").write_text("".join(f"{folder}\n" for folder in folders_of(list(taken))))
+
+
+def place_weights(content: Path) -> str | None:
+    """Put published weights where Cellpose looks for them, unless some are there already."""
+    weights = content / "weights"
+    if not weights.is_dir():
+        return None
+    models = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or Path.home() / ".cellpose" / "models")
+    models.mkdir(parents=True, exist_ok=True)
+    for file in weights.iterdir():
+        if not (models / file.name).exists():
+            shutil.copy(file, models)
+    return str(models)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, default=Path.home() / "cellbench", help="environment to make, a new folder")
+    parser.add_argument(
+        "--use-system-torch", action="store_true", help="take untested versions of torch and numpy, too"
+    )
+    args = parser.parse_args()
+    to = args.to.expanduser().absolute()
+    try:
+        manifest = json.loads((HERE / "manifest.json").read_text())
+        check_machine(manifest)
+        if to.exists() and any(to.iterdir()) and not (to / "pyvenv.cfg").is_file():
+            raise InstallError(f"{to} is not empty and no environment\n  fix: name another folder with --to")
+        taken = of_machine(manifest, args.use_system_torch)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=to.parent, prefix=".cellbench-") as scratch:
+            content = Path(scratch) / "content"
+            with tarfile.open(join(manifest, Path(scratch))) as tar:
+                tar.extractall(content, filter="data")
+            install(manifest, content, to, taken)
+            models = place_weights(content)
+        trial = subprocess.run([to / "bin" / "python", "-c", TRIAL], capture_output=True, text=True, check=False)
+        if trial.returncode:
+            raise InstallError(f"installed, but it does not work with {taken}:\n{trial.stderr.strip()[-1500:]}")
+    except (InstallError, OSError, KeyError, ValueError, subprocess.CalledProcessError, tarfile.TarError) as error:
+        print(f"install.py: {error}", file=sys.stderr)
+        return 2
+    tested = manifest["machine"] | manifest["versions"]
+    for name, version in taken.items():
+        same = version.split("+")[0] == tested[name]
+        print(f"this machine's {name} {version} is used{'' if same else f'; tested was {tested[name]}'}")
+    print(f"weights: {models or 'the stand-in (no published cyto3 in this bundle)'}")
+    print(f"cellbench is {to}/bin/cellbench; try: {to}/bin/cellbench doctor")
+    if not manifest["with_ray"]:
+        print(f"without Ray: {to}/bin/cellbench run --no-ray")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Feed seeded hostile input to everything that reads what others made: images, profiles, results, SQL.
+
+    python scripts/fuzz.py [--seed 0] [--counts tiff=9000,profile=5000,sql=5200,parquet=400,journal=400]
+
+Each input must be read, or refused with a CellbenchError, in 10 s of processor time and 8 GiB of address space, and
+nothing may be written outside the scratch folder. A defect is printed with its number: the same seed and number make
+the same input again (--kind sql --only 17). tests/hostile.py makes the inputs. Exit code 1 if there was any defect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNTS = "tiff=9000,profile=5000,sql=5200,parquet=400,journal=400"
+DEADLINE_S = 10.0  # of processor time, since a busy machine may keep anybody waiting
+STUCK_S = 300.0  # for an input that waits without computing
+MEMORY_BYTES = 8 * 2**30  # of address space, libraries included
+WRITING = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod"}
+
+
+def child(kind: str, seed: int, first: int, last: int, scratch: Path) -> None:
+    """Try the inputs first to last, and say what came of each, one JSON line a piece."""
+    sys.path.insert(0, str(ROOT))
+    from tests import hostile
+
+    written: list[str] = []
+    told = os.fdopen(os.dup(1), "w")
+    for number in range(3):  # import and start what has to be before the clock runs
+        hostile.verdict(kind, hostile.draw(kind, random.Random(number)), scratch)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
+
+    def watch(event: str, arguments: tuple) -> None:
+        opens = event == "open" and arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if opens or event in WRITING:
+            path = os.path.abspath(os.fsdecode(arguments[0])) if isinstance(arguments[0], str | bytes) else ""
+            if path and not path.startswith((str(scratch), "/dev/")):
+                written.append(f"{event} {path}")
+
+    sys.addaudithook(watch)
+    for number in range(first, last):
+        data = hostile.draw(kind, random.Random(f"{seed}/{kind}/{number}"))
+        print(json.dumps({"started": number}), file=told, flush=True)
+        try:
+            outcome, error = hostile.verdict(kind, data, scratch), None
+        except BaseException as raised:
+            outcome, error = "defect", f"{type(raised).__name__}: {raised}"[:300]
+        if written:
+            outcome, error = "defect", f"wrote outside: {written}"
+            written.clear()
+        print(json.dumps({"number": number, "outcome": outcome, "error": error}), file=told, flush=True)
+
+
+def tried(kind: str, seed: int, first: int, count: int, scratch: Path) -> Iterator[tuple[int, str, str | None]]:
+    """Number, outcome and error of each input; a child that crashes or hangs costs that input only."""
+    number = first
+    while number < first + count:
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--child", kind, str(seed), str(number), str(first + count), str(scratch)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=scratch,
+            env={**os.environ, "HOME": str(scratch), "TMPDIR": str(scratch)},
+        )  # fmt: skip
+        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=lambda p=process, q=lines: [q.put(x) for x in [*p.stdout, ""]], daemon=True).start()
+        told = psutil.Process(process.pid)
+        cpu_s, running, silent_since = 0.0, False, time.monotonic()
+        while True:
+            try:
+                line = lines.get(timeout=1)
+            except queue.Empty:
+                used_s = sum(told.cpu_times()[:2]) if process.poll() is None else 0.0
+                hangs = running and used_s - cpu_s > DEADLINE_S
+                if not hangs and time.monotonic() - silent_since < STUCK_S:
+                    continue
+                process.kill()
+                yield number, "defect", f"hangs: {used_s - cpu_s:.0f} s of processor time"
+                number += 1
+                break
+            silent_since = time.monotonic()
+            if not line:
+                if number < first + count:
+                    yield number, "defect", f"the process died: {process.wait()}"
+                    number += 1
+                break
+            said = json.loads(line)
+            if "started" in said:
+                running = True
+                cpu_s = sum(told.cpu_times()[:2]) if process.poll() is None else cpu_s
+            if "number" in said:
+                yield said["number"], said["outcome"], said["error"]
+                number = said["number"] + 1
+        process.wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--counts", default=COUNTS)
+    parser.add_argument("--kind", help="with --only")
+    parser.add_argument("--only", type=int, help="try the one input with this number")
+    args = parser.parse_args()
+    counts = {kind: int(n) for kind, n in (word.split("=") for word in args.counts.split(","))}
+    defects = 0
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        outside = Path(folder) / "outside"
+        scratch = outside / "scratch"
+        scratch.mkdir(parents=True)
+        plan = [(args.kind, args.only, 1)] if args.only is not None else [(k, 0, n) for k, n in counts.items()]
+        for kind, first, count in plan:
+            begin_s, outcomes = time.monotonic(), Counter()
+            for number, outcome, error in tried(kind, args.seed, first, count, scratch):
+                outcomes[outcome] += 1
+                if error:
+                    print(f"{kind} {number}: {error}", flush=True)
+            defects += outcomes["defect"]
+            told = ", ".join(f"{outcomes[name]} {name}" for name in ("fine", "refused", "defect"))
+            print(f"{kind}: {sum(outcomes.values())} inputs, {told}, {time.monotonic() - begin_s:.0f} s", flush=True)
+        stray = [str(p) for p in outside.iterdir() if p != scratch]
+        if stray:
+            print(f"written outside: {stray}")
+    return int(bool(defects or stray))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], *map(int, sys.argv[3:6]), Path(sys.argv[6]))
+        sys.exit(0)
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Hostile input: valid files and texts to start from, ways to damage them, and what each reader may do with them.
+
+Shared by the property tests (tests/test_hostile.py) and the long run (scripts/fuzz.py). A reader returns or raises
+CellbenchError; whatever else it raises is a defect.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tifffile
+
+from harness import config, images, query, schema, store
+from harness.errors import CellbenchError
+from tests.conftest import RUN_ID, make_sample
+
+INTERESTING = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
+TOML_WORDS = (
+    "crops", "repeats", "devices", "image", "weights", "trust", "protocols", "passes", "seed", "precision", "[", "]",
+    "[[", "{", "}", "=", ",", '"', "'''", "\n", "#", "full", "true", "nan", "-inf", "1e400", "0x", "9" * 20, "\\u0000",
+    "1979-05-27T07:32:00Z", '"../../x"', '"~root"', "\x00", "\x7f", "é", "/dev/zero", '"a\\u0000b"', "64",
+)  # fmt: skip
+SQL_WORDS = (
+    "SELECT", "*", "FROM", "samples", "medians", "timed", "WHERE", "(", ")", ",", "'", '"', ";", "--", "/*",
+    "*/", "1", "-1",
+    "1e308", "NULL", "UNION ALL", "COPY", "TO", "'out.csv'", "ATTACH", "'x.db'", "INSTALL", "LOAD", "httpfs", "PRAGMA",
+    "SET", "enable_external_access", "=", "true", "read_csv('/etc/passwd')", "read_text('/etc/passwd')", "glob('/*')",
+    "read_parquet('x')", "getenv('HOME')", "CREATE TABLE t AS", "DROP VIEW samples", "INSERT INTO",
+    "EXPORT DATABASE 'x'",
+    "IMPORT DATABASE 'x'", "range(1000)", "repeat('x', 1000)", "$1", "$a", "?", "\\", "\x00", "🦠", "crop", "elapsed_s",
+    "GROUP BY", "ORDER BY", "LIMIT", "OFFSET", "WITH RECURSIVE", "AS", "x", "CAST", "::INTEGER", "[1]", "{'a': 1}",
+    "EXPLAIN", "DESCRIBE", "SHOW TABLES", "CALL", "CHECKPOINT", "duckdb_settings()", "query('SELECT 1')",
+    "IN", "'a' || 'b'",
+)  # fmt: skip
+
+
+def damage(rng: random.Random, data: bytes) -> bytes:
+    """Change, cut, repeat or insert some bytes; the more often the less."""
+    found = bytearray(data)
+    for _ in range(min(1 + int(rng.expovariate(0.5)), 20)):
+        at = rng.randrange(len(found)) if found else 0
+        # What matters in a file stands first and last.
+        if found and rng.random() < 0.6:
+            at = rng.choice((rng.randrange(min(len(found), 400)), len(found) - 1 - rng.randrange(min(len(found), 400))))
+        match rng.randrange(7):
+            case 0 if found:
+                found[at] ^= 1 << rng.randrange(8)
+            case 1 if found:
+                found[at] = rng.randrange(256)
+            case 2:
+                value, width = rng.choice(INTERESTING), rng.choice((1, 2, 4, 8))
+                encoded = (value % 256**width).to_bytes(width, rng.choice(("little", "big")))
+                found[at : at + width] = encoded
+            case 3:
+                del found[at : at + 1 + int(rng.expovariate(0.05))]
+            case 4:
+                found[at:at] = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 9)))
+            case 5 if rng.random() < 0.3:
+                del found[at:]
+            case 6:
+                length = rng.randrange(1, 65)
+                found[at : at + length] = found[rng.randrange(len(found)) :][:length] if found else b""
+    return bytes(found)
+
+
+def words(rng: random.Random, vocabulary: tuple[str, ...]) -> str:
+    """Some of these words in any order."""
+    return rng.choice((" ", "", " ")).join(rng.choices(vocabulary, k=rng.randrange(1, 25)))
+
+
+# ------------------------------------------------------------------ what they start from
+
+
+@cache
+def tiffs() -> tuple[bytes, ...]:
+    """Small TIFF files of the kinds that people have."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 255, (40, 30), np.uint8)
+    stack = np.stack([grey, grey // 2, grey // 3])
+    kinds = (
+        (grey, {}), (grey, {"compression": "zlib", "rowsperstrip": 8}), (grey, {"compression": "lzw",
+        "tile": (16, 16)}),
+        (grey.astype(np.uint16), {"bigtiff": True, "byteorder": ">"}), (grey, {"ome": True}), (stack, {"imagej": True}),
+        (grey.astype(np.float32), {"compression": "zstd", "predictor": True}),
+        (grey > 100, {"photometric": "minisblack"}),
+        (stack, {"photometric": "minisblack", "ome": True, "compression": "zlib"}), (grey, {"compression": "packbits"}),
+        (np.dstack([grey] * 3), {"photometric": "rgb", "planarconfig": "contig"}), (grey, {"compression": "jpeg"}),
+    )  # fmt: skip
+    made = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for pixels, options in kinds:
+            buffer = io.BytesIO()
+            tifffile.imwrite(buffer, pixels, **options)
+            made.append(buffer.getvalue())
+    return tuple(made)
+
+
+@cache
+def profiles() -> tuple[bytes, ...]:
+    """The built-in profiles."""
+    return tuple(path.read_bytes() for path in sorted(config.PROFILES.glob("*.toml")))
+
+
+@cache
+def table() -> pa.Table:
+    return schema.table(make_sample(repetition=i, node=f"desk{i % 2}") for i in range(4))
+
+
+@cache
+def parquet() -> bytes:
+    """A results file."""
+    buffer = io.BytesIO()
+    pq.write_table(table(), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+@cache
+def journal() -> bytes:
+    """A journal that a killed run left behind."""
+    buffer = io.BytesIO()
+    with pa.ipc.new_stream(buffer, schema.ARROW) as writer:
+        for batch in table().to_batches(max_chunksize=1):
+            writer.write_batch(batch)
+    return buffer.getvalue()
+
+
+# ------------------------------------------------------------------ what reads them
+
+
+def read_tiff(data: bytes, folder: Path) -> None:
+    path = folder / "cells.tif"
+    path.write_bytes(data)
+    images.load(str(path))
+
+
+def read_profile(data: bytes, folder: Path) -> None:
+    path = folder / "mine.toml"
+    path.write_bytes(data)
+    found = config.load(str(path))
+    if found.image not in ("sparse", "dense"):  # drawn in seconds, and not what is tried here
+        images.load(found.image, found.plane, found.channel)
+
+
+def read_parquet(data: bytes, folder: Path) -> None:
+    path = folder / "store" / "samples" / "month=2026-01" / f"{RUN_ID}-desk.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    session = query.Session(store.Store.at(folder / "store"))
+    for sql in ("SELECT * FROM medians", "SELECT * FROM samples", "SELECT * FROM runs"):
+        session.table(sql)
+
+
+def read_journal(data: bytes, folder: Path) -> None:
+    shutil.rmtree(folder / "left", ignore_errors=True)
+    path = folder / "left" / "journal" / f"{RUN_ID}.arrows"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    store.Store.at(folder / "left").dataset().to_table()  # what was recovered must be whole
+
+
+@cache
+def _session(folder: Path) -> query.Session:
+    path = folder / "store" / "samples" / "month=2026-01" / f"{RUN_ID}-desk.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(parquet())
+    return query.Session(store.Store.at(folder / "store"), time_limit_s=2)
+
+
+def read_sql(data: bytes, folder: Path) -> None:
+    _session(folder).table(data.decode("utf-8", "replace"))
+
+
+def draw(kind: str, rng: random.Random) -> bytes:
+    """One hostile input of a kind."""
+    if kind == "tiff":
+        return damage(rng, rng.choice(tiffs()))
+    if kind == "profile":
+        if rng.random() < 0.5:
+            return words(rng, TOML_WORDS).encode()
+        return damage(rng, rng.choice(profiles()))
+    if kind == "sql":
+        text = words(rng, SQL_WORDS)
+        return ("SELECT " + text if rng.random() < 0.5 else text).encode()
+    return damage(rng, parquet() if kind == "parquet" else journal())
+
+
+READERS: dict[str, Callable[[bytes, Path], None]] = {
+    "tiff": read_tiff, "profile": read_profile, "parquet": read_parquet, "journal": read_journal, "sql": read_sql,
+}  # fmt: skip
+
+
+def verdict(kind: str, data: bytes, folder: Path) -> str:
+    """fine or refused; any other exception than CellbenchError goes through."""
+    try:
+        READERS[kind](data, folder)
+    except CellbenchError as error:
+        assert str(error).strip()
+        return "refused"
+    return "fine"
