@@ -93,7 +93,7 @@ def test_the_picture_says_what_limits_it(tmp_path: Path) -> None:
     tables = _tables(tmp_path, {**CPU, "repeats": 3}, {**CPU, "protocol": "article"}, {**CUDA, "failed": True})
     said = _subtitle(charts.time_by_length(tables).to_dict())
     for note in ("simulated workload", "stand-in weights", "synthetic image", "few repetitions (n = 3)",
-                 "10 failed repetitions excluded", "mixed protocols: article, standard", "without spread",
+                 "10 failed repetitions excluded", "mixed protocols: article and standard", "without spread",
                  "model construction not included"):  # fmt: skip
         assert note in said.replace("\u00a0", " ")
 
