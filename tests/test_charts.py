@@ -155,7 +155,7 @@ def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
     tables = _of(Session(make_store(tmp_path, samples)))
     spec = charts.time_by_length(tables).to_dict()
     assert len(spec["layer"][1]["data"]["values"]) == 5
-    assert "1 of 5 repetitions carries a flag: load 1, drift 1; none is left out" in _subtitle(spec)
+    assert "1 of 5 repetitions carries a flag: drift 1, load 1; none is left out" in _subtitle(spec)
     [row] = spec["data"]["values"]
     assert row["flagged"] == "1 of 5: drift load"
     assert {"repetitions", "precision", "flagged"} <= {

@@ -199,7 +199,7 @@ def test_the_table_of_stages_adds_up(staged: Session) -> None:
 def test_without_a_stage_pass_there_is_no_figure_of_it(both: Session) -> None:
     html = _page(both, None)
     assert 'id="stages"' not in html
-    assert "stage pass" not in _markup(html)
+    assert "The stage pass is one of its own" not in _markup(html)
 
 
 def test_flags_are_counted_under_the_table_and_nothing_is_dropped(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from importlib import resources as files
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import jinja2
 import pyarrow as pa
 from pyarrow import csv
@@ -38,7 +37,7 @@ class Figure:
     """A figure of the report with what stands under it: tables by their captions, sentences, SQL."""
 
     name: str
-    chart: alt.LayerChart
+    chart: Any  # of altair
     tables: dict[str, Grid]
     sql: list[str]
     remarks: dict[str, Any] = field(default_factory=dict)
