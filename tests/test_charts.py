@@ -12,8 +12,10 @@ import pytest
 from harness import published
 from harness.errors import CellbenchError
 from harness.query import Session
-from harness.show import charts, report, stagechart
-from harness.show.charts import Tables
+from harness.show import charts, scope, stagechart
+from harness.show import tables as store_tables
+from harness.show.notes import notes
+from harness.show.tables import Tables
 from tests.conftest import CPU, CUDA, make_sample, make_store, simulated
 from tests.staged import ON_CPU, ON_GPU, stage_samples
 
@@ -21,7 +23,11 @@ LINES = (charts.time_by_length, charts.percent_of_cpu, charts.speedup)
 
 
 def _tables(folder: Path, *machines: dict[str, Any], with_published: bool = True) -> Tables:
-    return report.tables(simulated(folder, list(machines)), None, with_published)
+    return _of(simulated(folder, list(machines)), with_published)
+
+
+def _of(session: Session, with_published: bool = False) -> Tables:
+    return store_tables.load(session, scope.resolve(session), with_published)
 
 
 def _subtitle(spec: dict[str, Any]) -> str:
@@ -40,10 +46,10 @@ def test_time_shows_medians_spread_and_every_repetition(tmp_path: Path) -> None:
     tables = _tables(tmp_path, CPU, CUDA)
     spec = charts.time_by_length(tables).to_dict()
     assert _marks(spec) == ["line", "point", "rule", "point"]
-    assert len(spec["layer"][1]["data"]["values"]) == tables.timed.num_rows == 20
+    assert len(spec["layer"][1]["data"]["values"]) == 20
     own = [row for row in spec["data"]["values"] if not row["published"]]
     assert [row["value"] for row in own] == tables.medians["median_s"].to_pylist()
-    assert [row["q1"] for row in own] == tables.medians["q1_s"].to_pylist()
+    assert [row["low"] for row in own] == tables.medians["q1_s"].to_pylist()
     assert own[1]["length"] == pytest.approx(2351.5, abs=0.1)
 
 
@@ -87,14 +93,14 @@ def test_the_picture_says_what_limits_it(tmp_path: Path) -> None:
     tables = _tables(tmp_path, {**CPU, "repeats": 3}, {**CPU, "protocol": "article"}, {**CUDA, "failed": True})
     said = _subtitle(charts.time_by_length(tables).to_dict())
     for note in ("simulated workload", "stand-in weights", "synthetic image", "few repetitions (n = 3)",
-                 "10 failed repetitions excluded", "mixed protocols: article, standard", "without spread",
+                 "10 failed repetitions excluded", "mixed protocols: article and standard", "without spread",
                  "model construction not included"):  # fmt: skip
         assert note in said.replace("\u00a0", " ")
 
 
 def test_honest_data_needs_no_caution(tmp_path: Path) -> None:
     real = {**CPU, "workload": "cellpose", "weights": "published", "image": "x.tif", "image_is_synthetic": False}
-    assert charts.notes(_tables(tmp_path, real, with_published=False)) == []
+    assert notes(_tables(tmp_path, real, with_published=False)) == []
 
 
 def test_series_names_hold_what_differs_and_nothing_else(tmp_path: Path) -> None:
@@ -146,10 +152,10 @@ def test_published_means_are_the_articles() -> None:
 
 def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
     samples = [make_sample(repetition=i, flags="load drift" if i == 3 else "") for i in range(5)]
-    tables = report.tables(Session(make_store(tmp_path, samples)), None, with_published=False)
+    tables = _of(Session(make_store(tmp_path, samples)))
     spec = charts.time_by_length(tables).to_dict()
     assert len(spec["layer"][1]["data"]["values"]) == 5
-    assert "1 of 5 repetitions carries a flag: load 1, drift 1; none is left out" in _subtitle(spec)
+    assert "1 of 5 repetitions carries a flag: drift 1, load 1; none is left out" in _subtitle(spec)
     [row] = spec["data"]["values"]
     assert row["flagged"] == "1 of 5: drift load"
     assert {"repetitions", "precision", "flagged"} <= {
@@ -160,7 +166,7 @@ def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
 def test_tooltips_tell_how_well_a_median_is_known(tmp_path: Path) -> None:
     ends = {"stop_reason": "precision", "precision": 0.0123}
     samples = [make_sample(repetition=i, **(ends if i == 4 else {"stop_reason": None})) for i in range(5)]
-    spec = charts.time_by_length(report.tables(Session(make_store(tmp_path, samples)), None, False)).to_dict()
+    spec = charts.time_by_length(_of(Session(make_store(tmp_path, samples)))).to_dict()
     [row] = spec["data"]["values"]
     assert (row["repetitions"], row["precision"]) == ("5 (precision)", "mean ± 1.2 %")
 
@@ -181,7 +187,7 @@ def staged(tmp_path: Path) -> Tables:
             make_sample(**device, elapsed_s=10.0),
             make_sample(**device, crop="full", height_px=2160, width_px=2560),
         ]
-    return report.tables(Session(make_store(tmp_path, samples)), None, with_published=False)
+    return _of(Session(make_store(tmp_path, samples)))
 
 
 def _values(spec: dict[str, Any], layer: str) -> list[dict[str, Any]]:
@@ -231,7 +237,7 @@ def test_the_largest_crops_are_drawn_and_the_figure_says_so(tmp_path: Path) -> N
     seconds = dict.fromkeys(SIZES, 1.0)
     timed = [make_sample(crop=crop, height_px=h, width_px=w) for crop, (h, w) in SIZES.items()]
     session = Session(make_store(tmp_path, timed + stage_samples(ON_CPU, seconds)))
-    spec = charts.stages(report.tables(session, None, with_published=False)).to_dict()
+    spec = charts.stages(_of(session)).to_dict()
     domain = spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert [row.split("\t")[1] for row in domain] == ["", "448 px", "896 px", "1344 px", "full image"]
     assert "the 4 largest crops of each device" in _subtitle(spec).replace("\u00a0", " ")
@@ -250,4 +256,4 @@ def test_without_a_stage_pass_the_figure_says_so(tmp_path: Path) -> None:
 
 def test_a_stage_pass_of_what_was_never_timed_is_not_drawn(tmp_path: Path) -> None:
     session = Session(make_store(tmp_path, stage_samples(ON_CPU, {"224": 1.0})))
-    assert report.tables(session, None).stages.num_rows == 0
+    assert _of(session).stages.num_rows == 0

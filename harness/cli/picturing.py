@@ -8,25 +8,37 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, Out, Published, Run
+from harness.errors import CellbenchError
 
 app = typer.Typer()
+Since = Annotated[str | None, typer.Option("--since", help="The newest of each series since this date (2026-01-31).")]
+Series = Annotated[str | None, typer.Option("--series", help="Only this series_key, or what begins like it.")]
 
 
 @app.command("chart")
 def chart_(
-    name: Annotated[str, typer.Argument(help="time, time-log, percent-of-cpu, speedup or stages.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="time, time-log, speedup, percent-of-cpu, throughput, ranking, stages, agreement, repetitions, "
+            "memory, memory-sampled, memory-cuda, memory-mps, energy or coverage."
+        ),
+    ],
     to: Annotated[Path, typer.Option("--to", help="File to write: .html .png .svg .pdf .json")],
     out: Out = RESULTS,
     run: Run = None,
+    since: Since = None,
+    series: Series = None,
     published: Published = True,
 ) -> None:
     """Draw one figure into a file."""
     from harness import query
-    from harness.show import charts, drawing, report
+    from harness.show import charts, drawing, scope, tables
     from harness.store import Store
 
     session = query.Session(Store.at(out))
-    drawing.save(charts.draw(name, report.tables(session, run, published)), to)
+    chosen = scope.resolve(session, run, since, series)
+    drawing.save(charts.draw(name, tables.load(session, chosen, published)), to)
     typer.echo(to, err=True)
 
 
@@ -34,19 +46,36 @@ def chart_(
 def report_(
     out: Out = RESULTS,
     run: Run = None,
-    to: Annotated[Path | None, typer.Option("--to", help="HTML file to write; in --out if not given.")] = None,
+    since: Since = None,
+    series: Series = None,
+    to: Annotated[Path | None, typer.Option("--to", help="File to write; in --out if not given.")] = None,
     published: Published = True,
+    md: Annotated[bool, typer.Option("--md", help="Print Markdown for a comment or an issue instead.")] = False,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="A zip instead: the page, its figures, the samples, to send to someone.")
+    ] = False,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write one run's report: a single HTML file that needs no network."""
+    """Write a report: a single HTML file that needs no network."""
     from harness import query
-    from harness.show import report
+    from harness.show import bundle as bundles
+    from harness.show import markdown, report, scope
     from harness.store import Store
 
-    session = query.Session(Store.at(out))
-    run_id = query.which_run(session, run)
-    path = to or out / f"report-{run_id}.html"
-    report.write(report.build(session, run_id, published), path)
+    if chosen := [name for name, wanted in (("--md", md), ("--bundle", bundle), ("--open", open_)) if wanted][1:]:
+        raise CellbenchError(
+            "these exclude each other", f"--md --bundle --open: {', '.join(chosen)}", "give one of them"
+        )
+    if md and to:
+        raise CellbenchError("--md goes to stdout", f"--to {to}", "redirect it: cellbench report --md > FILE")
+    store = Store.at(out)
+    session = query.Session(store)
+    made = report.prepare(session, scope.resolve(session, run, since, series), published)
+    if md:
+        typer.echo(markdown.text(made), nl=False)
+        return
+    path = to or out / f"report-{made.scope.name}.{'zip' if bundle else 'html'}"
+    bundles.write(made, store, path) if bundle else report.write(report.html(made), path)
     typer.echo(path)
     if open_:
         typer.launch(str(path.resolve()))

@@ -3,75 +3,145 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import altair as alt
-import pyarrow as pa
 
 from harness import published
 from harness.errors import CellbenchError
-from harness.show import linechart, stagechart
-from harness.show.linechart import point
-from harness.show.wording import Row, count, device_label, flagged, series_namer
+from harness.show import dotchart, gains, gridchart, linechart, looks, resources, stagechart, stripchart
+from harness.show.linechart import Figure, Law, point
+from harness.show.notes import notes, provenance
+from harness.show.tables import Tables
+from harness.show.wording import Row, number
 
-FEW = 5  # repetitions; the article used as many
-
-
-@dataclass(frozen=True)
-class Tables:
-    """What the figures are made of: rows of the views of the same name, already filtered."""
-
-    medians: pa.Table
-    speedups: pa.Table
-    timed: pa.Table
-    failures: pa.Table
-    stages: pa.Table
-    ceilings: pa.Table
-    published: pa.Table | None = None  # published.means(), or None to leave them out
+Draw = Callable[[Tables], alt.LayerChart]
+N_CURVE = 40  # points of a fitted curve
+N_LAWS = 3  # scaling laws that a figure draws; all stand in the table
 
 
 def time_by_length(tables: Tables, log: bool = False) -> alt.LayerChart:
     """Seconds against image length: medians with interquartile range and every repetition, linear ⇄ logarithmic."""
-    medians = tables.medians.to_pylist()
-    name = series_namer(medians)
     own = [
-        {**point(row, name(row), row["median_s"]), "q1": row["q1_s"], "q3": row["q3_s"], **_effort(row)}
-        for row in medians
+        {**point(row, tables.name(row), row["median_s"]), "low": row["q1_s"], "high": row["q3_s"], **_effort(row)}
+        for row in tables.cases
     ]
-    return linechart.draw(
-        own,
-        reference(tables, "mean_s"),
-        _series(tables),
-        title="Time to segment one image",
-        y_title="Seconds per image",
-        notes=["median, interquartile range and every repetition" if own else "nothing was timed here", *notes(tables)],
-        empty="no repetition was timed",
-        repetitions=[point(row, name(row), row["elapsed_s"]) for row in tables.timed.to_pylist()],
+    repetitions, shown = _repetitions(tables)
+    figure = Figure(
+        "Time to segment one image",
+        "Seconds per image",
+        [f"median, interquartile range and {shown}" if own else "nothing was timed here", *notes(tables)],
+        "no repetition was timed",
+        ("q1", "q3"),
         log=log,
     )
+    return linechart.draw(figure, own, reference(tables, "mean_s"), _series(tables), repetitions)
+
+
+def throughput(tables: Tables) -> alt.LayerChart:
+    """Megapixels a second against image length, with images an hour."""
+    own = [
+        {
+            **point(row, tables.name(row), row["n_pixels"] / row["median_s"] / 1e6),
+            "low": row["n_pixels"] / row["q3_s"] / 1e6,
+            "high": row["n_pixels"] / row["q1_s"] / 1e6,
+            "images_per_hour": number(3600 / row["median_s"]),
+            **_effort(row),
+        }
+        for row in tables.cases
+    ]
+    others = [
+        row | {"value": row["n_pixels"] / row["mean_s"] / 1e6, "images_per_hour": number(3600 / row["mean_s"])}
+        for row in reference(tables, "mean_s")
+    ]
+    figure = Figure(
+        "Throughput",
+        "Megapixels per second",
+        ["of the median, with its interquartile range" if own else "nothing was timed here", *notes(tables)],
+        "no repetition was timed",
+        ("of q3", "of q1"),
+    )
+    return linechart.draw(figure, own, others, _series(tables))
 
 
 def percent_of_cpu(tables: Tables) -> alt.LayerChart:
     """An accelerator's time as a percentage of the time of the CPU beside it."""
-    return _ratio(tables, "percent_of_cpu", "Accelerator time as a share of CPU time", "% of CPU time", 100)
+    intervals = gains.intervals(tables)
+    own = [
+        {
+            **point(row, tables.name(row), row["percent_of_cpu"]),
+            **_bounds(*(bound and 100 / bound for bound in (known.high, known.low))),
+            "basis": known.basis,
+            **_effort(row),
+        }
+        for row, known in zip(tables.gains, intervals, strict=True)
+    ]
+    figure = Figure(
+        "Accelerator time as a share of CPU time",
+        "% of CPU time",
+        [_of_ratios(tables), *notes(tables)],
+        "no accelerator was measured here beside its CPU",
+        baseline=100,
+    )
+    return linechart.draw(figure, own, reference(tables, "percent_of_cpu"), _series(tables))
 
 
 def speedup(tables: Tables) -> alt.LayerChart:
-    """How many times faster an accelerator is than the CPU beside it."""
-    return _ratio(tables, "speedup", "Speed-up over the CPU of the same machine", "CPU time ÷ accelerator time", 1)
+    """How many times faster an accelerator is than the CPU beside it, and the limit that its scaling law approaches."""
+    own = [
+        {
+            **point(row, tables.name(row), row["speedup"]),
+            **_bounds(known.low, known.high),
+            "basis": known.basis,
+            **_effort(row),
+        }
+        for row, known in zip(tables.gains, gains.intervals(tables), strict=True)
+    ]
+    found = gains.laws(tables)
+    mine = [gain for gain in found if not gain.is_published]
+    drawn = [] if len(mine) > N_LAWS else [_law(gain) for gain in mine or found]
+    said = ["dotted: t = a + b · pixels fitted to each device; dashed: the ratio of their b, with its 95 % interval"]
+    figure = Figure(
+        "Speed-up over the CPU of the same machine",
+        "CPU time ÷ accelerator time",
+        [_of_ratios(tables), *(said if drawn else []), *notes(tables)],
+        "no accelerator was measured here beside its CPU",
+        ("95 % low", "95 % high"),
+        baseline=1,
+    )
+    return linechart.draw(figure, own, reference(tables, "speedup"), _series(tables), laws=drawn)
 
 
 def stages(tables: Tables) -> alt.LayerChart:
     """Where the time of one call goes: the stage pass of each device, pass after pass."""
-    return stagechart.draw(tables.stages.to_pylist(), stage_namer(tables), _provenance(tables))
+    return stagechart.draw(tables.stages.to_pylist(), tables.name, provenance(tables))
 
 
-NAMES: dict[str, Callable[[Tables], alt.LayerChart]] = {
+def _memory(method: resources.Method) -> Draw:
+    return lambda tables: linechart.draw(
+        resources.memory_figure(tables, method), resources.memory_points(tables, method), [], (tables.series, [])
+    )
+
+
+def energy(tables: Tables) -> alt.LayerChart:
+    """Energy of one image above idle, by the chip's own counter."""
+    return linechart.draw(
+        resources.energy_figure(tables), resources.energy_points(tables), [], (resources.energy_series(tables), [])
+    )
+
+
+NAMES: dict[str, Draw] = {
     "time": time_by_length,
     "time-log": lambda tables: time_by_length(tables, log=True),
     "percent-of-cpu": percent_of_cpu,
     "speedup": speedup,
+    "throughput": throughput,
+    "ranking": dotchart.ranking,
     "stages": stages,
+    "agreement": gridchart.agreement,
+    "repetitions": stripchart.draw,
+    **{method.name: _memory(method) for method in resources.METHODS},
+    "energy": energy,
+    "coverage": gridchart.coverage,
 }
 
 
@@ -82,14 +152,6 @@ def draw(name: str, tables: Tables) -> alt.LayerChart:
     return NAMES[name](tables)
 
 
-def stage_namer(tables: Tables) -> Callable[[Row], str]:
-    """A function from a row of the stage pass to the name that its case has in the other figures."""
-    medians = tables.medians.to_pylist()
-    name = series_namer(medians)
-    names = {row["case_id"]: name(row) for row in medians}
-    return lambda row: names.get(row["case_id"]) or device_label(row)
-
-
 def reference(tables: Tables, column: str) -> list[Row]:
     """The published series as points of a figure: means where `column` is mean_s, else ratios to the CPU."""
     if tables.published is None:
@@ -98,67 +160,54 @@ def reference(tables: Tables, column: str) -> list[Row]:
     keys = ("mean_s", "cpu_mean_s", "percent_of_cpu", "speedup")
     return [
         {key: row[key] for key in keys if key in row}
-        | point(row, f"{row['device_name']}, {row['backend'].upper()} (published)", row[column], is_published=True)
+        | {"n_pixels": row["height_px"] * row["width_px"]}
+        | point(row, gains.published_name(row), row[column], is_published=True)
         for row in means.to_pylist()
     ]
 
 
-def notes(tables: Tables) -> list[str]:
-    """What a reader must know to judge these numbers, in short sentences for the picture itself."""
-    rows = tables.medians.to_pylist()
-    said = _provenance(tables)
-    if rows and (fewest := min(row["n"] for row in rows)) < FEW:
-        said.append(f"few repetitions (n = {fewest})")
-    if failed := tables.failures.num_rows:
-        said.append(f"{count(failed, 'failed repetition')} excluded")
-    if flags := flagged(tables.timed.to_pylist()):
-        said.append(f"{flags}; none is left out")
-    for column, words in (("protocol", "protocols"), ("torch_version", "torch versions"), ("weights", "weights")):
-        if len(values := {str(row[column]) for row in rows}) > 1:
-            said.append(f"mixed {words}: {', '.join(sorted(values))}")
-    if tables.published is not None:
-        said.append("published series: means of 5 without spread, model construction included (protocol article)")
-        if rows and {row["protocol"] for row in rows} != {published.PROTOCOL}:
-            said.append("measured here: model construction not included (protocol standard)")
-    return said
-
-
-def _provenance(tables: Tables) -> list[str]:
-    """What these numbers are made from, where that is not the published weights on a real image."""
-    rows = tables.medians.to_pylist()
-    weights = {row["weights"] for row in rows}
-    said = []
-    if any(row["workload"] == "simulated" for row in rows):
-        said.append("simulated workload: not a measurement")
-    if "standin" in weights:
-        said.append("stand-in weights, not the published cyto3")
-    if "custom" in weights:
-        said.append("custom weights, not the published cyto3")
-    if any(row["image_is_synthetic"] for row in rows):
-        said.append("synthetic image")
-    return said
-
-
-def _ratio(tables: Tables, column: str, title: str, y_title: str, baseline: float) -> alt.LayerChart:
-    name = series_namer(tables.medians.to_pylist())
-    own = [{**point(row, name(row), row[column]), **_effort(row)} for row in tables.speedups.to_pylist()]
-    return linechart.draw(
-        own,
-        reference(tables, column),
-        _series(tables),
-        title=title,
-        y_title=y_title,
-        notes=["ratio of medians" if own else "no accelerator was measured here", *notes(tables)],
-        empty="no accelerator was measured here beside its CPU",
-        baseline=baseline,
-    )
-
-
 def _series(tables: Tables) -> tuple[list[str], list[str]]:
     """The names of all series, one's own and the published ones."""
-    medians = tables.medians.to_pylist()
-    own = dict.fromkeys(map(series_namer(medians), medians))
-    return list(own), list(dict.fromkeys(row["series"] for row in reference(tables, "mean_s")))
+    return tables.series, list(dict.fromkeys(row["series"] for row in reference(tables, "mean_s")))
+
+
+def _repetitions(tables: Tables) -> tuple[list[Row], str]:
+    """The timed repetitions as points, and how many of them these are, in words; none for a crowd of series."""
+    if looks.is_crowded(tables.series):
+        return [], "no single repetitions, since there are too many series"
+    cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
+    timed = [row for row in tables.repetitions.to_pylist() if row["role"] == "timed"]
+    points = [
+        point(cases[key], tables.name(row), row["elapsed_s"])
+        for row in timed
+        if (key := (row["run_id"], row["case_id"])) in cases
+    ]
+    n_all = sum(row["n"] for row in tables.cases)
+    return points, "every repetition" if len(points) == n_all else f"{len(points)} of {n_all} repetitions"
+
+
+def _of_ratios(tables: Tables) -> str:
+    if not tables.gains:
+        return "no accelerator was measured here"
+    bases = {known.basis for known in gains.intervals(tables)}
+    if bases == {"processes"}:
+        return "ratio of medians with the 95 % interval between processes"
+    within = "within one process each: other processes may differ by more"
+    return f"ratio of medians with its 95 % interval, {within}"
+
+
+def _law(gain: gains.Gained) -> Law:
+    fast, slow = gain.fast, gain.slow
+    lengths = [fast.bounds_mpx[1] ** 0.5 * (i + 0.5) / N_CURVE for i in range(N_CURVE)]
+    points = [{"length": 1000 * each, "value": slow.at(each**2) / fast.at(each**2)} for each in lengths]
+    known = gain.gain
+    # An interval far wider than its estimate would flatten everything else; then it stands in the words alone.
+    bounds = (known.limit_low, known.limit_high) if gains.is_narrow(known) else (None, None)
+    return Law(gain.series, gain.is_published, points, known.limit, *bounds, gains.limit_text(known))
+
+
+def _bounds(low: float | None, high: float | None) -> Row:
+    return {"low": low, "high": high}
 
 
 def _effort(row: Row) -> Row:

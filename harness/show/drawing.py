@@ -81,10 +81,15 @@ def save(chart: alt.LayerChart, path: Path | str) -> Path:
         )
     if kind == "html":
         return write_file(path, _html(chart).encode())
+    return write_file(path, picture(chart, kind))
+
+
+def picture(chart: alt.LayerChart, kind: str) -> bytes:
+    """A chart as png, svg, pdf or json."""
     buffer = io.BytesIO() if kind in ("png", "pdf") else io.StringIO()
     chart.save(buffer, format=kind, **({"scale_factor": 2} if kind == "png" else {}))
     content = buffer.getvalue()
-    return write_file(path, content if isinstance(content, bytes) else content.encode())
+    return content if isinstance(content, bytes) else content.encode()
 
 
 def script_json(value: Any) -> str:

@@ -5,37 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.measure.stages import PASSES, STAGES
-from harness.query import Session
-from harness.show import advice, charts
-from harness.show.charts import Tables
-from harness.show.wording import Row, number, percent, series_namer, size_label
+from harness.show import advice, charts, dotchart, gains, gridchart, resources
+from harness.show.differences import Finding, value_at
+from harness.show.tables import Tables
+from harness.show.wording import Row, listed, number, percent, seconds, side, size_label
 
-ENVIRONMENT = {
-    "cpu_model": "processor",
-    "n_cores": "cores",
-    "torch_threads": "threads of torch",
-    "openmp_threads": "OMP_NUM_THREADS",
-    "opencv_threads": "threads of OpenCV",
-    "numba_threads": "threads of numba",
-    "ram_bytes": "memory in bytes",
-    "os": "operating system",
-    "arch": "architecture",
-    "sync": "waited for the device with",
-    "dispatch": "dispatched by",
-    "harness_version": "cellbench",
-    "python_version": "Python",
-    "torch_version": "torch",
-    "cellpose_version": "cellpose",
-    "numpy_version": "numpy",
-    "numba_version": "numba",
-    "opencv_version": "OpenCV",
-    "ray_version": "Ray",
-    "weights": "weights",
-    "weights_sha256": "SHA-256 of the weights",
-    "size_model_sha256": "SHA-256 of the size model",
-    "image": "image",
-    "image_sha256": "SHA-256 of the image’s pixels",
-}
+N_FAILURES = 200  # different ones that a report lists
+N_PLACES = 6  # devices that a table of facts has a column each for
 
 
 @dataclass(frozen=True)
@@ -55,9 +31,7 @@ class Grid:
 
 def cases(data: Tables) -> Grid:
     """One row per case: medians, spread, cells, speed-up; flags where there are any."""
-    medians = data.medians.to_pylist()
-    name = series_namer(medians)
-    speedups = {row["case_id"]: row["speedup"] for row in data.speedups.to_pylist()}
+    speedups = {(row["run_id"], row["case_id"]): row["speedup"] for row in data.gains}
     columns = {
         "crop": lambda row: row["crop"],
         "protocol": lambda row: row["protocol"] or "–",
@@ -68,20 +42,18 @@ def cases(data: Tables) -> Grid:
         "mean ± 95 %": lambda row: "–" if row["precision"] is None else f"{100 * row['precision']:.2g}\u00a0%",
         "cells": lambda row: number(row["n_cells"], 1),
         "diameter px": lambda row: number(row["diameter_px"]),
-        "speed-up": lambda row: number(speedups.get(row["case_id"])),
+        "speed-up": lambda row: number(speedups.get((row["run_id"], row["case_id"]))),
         "flagged": lambda row: f"{row['n_flagged']} ({row['flags']})" if row["n_flagged"] else "–",
     }
-    if not any(row["n_flagged"] for row in medians):
+    if not any(row["n_flagged"] for row in data.cases):
         del columns["flagged"]
-    rows = [(name(row), *(text(row) for text in columns.values())) for row in medians]
+    rows = [(data.name(row), *(text(row) for text in columns.values())) for row in data.cases]
     return Grid.grouped(tuple(columns), rows, n_labels=2)
 
 
 def times(data: Tables) -> Grid:
     """The numbers of the figure of times."""
-    medians = data.medians.to_pylist()
-    name = series_namer(medians)
-    own = [(name(row), _pixels(row), str(row["n"]), number(row["median_s"]), _range(row)) for row in medians]
+    own = [(data.name(row), _pixels(row), str(row["n"]), number(row["median_s"]), _range(row)) for row in data.cases]
     others = [
         (f"{row['series']}: means", row["size"], "5", number(row["mean_s"]), "–")
         for row in charts.reference(data, "mean_s")
@@ -89,29 +61,132 @@ def times(data: Tables) -> Grid:
     return Grid.grouped(("image in px", "n", "median s", "IQR s"), own + others)
 
 
+def laws(data: Tables) -> Grid:
+    """The scaling law of each series: t = a + b · pixels."""
+    rows = []
+    for each in gains.fits(data):
+        if each.law is None:
+            rows.append((each.series, "–", "–", "–", f"{each.n_sizes} (too few, or no growth)"))
+        else:
+            law, reach = each.law, number(each.law.per_mpx_reach_s, 2)
+            slope = f"{number(law.per_mpx_s)} ± {reach}"
+            rows.append((each.series, number(law.fixed_s), slope, percent(law.relative_error, 1), str(each.n_sizes)))
+    return Grid(("series", "a: s beside", "b: s per Mpx ± 95 %", "off by", "sizes"), {"": rows})
+
+
+def limits(data: Tables) -> Grid:
+    """What each speed-up approaches, from where on it is near, and where accelerator and CPU break even."""
+    rows = []
+    for each in gains.laws(data):
+        gain = each.gain
+        low, high = gain.break_even_low_mpx, gain.break_even_high_mpx
+        even = "never" if gain.break_even_mpx is None else side(gain.break_even_mpx)
+        rows.append(
+            (
+                each.series, f"{number(gain.limit)}×",
+                "–" if gain.limit_low is None else f"{number(gain.limit_low)} – {number(gain.limit_high)}",
+                side(gain.near_mpx), even, "–" if low is None or high is None else f"{side(low)} – {side(high)}",
+            )
+        )  # fmt: skip
+    head = ("series", "limit", "95 %", "within a tenth of it from", "break-even", "95 %")
+    return Grid(head, {"": rows})
+
+
+def throughput(data: Tables) -> Grid:
+    """The numbers of the figure of throughput."""
+    own = [(data.name(row), _pixels(row), row["n_pixels"], row["median_s"]) for row in data.cases]
+    others = [
+        (f"{row['series']}: means", row["size"], row["n_pixels"], row["mean_s"])
+        for row in charts.reference(data, "mean_s")
+    ]
+    rows = [(name, size, number(n / time_s / 1e6), number(3600 / time_s)) for name, size, n, time_s in own + others]
+    return Grid.grouped(("image in px", "Mpx/s", "images/h"), rows)
+
+
 def ratios(data: Tables) -> Grid:
     """The numbers of the figures of shares and speed-ups."""
-    name = series_namer(data.medians.to_pylist())
-    own = [(name(row), _pixels(row), row["median_s"], row["cpu_median_s"], row) for row in data.speedups.to_pylist()]
+    own = [
+        (data.name(row), _pixels(row), row["median_s"], row["cpu_median_s"], row, gains.between(known.low, known.high))
+        for row, known in zip(data.gains, gains.intervals(data), strict=True)
+    ]
     others = [
-        (f"{row['series']}: means", row["size"], row["mean_s"], row["cpu_mean_s"], row)
+        (f"{row['series']}: means", row["size"], row["mean_s"], row["cpu_mean_s"], row, "")
         for row in charts.reference(data, "speedup")
     ]
     rows = [
-        (series, size, *map(number, (seconds, cpu_s, row["percent_of_cpu"], row["speedup"])))
-        for series, size, seconds, cpu_s, row in own + others
+        (
+            series,
+            size,
+            *map(number, (time_s, cpu_s, row["percent_of_cpu"], row["speedup"])),
+            interval.strip(" ()") or "–",
+        )
+        for series, size, time_s, cpu_s, row, interval in own + others
     ]
-    return Grid.grouped(("image in px", "accelerator s", "CPU s", "% of CPU time", "speed-up"), rows)
+    return Grid.grouped(("image in px", "accelerator s", "CPU s", "% of CPU time", "speed-up", "95 %"), rows)
+
+
+def ranking(data: Tables) -> Grid:
+    """The numbers of the ranking; published devices have no rank."""
+    found, _, _ = dotchart.ranks(data)
+    rows = [
+        (
+            each.series, "–" if each.is_published else each.rank, seconds(each.median_s),
+            "–" if each.low_s is None else f"{seconds(each.low_s)} – {seconds(each.high_s)}",
+            number(each.n_pixels / each.median_s / 1e6), number(3600 / each.median_s),
+            dotchart.share_of_best(found, each),
+        )
+        for each in found
+    ]  # fmt: skip
+    return Grid(("device", "rank", "median", "95 %", "Mpx/s", "images/h", "of the fastest"), {"": rows})
+
+
+def repetitions(data: Tables) -> Grid:
+    """What the strip shows, a row a case: its first warm-up, and its fastest and slowest repetition."""
+    first: dict[tuple[str, str], float] = {}
+    for row in data.repetitions.to_pylist():
+        if row["role"] == "warmup":
+            first.setdefault((row["run_id"], row["case_id"]), row["elapsed_s"])
+    rows = [
+        (
+            data.name(row), row["crop"], str(row["n"]), number(row["median_s"]),
+            _off(first.get((row["run_id"], row["case_id"])), row), _off(row["min_s"], row), _off(row["max_s"], row),
+        )
+        for row in data.cases
+    ]  # fmt: skip
+    return Grid.grouped(("crop", "n", "median s", "first warm-up", "fastest", "slowest"), rows)
+
+
+def memory(data: Tables, method: resources.Method) -> Grid:
+    """The numbers of a figure of memory."""
+    found = resources.memory_rows(data, method)
+    rows = [(data.name(row), _pixels(row), number(row[method.column] / resources.GIB)) for row in found]
+    return Grid.grouped(("image in px", "GiB"), rows)
+
+
+def energy(data: Tables) -> Grid:
+    """The numbers of the figure of energy."""
+    rows = [
+        (data.name(row), _pixels(row), number(row["energy_per_call_j"]),
+         number(row["idle_power_w"]), str(row["n_calls"]),
+         f"{row['energy_class']}: {row['energy_method']}")
+        for row in data.energy.to_pylist()
+    ]  # fmt: skip
+    return Grid.grouped(("image in px", "J per image", "idle W", "calls", "by"), rows)
+
+
+def matrix(cells: list[gridchart.Cell]) -> Grid:
+    """A figure of cells as a table: device, crop, what it says."""
+    rows = [(cell.device, cell.crop, cell.word, cell.state, cell.detail) for cell in cells]
+    return Grid.grouped(("crop", "", "state", "detail"), rows, n_labels=4)
 
 
 def stages(data: Tables) -> Grid:
     """The numbers of the figure of the stage pass: a row a stage, a column a pass."""
     cases = advice.by_case(data.stages.to_pylist())
-    name = charts.stage_namer(data)
     passes = [each for each in PASSES if any(each in advice.passes(case) for case in cases)]
     rows = []
     for case in cases:
-        heading = f"{name(case[0])}, {size_label(case[0])}"
+        heading = f"{data.name(case[0])}, {size_label(case[0])}"
         for line in advice.lines(case):
             seconds = (number(line.by_pass_s[each]) if each in line.by_pass_s else "" for each in passes)
             rows.append(
@@ -128,24 +203,35 @@ def stage_meanings() -> dict[str, str]:
 
 
 def failures(data: Tables) -> Grid:
-    """What did not end well, and why."""
-    columns = ("node", "device", "crop", "role", "phase", "status", "error_type", "error_message")
-    rows = [tuple(str(row[column] or "–") for column in columns) for row in data.failures.to_pylist()]
+    """What did not end well, and why; the same again and again is one row."""
+    columns = ("node", "device", "crop", "role", "phase", "n", "status", "error_type", "error_message")
+    found = data.failures.to_pylist()
+    rows = [tuple(str(row[column] or "–") for column in columns) for row in found[:N_FAILURES]]
+    if len(found) > N_FAILURES:
+        rows.append((f"and {len(found) - N_FAILURES} more", *("" for _ in columns[1:])))
     return Grid(tuple(column.replace("_", " ") for column in columns), {"": rows}, n_labels=len(columns))
 
 
-def environment(session: Session, run: str) -> Grid:
-    """One row a fact, one column a device; several values of one device stand side by side."""
-    facts = ", ".join(f"string_agg(DISTINCT {fact}::VARCHAR, ', ' ORDER BY {fact}::VARCHAR)" for fact in ENVIRONMENT)
-    columns = session.table(
-        f"SELECT concat_ws(' ', node, device), max(device_name), {facts} FROM samples "
-        "WHERE run_id = $run AND image IS DISTINCT FROM 'control' GROUP BY node, device ORDER BY node, device",
-        run=run,
-    ).columns
-    places, names, *values = [[str(value or "–") for value in column.to_pylist()] for column in columns]
-    labels = ["device", *ENVIRONMENT.values()]
-    rows = [(label, *row) for label, row in zip(labels, [names, *values], strict=True)]
-    return Grid(("", *places), {"": rows}, n_labels=len(places) + 1)
+def environment(places: list[str], findings: list[Finding]) -> Grid:
+    """One row a fact: a column a place where there are few, else each value with the places that have it."""
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    few = len(places) <= N_PLACES
+    for each in findings:
+        if few:
+            told = tuple(value_at(each, where) for where in places)
+        else:
+            told = ("; ".join(f"{value}{_who(where, places)}" for value, where in each.values.items()),)
+        groups.setdefault(each.group, []).append((f"{each.label} ≠" if each.differs else each.label, *told))
+    head = ("fact", *places) if few else ("fact", f"value at the {len(places)} devices")
+    return Grid(head, groups, n_labels=len(head))
+
+
+def _who(having: list[str], places: list[str]) -> str:
+    return "" if len(having) == len(places) else f" ({listed(having, 2)})"
+
+
+def _off(time_s: float | None, row: Row) -> str:
+    return "–" if time_s is None else f"{100 * (time_s / row['median_s'] - 1):+.1f}\u00a0%"
 
 
 def _pixels(row: Row) -> str:

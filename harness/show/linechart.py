@@ -1,115 +1,191 @@
-"""The figure of lines through points against image length: times, shares and speed-ups."""
+"""The figure of lines through points against image length: times, ratios, throughput, memory, energy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
-from harness.show import drawing
+from harness.show import drawing, looks
 from harness.show.drawing import GREY
+from harness.show.wording import Row
 
-Row = dict[str, Any]
-
-SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
-DASHES = ([8, 3], [2, 3], [8, 3, 2, 3], [4, 2])
 SHOWN = "show_published || !datum.published"
+FAINT = 0.08
+ALL = "all"  # of the list of series to highlight
 # Ticks of the logarithmic axis, 1 ms to 50,000 s; those outside the data are not drawn.
 LOG_TICKS = [round(digit * 10.0**power, 3) for power in range(-3, 5) for digit in (1, 2, 5)]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure of lines says besides its points.
+
+    `log` None is a linear axis from zero; True or False is what a switch between both starts with. ranges: what low
+    and high of a point are.
+    """
+
+    title: str
+    y_title: str
+    notes: Sequence[str]
+    empty: str
+    ranges: tuple[str, str] = ("low", "high")
+    baseline: float | None = None
+    log: bool | None = None
+
+
+@dataclass(frozen=True)
+class Law:
+    """A fitted curve of a series and what it approaches: points, and the limit with its interval."""
+
+    series: str
+    is_published: bool
+    points: Sequence[Row]
+    limit: float
+    low: float | None
+    high: float | None
+    text: str
 
 
 def point(row: Row, series: str, value: float, is_published: bool = False) -> Row:
     """A point of a figure, from a row that has a size."""
     size = f"{row['height_px']} × {row['width_px']}"
-    return {"series": series, "published": is_published, "length": row["length_px"], "size": size, "value": value}
+    length = (row["height_px"] * row["width_px"]) ** 0.5
+    return {
+        "series": series, "kind": row["backend"], "published": is_published, "length": round(length, 1), "size": size,
+        "value": value,
+    }  # fmt: skip
 
 
 def draw(
+    figure: Figure,
     own: list[Row],
     others: list[Row],
     series: tuple[Sequence[str], Sequence[str]],
-    *,
-    title: str,
-    y_title: str,
-    notes: list[str],
-    empty: str,
-    repetitions: list[Row] | None = None,
-    baseline: float | None = None,
-    log: bool | None = None,
+    repetitions: Sequence[Row] = (),
+    laws: Sequence[Law] = (),
 ) -> alt.LayerChart:
-    """One's own points and the published ones; `series` names all there are of both, so that each keeps its look.
-
-    `log` None is a linear axis from zero; True or False is what a switch between both starts with.
-    """
-    heading = drawing.heading(title, notes)
+    """One's own points and the published ones; `series` names all there are of both, so that each keeps its look."""
+    heading = drawing.heading(figure.title, figure.notes)
     rows = others + own  # one's own are drawn on top
     if not rows:
-        return drawing.empty(heading, empty)
-
-    look = _look(*series, {row["series"] for row in rows})
+        return drawing.empty(heading, figure.empty)
+    crowded = looks.is_crowded(series[0])
+    look = looks.of_kinds(rows) if crowded else looks.of_series(*series, {row["series"] for row in rows})
     rows = [row | {"dash": look["dash"].get(row["series"])} for row in rows]
-    x, y = _axes(y_title, log)
-    base = _on_axis(alt.Chart().encode(x=x, y=y, stroke=look["stroke"]), log)
-    lines = base.transform_filter(SHOWN if others else "true")
-    layers = [
-        lines.mark_line(strokeWidth=1.6, strokeDash=alt.ExprRef("datum.dash")),
-        lines.mark_point(size=44, strokeWidth=1.4, opacity=1).encode(
-            fill=look["fill"], shape=look["shape"], tooltip=_tooltip(y_title, rows[-1])
-        ),
-    ]
-    if repetitions:
-        dots = base.properties(data=alt.Data(values=repetitions))
-        ranges = base.transform_filter("!datum.published").encode(y="y_q1:Q", y2="y_q3:Q")
-        layers[1:1] = [
-            dots.mark_point(shape="circle", size=8, strokeWidth=1.5, opacity=0.4),
-            ranges.mark_rule(strokeWidth=4, opacity=0.5),
+    shown = list(dict.fromkeys(row["series"] for row in own + others))
+    marks = _Marks(figure, look, crowded, bool(others), len(shown) > 1)
+    layers = [*_rules(figure), *marks.laws(laws), marks.lines(), *marks.spread(rows, repetitions), marks.points(rows)]
+    chart = alt.layer(*layers, data=alt.Data(values=rows)).add_params(*_switches(figure.log, bool(others), shown))
+    names = ", ".join(
+        shown if len(shown) <= 2 * looks.MANY else [*shown[: 2 * looks.MANY], f"{len(shown) - 2 * looks.MANY} more"]
+    )
+    described = f"{figure.title}. Lines of {figure.y_title} against image length in px for {names}."
+    return drawing.theme(chart, heading, described)
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """The layers of one figure, which share axes, looks and the choice of what is highlighted."""
+
+    figure: Figure
+    look: dict[str, Any]
+    crowded: bool
+    with_published: bool
+    choosable: bool
+
+    def lines(self) -> alt.Chart:
+        lines = self._base().mark_line(strokeWidth=1 if self.crowded else 1.6, strokeDash=alt.ExprRef("datum.dash"))
+        return lines.encode(opacity=self._opacity(0.45 if self.crowded else 1.0), detail="series:N")
+
+    def points(self, rows: Sequence[Row]) -> alt.Chart:
+        dots = self._base().mark_point(size=22 if self.crowded else 44, strokeWidth=1.4)
+        dots = dots.encode(
+            fill=self.look["fill"],
+            shape=self.look["shape"],
+            tooltip=_tooltip(self.figure, rows[-1]),
+            opacity=self._opacity(0.7 if self.crowded else 1.0),
+        )
+        # One layer holds the selection, the others ask for it by name.
+        picked = alt.selection_point(name="picked", fields=[self.look["field"]], bind="legend")
+        return dots.add_params(picked) if self.choosable else dots
+
+    def spread(self, rows: Sequence[Row], repetitions: Sequence[Row]) -> list[alt.Chart]:
+        """Every repetition, and the range of each point."""
+        layers = []
+        if repetitions:
+            dots = self._base().properties(data=alt.Data(values=list(repetitions)))
+            layers.append(dots.mark_point(shape="circle", size=8, strokeWidth=1.5).encode(opacity=self._opacity(0.4)))
+        if any("low" in row for row in rows):
+            ranges = self._base().transform_filter("isValid(datum.low)").encode(y="y_low:Q", y2="y_high:Q")
+            width = 2 if self.crowded else 4
+            layers.append(ranges.mark_rule(strokeWidth=width).encode(opacity=self._opacity(0.5)))
+        return layers
+
+    def laws(self, laws: Sequence[Law]) -> list[alt.Chart]:
+        """Each law's curve, thin and dotted, and the limit that it approaches with its interval and its words."""
+        if not laws:
+            return []
+        curves = [
+            {"series": law.series, "published": law.is_published, "length": each["length"], "value": each["value"]}
+            for law in laws
+            for each in law.points
         ]
-    if baseline is not None:
-        rule = alt.Chart(alt.Data(values=[{"y": baseline}])).mark_rule(color=GREY, strokeWidth=1)
-        layers.insert(0, rule.encode(y="y:Q"))
-    chart = alt.layer(*layers, data=alt.Data(values=rows)).add_params(*_switches(log, bool(others)))
-    names = ", ".join(dict.fromkeys(row["series"] for row in own + others))
-    return drawing.theme(chart, heading, f"{title}. Lines of {y_title} against image length in px for {names}.")
+        limits = [
+            {"series": law.series, "published": law.is_published, "value": law.limit, "low": law.low, "high": law.high,
+             "text": law.text} for law in laws
+        ]  # fmt: skip
+        line = self._base(curves).mark_line(strokeWidth=1, strokeDash=[1, 3]).encode(opacity=self._opacity(0.9))
+        flat = {"x": alt.value(0), "x2": alt.value("width")}
+        base = self._base(limits)
+        band = base.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_rect(strokeWidth=0)
+        band = band.encode(
+            **flat, y="y_low:Q", y2="y_high:Q", fill=self.look["band"], stroke=alt.value(None),
+            opacity=self._opacity(0.12),
+        )  # fmt: skip
+        rule = base.mark_rule(strokeWidth=1, strokeDash=[5, 3]).encode(**flat, opacity=self._opacity(0.9))
+        words = base.mark_text(align="right", dy=-6, fontSize=11, color=GREY, strokeWidth=0).encode(
+            x=alt.value("width"), text="text:N", stroke=alt.value(None), opacity=self._opacity(1.0)
+        )
+        return [band, rule, line, words]
+
+    def _base(self, values: Sequence[Row] | None = None) -> alt.Chart:
+        """A chart on the axes; without values it takes those of the whole figure."""
+        x, y = _axes(self.figure)
+        data = {} if values is None else {"data": alt.Data(values=list(values))}
+        chart = _on_axis(alt.Chart(**data).encode(x=x, y=y, stroke=self.look["stroke"]), self.figure.log)
+        return chart.transform_filter(SHOWN) if self.with_published else chart
+
+    def _opacity(self, value: float) -> Any:
+        if not self.choosable:
+            return alt.value(value)
+        highlighted = f"highlight == '{ALL}' || datum.series == highlight"
+        chosen = {"test": {"and": [{"param": "picked"}, highlighted]}, "value": value}
+        return alt.OpacityValue(min(FAINT, value), condition=chosen)
 
 
-def _look(own: Sequence[str], others: Sequence[str], shown: set[str]) -> dict[str, Any]:
-    """Encodings that tell the series apart, the same for a series in every figure, sharing one legend.
-
-    One's own are coloured, solid and filled; the published ones grey, dashed and hollow.
-    """
-    hues = drawing.HUES
-    looks = {
-        name: (hue := hues[i % len(hues)], hue, SHAPES[(i + i // len(hues)) % len(SHAPES)])
-        for i, name in enumerate(own)
-    } | {name: (GREY, "transparent", SHAPES[i % len(SHAPES)]) for i, name in enumerate(others)}
-    domain = [name for name in looks if name in shown]
-    strokes, fills, shapes = zip(*(looks[name] for name in domain), strict=True)
-    legend = drawing.legend()
-
-    def by_series(channel: Any, values: Iterable[Any]) -> Any:
-        return channel("series:N", legend=legend, scale=alt.Scale(domain=domain, range=list(values)))
-
-    return {
-        "stroke": by_series(alt.Stroke, strokes),
-        "fill": by_series(alt.Fill, fills),
-        "shape": by_series(alt.Shape, shapes),
-        # Not an encoding of its own: a legend would draw the symbols dashed too, and nobody could tell them apart.
-        "dash": {name: DASHES[i % len(DASHES)] for i, name in enumerate(others)},
-    }
+def _rules(figure: Figure) -> list[alt.Chart]:
+    if figure.baseline is None:
+        return []
+    rule = alt.Chart(alt.Data(values=[{"y": figure.baseline}])).mark_rule(color=GREY, strokeWidth=1)
+    return [rule.encode(y="y:Q")]
 
 
-def _tooltip(y_title: str, row: Row) -> list[alt.Tooltip]:
+def _tooltip(figure: Figure, row: Row) -> list[alt.Tooltip]:
+    texts = ("images_per_hour", "repetitions", "precision", "flagged", "basis")
+    ranges = zip(("low", "high"), figure.ranges, strict=True)
     return [
         alt.Tooltip("series:N", title="series"),
         alt.Tooltip("size:N", title="image in px"),
-        alt.Tooltip("value:Q", title=y_title, format=".3~r"),
-        *[alt.Tooltip(f"{name}:Q", title=name, format=".3~r") for name in ("q1", "q3") if name in row],
-        *[alt.Tooltip(f"{name}:N", title=name) for name in ("repetitions", "precision", "flagged") if name in row],
+        alt.Tooltip("value:Q", title=figure.y_title, format=".3~r"),
+        *[alt.Tooltip(f"{name}:Q", title=title, format=".3~r") for name, title in ranges if name in row],
+        *[alt.Tooltip(f"{name}:N", title=name.replace("_", " ")) for name in texts if name in row],
     ]
 
 
-def _switches(log: bool | None, with_published: bool) -> list[alt.Parameter]:
+def _switches(log: bool | None, with_published: bool, shown: Sequence[str]) -> list[alt.Parameter]:
     switches = []
     if log is not None:
         radio = alt.binding_radio(options=["linear", "log"], name="Scale: ")
@@ -117,10 +193,14 @@ def _switches(log: bool | None, with_published: bool) -> list[alt.Parameter]:
     if with_published:
         box = alt.binding_checkbox(name="Show published series ")
         switches.append(alt.param(name="show_published", value=True, bind=box))
+    if len(shown) > 1:
+        choice = alt.binding_select(options=[ALL, *shown], name="Highlight ")
+        switches.append(alt.param(name="highlight", value=ALL, bind=choice))
     return switches
 
 
-def _axes(y_title: str, log: bool | None) -> tuple[alt.X, alt.Y]:
+def _axes(figure: Figure) -> tuple[alt.X, alt.Y]:
+    log = figure.log
     x_axis = alt.Axis(grid=False, tickCount=6, format="d", labelFlush=False)
     x = alt.X("length:Q", title="Image length √(h·w) in px", axis=x_axis, scale=alt.Scale(zero=True))
     powers = ", ".join(f"log({tick}) / LN10" for tick in LOG_TICKS)
@@ -130,12 +210,12 @@ def _axes(y_title: str, log: bool | None) -> tuple[alt.X, alt.Y]:
         labelExpr=f"format({_by_scale('datum.value', 'pow(10, datum.value)', log)}, '.3~r')",
     )
     zero = alt.ExprRef(_by_scale("true", "false", log))
-    return x, alt.Y("y:Q", title=y_title, axis=y_axis, scale=alt.Scale(zero=zero))
+    return x, alt.Y("y:Q", title=figure.y_title, axis=y_axis, scale=alt.Scale(zero=zero))
 
 
 def _on_axis(chart: alt.Chart, log: bool | None) -> alt.Chart:
-    """Add y, y_q1, y_q3: a scale's type cannot be a parameter, so the switch is in the numbers instead."""
-    sources = {"y": "value", "y_q1": "q1", "y_q3": "q3"}
+    """Add y, y_low, y_high: a scale's type cannot be a parameter, so the switch is in the numbers instead."""
+    sources = {"y": "value", "y_low": "low", "y_high": "high"}
     return chart.transform_calculate(
         **{y: _by_scale(f"datum.{source}", f"log(datum.{source}) / LN10", log) for y, source in sources.items()}
     )

@@ -16,6 +16,7 @@ Row = dict[str, Any]
 
 TITLE = "Where the time of one call goes"
 N_CROPS = 4  # per device, the largest; all stand in the table
+N_SERIES = 8  # from which on only the largest crop of so many is drawn
 BAR_PX, BAND_PX, WORDS_PX = 22, 50, 11
 CHARACTER_PX = 0.58 * WORDS_PX  # on average, in the fonts of drawing.FONT
 # What is coloured alike, in the order in which it is stacked: hue, and an ink that keeps 4.5:1 on it.
@@ -42,14 +43,18 @@ def draw(stages: Sequence[Row], name: Callable[[Row], str], notes: Sequence[str]
     if not series:
         return drawing.empty(drawing.heading(TITLE, notes), "no stage pass was made")
     all_notes = ["medians of the stage pass, as shares of its call"]
-    if any(len(cases) > N_CROPS for cases in series.values()):
-        all_notes.append(f"the {N_CROPS} largest crops of each device")
+    n_crops = N_CROPS if len(series) <= N_SERIES else 1
+    if n_crops == 1:
+        all_notes.append(f"the largest crop of {N_SERIES} of {len(series)} series, one of each device model first")
+        series = _chosen(series)
+    elif any(len(cases) > n_crops for cases in series.values()):
+        all_notes.append(f"the {n_crops} largest crops of each device")
     rows: list[str] = []
     headings: list[Row] = []
     parts: list[Row] = []
     for title, cases in series.items():
         headings.append({"row": _row_key(rows, ""), "title": title})
-        for case in cases[-N_CROPS:]:
+        for case in cases[-n_crops:]:
             row = _row_key(rows, f"{size_label(case[0])}\t{seconds(case[0]['total_s'])}")
             parts += [{"row": row, "series": title, **part} for part in _parts(case)]
     chart = alt.layer(*_layers(rows, headings, parts))
@@ -64,6 +69,16 @@ def _series(stages: Sequence[Row], name: Callable[[Row], str]) -> dict[str, list
     for case in advice.by_case(stages):
         found.setdefault(name(case[0]), []).append(case)
     return {title: sorted(cases, key=lambda case: case[0]["n_pixels"]) for title, cases in found.items()}
+
+
+def _chosen(series: dict[str, list[list[Row]]]) -> dict[str, list[list[Row]]]:
+    """As many series as a figure draws: the first of each device model, then the others."""
+    models: dict[str, str] = {}
+    for title, cases in series.items():
+        models.setdefault(cases[-1][0]["device_name"], title)
+    first = set(models.values())
+    order = sorted(series, key=lambda title: title not in first)[:N_SERIES]
+    return {title: cases for title, cases in series.items() if title in order}
 
 
 def _row_key(rows: list[str], label: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
@@ -39,26 +39,27 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def flagged(timed: Iterable[Row]) -> str | None:
+def flagged(n_flagged: int, n: int, flags: Mapping[str, int]) -> str | None:
     """How many repetitions carry an interference flag, and which: '7 of 50 repetitions carry a flag: load 6, drift 1'.
 
-    Rows of the view `timed`; None if there is no flag.
+    flags: how many carry each; one repetition may carry several. None if there is no flag.
     """
-    flags = [(row["flags"] or "").split() for row in timed]
-    if not any(flags):
+    if not n_flagged:
         return None
-    each = ", ".join(f"{flag} {n}" for flag, n in Counter(flag for found in flags for flag in found).most_common())
-    n_flagged = sum(map(bool, flags))
+    each = ", ".join(f"{flag} {times}" for flag, times in flags.items())
     carry = "carries" if n_flagged == 1 else "carry"
-    return f"{n_flagged} of {count(len(flags), 'repetition')} {carry} a flag: {each}"
+    return f"{n_flagged} of {count(n, 'repetition')} {carry} a flag: {each}"
 
 
 def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
-    """A function from a row to its series' name: device, and whatever else differs among these medians."""
+    """A function from a row to its series' name: device, and whatever else differs among these medians.
+
+    The run is named only where the same would else stand for two runs.
+    """
     rows = list(medians)
     varied = [
         column
-        for column in ("run_id", "protocol", "variant", "weights", "image", "workload", "source")
+        for column in ("protocol", "variant", "weights", "image", "workload", "source")
         if len({row[column] for row in rows}) > 1
     ]
     several_nodes = len({row["node"] for row in rows}) > 1
@@ -68,7 +69,12 @@ def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
         extras = "".join(f", {row[column]}" for column in varied)
         return f"{node}{device_label(row)}{extras}"
 
-    return name
+    runs: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for row in rows:
+        runs[name(row), row["n_pixels"]].add(row["run_id"])
+    if all(len(each) == 1 for each in runs.values()):
+        return name
+    return lambda row: f"{name(row)}, {row['run_id']}"
 
 
 def device_label(row: Row) -> str:
@@ -89,3 +95,20 @@ def short_name(device_name: str | None) -> str:
 def size_label(row: Row) -> str:
     """The size of what was segmented: '224 px' or 'full image'."""
     return "full image" if row["crop"] == "full" else f"{row['crop']} px"
+
+
+def place(row: Row) -> str:
+    """Where something ran, in short: 'desk · cuda:0'."""
+    return f"{row['node']} · {row['device']}"
+
+
+def listed(words: Sequence[str], most: int = 3) -> str:
+    """A list as people say it, no longer than it need be: 'a, b and c', 'a, b, c and 4 more'."""
+    if len(words) > most + 1:
+        words = [*words[:most], f"{len(words) - most} more"]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def side(mpx: float) -> str:
+    """An image's size by the side of the square that has as many pixels: '900 px'."""
+    return f"{float(f'{1000 * math.sqrt(mpx):.2g}'):,.0f}\u00a0px"

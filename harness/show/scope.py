@@ -1,0 +1,102 @@
+"""Which samples a figure or a report is about, as a condition that every view understands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from harness.errors import CellbenchError
+from harness.query import Session, which_run
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Runs, newest first, and the condition on run_id and case_id that picks their cases.
+
+    failures: the condition on run_id alone, since what failed may have no median. newest: whether of each series
+    only its newest case is shown. name: for file names.
+    """
+
+    title: str
+    name: str
+    runs: tuple[str, ...]
+    cases: str
+    newest: bool = False
+
+    @property
+    def in_runs(self) -> str:
+        """The condition for what belongs to a run rather than to a case."""
+        return f"run_id IN ({_listed(self.runs)})"
+
+
+def resolve(session: Session, run: str | None = None, since: str | None = None, series: str | None = None) -> Scope:
+    """One run (the latest if nothing is given), the newest case of each series since a date, or one series' runs.
+
+    since: a date, or a date and time, of ISO 8601; UTC if it does not say. series: the beginning of a series_key.
+    CellbenchError where nothing is found.
+    """
+    if run and since:
+        raise CellbenchError("--run and --since exclude each other", f"--run {run} --since {since}", "give one of them")
+    if series is not None:
+        return _of_series(session, run, since, series)
+    if since is None:
+        found = which_run(session, run)
+        return Scope(f"Run {found}", found, (found,), f"run_id = {_quoted(found)}")
+    runs = _runs(session, since)
+    newest = (
+        "(run_id, case_id) IN (SELECT max(run_id), arg_max(case_id, run_id) FROM samples "
+        f"WHERE role = 'timed' AND status = 'ok' AND run_id IN ({_listed(runs)}) GROUP BY series_key)"
+    )
+    title = f"The newest of each series since {since}, out of {len(runs)} run{'s' * (len(runs) != 1)}"
+    return Scope(title, f"since-{_slug(since)}", runs, newest, newest=True)
+
+
+def _of_series(session: Session, run: str | None, since: str | None, series: str) -> Scope:
+    known = _runs(session, since) if since else None
+    rows = session.table(
+        "SELECT DISTINCT run_id, series_key FROM samples WHERE starts_with(series_key, $series) AND role = 'timed' "
+        "ORDER BY run_id DESC",
+        series=series,
+    ).to_pylist()
+    keys = sorted({row["series_key"] for row in rows})
+    if not keys or not series:
+        raise CellbenchError(
+            f"there is no series {series}", "--series", 'see them: cellbench query "SELECT * FROM medians" --csv'
+        )
+    runs = dict.fromkeys(row["run_id"] for row in rows)
+    chosen = tuple(each for each in runs if (run is None or each == run) and (known is None or each in known))
+    if not chosen:
+        raise CellbenchError(f"no such run has the series {series}", "--series", f"it is in {', '.join(runs)}")
+    cases = (
+        "(run_id, case_id) IN (SELECT run_id, case_id FROM samples "
+        f"WHERE starts_with(series_key, {_quoted(series)}) AND run_id IN ({_listed(chosen)}))"
+    )
+    return Scope(f"Series {', '.join(keys)}", f"series-{_slug(series)}", chosen, cases)
+
+
+def _runs(session: Session, since: str) -> tuple[str, ...]:
+    """The runs that began on or after a moment, newest first."""
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError as error:
+        raise CellbenchError(f"this is no date: {since}", "--since", "write it as 2026-01-31") from error
+    begin = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    sql = "SELECT run_id FROM runs WHERE started_at >= $begin ORDER BY run_id DESC"
+    found = tuple(session.table(sql, begin=begin)["run_id"].to_pylist())
+    if not found:
+        raise CellbenchError(f"no run began on or after {since}", "--since", "see them: cellbench list")
+    return found
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(map(_quoted, texts))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", text)

@@ -1,0 +1,111 @@
+"""The strip of repetitions: every call of a device in the order in which it was made, beside its case's median."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from harness.show import drawing
+from harness.show.drawing import GREY
+from harness.show.notes import flags_said, provenance
+from harness.show.tables import Tables
+from harness.show.wording import Row, seconds, size_label
+
+TITLE = "Every repetition beside its case’s median"
+N_DEVICES = 8  # that a figure draws
+BAND_PX = 92
+REACH = 0.25  # of the median, up and down, that a strip has room for; what lies beyond stands at its edge
+KINDS = {
+    "repetition": (drawing.HUES[0], drawing.HUES[0], "circle"),
+    "flagged repetition": (drawing.HUES[1], drawing.HUES[1], "triangle-up"),
+    "warm-up": (GREY, "transparent", "square"),
+}
+
+
+def draw(tables: Tables) -> alt.LayerChart:
+    """Deviation from the median against minutes since the device began; flags and warm-ups told apart."""
+    strips = _strips(tables)
+    if not strips:
+        return drawing.empty(drawing.heading(TITLE, provenance(tables)), "no repetition was timed")
+    shown = sorted(strips, key=lambda name: -_spread(strips[name]))[:N_DEVICES]
+    kept = [name for name in tables.series if name in shown]
+    rows = [row for name in kept for row in strips[name]]
+    said = [f"each strip reaches from −{REACH:.0%} to +{REACH:.0%} of the case’s median".replace("%", "\u00a0%")]
+    if beyond := sum(row["beyond"] for row in rows):
+        said.append(f"{beyond} beyond that stand at the edge")
+    if len(kept) < len(strips):
+        said.append(f"the {len(kept)} of {len(strips)} series that spread most")
+    if flags := flags_said(tables):
+        said.append(flags)
+    if any(row["n"] > row["n_case_drawn"] for row in rows):
+        said.append("of cases with many repetitions every so many-th")
+    heading = drawing.heading(TITLE, [*said, *provenance(tables)])
+    described = f"{TITLE}. Dots in the order of measurement for {', '.join(kept)}."
+    return drawing.theme(alt.layer(*_layers(kept, rows)), heading, described, BAND_PX * len(kept))
+
+
+def _strips(tables: Tables) -> dict[str, list[Row]]:
+    """The points of each series in the order of measurement."""
+    cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
+    repetitions = [
+        (cases[key], row) for row in tables.repetitions.to_pylist() if (key := (row["run_id"], row["case_id"])) in cases
+    ]
+    drawn: dict[tuple[Any, ...], int] = {}
+    for case, row in repetitions:
+        key = (case["run_id"], case["case_id"], row["role"])
+        drawn[key] = drawn.get(key, 0) + 1
+    begin: dict[str, Any] = {}
+    for case, row in repetitions:
+        name = tables.name(case)
+        begin[name] = min(begin.get(name, row["started_at"]), row["started_at"])
+    strips: dict[str, list[Row]] = {}
+    for case, row in sorted(repetitions, key=lambda each: each[1]["started_at"]):
+        name = tables.name(case)
+        deviation = row["elapsed_s"] / case["median_s"] - 1
+        kind = "warm-up" if row["role"] == "warmup" else "flagged repetition" if row["flags"] else "repetition"
+        strips.setdefault(name, []).append(
+            {
+                "strip": name, "minutes": (row["started_at"] - begin[name]).total_seconds() / 60,
+                "deviation": max(-REACH, min(REACH, deviation)), "beyond": abs(deviation) > REACH, "kind": kind,
+                "off": f"{100 * deviation:+.1f} %", "time": seconds(row["elapsed_s"]), "size": size_label(case),
+                "flags": row["flags"] or "none", "process": row["block"], "n": row["n"],
+                "n_case_drawn": drawn[case["run_id"], case["case_id"], row["role"]],
+            }
+        )  # fmt: skip
+    return strips
+
+
+def _spread(rows: list[Row]) -> float:
+    return sum(abs(row["deviation"]) for row in rows) / len(rows)
+
+
+def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
+    y = alt.Y("strip:N", axis=None, sort=None, scale=alt.Scale(domain=kept, paddingInner=0.3, paddingOuter=0.2))
+    offset = alt.YOffset("deviation:Q", scale=alt.Scale(domain=[REACH, -REACH]))
+    x = alt.X("minutes:Q", title="Minutes since the device’s first call", axis=alt.Axis(grid=False, tickCount=6))
+    kinds = [kind for kind in KINDS if any(row["kind"] == kind for row in rows)]
+
+    def by_kind(channel: Any, i: int) -> Any:
+        scale = alt.Scale(domain=kinds, range=[KINDS[kind][i] for kind in kinds])
+        return channel("kind:N", legend=drawing.legend(), scale=scale)
+
+    levels = [
+        {"strip": name, "deviation": level, "label": "median" if level == 0 else f"{100 * level:+.0f} %"}
+        for name in kept
+        for level in (-REACH, 0, REACH)
+    ]
+    marks = alt.Chart(alt.Data(values=levels)).encode(y=y, yOffset=offset)
+    fields = ("strip", "size", "time", "off", "kind", "flags", "process")
+    return [
+        marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
+        marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
+        alt.Chart(alt.Data(values=[{"strip": name, "deviation": REACH} for name in kept]))
+        .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
+        .encode(y=y, yOffset=offset, x=alt.value(0), text="strip:N"),
+        alt.Chart(alt.Data(values=rows)).mark_point(size=30, strokeWidth=1.2, opacity=0.8).encode(
+            y=y, yOffset=offset, x=x, stroke=by_kind(alt.Stroke, 0), fill=by_kind(alt.Fill, 1),
+            shape=by_kind(alt.Shape, 2),
+            tooltip=[alt.Tooltip(f"{name}:N", title="series" if name == "strip" else name) for name in fields],
+        ),
+    ]  # fmt: skip

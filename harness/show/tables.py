@@ -1,0 +1,125 @@
+"""What figures and reports are made of: rows of the views for one scope, with the SQL that gives them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from harness import published
+from harness.query import Session
+from harness.show.scope import Scope
+from harness.show.wording import Row, device_label, series_namer
+
+N_DRAWN = 40  # repetitions of a case that a figure draws at most; of more, every so many-th
+_ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
+_CASES = "WHERE {cases}"
+QUERIES = {
+    "medians": f"SELECT * FROM medians {_CASES} {_ORDER}",
+    "speedups": f"SELECT * FROM speedups {_CASES} {_ORDER}",
+    # The durations of each process, from which intervals are computed.
+    "processes": "SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s "
+    f"FROM timed {_CASES} GROUP BY ALL ORDER BY ALL",
+    # Warm-ups and repetitions in the order in which they were made; of many, every so many-th.
+    "repetitions": f"""SELECT * EXCLUDE (place) FROM (
+        SELECT *, row_number() OVER (PARTITION BY run_id, case_id, role ORDER BY block, repetition) AS place,
+               count(*) OVER (PARTITION BY run_id, case_id, role) AS n
+        FROM (SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed
+              UNION ALL
+              SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM samples
+              WHERE role = 'warmup' AND phase = 'call' AND status = 'ok') {_CASES})
+        WHERE (place - 1) % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at""",
+    "flags": "SELECT flag, count(*) AS n FROM (SELECT unnest(string_split(flags, ' ')) AS flag FROM timed "
+    f"{_CASES} AND flags <> '') GROUP BY flag ORDER BY n DESC, flag",
+    # The same failure again and again is one row.
+    "failures": """SELECT node, device, crop, protocol, role, phase, status, error_type, error_message, count(*) AS n
+        FROM failures WHERE {in_runs} GROUP BY ALL ORDER BY min(started_at)""",
+    # Only what was timed as well: those rows say which weights and image it was.
+    "stages": f"SELECT * FROM stages {_CASES} AND timed_median_s IS NOT NULL "
+    "ORDER BY node, backend <> 'cpu', device, protocol, n_pixels",
+    "ceilings": "SELECT * FROM ceilings WHERE {in_runs} ORDER BY node, device",
+    "memory": f"SELECT * FROM memory {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels",
+    "energy": f"SELECT * FROM energy {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels",
+    "agreement": f"SELECT * FROM agreement {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels",
+    # One label image a case, by its hash; several hashes are one case whose masks are not the same every time.
+    "masks": "SELECT run_id, case_id, min(mask_sha256) AS mask, count(DISTINCT mask_sha256) AS n_masks "
+    f"FROM timed {_CASES} GROUP BY run_id, case_id, node, backend, device "
+    "ORDER BY node, backend <> 'cpu', device",
+    "skipped": """SELECT role, node, device, error_message, count(*) AS n FROM samples
+        WHERE status = 'skipped' AND {in_runs} GROUP BY ALL ORDER BY ALL""",
+    # What each device was asked to time, and how that ended.
+    "coverage": """SELECT node, backend, device, max(device_name) AS device_name, crop, protocol, variant,
+               max(height_px) AS height_px, max(width_px) AS width_px,
+               count(*) FILTER (role = 'timed' AND status = 'ok') AS n_ok,
+               count(*) FILTER (role = 'timed' AND status = 'ok' AND flags <> '') AS n_flagged,
+               count(*) FILTER (status NOT IN ('ok', 'skipped')) AS n_failed,
+               count(*) FILTER (status = 'skipped') AS n_skipped,
+               string_agg(DISTINCT status, ', ' ORDER BY status) FILTER (status <> 'ok') AS statuses
+        FROM samples WHERE role IN ('cold', 'warmup', 'timed') AND crop <> 'control' AND {in_runs}
+        GROUP BY node, backend, device, crop, protocol, variant
+        ORDER BY node, backend <> 'cpu', device, protocol, variant, max(height_px * width_px)""",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Rows of the queries of the same names, and the published series, or None to leave those out.
+
+    Compared by identity, so that what is computed of them can be remembered.
+    """
+
+    medians: pa.Table
+    speedups: pa.Table
+    processes: pa.Table
+    repetitions: pa.Table
+    flags: pa.Table
+    failures: pa.Table
+    stages: pa.Table
+    ceilings: pa.Table
+    memory: pa.Table
+    energy: pa.Table
+    agreement: pa.Table
+    masks: pa.Table
+    skipped: pa.Table
+    coverage: pa.Table
+    published: pa.Table | None = None
+
+    @cached_property
+    def cases(self) -> list[Row]:
+        """The medians as rows; the figures ask for them often."""
+        return self.medians.to_pylist()
+
+    @cached_property
+    def gains(self) -> list[Row]:
+        """The speed-ups as rows."""
+        return self.speedups.to_pylist()
+
+    @cached_property
+    def name(self) -> Callable[[Row], str]:
+        """The name of a row's series, the same in every figure and table; for rows that hold run_id and case_id."""
+        name = series_namer(self.cases)
+        names = {(row["run_id"], row["case_id"]): name(row) for row in self.cases}
+        return lambda row: names.get((row["run_id"], row["case_id"])) or device_label(row)
+
+    @cached_property
+    def series(self) -> list[str]:
+        """The names of one's own series, in their order."""
+        return list(dict.fromkeys(map(self.name, self.cases)))
+
+    @property
+    def n_failed(self) -> int:
+        """Repetitions that did not end well."""
+        return sum(self.failures["n"].to_pylist())
+
+
+def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
+    """Everything that figures and reports show of a scope."""
+    rows = {name: session.table(sql(name, scope)) for name in QUERIES}
+    return Tables(**rows, published=published.means() if with_published else None)
+
+
+def sql(name: str, scope: Scope) -> str:
+    """The query of this name as it can be run again."""
+    return QUERIES[name].format(cases=scope.cases, in_runs=scope.in_runs)
