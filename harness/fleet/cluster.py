@@ -7,6 +7,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from harness.schema import Sample
 
 SLOT, NAME = "bench_slot", "bench/host"  # the custom resource and the label of every node of a fleet
 PROMISES = {"bench_cuda": "cuda", "bench_mps": "mps"}
+TURN = "cellbench-turn"
 CONNECT_S = 5.0
 PATIENT_S = 10.0  # after this long without an answer, say what is being waited for
 SURVEY_S = 3600.0  # for a slot that another run holds, and the survey itself
@@ -90,8 +92,9 @@ def join(address: str | None, wanted: Sequence[str] = (), say: Say = lambda _: N
     ray = connect(address) if address else start_local()
     try:
         tagged = _chosen(_tagged(ray), wanted)
-        relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
-        found, absent = _surveyed(ray, tagged, relays, say)
+        with _turn(ray, say) if address else nullcontext():  # nobody else can want a node of our own
+            relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
+            found, absent = _surveyed(ray, tagged, relays, say)
         for each in absent:
             ray.kill(relays.pop(each.name))
         if not found:
@@ -205,6 +208,29 @@ def _chosen(tagged: Sequence[_Tagged], wanted: Sequence[str]) -> list[_Tagged]:
     if unknown := [name for name in wanted if name not in names]:
         raise CellbenchError(f"no node is called {', '.join(unknown)}", "--nodes", f"there are {', '.join(names)}")
     return [node for node in tagged if not wanted or node.name in wanted]
+
+
+@contextmanager
+def _turn(ray: Any, say: Say) -> Iterator[None]:
+    """Let one run at a time take its nodes: two that each hold what the other one waits for would wait for ever."""
+    told = False
+    while True:
+        try:
+            holder = ray.remote(_Holder).options(name=TURN, namespace=TURN, num_cpus=0).remote()
+            break
+        except ValueError:  # the name is taken, as long as its run takes nodes or until it dies
+            if not told:
+                say("waiting for another run that is taking its nodes")
+                told = True
+            time.sleep(1)
+    try:
+        yield
+    finally:
+        ray.kill(holder)
+
+
+class _Holder:
+    """An actor that is there for its name."""
 
 
 def _relay(ray: Any, node_id: str, perform: Any) -> Any:
