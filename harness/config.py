@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
+from harness import variants as known_variants
 from harness.errors import CellbenchError
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -33,10 +34,21 @@ def _selector(value: object) -> str:
     raise ValueError("cases are chosen as NODE/DEVICE/CROP, each may be *: desk1/cuda:0/448, */cpu/*")
 
 
+def _variant(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a variant is a name, or several joined by +")
+    try:
+        known_variants.settings(value)
+    except CellbenchError as error:
+        raise ValueError(f"{error.what}; {error.fix}") from error
+    return value
+
+
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Crop = Annotated[int | str, PlainValidator(_crop)]
 Selector = Annotated[str, PlainValidator(_selector)]
 DeviceName = Annotated[str, PlainValidator(_device)]
+VariantName = Annotated[str, PlainValidator(_variant)]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Protocol = Literal["standard", "article"]
@@ -56,6 +68,7 @@ class Config(BaseModel):
     crops: tuple[Crop, ...]
     devices: tuple[DeviceName, ...] = ("auto",)
     protocols: tuple[Protocol, ...] = ("standard",)
+    variants: tuple[VariantName, ...] = ("stock",)  # how cellpose is executed; names joined by +
     weights: str = Field(default="auto", min_length=1)
     warmups: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
     warmups_max: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0  # above warmups: go on until they settle
@@ -64,13 +77,14 @@ class Config(BaseModel):
     repeats_max: Count = 50
     seconds_max: Seconds = 300.0  # of repetitions per case and block, where precision decides
     blocks: Count = 1
+    threads: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None  # none: the physical cores
     control: bool = True  # a small case first and last in each block, for drift
     idle_wait_s: Seconds = 30.0  # how long a block may wait for the machine to be idle
     passes: tuple[Pass, ...] = ()  # measured after the times, in the first block
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     only: tuple[Selector, ...] = ()  # NODE/DEVICE/CROP, each may have wildcards; none: everything
 
-    @field_validator("crops", "devices", "protocols", "passes", "only")
+    @field_validator("crops", "devices", "protocols", "variants", "passes", "only")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         if not values and info.field_name not in ("passes", "only"):

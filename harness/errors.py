@@ -4,6 +4,7 @@ CellbenchError            exit 2: usage, configuration, input, output
 ├── DeviceFallbackError        a sample's status: asked for an accelerator, ran elsewhere
 ├── CasesFailedError           exit 3: some cases failed, the rest is saved
 ├── ChecksFailedError          exit 3: this machine is not fit to measure, or not yet
+├── MasksDisagreeError         exit 5: masks are not as alike as the gate asks
 └── FleetUnreachableError      exit 4: no Ray to talk to
 """
 
@@ -42,6 +43,12 @@ class ChecksFailedError(CellbenchError):
     """Checks of this machine failed; what they found is printed."""
 
     exit_code = 3
+
+
+class MasksDisagreeError(CellbenchError):
+    """A variant's masks are not as alike to stock's as was asked for."""
+
+    exit_code = 5
 
 
 class FleetUnreachableError(CellbenchError):

@@ -21,7 +21,9 @@ START_S = 15.0  # a fresh process: import, numba compilation, model, first call
 CONTROL_REPEATS = 3  # before and after the cases; their medians are compared
 # How many calls a pass makes, about: three through stages; one for memory; masks twice on the device, once
 # on the CPU. Energy repeats for seconds.
-PASS_CALLS = {"stages": 3, "memory": 1, "energy": 2, "masks": 3, "ceiling": 2, "control": 1 + CONTROL_REPEATS}
+PASS_CALLS = {
+    "stages": 3, "memory": 1, "energy": 2, "masks": 3, "ceiling": 2, "control": 1 + CONTROL_REPEATS, "tune": 12,
+}  # fmt: skip
 # Rows that a pass ends with, not counting the parts of a call; timed and control say themselves when they are over.
 N_ROWS = {"stages": 3, "ceiling": 3, "memory": 1, "energy": 1, "masks": 2}
 # When to give a silent process up: the guess above is good to a factor of three on machines that we know, so ten
@@ -69,8 +71,9 @@ CONTROL = Case("control", 224, 224, "standard")  # the same small drawn image on
 class Task:
     """One thing that a block does: time a case, or look at it in another way.
 
-    role: timed, control, ceiling, or the pass: stages, memory, energy or masks. earlier_s: durations of its repetitions
-    that are in the store already, when a run is resumed. attempt: how often it was begun before.
+    role: timed, control, ceiling, tune (raced against the other variants of its block), or the pass: stages, memory,
+    energy or masks. earlier_s: durations of its repetitions that are in the store already, when a run is resumed.
+    attempt: how often it was begun before.
     """
 
     role: str
@@ -159,13 +162,15 @@ def choose_on(asked: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
 def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node]) -> tuple[Block, ...]:
     """Every block of a run, each node's in the order to run them; the same seed gives the same order."""
     cases = [
-        Case(str(crop), *((height_px, width_px) if crop == "full" else (crop, crop)), protocol)
+        Case(str(crop), *((height_px, width_px) if crop == "full" else (crop, crop)), protocol, variant)
         for crop in config.crops
         for protocol in config.protocols
+        for variant in config.variants
     ]
     effort = Effort(**{name: getattr(config, name) for name in Effort.__dataclass_fields__})
     planned: list[Block] = []
     for node in nodes:
+        threads = config.threads or node.threads
         for index in range(config.blocks):
             rng = random.Random(f"{config.seed}/{index}")
             for device in rng.sample(node.devices, len(node.devices)):
@@ -174,7 +179,7 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
                 passes = config.passes if index == 0 else ()
                 if order:
                     tasks = _tasks(order, config.control, passes)
-                    planned.append(Block(index, device, tasks, effort, config.idle_wait_s, node.name, node.threads))
+                    planned.append(Block(index, device, tasks, effort, config.idle_wait_s, node.name, threads))
     if not planned:
         raise CellbenchError("nothing is left to measure", "--only", "see the cases with --dry-run, without --only")
     return tuple(planned)

@@ -4,7 +4,8 @@ Version history
 1  samples: one row per repetition, failure or start-up phase.
 2  control case, stages, ceilings, memory, energy, masks: rows of new roles; flags and live readings with each
    sample; the node's environment with each block.
-3  fleets: which node drove the run; statuses timeout and node_lost.
+3  fleets: which node drove the run; statuses timeout and node_lost; imported timings; columns that must be there
+   are checked when a sample is written.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ SAMPLES = (
     Column("profile", TEXT, "name of the profile that asked for it"),
     Column("started_at", INSTANT, "wall clock at the start of the repetition"),
     # what was timed
-    Column("role", TEXT, "cold (first in its process), warmup, timed, control, stages, ceiling, memory, energy, masks"),
+    Column(
+        "role",
+        TEXT,
+        "cold (first in its process), warmup, timed, control, stages, ceiling, memory, energy, masks, tune",
+    ),
     Column(
         "phase", TEXT, "call; cold: import, device_start, model_load; stages: stage; ceiling: matmul, convolution, copy"
     ),
@@ -76,7 +81,7 @@ SAMPLES = (
     Column("workload", TEXT, "cellpose, or simulated in tests"),
     Column("protocol", TEXT, "standard: eval() only; article: model construction and eval()"),
     Column("protocol_version", INTEGER, "version of the measurement rules"),
-    Column("variant", TEXT, "how the network is executed: stock, or a named acceleration"),
+    Column("variant", TEXT, "how cellpose is executed: stock, or names joined by +, see harness.variants"),
     Column("model", TEXT, "name of the model, cyto3"),
     Column("weights", TEXT, "published, standin or custom"),
     Column("weights_sha256", TEXT, "hash of the network's file"),
@@ -193,18 +198,43 @@ CASE = (
     "image_sha256", "crop", "height_px", "width_px", "batch_size", "diameter_asked_px", "node", "device",
 )  # fmt: skip
 
+# The columns that every row has; null anywhere else means unknown, or that it does not apply.
+REQUIRED = (
+    "schema_version", "run_id", "case_id", "series_key", "source", "started_at", "role", "phase", "status", "node",
+    "device",
+)  # fmt: skip
+
+# The first column of each section of the samples, and what the section is about.
+SECTIONS = {
+    "schema_version": "Who and when",
+    "role": "What was timed",
+    "workload": "The workload",
+    "n_cells": "The check that goes with every time",
+    "stage_pass": "The stage pass: parts of a call, and what a device can do at best",
+    "peak_rss_bytes": "The memory and energy passes; one column per method, since methods never share an axis",
+    "ap50": "The mask pass: agreement with stock cellpose on the CPU of the same node",
+    "flags": "What else went on: readings around each repetition, outside its clock",
+    "node": "Where it ran",
+    "harness_version": "Software",
+}
+
 ARROW = pa.schema(
     [pa.field(c.name, c.type, metadata={"meaning": c.meaning, "unit": c.unit or ""}) for c in SAMPLES],
     metadata={"cellbench.schema_version": str(VERSION)},
 )
 
+# The same without the meanings: they would be most of a small file.
+BARE = pa.schema([pa.field(c.name, c.type) for c in SAMPLES], metadata=ARROW.metadata)
+
 _NAMES = frozenset(ARROW.names)
 
 
 def table(samples: Iterable[Sample]) -> pa.Table:
-    """Turn samples into an Arrow table of the one schema; an unknown column is a programming error."""
+    """Turn samples into an Arrow table of the one schema; an unknown or missing column is a programming error."""
     rows = list(samples)
     for row in rows:
+        if missing := [name for name in REQUIRED if row.get(name) is None]:
+            raise KeyError(f"columns that every sample has: {missing}")
         if unknown := row.keys() - _NAMES:
             raise KeyError(f"columns that the schema does not know: {sorted(unknown)}")
     return pa.Table.from_pylist(rows, schema=ARROW)
@@ -220,3 +250,20 @@ def version_of(arrow_schema: pa.Schema) -> int | None:
     """The schema version written into a file, or None for a file that is not ours."""
     text = (arrow_schema.metadata or {}).get(b"cellbench.schema_version")
     return int(text) if text else None
+
+
+def mistyped(found: pa.Schema) -> list[str]:
+    """The columns of a file that are here too but hold something else, as 'name: type'."""
+    known = {field.name: field.type for field in ARROW}
+    return [f"{f.name}: {f.type}" for f in found if f.name in known and not _reads_as(f.type, known[f.name])]
+
+
+def _reads_as(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of one type can be read as another without being changed: 32 bits as 64, dictionaries as text."""
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_null(found) or found == wanted:
+        return True
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp)
+    texts = (pa.types.is_string(t) or pa.types.is_large_string(t) for t in (found, wanted))
+    return all(texts) or any(kind(found) and kind(wanted) for kind in kinds)

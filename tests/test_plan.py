@@ -147,3 +147,13 @@ def test_patience_is_longer_than_any_guess() -> None:
 def test_plans_are_values() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         planned()[0].index = 3  # type: ignore[misc]
+
+
+def test_the_profile_s_threads_win_over_the_node_s_cores() -> None:
+    assert {block.threads for block in planned()} == {4}
+    assert {block.threads for block in planned(threads=3)} == {3}
+
+
+def test_variants_are_cases_of_their_own() -> None:
+    cases = planned(crops=(64,), variants=("stock", "lossless+plain"))[0].cases
+    assert {case.variant for case in cases} == {"stock", "lossless+plain"}

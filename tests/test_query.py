@@ -1,3 +1,4 @@
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from scipy import stats
 from harness import schema
 from harness.errors import CellbenchError
 from harness.query import VIEWS, Session, which_run
+from harness.query import session as session_module
 from harness.store import Store
 from tests.conftest import RUN_ID, make_sample, make_store
 
@@ -194,6 +196,85 @@ def test_an_endless_query_is_stopped(tmp_path: Path) -> None:
     session = Session(make_store(tmp_path, [make_sample()]), time_limit_s=0.3)
     with pytest.raises(CellbenchError, match="took longer"):
         session.table("SELECT sum(a.range) FROM range(10000000000) a")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM enable_logging(storage='file', storage_config={'path': '/tmp/escaped-sql-log'})",
+        "SELECT * FROM enable_profiling(format:='json', save_location:='/tmp/escaped-sql-profile')",
+        "SELECT * FROM duckdb_secrets()",
+        "SELECT getenv('HOME')",
+        "FROM '/etc/passwd'",
+        "EXPLAIN ANALYZE COPY samples TO '/tmp/escaped-sql.csv'",
+        "PREPARE p AS SELECT 1",
+        "CALL pragma_version()",
+    ],
+)
+def test_ways_around_the_lock_are_closed(session: Session, sql: str) -> None:
+    with pytest.raises(CellbenchError):
+        session.table(sql)
+    assert not list(Path("/tmp").glob("escaped-sql*"))
+
+
+def test_a_billion_rows_come_in_batches_or_not_at_all(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "ANSWER_BYTES", 10**6)
+    with pytest.raises(CellbenchError, match="larger than"):
+        session.table("SELECT * FROM range(1000000000)")
+    with session.stream("SELECT * FROM range(1000000000)") as answer:
+        assert next(answer.batches).num_rows > 1000
+    assert session.table("SELECT 1 AS x").to_pylist() == [{"x": 1}]  # the next question is answered
+
+
+def test_memory_has_a_limit(tmp_path: Path) -> None:
+    small = Session(make_store(tmp_path, [make_sample()]), memory_limit_bytes=50_000_000)
+    with pytest.raises(CellbenchError, match=r"more memory than 0\.05 GB"):
+        small.table("SELECT list(range) FROM range(100000000)")
+
+
+def test_parameters_are_all_there_and_no_more(session: Session) -> None:
+    sql = "SELECT count(*) AS n FROM samples WHERE elapsed_s > $s AND crop = $crop"
+    assert session.table(sql, s="4.5", crop="224")["n"].to_pylist() == [3]  # text from a command line will do
+    with pytest.raises(CellbenchError, match="missing: --param crop"):
+        session.table(sql, s=1)
+    with pytest.raises(CellbenchError, match="no parameter x"):
+        session.table("SELECT 1", x=2)
+
+
+def test_two_runs_are_compared_series_by_series(tmp_path: Path) -> None:
+    later = "20260202T000000Z-ffffff"
+    samples = [make_sample(elapsed_s=2.0), make_sample(run_id=later, elapsed_s=3.0, torch_version="9")]
+    samples[1]["started_at"] += timedelta(days=30)
+    samples.append(make_sample(run_id=later, crop="448"))
+    found = Session(make_store(tmp_path, samples))
+    rows = found.table("SELECT crop, ratio FROM compare($a, $b)", a=RUN_ID, b=later).to_pylist()
+    assert rows == [{"crop": "224", "ratio": 1.5}, {"crop": "448", "ratio": None}]
+    [key] = set(found.table("SELECT series_key FROM latest WHERE crop = '224'")["series_key"].to_pylist())
+    assert found.table("SELECT median_s FROM history($key)", key=key)["median_s"].to_pylist() == [2.0, 3.0]
+    assert found.table("SELECT median_s FROM latest WHERE crop = '224'")["median_s"].to_pylist() == [3.0]
+
+
+def test_two_devices_are_compared_on_the_same_work(session: Session) -> None:
+    rows = session.table("SELECT crop, ratio FROM compare_devices('cuda:0', 'cpu')").to_pylist()
+    assert rows == [{"crop": "224", "ratio": 10.0}]
+
+
+def test_coverage_names_what_is_missing(tmp_path: Path) -> None:
+    samples = [make_sample(crop=crop, device=device) for device in ("cpu", "cuda:0") for crop in ("224", "448")]
+    samples[3] |= {"status": "crash", "elapsed_s": None, "error_message": "dead"}
+    samples += [make_sample(crop="full"), make_sample(crop="224", role="memory")]
+    rows = Session(make_store(tmp_path, samples)).table("SELECT * FROM coverage ORDER BY device, crop").to_pylist()
+    assert [(row["device"], row["crop"], row["covered"], row["passes"]) for row in rows] == [
+        ("cpu", "224", "measured", "memory"), ("cpu", "448", "measured", ""), ("cpu", "full", "measured", ""),
+        ("cuda:0", "224", "measured", ""), ("cuda:0", "448", "failed", ""), ("cuda:0", "full", "missing", ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_column_of_every_view_has_a_meaning(session: Session) -> None:
+    said = session.table("SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal").to_pylist()
+    assert {row["table_name"] for row in said} >= {"samples", *VIEWS}
+    assert [row for row in said if not row["comment"] and row["table_name"] != "stored_samples"] == []
 
 
 def test_which_run(session: Session, tmp_path: Path) -> None:

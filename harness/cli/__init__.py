@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import measuring, node, picturing, results
+from harness.cli import comparing, measuring, node, picturing, results, schedule, tuning
 from harness.errors import CellbenchError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (measuring, results, picturing, node):
+for group in (measuring, results, picturing, comparing, tuning, node, schedule):
     app.add_typer(group.app)
 
 

@@ -31,6 +31,9 @@ def run(
     crops: Annotated[str | None, typer.Option(help="Sides of centred squares in px, and full: 224,448,full.")] = None,
     devices: Annotated[str | None, typer.Option(help="auto, or some of cpu, mps, cuda, cuda:N.")] = None,
     protocol: Annotated[str | None, typer.Option(help="standard, article, or both: standard,article.")] = None,
+    variants: Annotated[
+        str | None, typer.Option(help="How cellpose is executed: stock, or names joined by +: stock,lossless+plain.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="auto, cyto3, standin, or a path.")] = None,
     warmups: Annotated[int | None, typer.Option(help="Warm-up calls before each case's repetitions.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Timed repetitions of each case.")] = None,
@@ -39,6 +42,7 @@ def run(
     ] = None,
     passes: Annotated[str | None, typer.Option(help="Besides times: some of stages, memory, energy, masks.")] = None,
     blocks: Annotated[int | None, typer.Option(help="Fresh processes per device.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the libraries; the cores if not given.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the order of cases.")] = None,
     only: Annotated[
         str | None, typer.Option(help="Some cases, as NODE/DEVICE/CROP with wildcards: desk1/cuda:0/448,*/cpu/*")
@@ -62,9 +66,10 @@ def run(
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
-        "blocks": blocks, "seed": seed, "weights": weights, "crops": config.split(crops),
+        "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "crops": config.split(crops),
         "devices": config.split(devices), "protocols": config.split(protocol),
-        "precision": precision, "passes": config.split(passes), "only": config.split(only),
+        "precision": precision, "passes": config.split(passes),
+        "variants": config.split(variants), "only": config.split(only),
     }  # fmt: skip
     if no_ray and address:
         raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")

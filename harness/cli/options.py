@@ -10,6 +10,7 @@ import typer
 from harness.errors import CellbenchError
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the results.")]
+Place = Annotated[str, typer.Option("--out", help="Folder of the results, or a URI: s3://BUCKET/results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Markdown = Annotated[bool, typer.Option("--md", help="Print a Markdown table.")]

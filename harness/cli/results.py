@@ -1,4 +1,4 @@
-"""Commands that read and join results: show, list, query, merge."""
+"""Commands that read and keep results: show, list, query, schema, merge, compact, import, export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Csv, Json, Markdown, Out, Run, form
+from harness.cli.options import RESULTS, Csv, Json, Markdown, Out, Place, Run, form
 from harness.errors import CellbenchError
 
 app = typer.Typer()
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command("show")
 def show_(
-    out: Out = RESULTS,
+    out: Place = str(RESULTS),
     run: Run = None,
     stages: Annotated[bool, typer.Option("--stages", help="Where the time of one call goes instead.")] = False,
     passes: Annotated[bool, typer.Option("--passes", help="Agreement of masks, memory and energy instead.")] = False,
@@ -43,7 +43,7 @@ def show_(
 
 
 @app.command("list")
-def list_(out: Out = RESULTS, json: Json = False, csv: Csv = False, md: Markdown = False) -> None:
+def list_(out: Place = str(RESULTS), json: Json = False, csv: Csv = False, md: Markdown = False) -> None:
     """The runs in a store, newest first."""
     from harness import query
     from harness.show import screen
@@ -53,10 +53,83 @@ def list_(out: Out = RESULTS, json: Json = False, csv: Csv = False, md: Markdown
     screen.print_table(table, form(json, csv, md))
 
 
+@app.command("query")
+def query_(
+    sql: Annotated[
+        str | None,
+        typer.Argument(help='One SELECT, the name of a query or view, or "-" for stdin; none: ask and ask.'),
+    ] = None,
+    out: Place = str(RESULTS),
+    list_: Annotated[bool, typer.Option("--list", help="List the named queries.")] = False,
+    print_sql: Annotated[bool, typer.Option("--sql", help="Print a named query's SQL instead of asking it.")] = False,
+    param: Annotated[
+        list[str] | None, typer.Option(help="name=value of a $name in the SQL; text, $name::INT makes it a number.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Print so many rows; 0: all.")] = None,
+    time_limit: Annotated[float, typer.Option(min=0.001, help="Seconds.")] = 60.0,
+    memory_limit: Annotated[float, typer.Option(min=0.05, help="GB for the work of a query.")] = 2.0,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write the rows into this Parquet file.")] = None,
+    json: Json = False,
+    csv: Csv = False,
+    md: Markdown = False,
+) -> None:
+    """Ask the results anything, in SQL or by name: `query --list`; columns: `schema`; views: docs/schema.md."""
+    from harness import query
+    from harness.query import named
+    from harness.show import rows
+    from harness.store import Store
+
+    wanted = form(json, csv, md)
+    if list_:
+        _print_named(wanted)
+        return
+    if sql is None and not sys.stdin.isatty():
+        raise CellbenchError("nothing was asked", None, 'cellbench query "SELECT …"; see cellbench query --list')
+    text = sys.stdin.read() if sql == "-" else sql
+    given = _parameters(param or [])
+    if print_sql:
+        typer.echo(named.find(text or "").sql)
+        return
+    session = query.Session(Store.at(out), time_limit, int(memory_limit * 1e9))
+
+    def answer(asked: str) -> None:
+        found = named.find(asked)
+        with session.stream(found.sql, dict(found.defaults) | given) as answer:
+            if parquet is not None:
+                n_rows = rows.save(parquet, answer.schema, answer.batches, "parquet")
+                typer.echo(f"{n_rows} rows in {parquet}", err=True)
+            else:
+                rows.show(answer.schema, answer.batches, wanted, limit)
+
+    if text is not None:
+        answer(text)
+        return
+    from harness.show import prompt
+
+    prompt.ask(answer, lambda said: typer.echo(said, err=True))
+
+
+@app.command("schema")
+def schema_(
+    table: Annotated[str, typer.Argument(help="samples or environment.")] = "samples",
+    json: Json = False,
+    md: Markdown = False,
+) -> None:
+    """Every column: name, type, unit, meaning, since which version; --md: the whole of docs/schema.md."""
+    from harness import dictionary
+    from harness.show import screen
+
+    wanted = form(json, False, md)
+    if wanted == "md":
+        typer.echo(dictionary.markdown(), nl=False)
+    else:
+        screen.print_table(dictionary.columns(table), wanted)
+
+
 @app.command("merge")
 def merge_(
-    others: Annotated[list[Path], typer.Argument(help="Folders of results to take in, as from other machines.")],
-    out: Out = RESULTS,
+    others: Annotated[list[str], typer.Argument(help="Stores to take in, by folder or URI, as from other machines.")],
+    out: Place = str(RESULTS),
 ) -> None:
     """Take the results of other machines into --out; each store whole or not at all."""
     from harness.store import Store
@@ -68,18 +141,88 @@ def merge_(
         typer.echo(f"{other.root}: {n_new} new, {n_known} here already", err=True)
 
 
-@app.command("query")
-def query_(
-    sql: Annotated[str, typer.Argument(help='One SELECT; "-" reads it from stdin.')],
-    out: Out = RESULTS,
-    json: Json = False,
-    csv: Csv = False,
-    md: Markdown = False,
-) -> None:
-    """Ask the results anything, in SQL (views: samples, timed, medians, speedups, failures, runs)."""
-    from harness import query
-    from harness.show import screen
+@app.command("compact")
+def compact_(out: Out = RESULTS) -> None:
+    """Make one file of each month's small ones; safe at any time, also while others read and measure."""
     from harness.store import Store
 
-    text = sys.stdin.read() if sql == "-" else sql
-    screen.print_table(query.Session(Store.at(out)).table(text), form(json, csv, md))
+    done = Store.at(out).compact()
+    for month in done:
+        size = f"{month.bytes_before / 1e6:.2f} → {month.bytes_after / 1e6:.2f} MB"
+        typer.echo(f"{month.path.parent.name}: {month.n_files} files became one, {month.n_rows} rows, {size}", err=True)
+    if not done:
+        typer.echo("every month is one file already", err=True)
+
+
+@app.command("export")
+def export_(
+    to: Annotated[Path, typer.Option("--to", help="File to write: .parquet .csv .json .arrow; - is stdout.")],
+    out: Place = str(RESULTS),
+    run: Annotated[str | None, typer.Option("--run", help="Only this run; all if not given.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="parquet, csv, json or arrow.")] = None,
+) -> None:
+    """Write all samples, or one run's, into one file; Parquet keeps the schema and may lie in a store."""
+    from harness.show import rows
+    from harness.store import Store
+
+    wanted = rows.form_of(to, format_)
+    batches = Store.at(out).rows(run)
+    if str(to) != "-":
+        typer.echo(f"{rows.save(to, batches.schema, batches, wanted)} rows in {to}", err=True)
+        return
+    if wanted in rows.BINARY and sys.stdout.isatty():
+        raise CellbenchError(f"{wanted} is not for a terminal", "--to -", "give a file, or --format csv")
+    rows.show(batches.schema, batches, wanted)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="CSV: our columns (docs/query.md), or what the article's script writes.")
+    ],
+    out: Out = RESULTS,
+    node: Annotated[str | None, typer.Option(help="Where it was measured.")] = None,
+    date: Annotated[str | None, typer.Option(help="When it was measured: 2024-08-31.")] = None,
+    gpu: Annotated[str | None, typer.Option(help='What the article\'s "GPU" was: cuda or mps.')] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="column=value of every row.")] = None,
+) -> None:
+    """Take in timings that others published, so that they stand beside one's own, marked as imported."""
+    from harness.store import Store, foreign
+
+    if gpu not in (None, "cuda", "mps"):
+        raise CellbenchError(f"unknown GPU {gpu!r}", "--gpu", "cuda or mps")
+    try:
+        measured_at = foreign.instant(date) if date else None
+        columns = _parameters(set_ or [], "--set")
+        samples = foreign.read(file, foreign.Origin(node, measured_at, gpu, columns))
+    except ValueError as error:
+        raise CellbenchError(str(error), "--date" if date else "--set") from error
+    new = Store.make(out).add(samples)
+    done = "imported as" if new else "was imported before: it is"
+    typer.echo(f"{samples.num_rows} samples; {file} {done} run {foreign.run_of(samples)}", err=True)
+
+
+def _parameters(words: list[str], flag: str = "--param") -> dict[str, str]:
+    """name=value, as often as it was given."""
+    pairs = [word.partition("=") for word in words]
+    for (name, equals, _), word in zip(pairs, words, strict=True):
+        if not equals or not name.strip():
+            raise CellbenchError(f"{word!r} is not name=value", flag, f"{flag} name=value")
+    return {name.strip(): value for name, _, value in pairs}
+
+
+def _print_named(wanted: str) -> None:
+    import pyarrow
+
+    from harness.query.named import QUERIES
+    from harness.show import screen
+
+    listed = [
+        {
+            "query": name,
+            "answers": named.question,
+            "parameters": ", ".join(f"{key}={value or '(latest)'}" for key, value in named.defaults),
+        }
+        for name, named in QUERIES.items()
+    ]
+    screen.print_table(pyarrow.Table.from_pylist(listed), wanted)

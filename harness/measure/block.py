@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import images, schema, synthetic
+from harness import images, schema, synthetic, variants
 from harness.errors import CellbenchError
 from harness.measure import agreement, energy, memory, stages, timing, workload
 from harness.measure.timing import Repetition
@@ -65,9 +65,12 @@ def samples(order: Order) -> Iterator[Sample | Finished]:
     for task in order.block.tasks:
         row, repetition = row_of(base, task), len(task.earlier_s)
         try:
-            for sample in TASKS[task.role](bench, row, task):
-                repetition = sample["repetition"] + 1 if sample["role"] == task.role else 0
-                yield sample
+            with variants.apply(bench.model, task.case.variant) as applied:
+                for sample in TASKS[task.role](bench, row, task):
+                    repetition = sample["repetition"] + 1 if sample["role"] == task.role else 0
+                    yield sample
+            for note in applied.notes:
+                yield fell_back(row, repetition, note)
         except Exception as error:
             yield _failed(row, repetition, error)
         yield Finished()
@@ -195,7 +198,8 @@ def _energy(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
 def _masks(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """Agreement with stock cellpose on this node's CPU, at the estimated and at the reference's diameter."""
     pixels = _pixels(bench.image, task.case)
-    on_cpu = bench.model if bench.device == "cpu" else workload.load("cpu")
+    is_reference = bench.device == "cpu" and task.case.variant == "stock"
+    on_cpu = bench.model if is_reference else workload.load("cpu")
     reference = workload.segment(on_cpu, pixels)
     diameters_px = (workload.DIAMETER_PX, reference.diameter_px)
     for index, diameter_px in list(enumerate(diameters_px))[len(task.earlier_s) :]:
@@ -216,7 +220,7 @@ def _call(model: Any, device: str, image: np.ndarray, case: Case) -> Callable[[]
     """The work inside the clock: eval(), or with the article's protocol model construction and eval()."""
     pixels = _pixels(image, case)
     if case.protocol == "article":
-        return lambda: workload.segment(workload.load(device), pixels)
+        return lambda: workload.segment(variants.accelerate(workload.load(device), case.variant), pixels)
     return lambda: workload.segment(model, pixels)
 
 
@@ -277,6 +281,11 @@ def _row(row: Sample, done: Repetition[Any], phase: str) -> Sample:
 
 def _failed(row: Sample, repetition: int, error: BaseException) -> Sample:
     return ended_badly(row, repetition, workload.failure(error), type(error).__name__, str(error))
+
+
+def fell_back(row: Sample, repetition: int, note: str) -> Sample:
+    """The sample that says what of a variant did not go as asked; the times beside it are of what ran instead."""
+    return ended_badly(row, repetition, "skipped", "VariantFellBack", note)
 
 
 def ended_badly(row: Sample, repetition: int, status: str, kind: str, text: str) -> Sample:

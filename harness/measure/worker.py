@@ -25,7 +25,7 @@ from typing import Any
 
 from harness import plan
 from harness.errors import CellbenchError
-from harness.measure import block, selfcheck, workload
+from harness.measure import block, race, selfcheck, workload
 from harness.measure.block import Finished, Order
 from harness.node import probe
 from harness.plan import Task
@@ -177,7 +177,9 @@ class _Child:
 
 def _block(order: dict[str, Any]) -> Iterator[Sample | None]:
     """The samples of a block; None says that a task is over."""
-    for sample in block.samples(_order_from(order)):
+    told = _order_from(order)
+    raced = any(task.role == "tune" for task in told.block.tasks)
+    for sample in (race.samples if raced else block.samples)(told):
         yield None if isinstance(sample, Finished) else sample
 
 

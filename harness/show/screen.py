@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 from rich.console import Console
 from rich.table import Table
 
 from harness import query
 from harness.errors import CellbenchError
 from harness.show import advice
+from harness.show.rows import show, stdout
 from harness.show.wording import device_label, percent, seconds, size_label
 from harness.store import Store
 
@@ -88,7 +86,7 @@ def passes(store: Store, run_id: str | None) -> pa.Table:
 
 def print_table(table: pa.Table, form: str = "table") -> None:
     """Print rows on stdout: as a table for people, or as json, csv or md for programs."""
-    {"table": _print_rich, "json": _print_json, "csv": _print_csv, "md": _print_markdown}[form](table)
+    show(table.schema, table.to_batches(), form, limit=0)
 
 
 def print_cases(table: pa.Table) -> None:
@@ -122,7 +120,7 @@ def print_cases(table: pa.Table) -> None:
         shown.add_column(name, justify="left" if name in ("device", "node", "protocol") else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*(text(row) for text in columns.values()))
-    _stdout().print(shown)
+    stdout().print(shown)
     for note in _notes(rows):
         Console(stderr=True, highlight=False).print(note, markup=False)
 
@@ -136,12 +134,12 @@ def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
     for case in advice.by_case(rows):
         first = case[0]
         title = f"{device_label(first)}, {size_label(first)}, protocol {first['protocol']}: {seconds(first['total_s'])}"
-        _stdout().print(title, markup=False, style="bold")
-        _stdout().print(_stage_table(case))
+        stdout().print(title, markup=False, style="bold")
+        stdout().print(_stage_table(case))
         found = advice.findings(case, best.get((first["node"], first["device"])))
         for text in [*found, *advice.advise(first["backend"], advice.shares(case))]:
-            _stdout().print(text, markup=False)
-        _stdout().print()
+            stdout().print(text, markup=False)
+        stdout().print()
     notes = ["medians of the stage pass; a stage's time is without the stages inside it", *_provenance(rows)]
     for note in notes:
         Console(stderr=True, highlight=False).print(note, markup=False)
@@ -182,40 +180,3 @@ def _provenance(rows: list[dict[str, Any]]) -> list[str]:
     if any(row["weights"] == "standin" for row in rows):
         return ["stand-in weights: the network costs what cyto3's costs, the masks are not cyto3's"]
     return []
-
-
-def _print_rich(table: pa.Table) -> None:
-    shown = Table(box=None, pad_edge=False)
-    for field in table.schema:
-        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        shown.add_column(field.name, justify="right" if numeric else "left")
-    for row in table.to_pylist():
-        shown.add_row(*(_text(value) for value in row.values()))
-    _stdout().print(shown, markup=False)
-
-
-def _print_json(table: pa.Table) -> None:
-    json.dump(table.to_pylist(), sys.stdout, indent=2, default=str)
-    sys.stdout.write("\n")
-
-
-def _print_csv(table: pa.Table) -> None:
-    pyarrow.csv.write_csv(table, sys.stdout.buffer)
-
-
-def _print_markdown(table: pa.Table) -> None:
-    lines = [table.column_names, ["---"] * table.num_columns]
-    lines += [[_text(value).replace("|", r"\|") for value in row.values()] for row in table.to_pylist()]
-    for line in lines:
-        print("| " + " | ".join(line) + " |")
-
-
-def _stdout() -> Console:
-    # Piped output is never wrapped: a program reads it.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,17 +1,9 @@
-"""SQL over the store: DuckDB views on Parquet, locked so that a query can only read the samples."""
+"""The views and macros that people ask: SQL on the samples, each with its meaning."""
 
 from __future__ import annotations
 
-import threading
-
-import duckdb
-import pyarrow as pa
-
-from harness import schema
-from harness.errors import CellbenchError
 from harness.measure.timing import T_975
 from harness.node import facts
-from harness.store import Store
 
 # What two cases must share before one's time may be divided by the other's.
 SAME_WORK = (
@@ -41,7 +33,11 @@ VIEWS = {
         "successful timed repetitions; flags with the block's drift",
         f"""SELECT s.* REPLACE (trim(coalesce(flags, '') || CASE WHEN b.drifted THEN ' drift' ELSE '' END) AS flags),
                    {LENGTH}
-            FROM samples AS s LEFT JOIN blocks AS b USING (run_id, node, device, block)
+            FROM samples AS s LEFT JOIN (
+                SELECT run_id, node, device, block, true AS drifted
+                FROM samples WHERE role = 'control' AND status = 'ok' GROUP BY run_id, node, device, block
+                HAVING abs(median(elapsed_s) FILTER (position >= 0) / median(elapsed_s) FILTER (position < 0) - 1)
+                       > {DRIFT}) AS b USING (run_id, node, device, block)
             WHERE role = 'timed' AND phase = 'call' AND status = 'ok'""",
     ),
     "medians": (
@@ -82,6 +78,38 @@ VIEWS = {
         + " AND ".join(f"gpu.{c} IS NOT DISTINCT FROM cpu.{c}" for c in SAME_WORK)
         + """
            WHERE cpu.backend = 'cpu' AND gpu.backend <> 'cpu'""",
+    ),
+    "latest": (
+        "each series' medians in its latest run; imported ones too",
+        """SELECT * FROM medians
+           QUALIFY row_number() OVER (PARTITION BY series_key ORDER BY started_at DESC, run_id DESC) = 1""",
+    ),
+    "coverage": (
+        "one row per run, device, crop, protocol and variant: measured, failed, skipped or missing",
+        """WITH tried AS (
+               SELECT * FROM samples WHERE role IN ('warmup', 'timed') AND crop IS NOT NULL AND crop <> 'control'),
+           places AS (SELECT DISTINCT run_id, node, backend, device FROM tried),
+           work AS (SELECT DISTINCT run_id, crop, height_px, width_px, protocol, variant FROM tried),
+           found AS (
+               SELECT run_id, node, device, crop, protocol, variant,
+                      count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
+                      count(*) FILTER (status NOT IN ('ok', 'skipped')) AS n_failed,
+                      count(*) FILTER (status = 'skipped') AS n_skipped, max(error_message) AS error_message
+               FROM tried GROUP BY ALL),
+           looked AS (
+               SELECT run_id, node, device, crop, protocol, variant,
+                      string_agg(DISTINCT role, ' ' ORDER BY role) AS passes
+               FROM samples WHERE role IN ('stages', 'memory', 'energy', 'masks') AND status = 'ok' GROUP BY ALL)
+           SELECT p.run_id, p.node, p.backend, p.device, w.crop, w.height_px, w.width_px, w.protocol, w.variant,
+                  CASE WHEN n_timed > 0 THEN 'measured' WHEN n_failed > 0 THEN 'failed'
+                       WHEN n_skipped > 0 THEN 'skipped' ELSE 'missing' END AS covered,
+                  coalesce(n_timed, 0) AS n_timed, coalesce(n_failed, 0) AS n_failed, error_message,
+                  coalesce(passes, '') AS passes
+           FROM places AS p JOIN work AS w USING (run_id)
+                LEFT JOIN found AS f ON f.run_id = p.run_id AND f.node = p.node AND f.device = p.device
+                     AND f.crop = w.crop AND f.protocol = w.protocol AND f.variant IS NOT DISTINCT FROM w.variant
+                LEFT JOIN looked AS l ON l.run_id = p.run_id AND l.node = p.node AND l.device = p.device
+                     AND l.crop = w.crop AND l.protocol = w.protocol AND l.variant IS NOT DISTINCT FROM w.variant""",
     ),
     "failures": (
         "repetitions that did not end well",
@@ -149,64 +177,80 @@ VIEWS = {
         + ", ".join(f"CAST(environment ->> '$.{f.name}' AS {_SQL_TYPES[f.type]}) AS {f.name}" for f in facts.FACTS)
         + " FROM samples WHERE environment IS NOT NULL",
     ),
+    "env": ("the same as environments, in short", "SELECT * FROM environments"),
 }
 
+# Table macros: FROM compare('run a', 'run b').
+MACROS = {
+    "compare(run_a, run_b)": (
+        "the medians of two runs, series by series; a ratio above 1 says that b took longer. It is no verdict",
+        """SELECT coalesce(a.node, b.node) AS node, coalesce(a.device, b.device) AS device,
+                  coalesce(a.crop, b.crop) AS crop, coalesce(a.protocol, b.protocol) AS protocol,
+                  coalesce(a.variant, b.variant) AS variant, a.median_s AS a_median_s, b.median_s AS b_median_s,
+                  b.median_s / a.median_s AS ratio, a.n AS a_n, b.n AS b_n, a.n_blocks AS a_n_blocks,
+                  b.n_blocks AS b_n_blocks, coalesce(a.n_pixels, b.n_pixels) AS n_pixels
+           FROM (SELECT * FROM medians WHERE run_id = run_a) AS a
+                FULL JOIN (SELECT * FROM medians WHERE run_id = run_b) AS b USING (series_key)
+           ORDER BY node, device, protocol, variant, n_pixels""",
+    ),
+    "compare_devices(device_a, device_b)": (
+        "two devices' medians on the same node, run and work; a ratio above 1 says that b took longer",
+        """SELECT a.run_id, a.node, a.device AS a_device, b.device AS b_device, a.crop, a.protocol, a.variant,
+                  a.median_s AS a_median_s, b.median_s AS b_median_s, b.median_s / a.median_s AS ratio, a.n_pixels
+           FROM (SELECT * FROM medians WHERE device = device_a) AS a
+                JOIN (SELECT * FROM medians WHERE device = device_b) AS b ON """
+        + " AND ".join(f"a.{c} IS NOT DISTINCT FROM b.{c}" for c in SAME_WORK)
+        + """
+           ORDER BY a.run_id, a.node, a.protocol, a.variant, a.n_pixels""",
+    ),
+    "history(key)": (
+        "one series over time, a row per run, with the versions that may explain a change",
+        """SELECT started_at, run_id, node, device, crop, median_s, q1_s, q3_s, n, n_blocks, n_flagged, torch_version,
+                  cellpose_version
+           FROM medians WHERE series_key = key ORDER BY started_at""",
+    ),
+}
 
-class Session:
-    """A locked connection to one store."""
-
-    def __init__(self, store: Store, time_limit_s: float = 60.0) -> None:
-        self._time_limit_s = time_limit_s
-        self._connection = con = duckdb.connect(":memory:")
-        con.execute("SET temp_directory = ''")
-        con.register("stored_samples", store.dataset())
-        con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
-        for column in schema.SAMPLES:
-            meaning = f"{column.meaning} [{column.unit}]" if column.unit else column.meaning
-            con.execute(f"COMMENT ON COLUMN samples.{column.name} IS {_quoted(meaning)}")
-        for name, (meaning, sql) in VIEWS.items():
-            con.execute(f"CREATE VIEW {name} AS {sql}")
-            con.execute(f"COMMENT ON VIEW {name} IS {_quoted(meaning)}")
-        # A seat belt, not a sandbox: a registered dataset stays readable, everything else is out of reach.
-        con.execute("SET enable_external_access = false")
-        con.execute("SET lock_configuration = true")
-
-    def table(self, sql: str, **parameters: object) -> pa.Table:
-        """Run one SELECT and return its rows; parameters are written $name in the SQL."""
-        timer = threading.Timer(self._time_limit_s, self._connection.interrupt)
-        try:
-            self._allow(sql)
-            timer.start()
-            return self._connection.sql(sql, params=parameters or None).to_arrow_table()
-        except duckdb.InterruptException as error:
-            raise CellbenchError(f"the query took longer than {self._time_limit_s:g} s", sql, "narrow it") from error
-        except duckdb.Error as error:
-            raise CellbenchError(
-                str(error).strip(),
-                sql,
-                'see the columns: cellbench query "DESCRIBE samples"; views: ' + ", ".join(["samples", *VIEWS]),
-            ) from error
-        finally:
-            timer.cancel()
-
-    def _allow(self, sql: str) -> None:
-        statements = self._connection.extract_statements(sql)
-        kinds = {statement.type for statement in statements}
-        if len(statements) != 1 or not kinds <= {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}:
-            raise CellbenchError("only one SELECT is allowed", sql, "results are never changed by a query")
-
-
-def which_run(session: Session, run_id: str | None) -> str:
-    """The run that is asked for, or the latest one; an error names the runs there are."""
-    known = session.table("SELECT run_id FROM runs ORDER BY run_id DESC")["run_id"].to_pylist()
-    if not known:
-        raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
-    if run_id is None:
-        return known[0]
-    if run_id not in known:
-        raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(known[:5]))
-    return run_id
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+# What columns hold that views compute; everywhere the same under the same name. Name: meaning, unit.
+COMPUTED: dict[str, tuple[str, str | None]] = {
+    "length_px": ("side of a square with as many pixels", "px"),
+    "n_pixels": ("pixels that were segmented", None),
+    "n": ("repetitions behind the row", None),
+    "median_s": ("median duration", "s"),
+    "q1_s": ("first quartile of the durations", "s"),
+    "q3_s": ("third quartile of the durations", "s"),
+    "mean_s": ("mean duration", "s"),
+    "sd_s": ("standard deviation of the durations", "s"),
+    "min_s": ("shortest duration", "s"),
+    "max_s": ("longest duration", "s"),
+    "n_distinct_masks": ("different label images among the repetitions; 1 where they always agree", None),
+    "n_blocks": ("fresh processes behind the row", None),
+    "n_flagged": ("repetitions that carry a flag", None),
+    "cpu_median_s": ("median duration on the CPU of the same node and run", "s"),
+    "cpu_n": ("repetitions behind cpu_median_s", None),
+    "cpu_n_cells": ("cells found on the CPU", None),
+    "cpu_name": ("model of the processor that is compared with", None),
+    "speedup": ("cpu_median_s over median_s", None),
+    "percent_of_cpu": ("median_s as a share of cpu_median_s", "%"),
+    "covered": ("measured, failed, skipped, or missing: another device of the run did it", None),
+    "n_timed": ("successful timed repetitions", None),
+    "n_failed": ("rows that did not end well", None),
+    "passes": ("what was looked at besides the time; spaced", None),
+    "n_nodes": ("nodes of the run", None),
+    "n_cases": ("cases of the run", None),
+    "devices": ("devices of the run", None),
+    "images": ("images of the run", None),
+    "total_s": ("median duration of the whole call in the stage pass", "s"),
+    "share": ("part of the stages' sum", None),
+    "timed_median_s": ("median duration of the same case, without hooks", "s"),
+    "matmul_gflop_s": ("best rate of products and convolutions", "GFLOP/s"),
+    "copy_gb_s": ("best rate of copying", "GB/s"),
+    "energy_per_call_j": ("energy of one call above idle", "J"),
+    "window_s": ("length of the energy window", "s"),
+    "delta_cells": ("cells found more than in the reference", None),
+    "delta_diameter_px": ("diameter above the reference's", "px"),
+    "first_s": ("median of the control case before the block's cases", "s"),
+    "last_s": ("median of the control case after the block's cases", "s"),
+    "drift": ("last_s over first_s, less 1", None),
+    "drifted": (f"whether the drift is over {DRIFT:.0%}", None),
+}

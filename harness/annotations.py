@@ -1,0 +1,106 @@
+"""What people say about results: accepted changes and tags, kept beside the samples, which are never touched.
+
+results/annotations.jsonl    one JSON object a line, in the order in which they were said
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.errors import CellbenchError
+
+FILE = "annotations.jsonl"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One thing that somebody said about results.
+
+    kind: accepted (a series' baseline starts anew at run_id) or tag (a run gets a name). alarm, series_key and metric
+    belong to accepted; name to tag. at: ISO 8601 in UTC.
+    """
+
+    kind: str
+    run_id: str
+    at: str
+    by: str
+    why: str = ""
+    alarm: str | None = None
+    series_key: str | None = None
+    metric: str | None = None
+    name: str | None = None
+
+
+def said(kind: str, run_id: str, **others: str | None) -> Annotation:
+    """An annotation by whoever runs this, now."""
+    return Annotation(kind, run_id, datetime.now(UTC).isoformat(timespec="seconds"), _who(), **others)
+
+
+def read(root: Path) -> list[Annotation]:
+    """Everything that has been said about the results in this folder, oldest first; nothing where there is no file."""
+    path = root / FILE
+    if not path.exists():
+        return []
+    known = {field.name for field in fields(Annotation)}
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            if line.strip():
+                # A later version may say more; what this one does not know changes nothing of what it does know.
+                found.append(Annotation(**{key: value for key, value in json.loads(line).items() if key in known}))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CellbenchError(
+                "an annotation cannot be read", f"{path}:{number}", "mend or remove that line; each is one JSON object"
+            ) from error
+    return found
+
+
+def add(root: Path, new: list[Annotation]) -> None:
+    """Append annotations, all or none: the file is written beside itself, fsynced and renamed, one writer at a time."""
+    path, temporary = root / FILE, root / f".{FILE}.tmp"
+    try:
+        with _alone(root):
+            before = path.read_bytes() if path.exists() else b""
+            if before and not before.endswith(b"\n"):
+                before += b"\n"
+            with temporary.open("wb") as file:
+                file.write(before + b"".join(_line(annotation) for annotation in new))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            folder = os.open(root, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise CellbenchError(
+            f"the annotation cannot be written: {error.strerror}", str(path), "check its folder's permissions and room"
+        ) from error
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    with (root / f".{FILE}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _line(annotation: Annotation) -> bytes:
+    told = {key: value for key, value in asdict(annotation).items() if value not in (None, "")}
+    return json.dumps(told, ensure_ascii=False).encode() + b"\n"
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in a container
+        return str(os.getuid())

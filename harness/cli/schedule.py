@@ -1,0 +1,152 @@
+"""The command `schedule`: install, show, remove, run-now."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, Json, Out
+
+app = typer.Typer()
+_schedule = typer.Typer(no_args_is_help=True, help="Measure by itself, at a time of day, and tell of what is unusual.")
+app.add_typer(_schedule, name="schedule")
+
+Name = Annotated[str, typer.Argument(help="Name of the schedule.")]
+
+
+@_schedule.command("install")
+def install_(
+    name: Name = "nightly",
+    profile: Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")] = "quick",
+    at: Annotated[str, typer.Option(help="Local time of day, HH:MM.")] = "02:30",
+    days: Annotated[str | None, typer.Option(help="Some of mon,tue,wed,thu,fri,sat,sun; else every day.")] = None,
+    out: Out = RESULTS,
+    address: Annotated[str | None, typer.Option(help="HOST:PORT of the fleet's head, or auto.")] = None,
+    run_flags: Annotated[str, typer.Option(help="Further flags of cellbench run, as one text.")] = "",
+    via: Annotated[str, typer.Option(help="auto, systemd, systemd-user, launchd or cron.")] = "auto",
+    timeout_h: Annotated[float, typer.Option(help="Hours after which a run is stopped.")] = 8.0,
+    cool_down_s: Annotated[float, typer.Option(help="Wait before suspicious cases are measured again.")] = 300.0,
+    keep_logs: Annotated[int, typer.Option(help="How many nights' logs are kept.")] = 60,
+    notify: Annotated[str, typer.Option(help="news: only where something is unusual; or always.")] = "news",
+    command: Annotated[str | None, typer.Option(help="Command of a shell that reads the news as JSON.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Address that is sent the news as JSON.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File that always says how things stand.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be installed, and stop.")] = False,
+) -> None:
+    """Run a profile every night: measure, judge, confirm, report, tell."""
+    from harness import config
+    from harness.schedule import definition, install
+
+    config.load(profile)
+    is_file = not (config.PROFILES / f"{profile}.toml").is_file()
+    schedule = definition.make(
+        name=name,
+        profile=str(Path(profile).expanduser().resolve()) if is_file else profile,
+        out=str(out.expanduser().resolve()),
+        folder=str(Path.cwd()),
+        at=at,
+        days=config.split(days) or (),
+        address=address,
+        run_flags=tuple(shlex.split(run_flags)),
+        timeout_h=timeout_h,
+        cool_down_s=cool_down_s,
+        keep_logs=keep_logs,
+        notify=notify,
+        command=command,
+        webhook=webhook,
+        markdown=str(markdown.expanduser().resolve()) if markdown else None,
+    )
+    machine = install.this_machine()
+    kind = install.choose(via, machine)
+    if dry_run:
+        _print(install.unit(schedule, kind, machine))
+        return
+    _print(install.install(schedule, kind, machine), texts=False)
+    typer.echo(f"{schedule.file}: profile {Path(profile).stem}, {_when(schedule)}, through {kind}", err=True)
+    for hint in install.hints(kind, machine):
+        typer.echo(hint, err=True)
+
+
+@_schedule.command("show")
+def show_(name: Annotated[str | None, typer.Argument()] = None, out: Out = RESULTS, json: Json = False) -> None:
+    """The schedules of these results: what they run, what the machine's scheduler says, how the last night ended."""
+    from json import dumps
+
+    from harness.schedule import definition, install, state
+
+    found = [definition.read(out, each) for each in ([name] if name else definition.names(out))]
+    if json:
+        typer.echo(dumps([each.model_dump(mode="json") | {"state": state.read(each)} for each in found], indent=2))
+        return
+    if not found:
+        typer.echo("there is no schedule for these results; make one: cellbench schedule install", err=True)
+    machine = install.this_machine()
+    for each in found:
+        told = state.read(each)
+        where = f" on {each.address}" if each.address else ""
+        typer.echo(f"{each.name}: profile {Path(each.profile).stem}{where}, {_when(each)}, into {each.out}")
+        night = told.get("night")
+        last = (
+            f"{told.get('ended_at')}: {night['status']}, run {', '.join(night['runs']) or 'none'}" if night else "none"
+        )
+        typer.echo(f"  last night {last}")
+        typer.echo(f"  logs {each.home / 'logs'}")
+        if kind := told.get("kind"):
+            _, said = machine.call(install.unit(each, kind, machine).status, "")
+            typer.echo("\n".join(f"  {kind}: {line}" for line in said.strip().splitlines()[:3]))
+
+
+@_schedule.command("remove")
+def remove_(name: Name = "nightly", out: Out = RESULTS) -> None:
+    """Take a schedule away; results, reports and logs stay."""
+    from harness.schedule import definition, install, state
+
+    schedule = definition.read(out, name)
+    machine = install.this_machine()
+    kind = state.read(schedule).get("kind") or install.choose("auto", machine)
+    install.remove(schedule, kind, machine)
+    typer.echo(f"{name} is removed; its results and logs stay in {schedule.out}", err=True)
+
+
+@_schedule.command("run-now")
+def run_now_(
+    name: Name = "nightly",
+    out: Out = RESULTS,
+    if_due: Annotated[bool, typer.Option("--if-due", help="Only if a start was missed or is due now.")] = False,
+) -> None:
+    """Do one night's work now. Exit: 0 nothing unusual, 1 a new alarm, 3 not all was measured, 4 no fleet."""
+    import signal
+    from datetime import datetime
+
+    from harness.schedule import definition, nightly, state
+
+    schedule = definition.read(out, name)
+    if if_due and not state.is_due(schedule, datetime.now()):
+        typer.echo("not due", err=True)
+        return
+    # However a scheduler stops us, the measurement that goes on is stopped in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        night = nightly.run_now(schedule)
+    except KeyboardInterrupt:
+        typer.echo(f"cellbench: stopped; what was measured is saved in {schedule.out}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(nightly.message(schedule, night)["text"])
+    raise typer.Exit(night.exit_code)
+
+
+def _print(unit: object, texts: bool = True) -> None:
+    for path, text in unit.files.items():
+        typer.echo(f"# {path}\n{text}" if texts else path)
+    for line in unit.crontab:
+        typer.echo(line)
+    if texts:
+        for command in unit.start:
+            typer.echo("# then: " + shlex.join(command))
+
+
+def _when(schedule: object) -> str:
+    return f"{' '.join(schedule.days) or 'every day'} at {schedule.at}"

@@ -1,0 +1,109 @@
+"""Commands that make cellpose faster and prove that its masks stay: tune, verify-masks."""
+
+from __future__ import annotations
+
+import json as json_
+import re
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.options import RESULTS, Json, Out
+from harness.errors import CasesFailedError, CellbenchError, MasksDisagreeError
+
+app = typer.Typer()
+
+Image = Annotated[str, typer.Option(help="sparse, dense, or a 2-D TIFF file.")]
+Crop = Annotated[str, typer.Option(help="Side of a centred square in px, or full.")]
+Device = Annotated[str, typer.Option(help="cpu, mps, cuda or cuda:N.")]
+Weights = Annotated[str, typer.Option(help="auto, cyto3, standin, or a path.")]
+Gate = Annotated[str, typer.Option(help="How alike masks must be: identical or equivalent.")]
+
+
+@app.command()
+def tune(
+    device: Device = "cpu",
+    image: Image = "sparse",
+    crop: Crop = "448",
+    budget: Annotated[str, typer.Option(help="How long to search: 90s, 10m, 1h.")] = "10m",
+    gate: Gate = "equivalent",
+    weights: Weights = "auto",
+    out: Out = RESULTS,
+    json: Json = False,
+) -> None:
+    """Search for the fastest way to run cellpose here whose masks stay the same."""
+    from dataclasses import asdict
+
+    from harness import fleet
+    from harness import tune as tuning
+    from harness.show import tuned
+
+    level, budget_s = _gate(gate), _seconds(budget)
+    with fleet.opened(use_ray=False) as here:
+        prepared = _prepared(here, image, crop, device, weights)
+        found = tuning.search(prepared, here, out, level, budget_s, lambda text: typer.echo(text, err=True))
+    typer.echo(json_.dumps(asdict(found), indent=2) if json else tuned.text(found))
+
+
+@app.command("verify-masks")
+def verify_masks(
+    variant: Annotated[str, typer.Option(help="Names joined by +, such as lossless+channels-last.")],
+    image: Image = "sparse",
+    crop: Crop = "448",
+    device: Device = "cpu",
+    gate: Gate = "equivalent",
+    weights: Weights = "auto",
+    out: Out = RESULTS,
+    json: Json = False,
+) -> None:
+    """Compare a variant's masks with stock cellpose's on the CPU; exit code 5 if they are not as alike as asked."""
+    from harness import fleet, variants
+    from harness import tune as tuning
+
+    level = _gate(gate)
+    backend = device.split(":")[0]
+    variants.settings(variant, backend if backend != "auto" else None)
+    if not variants.split(variant):
+        raise CellbenchError("stock is what variants are compared with", "--variant stock", "name a variant")
+    with fleet.opened(use_ray=False) as here:
+        rows = list(tuning.verify(_prepared(here, image, crop, device, weights), here, out, variant))
+    if failed := [row for row in rows if row["role"] != "masks"]:
+        raise CasesFailedError(f"{variant} failed: {failed[0]['error_message']}", str(out), "try it with less")
+    keys = ("crop", "diameter_asked_px", "agreement", "ap50", "ap90", "mean_iou", "n_cells", "reference_n_cells")
+    told = [{key: row[key] for key in keys} for row in rows]
+    typer.echo(json_.dumps(told, indent=2) if json else "\n".join(map(_line, told)))
+    if bad := [row for row in told if tuning.RANK[row["agreement"]] > tuning.RANK[level]]:
+        raise MasksDisagreeError(
+            f"{variant}: masks are {bad[0]['agreement']}, not {level}, in {len(bad)} of {len(told)} comparisons",
+            f"crop {bad[0]['crop']}", "leave this variant out",
+        )  # fmt: skip
+
+
+def _line(row: dict[str, Any]) -> str:
+    asked = (
+        "diameter estimated" if not row["diameter_asked_px"] else f"diameter {row['diameter_asked_px']:.2f} px given"
+    )
+    cells = f"{row['n_cells']} cells (stock {row['reference_n_cells']})"
+    iou = "" if row["mean_iou"] is None else f", mean IoU {row['mean_iou']:.4f}"
+    return f"crop {row['crop']}, {asked}: {row['agreement']}; {cells}{iou}"
+
+
+def _prepared(here: Any, image: str, crop: str, device: str, weights: str) -> Any:
+    from harness import bench, config
+
+    flags = {"image": image, "crops": config.split(crop), "devices": (device,), "weights": weights, "blocks": 1,
+             "control": False, "passes": (), "protocols": ("standard",)}  # fmt: skip
+    return bench.prepare(bench.gather(config.load("quick", flags)), here.members)
+
+
+def _gate(word: str) -> str:
+    if word not in ("identical", "equivalent"):
+        raise CellbenchError(f"there is no gate {word!r}", "--gate", "identical or equivalent")
+    return word
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if not found or not float(found[1]):
+        raise CellbenchError(f"{text!r} is no duration", "--budget", "write it like 90s, 10m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

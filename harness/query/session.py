@@ -1,0 +1,195 @@
+"""A locked connection: one statement that reads, a limit to its time and memory, answers that come in batches."""
+
+from __future__ import annotations
+
+import re
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from harness import schema
+from harness.errors import CellbenchError
+from harness.node import facts
+from harness.query.views import COMPUTED, MACROS, VIEWS
+from harness.store import Store
+
+BATCH = 65_536  # rows
+READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+MEMORY_BYTES = 2 * 10**9  # for DuckDB's own work; 10 million samples need a quarter of it
+HELD_ROWS = 100_000  # about 100 MB
+ANSWER_BYTES = 10**9  # of an answer that is held as a whole
+# Words that ask what there is.
+CATALOGUE = {"show", "tables", "information_schema", "sqlite_master"}
+# Each view and macro by its name: how its definition begins, and its SQL.
+DEFINITIONS = {name: (f"CREATE VIEW {name} AS", sql) for name, (_, sql) in VIEWS.items()} | {
+    signature.split("(")[0]: (f"CREATE MACRO {signature} AS TABLE", sql) for signature, (_, sql) in MACROS.items()
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a query gives: its columns, and its rows in batches, each computed when it is asked for."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+class Session:
+    """A locked connection to one store."""
+
+    def __init__(self, store: Store, time_limit_s: float = 60.0, memory_limit_bytes: int = MEMORY_BYTES) -> None:
+        self._store, self._time_limit_s, self._memory_limit_bytes = store, time_limit_s, memory_limit_bytes
+        self._connect()
+
+    def _connect(self) -> None:
+        self._files = self._store.files()
+        self._connection = con = duckdb.connect(":memory:")
+        weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
+        con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
+        stored = self._store.dataset()
+        # Views look at the samples several times over; a small store is read once instead.
+        con.register("stored_samples", stored.to_table() if stored.count_rows() <= HELD_ROWS else stored)
+        con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
+        self._defined: set[str] = set()
+        self._commented = False
+        # A seat belt, not a sandbox: a registered dataset stays readable, everything else is out of reach.
+        con.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+    def _define(self, sql: str) -> None:
+        """Make the views and macros that a text names, and those that they name in turn: all of them take a while."""
+        words = set(re.findall(r"\w+", sql.lower()))
+        if words & CATALOGUE or any(word.startswith(("duckdb_", "pg_")) for word in words):
+            words |= DEFINITIONS.keys()
+        for name in DEFINITIONS.keys() & words:
+            if name in self._defined:
+                continue
+            self._defined.add(name)
+            begin, body = DEFINITIONS[name]
+            self._define(body)
+            self._connection.execute(f"{begin} {body}")
+        if words & {"duckdb_columns", "duckdb_views", "comment"} and not self._commented:
+            self._comment()
+
+    def _comment(self) -> None:
+        """Give views and columns their meanings; only for who looks into the catalogue, since it takes a second."""
+        self._commented = True
+        known = meanings()
+        columns = self._connection.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal")
+        said = [f"COMMENT ON VIEW {name} IS {_quoted(meaning)}" for name, (meaning, _) in VIEWS.items()]
+        for view, column in columns.fetchall():
+            if column in known and view != "stored_samples":
+                said.append(f'COMMENT ON COLUMN {view}."{column}" IS {_quoted(known[column])}')
+        self._connection.execute("; ".join(said))
+
+    def table(self, sql: str, **parameters: object) -> pa.Table:
+        """Run one SELECT and return its rows; parameters are written $name in the SQL."""
+        with self.stream(sql, parameters) as answer:
+            batches, size = [], 0
+            for batch in answer.batches:
+                size += batch.nbytes
+                if size > ANSWER_BYTES:
+                    raise CellbenchError(
+                        f"the answer is larger than {ANSWER_BYTES / 1e9:g} GB", sql, "narrow it, or write it to a file"
+                    )
+                batches.append(batch)
+            return pa.Table.from_batches(batches, answer.schema)
+
+    @contextmanager
+    def stream(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[Answer]:
+        """Run one SELECT; its rows are computed as they are taken, until the time is up."""
+        stopped = threading.Event()
+        timer = threading.Timer(self._time_limit_s, lambda: (stopped.set(), self._connection.interrupt()))
+        statement, given = self._allowed(sql, parameters or {})
+        timer.start()
+        try:
+            with self._explaining(sql, stopped):
+                reader = self._begin(statement, given)
+            with closing(reader):  # whoever takes only the first rows leaves the query running
+                yield Answer(reader.schema, self._read(reader, sql, stopped))
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _begin(self, statement: duckdb.Statement, given: Mapping[str, object]) -> pa.RecordBatchReader:
+        """Start the query; where files were compacted since they were listed, look again and start once more."""
+        try:
+            return self._connection.sql(statement, params=given or None).to_arrow_reader(BATCH)
+        except duckdb.Error:
+            if self._store.files() == self._files:
+                raise
+            self._connect()
+            self._define(statement.query)
+            return self._connection.sql(statement.query, params=given or None).to_arrow_reader(BATCH)
+
+    def _read(self, reader: pa.RecordBatchReader, sql: str, stopped: threading.Event) -> Iterator[pa.RecordBatch]:
+        while True:
+            with self._explaining(sql, stopped):
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+            yield batch
+
+    @contextmanager
+    def _explaining(self, sql: str, stopped: threading.Event) -> Iterator[None]:
+        """Say in plain words why a query did not get to its end."""
+        try:
+            yield
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if stopped.is_set():
+                raise CellbenchError(
+                    f"the query took longer than {self._time_limit_s:g} s", sql, "narrow it, or give --time-limit"
+                ) from error
+            if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in str(error):
+                limit = f"{self._memory_limit_bytes / 1e9:g} GB"
+                raise CellbenchError(
+                    f"the query needs more memory than {limit}", sql, "narrow it, or give --memory-limit"
+                ) from error
+            raise CellbenchError(
+                str(error).strip(),
+                sql,
+                'see the columns: cellbench query "DESCRIBE samples"; views: ' + ", ".join(["samples", *VIEWS]),
+            ) from error
+
+    def _allowed(self, sql: str, parameters: Mapping[str, object]) -> tuple[duckdb.Statement, dict[str, object]]:
+        """The one statement, if it reads, and its parameters, if they are all there."""
+        with self._explaining(sql, threading.Event()):
+            statements = self._connection.extract_statements(sql)
+            self._define(sql)
+        if len(statements) != 1 or statements[0].type not in READING:
+            raise CellbenchError("only one SELECT is allowed", sql, "results are never changed by a query")
+        wanted = statements[0].named_parameters
+        if wanted != parameters.keys():
+            missing = ", ".join(f"--param {name}=…" for name in sorted(wanted - parameters.keys()))
+            surplus = ", ".join(sorted(parameters.keys() - wanted))
+            what = f"parameters are missing: {missing}" if missing else f"the query has no parameter {surplus}"
+            raise CellbenchError(what, sql, "a parameter is written $name in the SQL and given as --param name=value")
+        return statements[0], dict(parameters)
+
+
+def meanings() -> dict[str, str]:
+    """What each column of the samples and of the views holds, with its unit."""
+    told = {fact.name: (fact.meaning, fact.unit) for fact in facts.FACTS}
+    told |= COMPUTED | {column.name: (column.meaning, column.unit) for column in schema.SAMPLES}
+    return {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in told.items()}
+
+
+def which_run(session: Session, run_id: str | None) -> str:
+    """The run that is asked for, or the latest one; an error names the runs there are."""
+    known = session.table("SELECT DISTINCT run_id FROM samples ORDER BY run_id DESC")["run_id"].to_pylist()
+    if not known:
+        raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
+    if run_id is None:
+        return known[0]
+    if run_id not in known:
+        raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(known[:5]))
+    return run_id
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

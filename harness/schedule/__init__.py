@@ -1,0 +1,1 @@
+"""Benchmarks that run by themselves: what is to run when, the units for a machine's scheduler, one such night."""

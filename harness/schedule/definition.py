@@ -1,0 +1,150 @@
+"""What runs when: a schedule as one frozen value, kept as TOML beside the results that it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import CellbenchError
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+
+
+class Schedule(BaseModel):
+    """A profile that is measured at a time of day, and what happens with what it finds.
+
+    Paths are absolute, since schedulers start in a folder of their own. at: local time, HH:MM. No days: every day.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=rf"^{NAME}$")] = "nightly"
+    profile: str
+    out: str
+    folder: str  # where it was set up: relative paths of a profile are meant from there
+    at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "02:30"
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
+    address: str | None = None  # of the fleet's head; none: this machine alone
+    run_flags: tuple[str, ...] = ()  # further flags of `cellbench run`
+    timeout_h: Annotated[float, Field(gt=0, le=167)] = 8.0  # of one run
+    cool_down_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0  # before suspicious cases are measured again
+    keep_logs: Annotated[int, Field(ge=1, le=10_000)] = 60
+    notify: Literal["news", "always"] = "news"
+    command: str | None = None  # of a shell; reads JSON on stdin
+    webhook: str | None = None  # is sent the same JSON
+    markdown: str | None = None  # file that always says how things stand
+
+    @field_validator("webhook")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^\s/]+", value):
+            raise ValueError("a webhook is an http:// or https:// address")
+        return value
+
+    @property
+    def home(self) -> Path:
+        """The folder of this schedule's state and logs."""
+        return Path(self.out) / "schedule" / self.name
+
+    @property
+    def file(self) -> Path:
+        return definition_file(Path(self.out), self.name)
+
+    def previous(self, now: datetime) -> datetime:
+        """The last moment, in naive local time, at which this was to start; `now` itself counts."""
+        hour, minute = map(int, self.at.split(":"))
+        for back in range(8):
+            moment = datetime.combine(now.date() - timedelta(days=back), time(hour, minute))
+            if moment <= now and (not self.days or DAYS[moment.weekday()] in self.days):
+                return moment
+        raise AssertionError("every day comes within eight")
+
+
+def definition_file(out: Path, name: str) -> Path:
+    """Where a schedule is kept."""
+    return out / "schedule" / f"{name}.toml"
+
+
+def make(**written: Any) -> Schedule:
+    """A schedule from values as flags give them; every mistake is named at once, by its flag."""
+    try:
+        return Schedule(**written)
+    except ValidationError as error:
+        raise _explained(error, lambda key: f"--{key.replace('_', '-')}") from error
+
+
+def read(out: Path, name: str) -> Schedule:
+    """The schedule of this name that makes results in this folder."""
+    path = definition_file(out, name)
+    if not path.is_file():
+        known = ", ".join(names(out)) or "none"
+        raise CellbenchError(
+            f"there is no schedule {name!r} for these results", str(path),
+            f"there are: {known}; make one: cellbench schedule install --name {name} --out {out}",
+        )  # fmt: skip
+    try:
+        return Schedule(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CellbenchError("the schedule is not valid TOML", f"{path}: {error}", "mend that place") from error
+    except ValidationError as error:
+        raise _explained(error, lambda key: f"{path} {key}") from error
+
+
+def names(out: Path) -> list[str]:
+    """The schedules that make results in this folder."""
+    return sorted(path.stem for path in (out / "schedule").glob("*.toml"))
+
+
+def write(schedule: Schedule) -> Path:
+    """Keep a schedule, readable for its owner alone: a webhook's address often is a secret."""
+    lines = [
+        "# A schedule of cellbench; keys as in docs/scheduling.md. `cellbench schedule run-now` reads it each time."
+    ]
+    for key, value in schedule.model_dump(mode="json").items():
+        if value is not None:
+            lines.append(
+                f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            )  # strings and lists of JSON are TOML as well
+    put(schedule.file, "\n".join(lines) + "\n", mode=0o600)
+    return schedule.file
+
+
+def put(path: Path, text: str, mode: int = 0o644) -> Path:
+    """Write a file whole or not at all, and on disk when this returns."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CellbenchError(
+            f"the file cannot be written: {error.strerror}", str(path), "check its folder, and whether it takes sudo"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _explained(error: ValidationError, where: Any) -> CellbenchError:
+    found = []
+    for each in error.errors():
+        key = str(each["loc"][0]) if each["loc"] else ""
+        said = {"extra_forbidden": "unknown key", "missing": "this key is needed"}.get(each["type"], each["msg"])
+        if key == "name" and each["type"] == "string_pattern_mismatch":
+            said = "a name is made of a-z, 0-9 and -"
+        if key == "at" and each["type"] == "string_pattern_mismatch":
+            said = "a time of day is HH:MM, 00:00 to 23:59"
+        found.append(f"{where(key)}: {said.removeprefix('Value error, ')} (got {each['input']!r})")
+    return CellbenchError("a mistake in the schedule", "\n         ".join(found), "mend it; see docs/scheduling.md")

@@ -1,0 +1,78 @@
+"""Tell people about a night: a Markdown file, a command, a webhook. One that fails stops no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CellbenchError
+from harness.schedule.definition import Schedule, put
+
+TIMEOUT_S = 30.0
+TRIES_AFTER_S = (0.0, 5.0, 30.0)
+
+Told = dict[str, Any]
+
+
+def tell(schedule: Schedule, told: Told, sleep: Callable[[float], None] = time.sleep) -> list[str]:
+    """Send what there is to tell by every way of the schedule; returns what could not be sent, and why.
+
+    The Markdown file is written always; command and webhook are used for news only, unless `notify` says always.
+    """
+    problems = []
+    if schedule.markdown:
+        try:
+            put(Path(schedule.markdown), told["text"] + "\n")
+        except CellbenchError as error:
+            problems.append(f"markdown: {error.what} ({error.where})")
+    if not told["is_news"] and schedule.notify != "always":
+        return problems
+    if schedule.command and (problem := run(schedule.command, told)):
+        problems.append(f"command: {problem}")
+    if schedule.webhook and (problem := post(schedule.webhook, told, sleep)):
+        problems.append(f"webhook: {problem}")
+    return problems
+
+
+def run(command: str, told: Told) -> str | None:
+    """Run a command of a shell with the message as JSON on its stdin; returns what went wrong."""
+    environment = os.environ | {"CELLBENCH_STATUS": told["status"], "CELLBENCH_RUN": told["run_id"] or ""}
+    try:
+        done = subprocess.run(
+            command, shell=True, input=json.dumps(told), text=True, env=environment, capture_output=True,
+            check=False, timeout=TIMEOUT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"took longer than {TIMEOUT_S:g} s"
+    return f"status {done.returncode}: {done.stderr.strip()[-200:]}" if done.returncode else None
+
+
+def post(url: str, told: Told, sleep: Callable[[float], None] = time.sleep) -> str | None:
+    """Send the message as JSON to a webhook, up to three times; returns what went wrong.
+
+    `text` is what chat programs show (Slack, Mattermost). The address is in no message: it often is a secret.
+    """
+    body = json.dumps(told).encode()
+    headers = {"Content-Type": "application/json", "User-Agent": "cellbench"}
+    problem = None
+    for wait_s in TRIES_AFTER_S:
+        sleep(wait_s)
+        try:
+            request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+                return None
+        except urllib.error.HTTPError as error:
+            error.close()
+            problem = f"answered {error.code} {error.reason}"
+            if error.code < 500 and error.code != 429:
+                return problem  # what it refused once it will refuse again
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            problem = f"cannot be reached: {getattr(error, 'reason', None) or type(error).__name__}"
+    return problem

@@ -1,0 +1,128 @@
+"""The steps of a night, each a command of its own with a deadline, a log and nothing left running."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CellbenchError
+from harness.schedule.definition import Schedule
+
+STOP_S = 90.0  # for a command that is told to stop: it saves what it has and takes Ray down
+SHORT_S = 1800.0  # for a step that measures nothing
+TIMED_OUT = 124
+
+COMMAND = (sys.executable, "-m", "harness.cli")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a step ended: its exit status (124 when its time was up) and what it printed on stdout."""
+
+    status: int
+    stdout: str
+
+    def json(self) -> Any:
+        """What it printed, as JSON; None where that is none."""
+        try:
+            return json.loads(self.stdout)
+        except ValueError:
+            return None
+
+
+class BusyError(CellbenchError):
+    """Something is being measured here already."""
+
+    exit_code = 3
+
+
+def run_argv(schedule: Schedule) -> list[str]:
+    """The command that measures."""
+    address = ["--address", schedule.address] if schedule.address else []
+    return [
+        *COMMAND, "run", "--profile", schedule.profile, "--out", schedule.out, *address, *schedule.run_flags, "--quiet",
+    ]  # fmt: skip
+
+
+def confirm_argv(schedule: Schedule, selectors: list[str]) -> list[str]:
+    """The command that measures some cases again, each named as node/device/crop."""
+    return [*run_argv(schedule), "--only", ",".join(selectors)]
+
+
+def call(argv: list[str], timeout_s: float, log: Path) -> Done:
+    """Run a command, its stderr into the log; when its time is up it is stopped as by Ctrl-C, then killed."""
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"\n$ {' '.join(argv)}\n")
+        file.flush()
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True)
+        try:
+            stdout, _ = process.communicate(timeout=timeout_s)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            stdout, status = _stop(process), TIMED_OUT
+        except BaseException:
+            _stop(process)
+            raise
+        file.write(stdout + (f"stopped after {timeout_s:g} s\n" if status == TIMED_OUT else f"status {status}\n"))
+    return Done(status, stdout)
+
+
+def _stop(process: subprocess.Popen[str]) -> str:
+    """Stop a command and everything it started; returns what it had printed."""
+    stdout = ""
+    for how, wait_s in ((signal.SIGINT, STOP_S), (signal.SIGKILL, STOP_S)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with suppress(subprocess.TimeoutExpired):
+            stdout, _ = process.communicate(timeout=wait_s)
+            break
+    return stdout
+
+
+@contextmanager
+def alone(schedule: Schedule) -> Iterator[None]:
+    """Hold the lock of these results' schedules; BusyError if another night, or any run into them, goes on."""
+    folder = Path(schedule.out) / "schedule"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError("another scheduled run goes on", schedule.out, "wait for it to end") from None
+        if running := running_runs(Path(schedule.out)):
+            raise BusyError(f"run {running[0]} goes on", schedule.out, "wait for it to end")
+        yield
+
+
+def running_runs(out: Path) -> list[str]:
+    """Runs that are being written now: each holds a lock on its journal."""
+    found = []
+    for journal in sorted((out / "journal").glob("*.arrows")):
+        with suppress(FileNotFoundError), journal.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(journal.stem)
+    return found
+
+
+@contextmanager
+def log_of(schedule: Schedule, now: datetime) -> Iterator[Path]:
+    """This night's log; the oldest ones beyond `keep_logs` are removed."""
+    folder = schedule.home / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{now.strftime('%Y%m%dT%H%M%S')}.log"
+    log.touch()
+    yield log
+    for old in sorted(folder.glob("*.log"))[: -schedule.keep_logs]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,187 @@
+"""Rows as they come, on stdout or in a file: a table for people; json, csv, md, parquet and arrow for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import CellbenchError
+
+FORMATS = ("parquet", "csv", "json", "arrow", "md")
+BINARY = ("parquet", "arrow")
+ROWS_SHOWN = 500  # of a table, unless more are asked for: it has to be laid out as a whole
+
+
+def show(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str, limit: int | None = None) -> None:
+    """Print rows on stdout in one of the forms; limit: at most so many (a table has ROWS_SHOWN if None; 0 is all)."""
+    most = (ROWS_SHOWN if form == "table" else 0) if limit is None else limit
+    cut = Cut(batches, most)
+    if form == "table":
+        _print_rich(schema, cut)
+    else:
+        _write(sys.stdout.buffer, schema, cut, form)
+        sys.stdout.buffer.flush()
+    if cut.more:
+        note = f"only the first {most} rows; --limit 0 prints all of them"
+        Console(stderr=True, highlight=False).print(note)
+
+
+def save(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str) -> int:
+    """Write rows into a file, whole or not at all; returns how many there were."""
+    cut = Cut(batches, 0)
+    with _whole(path) as file:
+        _write(file, schema, cut, form)
+    return cut.n_rows
+
+
+def form_of(path: Path, asked: str | None) -> str:
+    """The format that is asked for, or that the file's name tells."""
+    form = asked or {"pq": "parquet", "feather": "arrow"}.get(path.suffix[1:], path.suffix[1:])
+    if form not in FORMATS:
+        raise CellbenchError(f"unknown format {form!r}", str(path), f"--format {', '.join(FORMATS)}")
+    return form
+
+
+class Cut:
+    """The first rows of a stream: counts them, and notices that there would have been more."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], limit: int) -> None:
+        self._batches, self._limit = batches, limit
+        self.n_rows, self.more = 0, False
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            left = self._limit - self.n_rows if self._limit else batch.num_rows
+            self.more = batch.num_rows > left
+            taken = batch.slice(0, left)
+            if taken.num_rows:
+                self.n_rows += taken.num_rows
+                yield taken
+            if self.more:
+                return
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise CellbenchError(f"the file cannot be written: {error.strerror or error}", str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str) -> None:
+    if form == "parquet":
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    elif form == "arrow":
+        with pa.ipc.new_file(file, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    elif form == "csv":
+        _write_csv(file, schema, batches)
+    elif form == "json":
+        _write_json(file, batches)
+    else:
+        _write_markdown(file, schema, batches)
+
+
+def _write_csv(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    flat = pa.schema([(field.name, _flat_type(field.type)) for field in schema])
+    with pyarrow.csv.CSVWriter(file, flat) as writer:
+        for batch in batches:
+            columns = [
+                column if column.type == field.type else _flat(column, field.type)
+                for column, field in zip(batch.columns, flat, strict=True)
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=flat))
+
+
+def _flat_type(found: pa.DataType) -> pa.DataType:
+    """What a CSV file can hold: lists and structs become JSON, DuckDB's whole sums become numbers."""
+    if pa.types.is_nested(found):
+        return pa.string()
+    return pa.float64() if pa.types.is_decimal(found) and found.scale else found
+
+
+def _flat(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if wanted != pa.string():
+        return column.cast(wanted)
+    texts = [None if value is None else json.dumps(_plain(value)) for value in column.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
+def _write_json(file: BinaryIO, batches: Iterable[pa.RecordBatch]) -> None:
+    file.write(b"[")
+    between = b"\n"
+    for batch in batches:
+        for row in batch.to_pylist():
+            file.write(between + json.dumps(_plain(row), indent=2).encode())
+            between = b",\n"
+    file.write(b"\n]\n" if between == b",\n" else b"]\n")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: times in ISO 8601, null for what is no number."""
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime | date):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _write_markdown(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    def line(words: Iterable[str]) -> None:
+        file.write(("| " + " | ".join(words) + " |\n").encode())
+
+    line(schema.names)
+    line(["---"] * len(schema))
+    for batch in batches:
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            line(_text(value).replace("|", r"\|").replace("\n", " ") for value in row)
+
+
+def _print_rich(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    shown = Table(box=None, pad_edge=False)
+    for field in schema:
+        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        shown.add_column(field.name, justify="right" if numeric else "left")
+    for batch in batches:
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            shown.add_row(*(_text(value) for value in row))
+    stdout().print(shown, markup=False)
+
+
+def stdout() -> Console:
+    """The terminal; piped output is never wrapped: a program reads it."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,73 @@
+"""What a search for speed found, as text, and stored races as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from harness import variants
+from harness.query import Session
+
+if TYPE_CHECKING:
+    from harness.tune import Outcome, Tuned
+
+RACES = """
+    WITH times AS (
+        SELECT run_id, node, device, crop, image, block, variant, median(elapsed_s) AS median_s, count(*) AS n
+        FROM samples WHERE role = 'tune' AND status = 'ok' GROUP BY ALL),
+    masks AS (
+        SELECT run_id, node, device, block, variant,
+               CASE WHEN bool_and(agreement = 'identical') THEN 'identical'
+                    WHEN bool_and(agreement IN ('identical', 'equivalent')) THEN 'equivalent'
+                    WHEN bool_or(agreement = 'different') THEN 'different' ELSE 'close' END AS masks
+        FROM samples WHERE role = 'masks' AND status = 'ok' GROUP BY ALL)
+    SELECT t.node, t.device, t.image, t.crop, t.block, t.variant, t.n, t.median_s,
+           s.median_s / t.median_s AS speedup, masks.masks
+    FROM times AS t JOIN times AS s USING (run_id, node, device, crop, image, block)
+         LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.block, masks.variant)
+                            = (t.run_id, t.node, t.device, t.block, t.variant)
+    WHERE s.variant = 'stock' AND t.run_id = $run_id
+    ORDER BY t.node, t.device, t.block, t.median_s DESC
+"""
+
+
+def table(session: Session, run_id: str) -> pa.Table:
+    """The races of a run, for a report: one row per race (block) and variant; empty where there was none."""
+    return session.table(RACES, run_id=run_id)
+
+
+def text(found: Tuned) -> str:
+    """The two answers, what each step gave, and what to write in one's own script."""
+    lines = [f"{'variant':<60} {'times faster than stock':<28} masks"]
+    lines += [_line(each) for each in found.steps]
+    lines += [f"{'left out: ' + why}" for why in found.left_out]
+    lines += ["", "fastest with identical masks:  " + _answer(found.identical)]
+    lines += ["fastest with equivalent masks: " + _answer(found.equivalent)]
+    best = found.equivalent or found.identical
+    return "\n".join([*lines, "", snippet(best.variant)] if best else lines)
+
+
+def snippet(variant: str) -> str:
+    """Lines to copy: the winner by name, and what each part of it is."""
+    parts = [next(v for v in variants.VARIANTS if v.name == name.split("=")[0]) for name in variants.split(variant)]
+    return "\n".join([
+        "from cellpose import models", "from harness import accelerate", "",
+        'model = models.Cellpose(model_type="cyto3")', f'accelerate(model, "{variant}")',
+        *(f"# {part.name}: {part.what}; may change {part.may_change}" for part in parts),
+    ])  # fmt: skip
+
+
+def _line(each: Outcome) -> str:
+    return f"{each.variant:<60} {_times(each):<28} {each.agreement or 'unknown'} {each.note}".rstrip()
+
+
+def _times(each: Outcome) -> str:
+    if each.speedup is None:
+        return "not measured"
+    interval = "" if each.low is None else f" ({each.low:.2f} to {each.high:.2f})"
+    return f"{each.speedup:.2f}{interval}, n = {each.n}"
+
+
+def _answer(each: Outcome | None) -> str:
+    return f"{each.variant}, {_times(each)} times as fast (95 % interval)" if each else "none beats stock"

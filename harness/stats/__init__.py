@@ -1,0 +1,1 @@
+"""Rules of judgement: comparisons and alarms. Arrays in, dataclasses out; no files, no SQL."""

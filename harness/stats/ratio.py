@@ -1,0 +1,177 @@
+"""Is B slower than A? Ratios of block medians with an interval, a verdict, and how many blocks would settle it.
+
+The unit of evidence is the median of a fresh process (or of a whole run), never a repetition: repetitions of one
+process share its luck, and a test on them pooled finds a difference between two equal runs more often than not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+FASTER, SLOWER, SAME, UNCLEAR = "FASTER", "SLOWER", "SAME", "UNCLEAR"
+CONFIDENCE = 0.95
+MARGIN = 0.05  # of a ratio: an interval that lies within 1/1.05 … 1.05 means that nothing changed that matters
+MIN_BLOCKS = 3  # a side; with two, Student's t is so wide that only a change of several times the noise is seen
+SETTLED = 0.80  # how often the blocks that are asked for should be enough
+BLOCKS_MAX = 1000  # more than so many cannot be meant
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of B less mean of A, on logarithms, with its interval; numbers, or arrays of one shape.
+
+    p is two-sided, of no difference. Where a side has a single unit, low, high and p are NaN.
+    """
+
+    centre: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """B's time over A's: above 1 is slower. low, high and p are None where a side has a single unit.
+
+    p is corrected for the number of comparisons. more_blocks: how many more on each side would settle an UNCLEAR;
+    None where the verdict is there, or where a thousand would not do.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    p: float | None
+    verdict: str
+    n_a: int
+    n_b: int
+    more_blocks: int | None = None
+
+
+def compare(pairs: Sequence[tuple[np.ndarray, np.ndarray]], margin: float = MARGIN) -> list[Ratio]:
+    """One verdict a case, from its block medians in s on both sides; p corrected over all cases (Holm).
+
+    ValueError where a side has no block or a median is not positive.
+    """
+    logs = [(_logs(a), _logs(b)) for a, b in pairs]
+    differences = [welch(a, b) for a, b in logs]
+    judged = [i for i, (a, b) in enumerate(logs) if min(len(a), len(b)) >= MIN_BLOCKS]
+    p = np.full(len(logs), np.nan)
+    p[judged] = holm(np.array([float(differences[i].p) for i in judged]))
+    found = []
+    for (a, b), difference, corrected in zip(logs, differences, p, strict=True):
+        verdict = str(judge(difference, corrected, margin))
+        more = more_blocks(a, b, margin, max(len(judged), 1)) if verdict == UNCLEAR else None
+        found.append(_ratio(difference, corrected, verdict, len(a), len(b), more))
+    return found
+
+
+def overall(groups: Sequence[tuple[np.ndarray, np.ndarray]], margin: float = MARGIN) -> Ratio | None:
+    """The geometric mean of every case's ratio, each case counting the same.
+
+    groups: for each device the block medians in s, blocks × cases, of A and of B; the cases in the same order, NaN
+    where a block lacks one. Blocks that are complete make the interval, since a block's cases share its luck.
+    None where there is no case.
+    """
+    n_cases = sum(a.shape[1] for a, _ in groups)
+    if not n_cases:
+        return None
+    centre, variance, satterthwaite, n_a, n_b = 0.0, 0.0, 0.0, 0, 0
+    for a, b in groups:
+        weight = a.shape[1] / n_cases
+        sides = [np.log(side) for side in (a, b)]
+        centre += weight * float(np.nanmean(sides[1], axis=0).mean() - np.nanmean(sides[0], axis=0).mean())
+        complete = [side[~np.isnan(side).any(axis=1)].mean(axis=1) for side in sides]
+        n_a, n_b = n_a + len(complete[0]), n_b + len(complete[1])
+        for means in complete:
+            if len(means) < MIN_BLOCKS:
+                variance = math.nan
+            else:
+                part = weight**2 * float(means.var(ddof=1)) / len(means)
+                variance += part
+                satterthwaite += part**2 / (len(means) - 1)
+    difference = _student(np.float64(centre), np.float64(variance), np.float64(satterthwaite))
+    return _ratio(difference, difference.p, str(judge(difference, difference.p, margin)), n_a, n_b, None)
+
+
+def welch(a: np.ndarray, b: np.ndarray, confidence: float = CONFIDENCE) -> Difference:
+    """Welch's interval for the difference of two means along the last axis; the spreads may differ."""
+    parts = [(side.var(axis=-1, ddof=1) / side.shape[-1] if side.shape[-1] > 1 else np.nan) for side in (a, b)]
+    freedom = [max(side.shape[-1] - 1, 1) for side in (a, b)]
+    satterthwaite = parts[0] ** 2 / freedom[0] + parts[1] ** 2 / freedom[1]
+    return _student(b.mean(axis=-1) - a.mean(axis=-1), parts[0] + parts[1], satterthwaite, confidence)
+
+
+def _student(
+    centre: np.ndarray, variance: np.ndarray, satterthwaite: np.ndarray, confidence: float = CONFIDENCE
+) -> Difference:
+    """Student's interval, with Satterthwaite's degrees of freedom: variance² over the sum of its parts'."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Without any spread every degree of freedom says the same.
+        freedom = np.where(satterthwaite > 0, variance**2 / satterthwaite, np.where(variance == 0, 1e6, np.nan))
+        reach = special.stdtrit(freedom, 0.5 + confidence / 2) * np.sqrt(variance)
+        t = np.where(centre == 0, 0.0, np.abs(centre) / np.sqrt(variance))
+    p = 2 * special.stdtr(freedom, -t)
+    return Difference(centre, centre - reach, centre + reach, p)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's correction along the last axis: the chance of even one false difference among all stays below p."""
+    n = p.shape[-1]
+    order = np.argsort(p, axis=-1)
+    steps = np.take_along_axis(p, order, axis=-1) * np.arange(n, 0, -1)
+    corrected = np.empty_like(p)
+    np.put_along_axis(corrected, order, np.minimum(np.maximum.accumulate(steps, axis=-1), 1), axis=-1)
+    return corrected
+
+
+def judge(difference: Difference, p: np.ndarray | float, margin: float = MARGIN) -> np.ndarray:
+    """The verdicts: SAME where the interval lies within the margin, else the sign if p says there is one."""
+    bound, alpha = math.log1p(margin), 1 - CONFIDENCE
+    p = np.asarray(p)
+    same = (difference.low > -bound) & (difference.high < bound) & ~np.isnan(p)
+    return np.select(
+        [same, (p < alpha) & (difference.centre > 0), (p < alpha) & (difference.centre < 0)],
+        [SAME, SLOWER, FASTER],
+        UNCLEAR,
+    )
+
+
+def more_blocks(a: np.ndarray, b: np.ndarray, margin: float = MARGIN, n_cases: int = 1) -> int | None:
+    """How many more blocks on each side would settle it four times out of five, if all is as it seems.
+
+    a, b: logarithms of block medians. With one block the spread is unknown: then as many as a verdict needs.
+    """
+    lacking = MIN_BLOCKS - min(len(a), len(b))
+    if min(len(a), len(b)) < 2:
+        return lacking
+    more = np.arange(max(1, lacking), BLOCKS_MAX + 1)
+    parts = [side.var(ddof=1) / (len(side) + more) for side in (a, b)]
+    error = np.sqrt(parts[0] + parts[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = (parts[0] + parts[1]) ** 2 / (
+            parts[0] ** 2 / (len(a) + more - 1) + parts[1] ** 2 / (len(b) + more - 1)
+        )
+    freedom = np.where(np.isnan(freedom), 1e6, freedom)
+    shift, alpha = abs(float(b.mean() - a.mean())), 1 - CONFIDENCE
+    luck = special.stdtrit(freedom, SETTLED) * error
+    differs = shift > special.stdtrit(freedom, 1 - alpha / 2 / n_cases) * error + luck
+    same = shift + special.stdtrit(freedom, 1 - alpha / 2) * error + luck < math.log1p(margin)
+    enough = np.flatnonzero(differs | same)
+    return int(more[enough[0]]) if len(enough) else None
+
+
+def _logs(medians_s: np.ndarray) -> np.ndarray:
+    values = np.asarray(medians_s, float)
+    if not len(values) or not (values > 0).all():
+        raise ValueError("each side needs block medians, all of them positive")
+    return np.log(values)
+
+
+def _ratio(difference: Difference, p: float, verdict: str, n_a: int, n_b: int, more: int | None) -> Ratio:
+    low, high = (None if np.isnan(bound) else math.exp(bound) for bound in (difference.low, difference.high))
+    return Ratio(math.exp(difference.centre), low, high, None if np.isnan(p) else float(p), verdict, n_a, n_b, more)

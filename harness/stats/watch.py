@@ -1,0 +1,171 @@
+"""Is this run unusual for its series? Prediction intervals from the baseline, suspicion, confirmation, reset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy import special
+
+T = TypeVar("T")
+
+LEARNING, USUAL, SUSPECT, DISMISSED, ALARM, NOISY = "learning", "usual", "suspect", "dismissed", "alarm", "noisy"
+
+# Masks are compared with the reference in these words, worst first (harness.measure.agreement).
+AGREEMENTS = ("different", "close", "equivalent", "identical")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a number is unusual: beyond the one-sided prediction interval, and by at least `floor`."""
+
+    confidence: float = 0.999  # a run of an unchanged series is beyond it, on one side, one time in a thousand
+    floor: float = 0.05  # less than this is nobody's alarm, however quiet the series
+    learning: int = 5  # runs before anything is judged
+    baseline: int = 30  # runs that the baseline is made of: the first ones after its start, so that drift shows
+    noisy: float = 0.10  # a baseline that spreads more than this (SD of logarithms) is listed, never alarmed
+
+
+RULE = Rule()
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where a next value is expected: between centre − reach and centre + reach; all on logarithms."""
+
+    n: int
+    centre: np.ndarray
+    reach: np.ndarray
+    sd: np.ndarray
+
+    @property
+    def low(self) -> float:
+        """Smallest usual value, in the units of the data."""
+        return float(np.exp(self.centre - self.reach))
+
+    @property
+    def high(self) -> float:
+        """Largest usual value, in the units of the data."""
+        return float(np.exp(self.centre + self.reach))
+
+    @property
+    def middle(self) -> float:
+        """Geometric mean of the baseline, in the units of the data."""
+        return float(np.exp(self.centre))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is thought of one run of a series.
+
+    state: learning, usual, suspect (beyond, not yet confirmed), dismissed (was suspect, the next run was not),
+    alarm (beyond twice in a row), noisy. direction: 1 above, -1 below, 0 neither. began: the index of the first run
+    of this suspicion or alarm.
+    """
+
+    state: str
+    direction: int = 0
+    band: Band | None = None
+    began: int | None = None
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of one run of a case: the hashes that occurred and the numbers of cells."""
+
+    hashes: frozenset[str] = field(default_factory=frozenset)
+    fewest: int = 0
+    most: int = 0
+
+
+def band(history: np.ndarray, rule: Rule = RULE) -> Band:
+    """The prediction interval for one more value, no narrower than the floor; logarithms along the last axis."""
+    n = history.shape[-1]
+    sd = history.std(axis=-1, ddof=1)
+    reach = special.stdtrit(n - 1, rule.confidence) * sd * np.sqrt(1 + 1 / n)
+    return Band(n, history.mean(axis=-1), np.maximum(reach, np.log1p(rule.floor)), sd)
+
+
+def beyond(expected: Band, value: np.ndarray) -> np.ndarray:
+    """1 where a logarithm lies above the band, -1 below, 0 within."""
+    away = value - expected.centre
+    return np.where(np.abs(away) > expected.reach, np.sign(away), 0).astype(int)
+
+
+def numbers(values: Sequence[float], resets: Collection[int] = (), rule: Rule = RULE) -> list[Judged]:
+    """Judge each run of a series of positive numbers (times, bytes) by the runs before it; resets as in `follow`."""
+
+    def look(baseline: list[float], value: float) -> Judged:
+        if len(baseline) < rule.learning:
+            return Judged(LEARNING)
+        expected = band(np.array(baseline), rule)
+        if expected.sd > rule.noisy:
+            return Judged(NOISY, band=expected)
+        direction = int(beyond(expected, np.float64(value)))
+        return Judged(SUSPECT if direction else USUAL, direction, expected)
+
+    return follow([float(np.log(value)) for value in values], resets, look, rule.baseline)
+
+
+def masks(found: Sequence[Masks], resets: Collection[int] = ()) -> list[Judged]:
+    """Judge the masks of each run: another hash than ever before, or, where hashes vary anyway, another count of cells.
+
+    The tolerance of the count is that of `equivalent`: 0.5 % or one cell.
+    """
+
+    def look(baseline: list[Masks], now: Masks) -> Judged:
+        if not baseline:
+            return Judged(LEARNING)
+        known = frozenset().union(*(before.hashes for before in baseline))
+        if len(known) == 1:
+            return Judged(SUSPECT, 1) if now.hashes - known else Judged(USUAL)
+        fewest, most = min(before.fewest for before in baseline), max(before.most for before in baseline)
+        tolerance = max(1, 0.005 * most)
+        if now.most > most + tolerance:
+            return Judged(SUSPECT, 1)
+        return Judged(SUSPECT, -1) if now.fewest < fewest - tolerance else Judged(USUAL)
+
+    return follow(found, resets, look, RULE.baseline)
+
+
+def agreements(words: Sequence[str], resets: Collection[int] = ()) -> list[Judged]:
+    """Judge the agreement with the reference masks: worse than ever before is below, better is above."""
+
+    def look(baseline: list[int], now: int) -> Judged:
+        if not baseline:
+            return Judged(LEARNING)
+        direction = (now > max(baseline)) - (now < min(baseline))
+        return Judged(SUSPECT if direction else USUAL, direction)
+
+    return follow([AGREEMENTS.index(word) for word in words], resets, look, RULE.baseline)
+
+
+def follow(
+    values: Sequence[T], resets: Collection[int], look: Callable[[list[Any], T], Judged], n_baseline: int
+) -> list[Judged]:
+    """Go through a series: a value beyond is suspect, a second one in a row on the same side makes an alarm.
+
+    resets: indices at which the baseline starts anew. A value that was suspect and then dismissed was noise, and
+    belongs to the baseline like any other: leaving it out would make the series look quieter than it is. An alarm's
+    values do not: the series stays in alarm until it comes back or the change is accepted.
+    """
+    baseline: list[T] = []
+    judged: list[Judged] = []
+    for i, value in enumerate(values):
+        before = judged[-1] if judged else None
+        if i in resets:
+            baseline, before = [], None
+        now = look(baseline, value)
+        goes_on = before is not None and before.state in (SUSPECT, ALARM) and before.direction == now.direction
+        if before is not None and before.state == SUSPECT and not goes_on:
+            judged[-1] = replace(before, state=DISMISSED)
+            baseline.append(values[i - 1])
+        if now.state == SUSPECT:
+            now = replace(now, state=ALARM, began=before.began) if goes_on else replace(now, began=i)
+        else:
+            baseline.append(value)
+        del baseline[n_baseline:]
+        judged.append(now)
+    return judged

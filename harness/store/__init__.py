@@ -1,0 +1,188 @@
+"""The only writer of results: a journal while a run goes on, Parquet once it ends.
+
+    results/journal/<run_id>.arrows                        one fsynced record batch per sample
+    results/samples/month=YYYY-MM/<run_id>-<node>.parquet  zstd, one explicit schema
+    results/samples/month=YYYY-MM/compact-<hash>.parquet   the same rows, after `cellbench compact`
+
+A killed run leaves its journal behind; the next command turns it into Parquet.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyarrow import fs
+
+from harness.errors import CellbenchError
+from harness.store import compact as compaction
+from harness.store import journal as journals
+from harness.store import merge as merging
+from harness.store import parquet
+from harness.store.compact import Compacted
+from harness.store.journal import Journal
+from harness.store.journal import read as read_journal
+
+__all__ = ["Compacted", "Journal", "Store", "new_run_id", "read_journal"]
+
+REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def new_run_id(unix_s: float) -> str:
+    """A name for one invocation that sorts by time and that no two runs share."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(unix_s)) + "-" + secrets.token_hex(3)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of results; or one in an object store, which can be read and merged into, but not measured into."""
+
+    root: PurePath
+    filesystem: fs.FileSystem = field(default_factory=fs.LocalFileSystem)
+
+    @classmethod
+    def at(cls, root: Path | str) -> Store:
+        """An existing store, by folder or URI; what a killed run or compaction left behind is put in order first."""
+        store = cls._open(root)
+        looked_for = store.root if store.is_local else store.root / "samples"  # an object store has no empty folders
+        with store._reaching():
+            found = store.filesystem.get_file_info(looked_for.as_posix())
+        if found.type != fs.FileType.Directory:
+            raise CellbenchError(
+                "there are no results here yet",
+                str(store.root),
+                f"make some: cellbench run --out {root if store.is_local else 'FOLDER'}",
+            )
+        if store.is_local:
+            for journal in sorted((Path(store.root) / "journal").glob("*.arrows")):
+                journals.recover(Path(store.root), journal)
+            compaction.finish(Path(store.root))
+        return store
+
+    @classmethod
+    def make(cls, root: Path | str) -> Store:
+        """A store to write to, created where there is none; says so at once if it cannot be written."""
+        store = cls._open(root)
+        if not store.is_local:
+            return store  # an object store has no folders to make
+        path = Path(store.root)
+        try:
+            (path / "journal").mkdir(parents=True, exist_ok=True)
+            probe = path / "journal" / f".probe-{secrets.token_hex(4)}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise CellbenchError(
+                f"the results folder cannot be written: {error.strerror}", str(path), "give another one with --out DIR"
+            ) from error
+        return cls.at(path)
+
+    @classmethod
+    def _open(cls, root: Path | str) -> Store:
+        """The place itself, whether or not there is anything."""
+        if not REMOTE.match(str(root)):
+            return cls(Path(root).expanduser().resolve())
+        try:
+            filesystem, path = fs.FileSystem.from_uri(str(root))
+            if not path:
+                raise ValueError("it names no place")
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise CellbenchError(
+                f"no store can be opened by this address: {error}", _without_secrets(str(root)),
+                "a folder, or s3://BUCKET/results; credentials go into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            ) from error  # fmt: skip
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return cls(Path(path).resolve())
+        return cls(PurePosixPath(path), filesystem)
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    @contextmanager
+    def journal(self, run_id: str) -> Iterator[Journal]:
+        """Open the run's journal; when the block ends, for whatever reason, it becomes Parquet."""
+        root = self._folder("a run keeps a journal, which needs a folder")
+        journal = Journal(root / "journal" / f"{run_id}.arrows")
+        try:
+            yield journal
+        finally:
+            journal.close()
+            journals.recover(root, journal.path)
+
+    def put_text(self, path: Path, text: str) -> None:
+        """Write a small file beside the samples, whole or not at all."""
+        parquet.put_local(path, lambda file: file.write(text.encode()))
+
+    def add(self, samples: pa.Table) -> list[PurePath]:
+        """Write samples that are complete, each run on each node into a file of its own; returns what is new."""
+        with self._reaching():
+            return parquet.write(self.filesystem, self.root, samples)
+
+    def merge(self, other: Store) -> tuple[int, int]:
+        """Take in another store's runs, all or none; returns how many are new and how many were here already.
+
+        A run on a node that is here already is no harm, compacted or not, nor one that has gone on there since; other
+        samples of the same run and node are, whatever their file is called, and so is a file of a newer schema.
+        """
+        if other.root == self.root and other.filesystem.equals(self.filesystem):
+            raise CellbenchError("a store cannot be merged with itself", str(self.root), "name the other one")
+        with compaction.alone(Path(self.root)) if self.is_local else nullcontext():
+            with other._reaching():
+                there = merging.side(other.filesystem, other.root)
+            with self._reaching(), other._reaching():
+                here = merging.side(self.filesystem, self.root, {run_id for run_id, _ in there.parts})
+                return merging.merge(here, there)
+
+    def compact(self) -> list[Compacted]:
+        """Make one file of each month's; returns the months that had several. Safe to be killed, and to repeat."""
+        return compaction.compact(self._folder("compaction needs a folder that it can lock"))
+
+    def files(self) -> list[PurePath]:
+        """The Parquet files that hold this store's samples now, each of a schema that is known here."""
+        with self._reaching():
+            return [file.path for file in parquet.opened(self.filesystem, self.root)]
+
+    def dataset(self) -> ds.Dataset:
+        """Every sample in the store, lazily, in the one schema (older files get nulls, newer are refused)."""
+        with self._reaching():
+            return parquet.dataset(parquet.opened(self.filesystem, self.root))
+
+    def rows(self, run_id: str | None = None) -> pa.RecordBatchReader:
+        """Every sample, or one run's, in batches as they are read."""
+        wanted = None if run_id is None else pc.field("run_id") == run_id
+        if run_id is not None and not self.dataset().count_rows(filter=wanted):
+            raise CellbenchError(f"there is no run {run_id}", str(self.root), "see: cellbench list")
+        return self.dataset().scanner(filter=wanted).to_reader()
+
+    def _folder(self, why: str) -> Path:
+        if not self.is_local:
+            raise CellbenchError(why, str(self.root), "work in a folder, then: cellbench merge FOLDER --out URI")
+        return Path(self.root)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Say in plain words what keeps a remote store from answering."""
+        try:
+            yield
+        except OSError as error:
+            if self.is_local:
+                raise
+            raise CellbenchError(
+                f"the store does not answer: {str(error).strip()}", str(self.root),
+                "check the address, the bucket's name and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL",
+            ) from error  # fmt: skip
+
+
+def _without_secrets(uri: str) -> str:
+    """An address as it may be shown: keys stay out of screens and logs."""
+    return re.sub(r"//[^/@]*@", "//…@", urlsplit(uri)._replace(query="").geturl())

@@ -1,0 +1,111 @@
+"""Many small files into one a month, so that a crash at any moment loses and doubles nothing.
+
+1. The new file is made whole beside the others. It names those that it stands for, and what they held: from the moment
+   it appears, readers leave them out.
+2. They are deleted. Whoever is killed in between leaves files that nobody reads; the next command deletes them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from harness import schema
+from harness.errors import CellbenchError
+from harness.store import parquet
+from harness.store.parquet import LOCAL, Opened
+
+ROW_GROUP = 2**17  # rows; several a year of one fleet, so that all cores read
+LEVEL = 9  # of zstd: written once, read often
+# Rows that resemble each other side by side: that is what compression and the statistics of row groups live on.
+ORDER = ("run_id", "node", "device", "block", "role", "position", "started_at")
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """One folder's files that became one."""
+
+    path: Path
+    n_files: int
+    n_rows: int
+    bytes_before: int
+    bytes_after: int
+
+
+def compact(root: Path) -> list[Compacted]:
+    """Make one file of each month's; a month that is one file already stays as it is."""
+    with alone(root):
+        _finish(root)
+        files = parquet.opened(LOCAL, root)
+        folders = [(folder, list(found)) for folder, found in groupby(files, key=lambda file: file.path.parent)]
+        return [_compact(Path(folder), found) for folder, found in folders if len(found) > 1]
+
+
+def finish(root: Path) -> None:
+    """Delete what a killed compaction left behind, if one did and if we may; a running one is left alone."""
+    marker = _marker(root)
+    try:
+        if not marker.is_file() or not marker.stat().st_size:
+            return
+        with alone(root):
+            _finish(root)
+    except (PermissionError, BusyError):
+        return  # readers leave those files out anyway
+
+
+class BusyError(CellbenchError):
+    """Another command is rewriting files of this store."""
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Let only one command at a time rewrite or take in files; what it says of itself outlives it if it is killed."""
+    with _marker(root).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError("another command is compacting or merging this store", str(root), "try again") from error
+        file.write("rewriting\n")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _marker(root: Path) -> Path:
+    return root / ".rewriting"
+
+
+def _finish(root: Path) -> None:
+    paths = parquet.listed(LOCAL, root)
+    files = [parquet.open_file(LOCAL, path) for path in paths]
+    for path in sorted(parquet.superseded(LOCAL, files)):
+        Path(path).unlink()
+
+
+def _compact(folder: Path, files: list[Opened]) -> Compacted:
+    rows = parquet.dataset(files).to_table().sort_by([(name, "ascending") for name in ORDER])
+    # What these stood for, they go on standing for: somebody may copy those files here once more.
+    replaces = {name: said for file in files for name, said in file.replaces.items()}
+    replaces |= {file.path.name: parquet.digest(LOCAL, file.path) for file in files}
+    before = sum(Path(file.path).stat().st_size for file in files)
+    name = hashlib.sha256(json.dumps(sorted(replaces.items())).encode()).hexdigest()[:16]
+    target = folder / f"compact-{name}.parquet"
+
+    def write(stream: object) -> None:
+        with pq.ParquetWriter(stream, schema.ARROW, compression="zstd", compression_level=LEVEL) as writer:
+            writer.add_key_value_metadata({parquet.REPLACES.decode(): json.dumps(replaces)})
+            writer.write_table(rows, ROW_GROUP)
+
+    parquet.put_local(target, write)
+    for file in files:
+        Path(file.path).unlink()
+    parquet.sync_folder(folder)
+    return Compacted(target, len(files), rows.num_rows, before, target.stat().st_size)

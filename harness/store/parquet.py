@@ -1,0 +1,206 @@
+"""The Parquet files of a store: finding them, checking that they are ours, reading them as one, writing them whole."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from harness import schema
+from harness.errors import CellbenchError
+
+FORMAT = ds.ParquetFileFormat()
+LOCAL = fs.LocalFileSystem()
+OPENERS = 8  # footers read at once: a remote store answers in tens of milliseconds
+ATTEMPTS = 5  # a file that is listed and then gone was compacted meanwhile; so often in a row, something else is wrong
+REPLACES = b"cellbench.replaces"  # in a compacted file: JSON object, name → digest of each file that it stands for
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A Parquet file whose footer has been read and found to be ours."""
+
+    path: PurePath
+    fragment: ds.ParquetFileFragment
+
+    @property
+    def replaces(self) -> dict[str, str]:
+        """The files of the same folder that this one stands for, by name, with the digests of what they held."""
+        text = (self.fragment.metadata.metadata or {}).get(REPLACES)
+        return json.loads(text) if text else {}
+
+
+def opened(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
+    """The files that hold the store's samples now, in order of their names.
+
+    A file that a compacted one stands for is left out: a compaction that was killed leaves both behind.
+    """
+    for attempt in itertools.count(1):
+        try:
+            paths = listed(filesystem, root)
+            with ThreadPoolExecutor(OPENERS) as pool:
+                files = list(pool.map(lambda path: open_file(filesystem, path), paths))
+            gone = superseded(filesystem, files)
+            return [file for file in files if file.path not in gone]
+        except FileNotFoundError:
+            if attempt == ATTEMPTS:
+                raise
+
+
+def superseded(filesystem: fs.FileSystem, files: Iterable[Opened]) -> set[PurePath]:
+    """Which of these files another one stands for."""
+    files = list(files)
+    here = {file.path for file in files}
+    return {
+        path
+        for file in files
+        for name, said in file.replaces.items()
+        if (path := file.path.parent / name) in here and digest(filesystem, path) == said
+    }
+
+
+def digest(filesystem: fs.FileSystem, path: PurePath) -> str:
+    """A short name for what a file holds."""
+    with filesystem.open_input_file(path.as_posix()) as file:
+        return hashlib.sha256(file.read()).hexdigest()[:32]
+
+
+def dataset(files: Iterable[Opened]) -> ds.Dataset:
+    """Every sample of these files, lazily, in the one schema: columns that an older file lacks are null."""
+    fragments = [file.fragment for file in files]
+    if not fragments:
+        return ds.dataset(schema.table([]))
+    return ds.FileSystemDataset(fragments, schema.ARROW, FORMAT, fragments[0].filesystem)
+
+
+def write(filesystem: fs.FileSystem, root: PurePath, samples: pa.Table) -> list[PurePath]:
+    """Write samples as one file per run and node; returns the files that are new.
+
+    Nothing is overwritten: what is there already stays, other samples of the same name get a number.
+    """
+    new = []
+    for run_id, node in sorted(parts(samples)):
+        rows = samples.filter((pc.field("run_id") == run_id) & (pc.field("node") == node))
+        path = _free(filesystem, root, run_id, node, rows)
+        if path is not None:
+            bare = rows.cast(schema.BARE)
+            put(filesystem, path, lambda file, bare=bare: pq.write_table(bare, file, compression="zstd"))
+            new.append(path)
+    return new
+
+
+def parts(samples: pa.Table) -> set[tuple[str, str]]:
+    """Which runs on which nodes these samples are of."""
+    pairs = samples.select(["run_id", "node"]).group_by(["run_id", "node"]).aggregate([]).to_pylist()
+    return {(pair["run_id"], pair["node"]) for pair in pairs}
+
+
+def put(filesystem: fs.FileSystem, target: PurePath, write: Callable[[BinaryIO], object]) -> None:
+    """Make a file whole or not at all.
+
+    Locally it is written beside its place, brought to the disk, then renamed; an object store shows an object only
+    once it is whole.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem):
+        put_local(Path(target), write)
+        return
+    with filesystem.open_output_stream(target.as_posix()) as file:
+        write(file)
+
+
+def put_local(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Make a file whole or not at all: written beside its place, on disk, then renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk knows which files are in a folder."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def listed(filesystem: fs.FileSystem, root: PurePath) -> list[PurePath]:
+    """The Parquet files under samples/; names that begin with a dot or an underscore are not results."""
+
+    def look() -> list[PurePath]:
+        everything = filesystem.get_file_info(
+            fs.FileSelector((root / "samples").as_posix(), recursive=True, allow_not_found=True)
+        )
+        return sorted(
+            type(root)(info.path)
+            for info in everything
+            if info.type == fs.FileType.File and info.extension == "parquet" and info.base_name[0] not in "._"
+        )
+
+    # A folder that changes while it is read may show neither a compacted file nor those that it stands for.
+    seen = look()
+    while (again := look()) != seen:
+        seen = again
+    return seen
+
+
+def open_file(filesystem: fs.FileSystem, path: PurePath) -> Opened:
+    fragment = FORMAT.make_fragment(path.as_posix(), filesystem)
+    try:
+        fragment.ensure_complete_metadata()
+        found = fragment.physical_schema
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CellbenchError(
+            "a results file cannot be read as Parquet", str(path), "move it out of the store, or copy it here again"
+        ) from error
+    _check(path, found)
+    return Opened(path, fragment)
+
+
+def _check(path: PurePath, found: pa.Schema) -> None:
+    version = schema.version_of(found)
+    if version is None:
+        raise CellbenchError("this Parquet file was not written by cellbench", str(path), "move it out of the store")
+    if version > schema.VERSION:
+        raise CellbenchError(
+            f"results of schema version {version}; this cellbench knows {schema.VERSION}", str(path), "update cellbench"
+        )
+    if wrong := schema.mistyped(found):
+        raise CellbenchError(
+            f"columns of another type than cellbench writes: {', '.join(wrong)}", str(path), "move it out of the store"
+        )
+
+
+def _free(filesystem: fs.FileSystem, root: PurePath, run_id: str, node: str, rows: pa.Table) -> PurePath | None:
+    """A name that no other samples have; None where these very samples lie already."""
+    folder = root / "samples" / f"month={run_id[:4]}-{run_id[4:6]}"
+    stem = f"{run_id}-{re.sub(r'[^A-Za-z0-9.-]', '_', node)}"
+    for number in itertools.count(1):
+        path = folder / (f"{stem}.parquet" if number == 1 else f"{stem}-{number}.parquet")
+        if filesystem.get_file_info(path.as_posix()).type == fs.FileType.NotFound:
+            return path
+        if dataset([open_file(filesystem, path)]).to_table().equals(rows):
+            return None

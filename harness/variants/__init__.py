@@ -1,0 +1,8 @@
+"""Ways to execute stock cellpose faster: named, composable, each taken away without a trace."""
+
+from harness.variants.applying import Applied, accelerate, apply
+from harness.variants.settings import GROUPS, LOSSLESS, VARIANTS, Settings, Variant, settings, split
+
+__all__ = [
+    "GROUPS", "LOSSLESS", "VARIANTS", "Applied", "Settings", "Variant", "accelerate", "apply", "settings", "split",
+]  # fmt: skip

@@ -1,0 +1,54 @@
+"""Replacing functions of cellpose's modules for one model's calls only, and putting them back.
+
+A replaced attribute asks, at each call, whether the call belongs to an accelerated model; every other model of the
+process gets the original. The stage pass wraps whatever stands there, so its hooks go on working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+Replacement = Callable[..., Any]  # called with the original first
+
+_within: ContextVar[object | None] = ContextVar("accelerated model", default=None)
+_replaced: dict[tuple[int, str], dict[object, Replacement]] = {}
+
+
+@contextmanager
+def within(owner: object) -> Iterator[None]:
+    """Calls made in here are the accelerated model's own."""
+    token = _within.set(owner)
+    try:
+        yield
+    finally:
+        _within.reset(token)
+
+
+def replace(owner: object, module: Any, name: str, replacement: Replacement) -> Callable[[], None]:
+    """Put a replacement in place for the owner's calls; what is returned takes it away again."""
+    key = (id(module), name)
+    if key not in _replaced:
+        _replaced[key] = {}
+        setattr(module, name, _asking(getattr(module, name), _replaced[key]))
+    _replaced[key][owner] = replacement
+
+    def undo() -> None:
+        _replaced[key].pop(owner, None)
+        if not _replaced[key]:
+            del _replaced[key]
+            setattr(module, name, getattr(module, name).__wrapped__)
+
+    return undo
+
+
+def _asking(original: Callable[..., Any], replacements: dict[object, Replacement]) -> Callable[..., Any]:
+    @wraps(original)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        replacement = replacements.get(_within.get())
+        return replacement(original, *args, **kwargs) if replacement else original(*args, **kwargs)
+
+    return called

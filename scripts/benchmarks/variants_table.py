@@ -1,0 +1,80 @@
+"""Stages of stock cellpose and of a variant, with whole calls in turn and mask verdicts, as Markdown.
+
+    python scripts/benchmarks/variants_table.py --variant lossless+channels-last --out results/variants
+
+Measures the built-in images (and --image FILE) on the CPU at each of --crops: first a race of stock and the variant
+(masks at estimated and fixed diameter, then calls in turn), then the stage pass of both in one fresh process. The
+network's floor is its operations over the best rate that this device reached in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness import bench, config, fleet, tune, variants
+from harness.plan import Task
+from harness.store import Store, new_run_id
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="lossless+channels-last")
+    parser.add_argument("--image", action="append", default=[])
+    parser.add_argument("--crops", default="448,896")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--weights", default="standin")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    variants.settings(args.variant, "cpu")
+    for image in ["sparse", "dense", *args.image]:
+        for crop in config.split(args.crops):
+            flags = {"image": image, "crops": (crop,), "devices": ("cpu",), "weights": args.weights, "control": False}
+            measured(flags, args.variant, args.rounds, args.out)
+
+
+def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> None:
+    """One image and crop: the race, then the stages."""
+    with fleet.opened(use_ray=False) as here:
+        prepared = bench.prepare(bench.gather(config.load("quick", flags)), here.members)
+        block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
+        cases = [replace(case, variant=name) for name in ("stock", variant)]
+        staged = replace(block, index=1, tasks=(Task("ceiling", case, 0), *(Task("stages", c, 0) for c in cases)))
+        race = list(rows(prepared, here, out, tune.race_block(block, case, ["stock", variant], rounds, 0)))
+        stages = list(rows(prepared, here, out, staged))
+    each = next(found for found in tune.outcomes(race) if found.variant == variant)
+    print(f"\n### {Path(flags['image']).name}, crop {case.crop}: {variant}\n")
+    interval = f" ({each.low:.2f} to {each.high:.2f})" if each.low else ""
+    print(f"{each.speedup or 0:.2f}{interval} times stock, n = {each.n}, masks {each.agreement}. {each.note}\n")
+    print("| stage | stock s | now s | floor s |\n|---|---|---|---|")
+    by: dict[tuple[str, str], float] = defaultdict(float)
+    gflop = 0.0
+    for row in stages:
+        if row["role"] == "stages" and row["phase"] == "stage" and row["repetition"] == 1:
+            by[row["stage"], row["variant"]] += row["elapsed_s"]
+            gflop += (row.get("work_gflop") or 0.0) if row["variant"] == "stock" else 0.0
+    rates = [row["work_gflop"] / row["elapsed_s"] for row in stages if row["role"] == "ceiling" and row["work_gflop"]]
+    for stage in sorted({stage for stage, _ in by}, key=lambda stage: -by[stage, "stock"]):
+        floor = f"{gflop / max(rates):.3f}" if stage == "network" and rates else ""
+        print(f"| {stage} | {by[stage, 'stock']:.3f} | {by[stage, variant]:.3f} | {floor} |", flush=True)
+
+
+def rows(prepared: bench.Prepared, here: fleet.Fleet, out: Path, block: Any) -> Iterator[dict[str, Any]]:
+    """The rows of one block, stored as they come."""
+    run_id = new_run_id(time.time())
+    places = here.deliver(prepared.material.parcels())
+    orders = bench.orders(replace(prepared, blocks=(block,)), run_id, places)
+    with Store.make(out).journal(run_id) as journal, closing(here.samples(orders)) as samples:
+        for row in samples:
+            journal.append(row)
+            yield row
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What compare, alarms, accept, tag, history and index print, and how they exit."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from harness import cli
+from harness.errors import CellbenchError
+from tests import nights
+from tests.test_alarms import STEADY, series
+from tests.test_compare import CALM, A, B
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def cellbench(*words: object) -> Result:
+    return CliRunner().invoke(cli.app, [*map(str, words)], catch_exceptions=True)
+
+
+def refused(*words: object) -> CellbenchError:
+    error = cellbench(*words).exception
+    assert isinstance(error, CellbenchError)
+    return error
+
+
+def two_runs(folder: Path, factor: float, **columns: Any) -> Path:
+    after = nights.timed(B, [factor * s for s in CALM], {"torch_version": "2.13"}, **columns)
+    nights.store(folder, nights.timed(A, CALM, {"torch_version": "2.12"}) + after)
+    return folder
+
+
+def test_compare_as_table_json_and_markdown(tmp_path: Path) -> None:
+    out = two_runs(tmp_path, 1.3)
+    table = cellbench("compare", A, B, "--out", out)
+    assert table.exit_code == 0
+    assert re.search(r"224 +standard +stock +1 s +1.3 s +1.300 +1\.2\d\d – 1\.3\d\d +SLOWER", table.stdout)
+    assert re.search(r"desk +torch_version +2\.12 +2\.13", table.stdout)
+    assert "one run a side" in table.stderr
+    told = json.loads(cellbench("compare", A, B, "--out", out, "--json").stdout)
+    [case] = told["cases"]
+    assert (case["verdict"], case["crop"], case["same_masks"], told["unit"]) == ("SLOWER", "224", True, "block")
+    assert told["environment"] == [{"node": "desk", "fact": "torch_version", "before": "2.12", "after": "2.13"}]
+    assert "| SLOWER |" in cellbench("compare", A, B, "--out", out, "--md").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("factor", "columns", "gates", "status"),
+    [
+        (1.3, {}, "slower", 1),
+        (1.0, {}, "slower,masks", 0),
+        (1.0, {"mask_sha256": "3" * 64}, "slower,masks", 5),
+        (1.0, {"weights": "published"}, "slower", 1),  # a gate is not passed because nothing was compared
+        (1.0, {"weights": "published"}, None, 0),
+    ],
+)
+def test_gates(tmp_path: Path, factor: float, columns: dict[str, Any], gates: str | None, status: int) -> None:
+    words = ["--fail-on", gates] if gates else []
+    assert cellbench("compare", A, B, "--out", two_runs(tmp_path, factor, **columns), *words).exit_code == status
+
+
+@pytest.mark.slow
+def test_mistakes_are_said(tmp_path: Path) -> None:
+    out = two_runs(tmp_path, 1.0)
+    assert "nope" in str(refused("compare", "nope", B, "--out", out))
+    assert "faster" in str(refused("compare", A, B, "--out", out, "--fail-on", "faster"))
+    assert "margin" in str(refused("compare", A, B, "--out", out, "--margin", "5"))
+    assert "--json --md" in str(refused("alarms", "--out", out, "--json", "--md"))
+    assert "reason" in str(refused("accept", "all", "--why", " ", "--out", out))
+    assert "no alarm ab" in str(refused("accept", "ab", "--why", "x", "--out", out))
+    assert "no run" in str(refused("tag", "nope", "x", "--out", out))
+    assert "tag" in str(refused("tag", A, "a b", "--out", out))
+
+
+def test_from_an_alarm_to_its_acceptance(tmp_path: Path) -> None:
+    nights.store(tmp_path, series([*STEADY, 1.3, 1.3]))
+    shown = cellbench("alarms", "--out", tmp_path, "--fail-on-alarm")
+    assert shown.exit_code == 1
+    assert "slower: 1.31 s instead of 1.01 s (+29.8 %; usual up to" in shown.stdout
+    [alarm] = json.loads(cellbench("alarms", "--out", tmp_path, "--json").stdout)["alarms"]
+    assert (alarm["case"], alarm["began"], alarm["word"]) == ("desk/cpu/224", nights.run_id(8), "slower")
+    assert cellbench("accept", alarm["alarm"], "--why", "torch 2.14", "--out", tmp_path).exit_code == 0
+    after = cellbench("alarms", "--out", tmp_path, "--fail-on-alarm", "--all", "--md")
+    assert (after.exit_code, "learning" in after.stdout) == (0, True)
+
+
+@pytest.mark.slow
+def test_a_tag_names_a_run(tmp_path: Path) -> None:
+    out = two_runs(tmp_path, 1.0)
+    assert cellbench("tag", "previous", "before-update", "--out", out).exit_code == 0
+    told = json.loads(cellbench("compare", "before-update", "latest", "--out", out, "--json").stdout)
+    assert (told["a"]["runs"], told["b"]["runs"]) == ([A], [B])
+
+
+@pytest.mark.slow
+def test_the_pages(tmp_path: Path) -> None:
+    samples = series([*STEADY, 1.3, 1.3, 1.3], node=HOSTILE) + series([1.0] * 4, crop="448", torch_version="2.12")
+    samples += nights.timed(nights.run_id(6), [1.0], crop="448", torch_version=HOSTILE)
+    nights.store(tmp_path, samples)
+    [alarm] = json.loads(cellbench("alarms", "--out", tmp_path, "--json").stdout)["alarms"]
+    (tmp_path / f"report-{nights.run_id(3)}.html").touch()
+    for name in ("history", "index"):
+        made = cellbench(name, "--out", tmp_path)
+        assert (made.exit_code, made.stdout.strip()) == (0, str(tmp_path / f"{name}.html"))
+    page = (tmp_path / "history.html").read_text()
+    assert HOSTILE not in page
+    assert alarm["alarm"] in page
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    [gap] = [rows for rows in data if any(row["version"] for row in rows)][:1]
+    assert [row["value"] is None for row in gap] == [False] * 4 + [True] * 2 + [False]
+    assert [row["state"] for row in data[0]][-3:] == ["suspect", "alarm", "alarm"]
+    index = (tmp_path / "index.html").read_text()
+    assert index.count("<a href=") == 2  # the one report that is there, and the history
+    assert f'href="report-{nights.run_id(3)}.html"' in index

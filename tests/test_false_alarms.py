@@ -1,0 +1,44 @@
+"""The simulation of docs/statistics.md, at the size of a test: what the rules promise, they keep."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+
+path = REPOSITORY / "scripts/benchmarks/false_alarms.py"
+spec = importlib.util.spec_from_file_location("false_alarms", path)
+false_alarms = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(false_alarms)
+
+
+def compared(blocks: int, shift: float, cases: int = 1, slowed: int = 0, between: float = 0.0) -> dict[str, float]:
+    rng = np.random.default_rng(8)
+    return false_alarms.compared(rng, "clean", blocks, shift, cases, slowed, between, 4000)
+
+
+@pytest.mark.parametrize(("cases", "blocks"), [(1, 3), (1, 5), (10, 3), (10, 5)])
+def test_two_equal_sides_get_at_most_five_percent_wrong_verdicts(cases: int, blocks: int) -> None:
+    assert compared(blocks, 0.0, cases)["wrong"] <= 0.05
+
+
+def test_five_percent_is_found_from_five_blocks_a_side() -> None:
+    assert compared(5, 0.05, slowed=1)["SLOWER"] >= 0.85
+
+
+def test_a_difference_between_hours_looks_like_a_change() -> None:
+    """Why a comparison of one run with one run carries a caution."""
+    assert compared(5, 0.0, between=0.02)["wrong"] > 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["clean", "heavy", "two modes"])
+def test_the_whole_bookkeeping_keeps_false_alarms_rare(kind: str) -> None:
+    assert false_alarms.followed(np.random.default_rng(8), kind, 60) <= 0.002
+
+
+@pytest.mark.slow
+def test_what_an_unclear_asks_for_settles_it() -> None:
+    share, _ = false_alarms.settled(np.random.default_rng(8), 0.05, 600)
+    assert share >= 0.75

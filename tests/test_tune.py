@@ -1,0 +1,106 @@
+"""The search's arithmetic and decisions, on made-up races; the real one runs in the slow test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import tune
+from harness.show import tuned
+from harness.tune import Outcome
+
+
+def rows(variant: str, *times_s: float, masks: tuple[str, ...] = ("identical",)) -> list[dict[str, object]]:
+    timed = [{"role": "tune", "status": "ok", "variant": variant, "elapsed_s": s} for s in times_s]
+    return [{"role": "masks", "status": "ok", "variant": variant, "agreement": word} for word in masks] + timed
+
+
+def test_the_worst_verdict_counts_and_ratios_are_of_calls_in_turn() -> None:
+    found = tune.outcomes([*rows("stock", 4, 8), *rows("fast", 2, 4, masks=("identical", "close", "equivalent"))])
+    assert [each.variant for each in found] == ["stock", "fast"]
+    assert found[1].agreement == "close"
+    assert (found[1].speedup, found[1].low, found[1].high) == pytest.approx((2, 2, 2))  # the machine wandered, twice
+    assert not found[1].passes("equivalent")
+
+
+def test_an_interval_has_room_for_what_is_not_known() -> None:
+    fast = tune.outcomes([*rows("stock", 4, 4.4, 4), *rows("fast", 2, 2, 2)])[1]
+    assert fast.low < fast.speedup < fast.high
+
+
+def test_a_failure_is_told_and_never_passes() -> None:
+    failed = {"role": "tune", "status": "crash", "variant": "bad", "error_message": "no"}
+    bad = tune.outcomes([*rows("stock", 1), failed])[1]
+    assert bad.note == "crash: no"
+    assert not bad.passes("equivalent")
+
+
+def test_a_faster_variant_with_other_masks_is_not_recommended() -> None:
+    fast, same = Outcome("fast", "different", 9, 8, 10, 3), Outcome("same", "equivalent", 2, 1.9, 2.1, 3)
+    assert tune._better("stock", [fast, same], "equivalent") == "same"
+    assert tune._better("stock", [fast, same], "identical") == "stock"
+
+
+def test_a_step_that_buys_next_to_nothing_is_left_out() -> None:
+    assert tune._better("a", [Outcome("a", "identical", 2, 2, 2, 3), Outcome("a+b", "identical", 2.02, 2, 2, 3)],
+                        "identical") == "a"  # fmt: skip
+
+
+def test_what_this_backend_cannot_do_is_left_out_with_the_reason() -> None:
+    tried, refused = tune._possible(("bf16", "fp16"), {"lossless"}, "cpu")
+    assert tried == ["lossless+bf16"]
+    assert refused == ["lossless+fp16: fp16 is not for cpu; overflows at 65504"]
+
+
+def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
+    found = tune.Tuned("run", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
+    said = tuned.text(found)
+    assert "fastest with identical masks:  none beats stock" in said
+    assert 'accelerate(model, "lossless+plain")' in said
+    assert "# plain: " in said
+    assert "left out: x: why" in said
+
+
+def cellbench(*words: str) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", *words], capture_output=True, text=True, check=False, env=environ
+    )
+
+
+@pytest.mark.slow
+def test_masks_are_verified_and_the_gate_has_an_exit_code(tmp_path: Path) -> None:
+    words = ("verify-masks", "--image", "dense", "--crop", "128", "--weights", "standin", "--out", str(tmp_path))
+    good = cellbench(*words, "--variant", "lossless", "--gate", "identical", "--json")
+    assert good.returncode == 0, good.stderr
+    told = json.loads(good.stdout)
+    assert [row["crop"] for row in told] == ["85", "85", "128", "128"]
+    assert {row["agreement"] for row in told} == {"identical"}
+    assert max(row["n_cells"] for row in told) > 3
+    bad = cellbench(*words, "--variant", "lossless+diameter=60")
+    assert bad.returncode == 5, bad.stdout + bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("tune", "--budget", "soon"), "no duration"),
+        (("tune", "--gate", "similar"), "no gate"),
+        (("verify-masks", "--variant", "warp"), "no variant"),
+        (("verify-masks", "--variant", "stock"), "name a variant"),
+        (("verify-masks", "--variant", "fp16"), "not for cpu"),
+    ],
+)
+def test_what_a_user_can_get_wrong(words: tuple[str, ...], what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness import cli
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["cellbench", *words])
+        cli.main()
+    assert ended.value.code == 2
+    assert what in capsys.readouterr().err

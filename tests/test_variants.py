@@ -1,0 +1,203 @@
+"""Variants: names and refusals without torch; kernels and whole calls held to stock cellpose bit by bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from harness import weights
+from harness.errors import CellbenchError
+from harness.variants.settings import LOSSLESS, VARIANTS, Settings, settings, split
+
+
+def test_groups_are_taken_apart_and_stock_is_nothing() -> None:
+    assert split("channels-last+lossless") == ("channels-last", *LOSSLESS)
+    assert split("stock") == ()
+    assert settings("stock") == Settings()
+    assert split("lossless+fast-qc") == LOSSLESS
+
+
+def test_variants_compose() -> None:
+    made = settings("channels-last+folded+batch=16+overlap=0.05", "cpu")
+    assert (made.channels_last, made.folded, made.batch_size, made.tile_overlap) == (True, True, 16, 0.05)
+    assert made.is_dense
+
+
+@pytest.mark.parametrize(
+    ("variant", "backend", "what"),
+    [
+        ("faster", "cpu", "no variant 'faster'"),
+        ("channels-last", "mps", "not for mps; silently wrong on MPS"),
+        ("fp16", "cpu", "not for cpu"),
+        ("bf16+fp16", "cuda", "contradict"),
+        ("batch=0", "cpu", "whole number from 1"),
+        ("batch", "cpu", "whole number from 1"),
+        ("batch=2.5", "cpu", "whole number"),
+        ("overlap=0.6", "cpu", "number from 0.05 to 0.5"),
+        ("diameter=nan", "cpu", "needs a number"),
+        ("plain=3", "cpu", "takes no value"),
+        ("", "cpu", "no variant ''"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(variant: str, backend: str, what: str) -> None:
+    with pytest.raises(CellbenchError, match=what):
+        settings(variant, backend)
+
+
+def test_each_variant_says_what_it_sets_and_may_change() -> None:
+    stock = Settings()
+    for variant in VARIANTS:
+        assert variant.sets.keys() <= vars(stock).keys()
+        assert variant.what
+        assert variant.may_change
+        assert variant.takes or any(getattr(stock, key) != value for key, value in variant.sets.items())
+
+
+def test_importing_harness_is_light() -> None:
+    code = (
+        "import sys, harness, harness.variants; print([m for m in ('torch', 'numba', 'cellpose') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+PRELUDE = """
+import json, warnings
+warnings.simplefilter("ignore")
+import numpy as np, torch
+from cellpose import dynamics, metrics, models, transforms, plot, core
+from harness import synthetic, variants
+from harness.variants import hooks, kernels, postprocessing as fast
+torch.set_num_threads(1)
+"""
+
+
+def in_child(code: str) -> dict[str, object]:
+    """What a fresh process with cellpose and the stand-in weights prints as its last line, from JSON."""
+    environ = os.environ | {
+        "CELLPOSE_LOCAL_MODELS_PATH": weights.resolve("standin").folder, "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
+        capture_output=True, text=True, check=False, env=environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
+    told = in_child(
+        """
+        rng = np.random.default_rng(0)
+        scene = synthetic.dense(height_px=150, width_px=170)
+        cpu, told = torch.device("cpu"), {}
+        truth = dynamics.masks_to_flows(scene.labels.astype(np.int64), device=cpu).astype(np.float32) * 5
+        for name, noise in (("true", 0.0), ("noisy", 1.5), ("wild", 12.0)):
+            flow = (truth + noise * rng.standard_normal(truth.shape)).astype(np.float32)
+            inds = np.nonzero(scene.labels > 0)
+            # as eval() has them: an interleaved view of (height, width, 3)
+            step = np.stack([*(flow / 5), flow[0]], axis=-1).transpose(2, 0, 1)[:2]
+            for interp in (True, False):
+                for niter in (0, 1, 7, 200, 453.7):
+                    stock = dynamics.follow_flows(step, inds, niter=niter, interp=interp, device=cpu)
+                    ours = fast.follow_flows(dynamics.follow_flows, step, inds, niter=niter, interp=interp, device=cpu)
+                    stock = np.asarray(stock, np.float32)
+                    told[f"flows {name} {interp} {niter}"] = bool(np.array_equal(stock, ours))
+                ends = torch.from_numpy(stock.copy()).int()
+                seeds = [f(ends.clone(), inds, flow.shape[1:]) for f in (
+                    dynamics.get_masks_torch, lambda *a: fast.get_masks(dynamics.get_masks_torch, *a))]
+                told[f"seeds {name} {interp}"] = bool(np.array_equal(*seeds)) and seeds[0].dtype == seeds[1].dtype
+                masks = seeds[0]
+                if masks.max():
+                    stock_errors = metrics.flow_error(masks, flow, cpu)[0]
+                    ours = kernels.flow_errors(masks, flow, kernels.boxes(masks, int(masks.max())))
+                    told[f"errors {name} {interp}"] = bool(np.array_equal(stock_errors, ours))
+                    kept = [f(masks.copy(), flow, threshold=0.2, device=cpu) for f in (
+                        dynamics.remove_bad_flow_masks,
+                        lambda *a, **k: fast.remove_bad_flow_masks(dynamics.remove_bad_flow_masks, *a, **k))]
+                    told[f"qc {name} {interp}"] = bool(np.array_equal(*kept))
+        told["seeds found"] = bool(masks.max() > 0)
+        image = rng.standard_normal((2, 400, 300)).astype(np.float32)
+        tiles, ysub, xsub, Ly, Lx = transforms.make_tiles(image)
+        tiles = np.concatenate((tiles.reshape(-1, 2, 224, 224),) * 2, axis=1)[:, :3] * 3
+        told["tiles"] = bool(np.array_equal(transforms.average_tiles(tiles, ysub, xsub, Ly, Lx),
+                             fast.average_tiles(None, tiles, ysub, xsub, Ly, Lx)))
+        print(json.dumps(told))
+        """
+    )
+    assert [name for name, same in told.items() if not same] == []
+    assert len(told) > 35
+
+
+@pytest.mark.slow
+def test_on_and_off_leave_stock_as_it_was() -> None:
+    told = in_child(
+        """
+        model = models.Cellpose(model_type="cyto3")
+        other = models.Cellpose(model_type="cyto3")
+        image = synthetic.dense(height_px=128, width_px=112).image
+        def found(model, **more):
+            masks, flows, styles, diameter = model.eval(image, diameter=0, channels=[0, 0], **more)
+            return [masks, *flows, styles, np.array(diameter)]
+        def same(a, b):
+            return all(np.array_equal(x, y) for x, y in zip(a, b))
+        watched = [(core, "_forward"), (dynamics, "follow_flows"), (dynamics, "get_masks_torch"), (plot, "dx_to_circ"),
+                   (dynamics, "remove_bad_flow_masks"), (transforms, "average_tiles"), (transforms, "normalize_img")]
+        before = [getattr(*at) for at in watched]
+        attributes = [sorted(vars(model)), sorted(vars(model.cp)), sorted(vars(model.sz))]
+        stock, told = found(model), {}
+        told["cells"] = int(stock[0].max())
+        for name in (*variants.LOSSLESS, "lossless"):
+            with variants.apply(model, name):
+                told[name] = same(stock, found(model))
+        with variants.apply(model, "lossless+no-flow-image"):
+            told["no-flow-image"] = found(model)[1] is None
+        for name in ("plain", "channels-last", "folded", "folded+channels-last+lossless"):
+            with variants.apply(model, name):
+                told[name] = float(np.abs(found(model)[2] - stock[2]).max()) < 1e-3
+        with variants.apply(model, "lossless+channels-last"):
+            told["another model is left alone"] = same(stock, found(other))
+            try:
+                variants.apply(model, "plain")
+            except Exception as error:
+                told["twice is refused"] = "accelerated already" in str(error)
+        made = variants.apply(model, "threads=2+overlap=0.2+batch=3")
+        told["threads set"] = torch.get_num_threads() == 2
+        made.remove(); made.remove()
+        told["threads back"] = torch.get_num_threads() == 1
+        with variants.apply(model, "diameter=25"):
+            told["given diameter"] = bool(model.eval(image, diameter=0, channels=[0, 0])[3] == 25)
+        told["stock again"] = same(stock, found(model))
+        told["functions"] = before == [getattr(*at) for at in watched] and not hooks._replaced
+        told["attributes"] = attributes == [sorted(vars(model)), sorted(vars(model.cp)), sorted(vars(model.sz))]
+        print(json.dumps(told))
+        """
+    )
+    assert [name for name, same in told.items() if not same] == []
+
+
+@pytest.mark.slow
+def test_a_compiler_that_fails_is_noted_and_the_network_runs_uncompiled() -> None:
+    told = in_child(
+        """
+        def broken(*_, **__):
+            def run(_x):
+                raise RuntimeError("no C++ compiler\\nat all")
+            return run
+        torch.compile = broken
+        model = models.Cellpose(model_type="cyto3")
+        image = synthetic.dense(height_px=224, width_px=224).image
+        with variants.apply(model, "compiled") as applied:
+            # a tile is 224 px where the padded image is larger
+            masks = model.eval(image, diameter=30, channels=[0, 0])[0]
+        print(json.dumps({"notes": applied.notes, "cells": int(masks.max())}))
+        """
+    )
+    assert told["cells"] > 0
+    assert told["notes"] == ["torch.compile failed, so the network ran uncompiled: no C++ compiler"]
