@@ -7,7 +7,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,7 @@ def join(address: str | None, wanted: Sequence[str] = (), say: Say = lambda _: N
     ray = connect(address) if address else start_local()
     try:
         tagged = _chosen(_tagged(ray), wanted)
-        with _turn(ray, say):
+        with _turn(ray, say) if address else nullcontext():  # nobody else can want a node of our own
             relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
             found, absent = _surveyed(ray, tagged, relays, say)
         for each in absent:
