@@ -236,7 +236,7 @@ def test_control_and_ceilings_are_no_part_of_the_facts(both: Session, tmp_path: 
     assert "control" not in _markup(html).split('id="environment"')[1].split('id="methods"')[0]
 
 
-MARKED = "'.mark-symbol path, .mark-rect path'"
+MARKED = "'.mark-symbol path, .mark-rect path, .mark-text text'"
 MARKS = f"[...document.querySelectorAll('.chart')].map((c) => c.querySelectorAll({MARKED}).length)"
 
 AXIS = "[...document.querySelectorAll('#time .role-axis-label')].map((label) => label.textContent).join()"
