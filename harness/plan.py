@@ -53,6 +53,9 @@ class Node:
     threads: int
 
 
+STOCK = "stock"  # the variant that changes nothing
+
+
 @dataclass(frozen=True)
 class Case:
     """What gets one median on a device: a crop under a protocol."""
@@ -61,7 +64,7 @@ class Case:
     height_px: int
     width_px: int
     protocol: str
-    variant: str = "stock"
+    variant: str = STOCK
 
 
 CONTROL = Case("control", 224, 224, "standard")  # the same small drawn image on every node

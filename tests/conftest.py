@@ -121,7 +121,13 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Order]:
             "pixels_file": str(pixels_file),
             "pixels_sha256": images.hash_pixels(image),
             "weights_folder": "",
-            "constants": {"run_id": RUN_ID, "workload": "simulated", "weights": "standin"},
+            "constants": {
+                "schema_version": schema.VERSION,
+                "source": "measured",
+                "run_id": RUN_ID,
+                "workload": "simulated",
+                "weights": "standin",
+            },
         }
         return Order(**(fields | changes))
 

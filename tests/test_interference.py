@@ -15,6 +15,7 @@ import pytest
 from harness import schema
 from harness.node import interference, nvidia
 from harness.node.interference import Machine, Watch, wait_for_idle
+from tests.conftest import make_sample
 
 PMSET_QUIET = """Note: No thermal warning level has been recorded
 Note: No performance warning level has been recorded
@@ -412,7 +413,7 @@ def test_the_real_machine_gives_every_column() -> None:
     time.sleep(0.12)
     row = finish()
     assert row.keys() == {"flags", "foreign_cpu_share", "cpu_mhz", "cpu_temperature_c", *nvidia.LIVE}
-    assert schema.table([row]).num_rows == 1
+    assert schema.table([make_sample(**row)]).num_rows == 1
     assert row["foreign_cpu_share"] is None or 0 <= row["foreign_cpu_share"] < 1.5
 
 

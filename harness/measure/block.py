@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from harness.measure import agreement, energy, memory, stages, timing, workload
 from harness.measure.timing import Repetition
 from harness.measure.workload import Segmentation
 from harness.node import facts, interference, nvidia, probe
-from harness.plan import CONTROL, CONTROL_REPEATS, N_ROWS, Block, Case, Effort, Task
+from harness.plan import CONTROL, CONTROL_REPEATS, N_ROWS, STOCK, Block, Case, Effort, Task
 from harness.schema import Sample
 
 PROTOCOL_VERSION = 1  # what is inside the timed region
@@ -65,11 +66,11 @@ def samples(order: Order) -> Iterator[Sample | Finished]:
     for task in order.block.tasks:
         row, repetition = row_of(base, task), len(task.earlier_s)
         try:
-            with variants.apply(bench.model, task.case.variant) as applied:
+            with _variant(bench.model, task.case.variant) as applied:
                 for sample in TASKS[task.role](bench, row, task):
                     repetition = sample["repetition"] + 1 if sample["role"] == task.role else 0
                     yield sample
-            for note in applied.notes:
+            for note in applied.notes if applied else ():
                 yield fell_back(row, repetition, note)
         except Exception as error:
             yield _failed(row, repetition, error)
@@ -198,7 +199,7 @@ def _energy(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
 def _masks(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """Agreement with stock cellpose on this node's CPU, at the estimated and at the reference's diameter."""
     pixels = _pixels(bench.image, task.case)
-    is_reference = bench.device == "cpu" and task.case.variant == "stock"
+    is_reference = bench.device == "cpu" and task.case.variant == STOCK
     on_cpu = bench.model if is_reference else workload.load("cpu")
     reference = workload.segment(on_cpu, pixels)
     diameters_px = (workload.DIAMETER_PX, reference.diameter_px)
@@ -216,9 +217,16 @@ TASKS: dict[str, Callable[[Bench, Sample, Task], Iterator[Sample]]] = {
 }  # fmt: skip
 
 
+def _variant(model: Any, variant: str) -> AbstractContextManager[variants.Applied | None]:
+    """The model executed in another way for as long as the context lasts; stock is not touched at all."""
+    return nullcontext() if variant == STOCK else variants.apply(model, variant)
+
+
 def _call(model: Any, device: str, image: np.ndarray, case: Case) -> Callable[[], Segmentation]:
     """The work inside the clock: eval(), or with the article's protocol model construction and eval()."""
     pixels = _pixels(image, case)
+    if case.protocol == "article" and case.variant == STOCK:
+        return lambda: workload.segment(workload.load(device), pixels)
     if case.protocol == "article":
         return lambda: workload.segment(variants.accelerate(workload.load(device), case.variant), pixels)
     return lambda: workload.segment(model, pixels)
