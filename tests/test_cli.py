@@ -85,7 +85,7 @@ def test_bad_input_is_refused_before_anything_runs(image: Path, tmp_path: Path, 
 def test_a_device_that_this_machine_lacks(image: Path, tmp_path: Path) -> None:
     said = refused("run", "--image", image, "--crops", "64", "--devices", "cuda:7", out=tmp_path / "out")
     assert "no device cuda:7" in said
-    assert "it has: " in said
+    assert "there are " in said
 
 
 def test_an_output_that_cannot_be_written(image: Path, tmp_path: Path) -> None:
@@ -190,10 +190,34 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(image: Path, tmp_p
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "saved" in said
+    assert f"cellbench resume {next(out.glob('runs/*.json')).stem}" in said
     [run] = json.loads(cellbench("list", "--out", out, "--json").stdout)
     assert run["n_timed"] >= 1
     assert not list(journals.iterdir())
     assert _ray_processes() == []
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed_and_nothing_is_measured_twice(image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--image", image, "--crops", "64,96", "--repeats", "4", "--weights", "standin", "--no-ray", "--out", out]
+    process = subprocess.Popen([COMMAND, "run", *map(str, words)], stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("cpu "):  # the first case is over
+            break
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    timed = "SELECT crop, repetition, started_at FROM samples WHERE role = 'timed' ORDER BY crop, repetition"
+    before = json.loads(cellbench("query", timed, "--out", out, "--json").stdout)
+    assert 4 <= len(before) < 8
+
+    resumed = cellbench("resume", "--out", out)
+    assert resumed.returncode == 0, resumed.stderr
+    after = json.loads(cellbench("query", timed, "--out", out, "--json").stdout)
+    assert [(row["crop"], row["repetition"]) for row in after] == [(c, i) for c in ("64", "96") for i in range(4)]
+    assert all(row in after for row in before)
+    assert "nothing is left to measure" in cellbench("resume", "--out", out).stderr
 
 
 def _ray_processes() -> list[str]:

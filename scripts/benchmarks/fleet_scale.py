@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import config, plan
+from harness import config, plan, schema
 from harness.fleet import dispatch
 from harness.fleet.relay import Relay
 from harness.measure import block
@@ -46,7 +46,7 @@ def sleeping(order: Order) -> Iterator[Sample | Finished]:
             time.sleep(float(order.weights_folder))
             elapsed_s = time.perf_counter() - start_s
             row = block.row_of(base, task) | {"repetition": repetition, "started_at": started_at, "status": "ok"}
-            yield row | {"phase": "call", "elapsed_s": elapsed_s}
+            yield block.identified(row | {"phase": "call", "elapsed_s": elapsed_s})
         yield Finished()
 
 
@@ -54,7 +54,7 @@ def orders(n_nodes: int, n_cases: int, repeats: int, sleep_s: float, run_id: str
     flags = {"crops": tuple(range(64, 64 + n_cases)), "devices": ("cpu",), "repeats": repeats}
     wanted = config.load("quick", flags).model_copy(update={"control": False})
     planned = plan.blocks(wanted, 2160, 2560, simulated_nodes(n_nodes))
-    constants = {"run_id": run_id, "workload": "simulated", "weights": "standin"}
+    constants = {"schema_version": schema.VERSION, "source": "measured", "run_id": run_id, "workload": "simulated"}
     return [Order(each, "", "", str(sleep_s), {**constants, "node": each.node}) for each in planned]
 
 
