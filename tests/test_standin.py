@@ -11,7 +11,7 @@ import pytest
 
 from harness import images, synthetic, weights
 from harness.measure import worker
-from harness.measure.block import Order
+from harness.measure.block import Finished, Order
 from harness.plan import Block, Case, Task
 from harness.schema import Sample
 from tests.conftest import CPU_DEVICE, REPOSITORY, SEED_DATA, SEED_IMAGE, TWICE, needs_seed_data
@@ -29,10 +29,10 @@ def performed(pixels: np.ndarray, folder: Path, role: str) -> list[Sample]:
     np.save(folder / "image.npy", pixels)
     case = Case("full", *pixels.shape, "standard")
     once = replace(TWICE, warmups=0, repeats=1)
-    block = Block(0, CPU_DEVICE, (Task(role, case, 0),), once)
+    block = Block(0, CPU_DEVICE, (Task(role, case, 0),), once, threads=os.cpu_count() or 1)
     found = weights.resolve("standin")
-    order = Order(block, str(folder / "image.npy"), images.hash_pixels(pixels), found.folder, os.cpu_count() or 1, {})
-    samples = list(worker.perform(order))
+    order = Order(block, str(folder / "image.npy"), images.hash_pixels(pixels), found.folder, {})
+    samples = [said for said in worker.perform(order) if not isinstance(said, Finished)]
     assert samples[-1]["status"] == "ok", samples[-1]["error_message"]
     return samples
 

@@ -83,7 +83,10 @@ def test_a_task_that_falls_silent_is_a_row_and_the_others_are_tried(
 @pytest.fixture
 def real(order: Callable[..., Order]) -> Order:
     found = weights.resolve("standin")
-    constants = {"run_id": RUN_ID, "workload": "cellpose", "weights": found.kind, "weights_sha256": found.net_sha256}
+    constants = {
+        "schema_version": schema.VERSION, "source": "measured", "run_id": RUN_ID, "workload": "cellpose",
+        "weights": found.kind, "weights_sha256": found.net_sha256,
+    }  # fmt: skip
     made = order(case(96), case(128, "article"), weights_folder=found.folder, constants=constants)
     return dataclasses.replace(made, block=dataclasses.replace(made.block, threads=probe.n_cores()))
 

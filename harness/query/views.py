@@ -257,4 +257,5 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "last_s": ("median of the control case after the block's cases", "s"),
     "drift": ("last_s over first_s, less 1", None),
     "drifted": (f"whether the drift is over {DRIFT:.0%}", None),
+    "machine": ("which of the article's machines", None),
 }

@@ -179,20 +179,22 @@ class Applied:
         return self._images[key]
 
     def _threads(self) -> None:
-        if self._settings.threads is None:
-            return
+        """The threads that were asked for, or torch's for the compiled kernels.
+
+        numba and torch share an OpenMP runtime, where the last one to set a number sets it for both.
+        """
         import cv2
         import numba
         import torch
 
-        n = min(self._settings.threads, numba.config.NUMBA_NUM_THREADS)
-        for set_n, before in (
-            (torch.set_num_threads, torch.get_num_threads()),
-            (cv2.setNumThreads, cv2.getNumThreads()),
-            (numba.set_num_threads, numba.get_num_threads()),
+        n = self._settings.threads or torch.get_num_threads()
+        for set_n, before, wanted in (
+            (cv2.setNumThreads, cv2.getNumThreads(), self._settings.threads or cv2.getNumThreads()),
+            (numba.set_num_threads, numba.get_num_threads(), min(n, numba.config.NUMBA_NUM_THREADS)),
+            (torch.set_num_threads, torch.get_num_threads(), n),
         ):
             self._undo.callback(set_n, before)
-            set_n(n if set_n is numba.set_num_threads else self._settings.threads)
+            set_n(wanted)
 
 
 def _no_bf16(device: Any) -> str | None:

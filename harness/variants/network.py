@@ -27,7 +27,7 @@ class Runner:
             fold(own)
         if settings.channels_last:
             own = own.to(memory_format=torch.channels_last)
-        self._net, self._compiled = own, None
+        self._net, self._compiled = own.eval(), None  # as stock's own first call would leave it
         if settings.compiled or settings.cuda_graphs:
             # On a CPU weights that are known to be constant are also packed once for the convolutions.
             options = {"freezing": True} if self._device.type == "cpu" else {"triton.cudagraphs": settings.cuda_graphs}
