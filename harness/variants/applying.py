@@ -187,14 +187,16 @@ class Applied:
         import numba
         import torch
 
-        n = self._settings.threads or torch.get_num_threads()
+        torch_before = torch.get_num_threads()  # first: asking numba starts its threads, which sets torch's
+        self._undo.callback(torch.set_num_threads, torch_before)
+        n = self._settings.threads or torch_before
         for set_n, before, wanted in (
             (cv2.setNumThreads, cv2.getNumThreads(), self._settings.threads or cv2.getNumThreads()),
             (numba.set_num_threads, numba.get_num_threads(), min(n, numba.config.NUMBA_NUM_THREADS)),
-            (torch.set_num_threads, torch.get_num_threads(), n),
         ):
             self._undo.callback(set_n, before)
             set_n(wanted)
+        torch.set_num_threads(n)
 
 
 def _no_bf16(device: Any) -> str | None:
