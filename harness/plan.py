@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -65,6 +65,15 @@ class Case:
     width_px: int
     protocol: str
     variant: str = STOCK
+
+    @property
+    def label(self) -> str:
+        """The case in words: 448 standard, and its variant where that is not stock."""
+        return f"{self.crop} {self.protocol}" + ("" if self.variant == STOCK else f" {self.variant}")
+
+    def is_of(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of the results is about this case."""
+        return (self.crop, self.protocol, self.variant) == (row["crop"], row["protocol"], row["variant"])
 
 
 CONTROL = Case("control", 224, 224, "standard")  # the same small drawn image on every node

@@ -33,3 +33,21 @@ def test_every_planned_case_has_a_verdict(tmp_path: Path) -> None:
     assert "2 (1 flagged)" in shown
     assert "node_lost: The [node] died." in shown
     assert shown.index("64") < shown.index("96") < shown.index("128")
+
+
+def test_a_variant_that_was_not_measured_is_missing(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [make_sample(crop="64")])
+    both = (Task("timed", case(64), 0), Task("timed", replace(case(64), variant="lossless"), 1))
+    covered = coverage.table(store, RUN_ID, [replace(BLOCK, tasks=both)])
+    assert [(row["variant"], row["verdict"]) for row in covered.to_pylist()] == [
+        ("stock", "done"),
+        ("lossless", "missing"),
+    ]
+    assert coverage.bad(covered) == 1
+
+
+def test_what_a_later_attempt_made_good_is_done(tmp_path: Path) -> None:
+    failed = make_sample(crop="64", status="crash", error_message="gone", elapsed_s=None, attempt=0)
+    store = make_store(tmp_path, [failed, make_sample(crop="64", attempt=1)])
+    [row] = coverage.table(store, RUN_ID, [replace(BLOCK, tasks=BLOCK.tasks[:1])]).to_pylist()
+    assert row["verdict"] == "done"

@@ -147,7 +147,8 @@ def _resumable(run_id: str, out: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
-        typer.echo(f"  go on:  cellbench resume {run_id} --out {out}", err=True)
+        if (out / "runs" / f"{run_id}.json").is_file():  # it had begun
+            typer.echo(f"  go on:  cellbench resume {run_id} --out {out}", err=True)
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGINT, before)

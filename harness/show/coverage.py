@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import query
-from harness.plan import Block
+from harness.plan import Block, Case
 from harness.store import Store
 
 # What befell each case; failures of passes count as well, those that a later attempt made good do not.
@@ -19,7 +19,7 @@ SQL = """
         SELECT *, coalesce(attempt, 0) = max(coalesce(attempt, 0))
                   OVER (PARTITION BY node, device, block, role, position) AS is_latest
         FROM samples WHERE run_id = $run AND crop <> 'control')
-    SELECT node, device, crop, protocol,
+    SELECT node, device, crop, protocol, variant,
            count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
            count(*) FILTER (role = 'timed' AND status = 'ok' AND flags <> '') AS n_flagged,
            string_agg(DISTINCT status, ', ') FILTER (is_latest AND status NOT IN ('ok', 'skipped')) AS failed,
@@ -30,11 +30,14 @@ SQL = """
 def table(store: Store, run_id: str, planned: Sequence[Block]) -> pa.Table:
     """One row per planned case and node: verdict done, flagged, failed or missing, and why."""
     found = {
-        (row["node"], row["device"], row["crop"], row["protocol"]): row
+        (row["node"], row["device"], row["crop"], row["protocol"], row["variant"]): row
         for row in query.Session(store).table(SQL, run=run_id).to_pylist()
     }
-    wanted = dict.fromkeys((b.node, b.device.id, case.crop, case.protocol) for b in planned for case in b.cases)
-    return pa.Table.from_pylist([_row(key, found.get(key)) for key in wanted])
+    wanted = dict.fromkeys((b.node, b.device.id, case) for b in planned for case in b.cases)
+    return pa.Table.from_pylist(
+        [_row(node, device, case, found.get((node, device, case.crop, case.protocol, case.variant)))
+         for node, device, case in wanted]
+    )  # fmt: skip
 
 
 def bad(covered: pa.Table) -> int:
@@ -42,8 +45,7 @@ def bad(covered: pa.Table) -> int:
     return sum(verdict in ("failed", "missing") for verdict in covered["verdict"].to_pylist())
 
 
-def _row(key: tuple[str, str, str, str], found: dict | None) -> dict:
-    node, device, crop, protocol = key
+def _row(node: str, device: str, case: Case, found: dict | None) -> dict:
     n_timed, n_flagged = (found["n_timed"], found["n_flagged"]) if found else (0, 0)
     if found and found["failed"]:
         verdict, why = "failed", f"{found['failed']}: {found['why']}"
@@ -54,7 +56,7 @@ def _row(key: tuple[str, str, str, str], found: dict | None) -> dict:
     else:
         verdict, why = "done", None
     return {
-        "node": node, "device": device, "crop": crop, "protocol": protocol,
+        "node": node, "device": device, "crop": case.crop, "protocol": case.protocol, "variant": case.variant,
         "verdict": verdict, "n_timed": n_timed, "n_flagged": n_flagged, "why": why,
     }  # fmt: skip
 
@@ -62,15 +64,15 @@ def _row(key: tuple[str, str, str, str], found: dict | None) -> dict:
 def show(console: Console, covered: pa.Table) -> None:
     """A matrix, node and device × case, then why what is not done is not."""
     rows = covered.to_pylist()
-    many = len({row["protocol"] for row in rows}) > 1
-    cases = list(dict.fromkeys(_case(row, many) for row in rows))
+    told = [name for name in ("protocol", "variant") if len({row[name] for row in rows}) > 1]
+    cases = list(dict.fromkeys(_case(row, told) for row in rows))
     grid = Table(box=None, pad_edge=False, title_justify="left", title="coverage (repetitions, or what went wrong)")
     grid.add_column("node")
     grid.add_column("device")
     for case in sorted(cases, key=_by_size):
         grid.add_column(case, justify="right")
     for node, device in dict.fromkeys((row["node"], row["device"]) for row in rows):
-        cells = {_case(row, many): _cell(row) for row in rows if (row["node"], row["device"]) == (node, device)}
+        cells = {_case(row, told): _cell(row) for row in rows if (row["node"], row["device"]) == (node, device)}
         grid.add_row(escape(node), device, *(cells.get(case, "") for case in sorted(cases, key=_by_size)))
     console.print(grid)
     for why in dict.fromkeys(
@@ -79,8 +81,9 @@ def show(console: Console, covered: pa.Table) -> None:
         console.print(why, style="bold yellow", markup=False)
 
 
-def _case(row: dict, with_protocol: bool) -> str:
-    return f"{row['crop']} {row['protocol']}" if with_protocol else row["crop"]
+def _case(row: dict, told: Sequence[str]) -> str:
+    """The crop, and of the rest only what differs in this run."""
+    return " ".join(row[name] for name in ("crop", *told))
 
 
 def _by_size(case: str) -> tuple[float, str]:

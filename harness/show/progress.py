@@ -98,7 +98,7 @@ class Progress:
         news = pace.take(sample)
         if news and not self.console.is_terminal:
             many = f"{sample['node']} " if len(self._prepared.members) > 1 else ""
-            self._say(f"{many}{sample['device']} {sample['crop']} {sample['protocol']}: {news}; {self._left()}")
+            self._say(f"{many}{sample['device']} {pace.case.label}: {news}; {self._left()}")
         # Where this machine is measured as well, the samples of others are no occasion to draw.
         if self.console.is_terminal and not self.console.quiet and self._own in (None, sample["node"]):
             self._live.start()
@@ -138,9 +138,9 @@ class Progress:
                 table.add_row(member.name, "", "", "", "", "starting")
                 continue
             case = pace.case
-            times_s = pace.times_s[case.crop, case.protocol]
+            times_s = pace.times_s[case]
             median = seconds(statistics.median(times_s)) if times_s else ""
-            status = pace.status.get((case.crop, case.protocol), "")
+            status = pace.status.get(case, "")
             repetitions = f"{len(times_s)}/{pace.block.effort.most}"
             device = pace.block.device.id
             table.add_row(
@@ -152,16 +152,15 @@ class Progress:
         block, n = pace.block, self._prepared.config.blocks
         where = f"{block.device.id}, block {block.index + 1} of {n}" if n > 1 else block.device.id
         table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring {where}; {self._left()}")
-        for name in ("crop", "protocol"):
-            table.add_column(name)
+        table.add_column("case")
         for name in ("repetitions", "median"):
             table.add_column(name, justify="right")
         table.add_column("")
         for case in block.cases:
-            times_s = pace.times_s[case.crop, case.protocol]
+            times_s = pace.times_s[case]
             median = seconds(statistics.median(times_s)) if times_s else ""
-            status = pace.status.get((case.crop, case.protocol), "")
-            table.add_row(case.crop, case.protocol, f"{len(times_s)}/{block.effort.most}", median, status)
+            status = pace.status.get(case, "")
+            table.add_row(case.label, f"{len(times_s)}/{block.effort.most}", median, status)
         return table
 
 
@@ -170,8 +169,8 @@ class _Pace:
 
     def __init__(self, block: Block) -> None:
         self.block = block
-        self.times_s: dict[tuple[str, str], list[float]] = defaultdict(list)
-        self.status: dict[tuple[str, str], str] = {}
+        self.times_s: dict[Case, list[float]] = defaultdict(list)
+        self.status: dict[Case, str] = {}
         self.pace_s: float | None = None  # per TFLOP of the network
         self._at, self._calls = 0, 0
         self._work_tflop = self._spent_s = 0.0
@@ -184,7 +183,8 @@ class _Pace:
     def take(self, sample: Sample) -> str | None:
         """Take in one sample; returns what is new about its case, if it is worth a line."""
         began = self._advance(sample)
-        key, task = (sample["crop"], sample["protocol"]), self.block.tasks[self._at]
+        task = self.block.tasks[self._at]
+        key = task.case
         if sample["status"] not in FINE:
             self._calls = plan.n_calls(task, self.block.effort)
             self.status[key] = sample["status"]
@@ -220,9 +220,8 @@ class _Pace:
     def _advance(self, sample: Sample) -> bool:
         """Go on to the task that this sample is of; true if it is another one than before."""
         for index, task in enumerate(self.block.tasks[self._at :], self._at):
-            same_case = (task.case.crop, task.case.protocol) == (sample["crop"], sample["protocol"])
             same_role = sample["role"] in (("warmup", task.role) if task.role in ("timed", "control") else (task.role,))
-            if same_case and same_role:
+            if task.case.is_of(sample) and same_role:
                 began = index > self._at or not self._calls
                 if index > self._at:
                     self._at, self._calls = index, 0

@@ -1,0 +1,93 @@
+"""What the terminal says while a run goes on."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from harness import config, images, plan
+from harness.bench import Material, Prepared
+from harness.fleet.members import Absent, member
+from harness.node.versions import versions
+from harness.show.progress import Progress
+from harness.weights import Weights
+from tests.conftest import make_sample
+
+CPU = {"backend": "cpu", "index": 0, "name": "Some CPU"}
+
+
+def prepared(*names: str, promised: dict[str, int] | None = None, **flags: object) -> Prepared:
+    answer = {"devices": [CPU], "threads": 4, "versions": versions(), "facts": {}}
+    members = tuple(member(answer, name, promised) for name in names)
+    wanted = config.load("quick", {"crops": (64, 96), "repeats": 2, **flags})
+    blocks = plan.blocks(wanted, 192, 192, [each.node for each in members])
+    found = Weights("standin", "/nowhere", "0" * 64, "1" * 64, None)
+    return Prepared(Material(wanted, images.load("sparse"), found), members, blocks)
+
+
+def shown(told: Prepared, samples: list[dict[str, object]], absent: tuple[Absent, ...] = ()) -> list[str]:
+    out = io.StringIO()
+    progress = Progress(told, Console(file=out, width=200))
+    progress.begin(absent)
+    with progress:
+        for sample in samples:
+            progress.sample(sample)
+    return out.getvalue().splitlines()
+
+
+def case_rows(told: Prepared, node: str, seconds: float) -> list[dict[str, object]]:
+    """Two timed repetitions of every case of a node, in the order of its block."""
+    [block] = [block for block in told.blocks if block.node == node]
+    return [
+        make_sample(
+            node=node, crop=case.crop, protocol=case.protocol, variant=case.variant, repetition=i,
+            elapsed_s=seconds * (10 if case.variant != "stock" else 1), stop_reason="fixed_n" if i else None,
+        )
+        for case in block.cases
+        for i in range(2)
+    ]  # fmt: skip
+
+
+def test_one_machine_has_a_line_for_each_case() -> None:
+    told = prepared("desk")
+    lines = [line for line in shown(told, case_rows(told, "desk", 1.0)) if line.startswith("cpu ")]
+    assert {line.split(":")[0] for line in lines} == {"cpu 64 standard", "cpu 96 standard"}
+    assert all("1 s (median of 2)" in line for line in lines)
+    assert lines[-1].endswith("done")
+
+
+def test_variants_of_a_crop_are_not_mixed() -> None:
+    told = prepared("desk", crops=(64,), variants=("stock", "lossless"))
+    lines = [line for line in shown(told, case_rows(told, "desk", 1.0)) if line.startswith("cpu ")]
+    assert {line.split(";")[0] for line in lines} == {
+        "cpu 64 standard: 1 s (median of 2), 3 cells", "cpu 64 standard lossless: 10 s (median of 2), 3 cells"
+    }  # fmt: skip
+
+
+def test_lines_of_several_nodes_say_which() -> None:
+    told = prepared("desk", "mac")
+    lines = shown(told, [*case_rows(told, "desk", 1.0), *case_rows(told, "mac", 2.0)])
+    assert any("4 cases" in line and "2 device(s) on 2 nodes" in line for line in lines)
+    assert {line.split(" cpu ")[0] for line in lines if "median of" in line} == {"desk", "mac"}
+
+
+def test_who_cannot_do_what_was_hoped_is_said() -> None:
+    told = prepared("desk", promised={"mps": 1})
+    old = replace(told.members[0], versions={**told.members[0].versions, "torch": "2.0.0"})
+    lines = shown(replace(told, members=(old,)), [], (Absent("mac", "its link was cut"),))
+    assert "! mac is left out: its link was cut" in lines
+    assert any(line.startswith("! desk is tagged for mps") for line in lines)
+    assert any(line.startswith("! desk has other versions: torch 2.0.0 (here 2.") for line in lines)
+
+
+@pytest.mark.parametrize("status", ["oom_device", "node_lost"])
+def test_a_failure_is_said_with_its_reason(status: str) -> None:
+    told = prepared("desk")
+    crop = told.blocks[0].cases[0].crop
+    [line] = [
+        line
+        for line in shown(told, [make_sample(crop=crop, status=status, elapsed_s=None, error_message="why [x]")])
+        if "why" in line
+    ]
+    assert f"cpu {crop} standard: {status}: why [x]" in line
