@@ -161,8 +161,11 @@ def choose_on(asked: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
         return tuple(nodes)
     for word in asked:
         if not any(word in (device.id, device.backend) for node in nodes for device in node.devices):
-            have = "; ".join(f"{node.name}: {', '.join(d.id for d in node.devices)}" for node in nodes)
-            raise CellbenchError(f"no node has a device {word}", "--devices", f"there are {have}")
+            have = "; ".join(
+                f"{'it' if len(nodes) == 1 else node.name} has: {', '.join(f'{d.id} ({d.name})' for d in node.devices)}"
+                for node in nodes
+            )
+            raise CellbenchError(f"no device {word} on {', '.join(node.name for node in nodes)}", "--devices", have)
     chosen = []
     for node in nodes:
         words = [word for word in asked if any(word in (d.id, d.backend) for d in node.devices)]

@@ -114,7 +114,7 @@ def test_a_device_is_measured_where_it_is() -> None:
         ("desk", ["cuda:0", "cuda:1", "cpu"]), ("mac", ["cpu"])
     ]  # fmt: skip
     assert [n.name for n in plan.choose_on(("mps",), [DESK, MAC])] == ["mac"]
-    with pytest.raises(CellbenchError, match=r"no node has a device mps[\s\S]*desk: cuda:0, cuda:1, cpu"):
+    with pytest.raises(CellbenchError, match=r"no device mps on desk[\s\S]*it has: cuda:0 \(A\), cuda:1 \(B\), cpu"):
         plan.choose_on(("mps",), [DESK])
 
 
