@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import CellbenchError, FleetUnreachableError
+from harness.errors import CellbenchError
 from harness.fleet import cluster, dispatch, members, parcels
 from harness.measure.block import Order
 from harness.node import versions
@@ -184,17 +184,6 @@ def test_a_lost_node_s_tasks_are_rows_and_the_others_go_on(order: Callable[..., 
 # ---------------------------------------------------------------- addresses
 
 
-@pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "host:port"])
-def test_an_address_is_a_host_and_a_port(address: str) -> None:
-    with pytest.raises(CellbenchError, match=r"HOST:PORT"):
-        cluster._reach(address)
-
-
-def test_nobody_there_is_known_at_once() -> None:
-    with pytest.raises(FleetUnreachableError, match="nothing answers"):
-        cluster._reach("127.0.0.1:1")
-
-
 @pytest.mark.parametrize(
     ("said", "cure"),
     [
@@ -206,10 +195,3 @@ def test_nobody_there_is_known_at_once() -> None:
 )
 def test_every_refusal_has_its_cure(said: str, cure: str) -> None:
     assert cure in cluster._cure(said)
-
-
-@pytest.mark.parametrize(
-    ("name", "slug"), [("desk-1.lab", "desk-1.lab"), ("Anna's Mac (2)", "Anna-s-Mac--2"), ("日本", "node")]
-)
-def test_names_are_labels(name: str, slug: str) -> None:
-    assert cluster._slug(name) == slug

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import CellbenchError
-from harness.join import command, tags
+from harness.join import command
 from harness.join.command import Setup
+from harness.node import tags
 from harness.node.ray_settings import ENVIRONMENT
 
 GPU = "NVIDIA GeForce RTX 4090"
@@ -166,3 +167,13 @@ def test_the_printed_line_is_what_a_shell_would_run() -> None:
     words = shlex.split(made.text().replace("\\\n", ""))
     assert words[: 1 + 2 * len(command.NOT_INHERITED)] == ["env", "-u", "OMP_NUM_THREADS", "-u", "RAY_ADDRESS"]
     assert tuple(words[-len(made.argv) :]) == made.argv
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("desk-1.lab", "desk-1.lab"), ("Anna's Mac (2)", "Anna-s-Mac-2"), ("日本", "node")]
+)
+def test_a_machine_without_a_name_is_called_like_its_host(
+    host: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tags.socket, "gethostname", lambda: host)
+    assert tags.host_name() == name

@@ -19,8 +19,8 @@ from harness.join.command import Command, Setup
 from harness.join.daemon import Running
 from harness.join.head import Head, Member
 from harness.join.joining import Asked
-from harness.join.tags import Tags
 from harness.node import network
+from harness.node.tags import Tags
 
 SETUP = Setup("desk", "127.0.0.1", "127.0.0.1:6379", is_head=True)
 TAGS = Tags("desk", (("cpu", 1),))

@@ -11,6 +11,7 @@ from harness.errors import CellbenchError, FleetUnreachableError
 from harness.join import head, status
 from harness.join.daemon import Running
 from harness.join.head import Head, Member
+from harness.node import network
 from harness.node.versions import versions
 
 HERE = {
@@ -34,23 +35,23 @@ def member(name: str | None, state: str = "up", ip: str = "10.0.0.9", **more: An
 def test_an_address_where_nothing_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        head.reach(f"127.0.0.1:{port}")
+        network.reach(f"127.0.0.1:{port}")
     with pytest.raises(FleetUnreachableError, match="refused") as refused:
-        head.reach(f"127.0.0.1:{port}")
+        network.reach(f"127.0.0.1:{port}")
     assert refused.value.exit_code == 4
 
     def blocked(_host: str, _port: int) -> None:
         raise TimeoutError
 
     with pytest.raises(FleetUnreachableError, match="no answer within 2 s") as refused:
-        head.reach("desk:6379", blocked)
+        network.reach("desk:6379", blocked)
     assert "firewall" in refused.value.fix
 
 
 @pytest.mark.parametrize("address", ["desk", "desk:", "desk:x", ":6379", ""])
 def test_an_address_that_is_none_is_a_usage_error(address: str) -> None:
     with pytest.raises(CellbenchError, match="no address") as refused:
-        head.reach(address, lambda *_: pytest.fail("connected"))
+        network.reach(address, lambda *_: pytest.fail("connected"))
     assert refused.value.exit_code == 2
 
 

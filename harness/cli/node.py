@@ -45,12 +45,11 @@ def start_(
     import sys
 
     from harness.join import command, joining
-    from harness.join import head as its_head
-    from harness.node import folders
+    from harness.node import folders, network
 
     asked = joining.Asked(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
     if address and not head and not print_:
-        its_head.reach(address)  # bounded, while looking up a name is not
+        network.reach(address)  # bounded, while looking up a name is not
     setup = joining.place(asked)
     command.check(setup, sys.platform)
     folder = folders.home()
@@ -102,11 +101,11 @@ def status_(address: Address = None, json: Json = False) -> None:
 
     from harness.join import daemon, status
     from harness.join import head as its_head
-    from harness.node import folders
+    from harness.node import folders, network
 
     here = daemon.running(folders.home())
     of = status.which_head(address, here, os.environ)
-    its_head.reach(of)
+    network.reach(of)
     fleet = its_head.look(of)
     if json:
         typer.echo(dumps(status.summary(fleet, here), indent=2))

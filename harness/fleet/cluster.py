@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +16,10 @@ from harness.fleet.members import Absent, Member
 from harness.fleet.parcels import Parcel
 from harness.fleet.relay import Relay
 from harness.measure.block import Order
-from harness.node import ray_settings
+from harness.node import network, ray_settings, tags
 from harness.schema import Sample
 
-SLOT, NAME = "bench_slot", "bench/host"  # the custom resource and the label of every node of a fleet
-PROMISES = {"bench_cuda": "cuda", "bench_mps": "mps"}
 TURN = "cellbench-turn"
-CONNECT_S = 5.0
 PATIENT_S = 10.0  # after this long without an answer, say what is being waited for
 SURVEY_S = 3600.0  # for a slot that another run holds, and the survey itself
 DELIVER_S = 600.0  # 40 MB at 0.5 Mbit/s
@@ -113,8 +109,8 @@ def start_local() -> Any:
         ray.init(
             address="local",
             num_cpus=1,
-            resources={SLOT: 1},
-            labels={NAME: _slug(socket.gethostname())},
+            resources={tags.SLOT: 1},
+            labels={tags.NAME: tags.host_name()},
             include_dashboard=False,
             object_store_memory=ray_settings.OBJECT_STORE_BYTES,
             log_to_driver=False,
@@ -133,7 +129,7 @@ def connect(address: str) -> Any:
     try:
         # Found here and not by init(), which waits for minutes at the address of a cluster that is gone.
         found = ray._private.services.get_ray_address_from_environment(address, None)
-        _reach(found)
+        network.reach(found)
         ray.init(address=found, log_to_driver=False, logging_level="ERROR")
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise FleetUnreachableError(
@@ -151,22 +147,6 @@ def _ray() -> Any:
         fix = "measure without it: cellbench run --no-ray; or install it"
         raise FleetUnreachableError("Ray is not installed", f"this machine ({error})", fix) from error
     return ray
-
-
-def _reach(address: str) -> None:
-    """A head that is off would keep Ray waiting for a minute; a socket knows at once."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise CellbenchError(
-            "an address is HOST:PORT, or auto", f"--address {address}", "Ray's port is 6379 by default"
-        )
-    try:
-        socket.create_connection((host, int(port)), CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        raise FleetUnreachableError(
-            f"nothing answers there: {error}", address,
-            "start the head (cellbench node start --head), and let its ports through the firewalls",
-        ) from error  # fmt: skip
 
 
 def _cure(message: str) -> str:
@@ -188,11 +168,11 @@ def _tagged(ray: Any) -> list[_Tagged]:
     found = [
         _Tagged(
             node["NodeID"],
-            node.get("Labels", {}).get(NAME) or node["NodeManagerHostname"],
-            {backend: int(node["Resources"].get(tag, 0)) for tag, backend in PROMISES.items()},
+            node.get("Labels", {}).get(tags.NAME) or node["NodeManagerHostname"],
+            {name: int(node["Resources"].get(tags.resource(name), 0)) for name in tags.BACKENDS},
         )
         for node in ray.nodes()
-        if node["Alive"] and SLOT in node["Resources"]
+        if node["Alive"] and tags.SLOT in node["Resources"]
     ]
     if not found:
         raise FleetUnreachableError(
@@ -242,7 +222,7 @@ def _relay(ray: Any, node_id: str, perform: Any) -> Any:
 
     pinned = ray.remote(Relay).options(
         num_cpus=0,
-        resources={SLOT: 1},
+        resources={tags.SLOT: 1},
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         max_restarts=0,
         max_task_retries=0,
@@ -276,12 +256,6 @@ def _surveyed(
             absent += [Absent(node.name, f"no answer in {SURVEY_S:.0f} s") for node in asked.values()]
             break
     return sorted(found, key=lambda member: member.name), absent
-
-
-def _slug(name: str) -> str:
-    """A label's value: letters, digits, - _ and . only, at most 63."""
-    kept = "".join(c if (c.isalnum() and c.isascii()) or c in "-_." else "-" for c in name)[:63].strip("-_.")
-    return kept or "node"
 
 
 def _line(error: BaseException) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.errors import CellbenchError
-from harness.join.tags import Tags
 from harness.node import network
 from harness.node.ray_settings import ENVIRONMENT, OBJECT_STORE_BYTES
+from harness.node.tags import Tags
 
 GCS_PORT = 6379
 PORT_BASE = 20_000

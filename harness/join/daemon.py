@@ -22,8 +22,8 @@ import psutil
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.join import head
 from harness.join.command import Command, Setup
-from harness.join.tags import Tags
 from harness.node import network
+from harness.node.tags import Tags
 
 UP_S = 90.0  # Ray's own start gives up after 30 s, and a busy machine takes long to import it
 STOP_S = 40.0  # Ray drains for up to 30 s; systemd and launchd wait for 45 s

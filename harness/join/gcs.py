@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.join.tags import BACKENDS
+from harness.node.tags import BACKENDS
 
 KEY, NAMESPACE = b"versions", b"cellbench"
 ANSWER_S = 10

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CellbenchError, FleetUnreachableError
-from harness.node import network, ray_settings
+from harness.node import ray_settings
 from harness.node.versions import Difference, Versions, differences
 
 ASK_S = 30.0  # importing ray takes a second, on a machine that measures several
@@ -49,24 +49,6 @@ class Head:
     versions: Versions
     is_ours: bool
     members: tuple[Member, ...]
-
-
-def reach(address: str, connect: Callable[[str, int], None] = network.connect) -> None:
-    """Refuse an address that is none, and one where nothing answers."""
-    try:
-        host, port = network.split_address(address)
-    except ValueError:
-        raise CellbenchError(
-            f"{address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
-        ) from None
-    try:
-        connect(host, port)
-    except (OSError, ValueError) as error:
-        raise FleetUnreachableError(
-            f"no head can be reached at {address}: {network.why_not(error)}", "this machine, on the way there",
-            "on the head, see whether it runs (cellbench node status) and whether its firewall lets this machine "
-            f"through to port {port}; on a Mac, allow it the local network (System Settings, Privacy & Security)",
-        ) from error  # fmt: skip
 
 
 def look(address: str, ask: Ask | None = None) -> Head:

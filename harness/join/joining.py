@@ -6,7 +6,6 @@ import getpass
 import os
 import shlex
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from typing import Any
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.join import daemon, head, token
 from harness.join.command import GCS_PORT, PORT_BASE, TEMP_DIR, Command, Setup
-from harness.join.tags import Tags, checked_name, detected, promised, slug
 from harness.measure import worker
 from harness.node import network, probe
+from harness.node.tags import Tags, checked_name, detected, host_name, promised
 from harness.node.versions import versions
 
 
@@ -62,7 +61,7 @@ def place(asked: Asked) -> Setup:
     if config and not config.is_file():
         raise CellbenchError("there is no such file", f"--autoscaling-config {config}", "only `ray up` makes one")
     return Setup(
-        name=checked_name(asked.name) if asked.name is not None else slug(socket.gethostname()) or "node",
+        name=checked_name(asked.name) if asked.name is not None else host_name(),
         ip=ip,
         head=head_address,
         is_head=asked.is_head,
@@ -117,7 +116,7 @@ def check(
         if network.is_loopback(setup.ip):
             warnings.append(f"this machine has no address but {setup.ip}: nobody else can join; --ip gives another")
         return warnings
-    head.reach(setup.head)
+    network.reach(setup.head)
     fleet = look(setup.head)
     warnings += head.compare(versions(), fleet)
     for member in fleet.members:

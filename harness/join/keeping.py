@@ -14,8 +14,8 @@ from harness.errors import CellbenchError
 from harness.join import command, daemon, joining, service, token
 from harness.join.joining import Asked
 from harness.join.service import Owner, Service
-from harness.join.tags import promised
 from harness.node import folders
+from harness.node.tags import promised
 
 PROGRAM = (sys.executable, "-m", "harness.cli")
 

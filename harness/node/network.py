@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from harness.errors import CellbenchError, FleetUnreachableError
 
 CONNECT_S = 2.0
 ELSEWHERE = "192.0.2.1"  # kept free for documentation (RFC 5737): any other machine; nothing is ever sent there
@@ -48,6 +51,24 @@ def why_not(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_S:g} s"
     return getattr(error, "strerror", None) or str(error)
+
+
+def reach(address: str, connect: Callable[[str, int], None] = connect) -> None:
+    """Refuse an address that is none, and one where nothing answers."""
+    try:
+        host, port = split_address(address)
+    except ValueError:
+        raise CellbenchError(
+            f"{address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
+        ) from None
+    try:
+        connect(host, port)
+    except (OSError, ValueError) as error:
+        raise FleetUnreachableError(
+            f"no head can be reached at {address}: {why_not(error)}", "this machine, on the way there",
+            "on the head, see whether it runs (cellbench node status) and whether its firewall lets this machine "
+            f"through to port {port}; on a Mac, allow it the local network (System Settings, Privacy & Security)",
+        ) from error  # fmt: skip
 
 
 def resolve(host: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from harness.errors import CellbenchError
 
 BACKENDS = ("cuda", "mps", "cpu")
+NAME = "bench/host"  # the label that holds it
 SLOT = "bench_slot"  # one of it on every node: who holds it measures, so a node measures one thing at a time
 
 
@@ -25,12 +27,12 @@ class Tags:
 
     def resources(self) -> dict[str, int]:
         """Ray's custom resources: whole numbers that work can ask for."""
-        return {SLOT: 1, **{f"bench_{backend}": n for backend, n in self.counts}}
+        return {SLOT: 1, **{resource(backend): n for backend, n in self.counts}}
 
     def labels(self) -> dict[str, str]:
         """Ray's labels: words that work can select by, in Kubernetes' syntax."""
         told = {
-            "bench/host": self.name,
+            NAME: self.name,
             **{f"bench/backend-{backend}": "1" for backend, _ in self.counts},
             "bench/accelerator": slug(self.accelerator or ""),
             "bench/chip": slug(self.chip or ""),
@@ -40,6 +42,16 @@ class Tags:
     def text(self) -> str:
         """As people read it: 'cuda 2, cpu'."""
         return ", ".join(backend if n == 1 else f"{backend} {n}" for backend, n in self.counts)
+
+
+def resource(backend: str) -> str:
+    """The custom resource that counts a backend's devices."""
+    return f"bench_{backend}"
+
+
+def host_name() -> str:
+    """This machine's name in a fleet if it is given no other."""
+    return slug(socket.gethostname()) or "node"
 
 
 def detected(name: str, devices: Sequence[Mapping[str, Any]], chip: str | None = None) -> Tags:
