@@ -60,11 +60,13 @@ class Tuned:
 
 
 def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
-    """A race's rows as one outcome a variant, stock first."""
+    """A race's rows as one outcome a variant, stock first; what the start of its process wrote is about none."""
     times: dict[str, list[float]] = defaultdict(list)
     verdicts: dict[str, list[str]] = defaultdict(list)
     notes: dict[str, str] = {}
     for row in rows:
+        if row["role"] == "cold":
+            continue
         name = row["variant"]
         if row["status"] != "ok":
             notes[name] = f"{row['status']}: {row.get('error_message')}"
@@ -99,7 +101,7 @@ def search(
             planned = replace(prepared, blocks=(race_block(block, case, names, rounds, len(steps)),))
             with closing(here.samples(bench.orders(planned, run_id, places))) as samples:
                 rows = [journaled(row) for row in samples]
-            return outcomes([row for row in rows if row["role"] in ("tune", "masks") or row["status"] != "ok"])
+            return outcomes(rows)
 
         def journaled(row: Sample) -> Sample:
             journal.append(row)

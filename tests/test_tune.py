@@ -28,6 +28,11 @@ def test_the_worst_verdict_counts_and_ratios_are_of_calls_in_turn() -> None:
     assert not found[1].passes("equivalent")
 
 
+def test_what_the_start_of_a_process_wrote_is_about_no_variant() -> None:
+    cold = {"role": "cold", "status": "ok", "phase": "import", "elapsed_s": 9.0}
+    assert tune.outcomes([cold, *rows("stock", 4)]) == tune.outcomes(rows("stock", 4))
+
+
 def test_an_interval_has_room_for_what_is_not_known() -> None:
     fast = tune.outcomes([*rows("stock", 4, 4.4, 4), *rows("fast", 2, 2, 2)])[1]
     assert fast.low < fast.speedup < fast.high

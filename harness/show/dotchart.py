@@ -76,7 +76,8 @@ def ranking(tables: Tables) -> alt.LayerChart:
     heading = drawing.heading(TITLE, [*heading_notes, *notes(tables)])
     if not found:
         return drawing.empty(heading, "no repetition was timed")
-    rows = [_row(each, i) for i, each in enumerate(found[:N_RANKED])]
+    own = [each for each in found if not each.is_published]
+    rows = [_row(each, i, len(own) > 1) for i, each in enumerate(found[:N_RANKED])]
     middle = max(row["value"] for row in rows) / 2
     for row in rows:  # the words stand beyond the interval, on the side where there is room
         far_right = row["value"] > middle
@@ -87,15 +88,18 @@ def ranking(tables: Tables) -> alt.LayerChart:
     return drawing.theme(chart, heading, described, BAND_PX * len(rows))
 
 
-def _row(each: Ranked, place: int) -> Row:
+def _row(each: Ranked, place: int, is_contest: bool) -> Row:
+    """One device; a rank is told where there is more than one to be ranked, and published figures have none."""
+
     def rate(time_s: float | None) -> float | None:
         return each.n_pixels / time_s / 1e6 if time_s else None
 
     value = rate(each.median_s)
+    rank = each.rank if is_contest and not each.is_published else ""
     return {
         "row": place, "series": each.series, "kind": "published" if each.is_published else each.kind, "value": value,
-        "low": rate(each.high_s), "high": rate(each.low_s), "rank": each.rank, "time": seconds(each.median_s),
-        "title": f"{each.rank}.  {each.series}" if not each.is_published else each.series,
+        "low": rate(each.high_s), "high": rate(each.low_s), "rank": rank, "time": seconds(each.median_s),
+        "title": f"{rank}.  {each.series}" if rank else each.series,
         "label": f"{number(value)} Mpx/s · {number(3600 / each.median_s)} images/h",
         "interval": "–" if each.low_s is None else f"{seconds(each.low_s)} – {seconds(each.high_s)}",
     }  # fmt: skip
