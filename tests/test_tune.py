@@ -66,6 +66,9 @@ def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
     found = tune.Tuned("run", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
     said = tuned.text(found)
     assert "fastest with identical masks:  none beats stock" in said
+    assert (
+        "fastest with equivalent masks: lossless+plain, 2.00 times as fast (95 % interval 1.90 to 2.10, n = 5)" in said
+    )
     assert 'accelerate(model, "lossless+plain")' in said
     assert "# plain: " in said
     assert "left out: x: why" in said

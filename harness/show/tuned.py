@@ -70,4 +70,7 @@ def _times(each: Outcome) -> str:
 
 
 def _answer(each: Outcome | None) -> str:
-    return f"{each.variant}, {_times(each)} times as fast (95 % interval)" if each else "none beats stock"
+    if each is None:
+        return "none beats stock"
+    interval = "" if each.low is None else f"95 % interval {each.low:.2f} to {each.high:.2f}, "
+    return f"{each.variant}, {each.speedup:.2f} times as fast ({interval}n = {each.n})"
