@@ -242,6 +242,13 @@ MARKS = f"[...document.querySelectorAll('.chart')].map((c) => c.querySelectorAll
 AXIS = "[...document.querySelectorAll('#time .role-axis-label')].map((label) => label.textContent).join()"
 
 
+# Words of a picture that stand beyond its box, as on a phone that is narrower than what was drawn.
+CUT_OFF = """JSON.stringify([...document.querySelectorAll(".chart")].flatMap((box) =>
+  [...box.querySelectorAll("svg text")].filter((word) =>
+    word.textContent.trim() && word.getBoundingClientRect().right > box.getBoundingClientRect().right + 1)
+  .map((word) => word.textContent)))"""
+
+
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("machines", [[CPU, CUDA], [HOSTILE, {**HOSTILE, "node": "b" * 80}], [{**CPU, "failed": True}]])
@@ -253,6 +260,7 @@ def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, A
         assert chromium.evaluate(DRAWN)
         assert min(chromium.evaluate(MARKS)) > 0
         assert chromium.evaluate("document.documentElement.scrollWidth") <= 320
+        assert json.loads(chromium.evaluate(CUT_OFF)) == []
         if machines[0] is CPU:
             before = chromium.evaluate(AXIS)
             chromium.evaluate("document.querySelector('#time input[value=log]').click()")
