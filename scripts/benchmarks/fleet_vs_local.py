@@ -3,8 +3,10 @@
     cellbench node start --head --name here
     python scripts/benchmarks/fleet_vs_local.py --node here --rounds 6
 
-Needs a node of a fleet on this machine, and nothing else going on. Each round runs both ways, in alternating order,
-and each way is a `cellbench run` of its own. Prints the ratio of the medians, fleet to local, per crop.
+Needs a node of a fleet on this machine, and nothing else going on. Each round runs every way, each first in its turn,
+and each way is a `cellbench run` of its own. The third way is --no-ray once more: what its ratio strays from 1 is what
+two runs of the same command differ by here, and no ratio of the fleet nearer to 1 than that says anything.
+Prints per crop the ratio to local, per round, and their geometric mean with its 95 % interval over the rounds.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+
+import numpy as np
+from scipy.stats import ttest_1samp
 
 from harness import query
 from harness.store import Store
@@ -41,26 +46,31 @@ def main() -> None:
     parser.add_argument("--address", default="auto")
     parser.add_argument("--node", required=True, help="name of this machine's node, as `cellbench node status` tells")
     args = parser.parse_args()
-    ways = {"fleet": ["--address", args.address, "--nodes", args.node], "local": ["--no-ray"]}
-    times_s: dict[tuple[str, str], list[float]] = defaultdict(list)
-    ratios: dict[str, list[float]] = defaultdict(list)
+    ways = {
+        "local": ["--no-ray"],
+        "fleet": ["--address", args.address, "--nodes", args.node],
+        "local again": ["--no-ray"],
+    }
+    names = list(ways)
+    medians_s: dict[tuple[str, str], list[float]] = defaultdict(list)
     for i in range(args.rounds):
-        found = {}
-        for name in sorted(ways, reverse=i % 2 == 1):
+        for name in names[i % 3 :] + names[: i % 3]:
             with TemporaryDirectory() as folder:
-                found[name] = measured(ways[name], args, Path(folder))
-            print(f"round {i} {name}: {dict(found[name])}", file=sys.stderr, flush=True)
-        for crop in found["local"]:
-            ratios[crop].append(median(found["fleet"][crop]) / median(found["local"][crop]))
-            for name in ways:
-                times_s[crop, name] += found[name][crop]
-    print("| crop, px | n | local median, s | fleet median, s | ratio | ratio per round |")
-    print("|---:|---:|---:|---:|---:|---|")
-    for crop, per_round in ratios.items():
-        local_s, fleet_s = median(times_s[crop, "local"]), median(times_s[crop, "fleet"])
-        told = ", ".join(f"{ratio:.3f}" for ratio in per_round)
-        n = len(times_s[crop, "local"])
-        print(f"| {crop} | {n} | {local_s:.4f} | {fleet_s:.4f} | {fleet_s / local_s:.4f} | {told} |")
+                found = measured(ways[name], args, Path(folder))
+            print(f"round {i} {name}: {dict(found)}", file=sys.stderr, flush=True)
+            for crop, times_s in found.items():
+                medians_s[crop, name].append(median(times_s))
+    print("| crop, px | way | rounds | median of medians, s | ratio to local | 95 % interval | ratio per round |")
+    print("|---:|---|---:|---:|---:|---|---|")
+    for (crop, name), of_way_s in sorted(medians_s.items()):
+        logs = np.log(of_way_s) - np.log(medians_s[crop, "local"])
+        told = ", ".join(f"{ratio:.3f}" for ratio in np.exp(logs))
+        # Rounds are pairs: what the machine did meanwhile is in both.
+        low, high = np.exp(ttest_1samp(logs, 0).confidence_interval()) if name != "local" else (1, 1)
+        ratio = np.exp(logs.mean())
+        print(
+            f"| {crop} | {name} | {len(logs)} | {median(of_way_s):.4f} | {ratio:.4f} | {low:.3f}–{high:.3f} | {told} |"
+        )
 
 
 if __name__ == "__main__":
