@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -116,6 +117,23 @@ def test_files_that_are_not_ours_are_named(tmp_path: Path) -> None:
     (folder / "foreign.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(CellbenchError, match="cannot be read as Parquet"):
         store.dataset()
+
+
+def test_damage_that_looks_like_a_type_which_arrow_lacks_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path, [make_sample()])
+
+    monkeypatch.setattr("harness.store.parquet.FORMAT", SimpleNamespace(make_fragment=lambda *_: Torn()))
+    with pytest.raises(CellbenchError, match="cannot be read as Parquet"):
+        store.dataset()
+
+
+class Torn:
+    """A fragment whose damage reads as what Arrow cannot do: `scripts/fuzz.py --seed 5 --kind parquet --only 42`."""
+
+    def ensure_complete_metadata(self) -> None:
+        raise pa.ArrowNotImplementedError("Integers with more than 64 bits not implemented")
 
 
 def test_results_of_a_newer_version_are_refused(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def open_file(filesystem: fs.FileSystem, path: PurePath) -> Opened:
         found = fragment.physical_schema
     except FileNotFoundError:
         raise
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:  # damage may also look like a type that Arrow does not have
         raise CellbenchError(
             "a results file cannot be read as Parquet", str(path), "move it out of the store, or copy it here again"
         ) from error
