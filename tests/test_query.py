@@ -110,10 +110,12 @@ def test_stages_are_shares_of_the_whole_call(tmp_path: Path) -> None:
             part = {"stage_pass": stage_pass, "stage": stage, "elapsed_s": elapsed_s}
             samples.append(make_sample(role="stages", phase="stage", repetition=i, **part, **work))
     rows = Session(make_store(tmp_path, samples)).table("SELECT * FROM stages ORDER BY share DESC").to_pylist()
-    assert [(r["stage_pass"], r["stage"], r["share"], r["n_tiles"], r["n"]) for r in rows] == [
-        ("style", "network", 0.6, 2, 3), ("mask", "network", 0.3, 2, 3), ("none", "other", 0.1, None, 3),
+    assert [(r["stage_pass"], r["stage"], r["n_tiles"], r["n"]) for r in rows] == [
+        ("style", "network", 2, 3), ("mask", "network", 2, 3), ("none", "other", None, 3),
     ]  # fmt: skip
-    assert {(r["total_s"], r["timed_median_s"]) for r in rows} == {(1.0, 0.9)}
+    # Sums of floats depend in their last bit on the order in which threads add them up.
+    assert [r["share"] for r in rows] == pytest.approx([0.6, 0.3, 0.1])
+    assert [(r["total_s"], r["timed_median_s"]) for r in rows] == [pytest.approx((1.0, 0.9))] * 3
 
 
 def test_shares_add_up_where_medians_do_not(tmp_path: Path) -> None:
