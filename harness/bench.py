@@ -109,13 +109,12 @@ def run(
     store = Store.make(out)
     run_id = run_id or new_run_id(time.time())
     begin_s = time.monotonic()
-    resume.write(store, _manifest(prepared, fleet, run_id))
+    is_new = resume.write(store, _manifest(prepared, fleet, run_id))
     places = fleet.deliver(prepared.material.parcels())
     n_timed = n_failed = 0
-    with (
-        store.journal(run_id) as journal,
-        closing(fleet.samples(orders(prepared, run_id, places))) as samples,
-    ):
+    with store.journal(run_id) as journal, closing(fleet.samples(orders(prepared, run_id, places))) as samples:
+        if not is_new:  # nobody else can go on with it from here on
+            resume.check_left(store, run_id, prepared.blocks)
         for sample in samples:
             journal.append(sample)
             n_timed += sample["role"] == "timed" and sample["status"] == "ok"

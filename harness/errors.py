@@ -5,7 +5,11 @@ CellbenchError            exit 2: usage, configuration, input, output
 ├── CasesFailedError           exit 3: some cases failed, the rest is saved
 ├── ChecksFailedError          exit 3: this machine is not fit to measure, or not yet
 ├── MasksDisagreeError         exit 5: masks are not as alike as the gate asks
+├── StorageError               results cannot be written: no room, no right, no folder
+├── DamagedFileError           a results file that cannot be read any more
 └── FleetUnreachableError      exit 4: no Ray to talk to
+
+StoreWarning              something about the results that their reader should know; the work goes on
 """
 
 from __future__ import annotations
@@ -51,7 +55,19 @@ class MasksDisagreeError(CellbenchError):
     exit_code = 5
 
 
+class StorageError(CellbenchError):
+    """Results cannot be written; what was written before is whole."""
+
+
+class DamagedFileError(CellbenchError):
+    """A results file that cannot be read any more."""
+
+
 class FleetUnreachableError(CellbenchError):
     """Ray could not be started or reached."""
 
     exit_code = 4
+
+
+class StoreWarning(UserWarning):
+    """Something about the results that their reader should know; the work goes on."""

@@ -37,14 +37,15 @@ class Manifest:
     blocks: tuple[Block, ...]
 
 
-def write(store: Store, manifest: Manifest) -> None:
-    """Put a run's manifest into its store, whole or not at all; one that is there already stays."""
+def write(store: Store, manifest: Manifest) -> bool:
+    """Put a run's manifest into its store, whole or not at all; False where one is there already, which stays."""
     path = _path(store, manifest.run_id)
     if path.exists():
-        return
+        return False
     said = {**vars(manifest), "config": manifest.config.model_dump(mode="json"), "version": VERSION}
     said["blocks"] = [asdict(block) for block in manifest.blocks]
     store.put_text(path, json.dumps(said))
+    return True
 
 
 def read(store: Store, run_id: str) -> Manifest:
@@ -77,6 +78,19 @@ def left(store: Store, manifest: Manifest, retry_failed: bool = False) -> tuple[
     """The blocks with the tasks that have no end in the store yet; with retry_failed also those that ended badly."""
     rows = query.Session(store).table(SQL, run=manifest.run_id).to_pylist()
     return remaining(manifest.blocks, rows, retry_failed)
+
+
+def check_left(store: Store, run_id: str, todo: Sequence[Block]) -> None:
+    """Raise CellbenchError if another command has gone on with the run since these tasks were found to be left."""
+    now = {
+        (block.node, block.device.id, block.index, task)
+        for block in left(store, read(store, run_id), retry_failed=True)
+        for task in block.tasks
+    }
+    if any((block.node, block.device.id, block.index, task) not in now for block in todo for task in block.tasks):
+        raise CellbenchError(
+            f"run {run_id} was gone on with by another command meanwhile", str(store.root), "see: cellbench resume"
+        )
 
 
 def remaining(blocks: Sequence[Block], rows: Iterable[Mapping[str, Any]], retry_failed: bool) -> tuple[Block, ...]:

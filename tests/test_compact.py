@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, StorageError
 from harness.query import Session
 from harness.store import Store, parquet
 from harness.store import compact as compaction
@@ -188,6 +188,6 @@ def test_a_merge_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch:
         put(target, write)
 
     monkeypatch.setattr(parquet, "put_local", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space"):
         here.merge(there)
     assert names(tmp_path / "here") == before

@@ -195,3 +195,15 @@ def test_a_lost_node_s_tasks_are_rows_and_the_others_go_on(order: Callable[..., 
 )
 def test_every_refusal_has_its_cure(said: str, cure: str) -> None:
     assert cure in cluster._cure(said)
+
+
+def test_what_a_killed_command_kept_for_itself_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path))
+    (tmp_path / "scratch" / "run-dead").mkdir(parents=True)
+    with parcels.scratch() as mine:
+        assert [path.name for path in (tmp_path / "scratch").iterdir()] == [mine.name]
+        with parcels.scratch() as other:  # one that is in use stays
+            assert mine.is_dir() and other.is_dir() and mine != other
+    assert list((tmp_path / "scratch").iterdir()) == []

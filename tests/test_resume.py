@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import config, resume
+from harness import config, resume, schema
 from harness.errors import CellbenchError
 from harness.plan import CONTROL, Block, Task
 from harness.resume import Manifest
 from harness.store import Store
-from tests.conftest import CPU_DEVICE, RUN_ID, TWICE, case
+from tests.conftest import CPU_DEVICE, RUN_ID, TWICE, case, make_sample, make_store
 
 TASKS = (
     Task("control", CONTROL, -1), Task("timed", case(64), 0), Task("timed", case(96), 1), Task("control", CONTROL, 2),
@@ -86,3 +86,15 @@ def test_a_manifest_that_is_not_there_or_broken(tmp_path: Path, text: str | None
         (tmp_path / "runs" / f"{RUN_ID}.json").write_text(text)
     with pytest.raises(CellbenchError, match=said):
         resume.read(store, RUN_ID)
+
+
+def test_a_run_that_another_command_has_gone_on_with_is_left_to_it(tmp_path: Path) -> None:
+    block = Block(0, CPU_DEVICE, (Task("timed", case(224), 0),), TWICE, node="desk")
+    store = make_store(tmp_path, [make_sample(repetition=0, stop_reason=None)])
+    manifest = Manifest(RUN_ID, config.load("quick"), "1" * 64, "2" * 64, None, False, (block,))
+    assert resume.write(store, manifest)
+    todo = resume.left(store, manifest)
+    resume.check_left(store, RUN_ID, todo)
+    store.add(schema.table([make_sample(repetition=1, attempt=1)]))
+    with pytest.raises(CellbenchError, match="by another command meanwhile"):
+        resume.check_left(store, RUN_ID, todo)

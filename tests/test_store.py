@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness import schema
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, StorageError, StoreWarning
 from harness.store import Journal, Store, new_run_id, read_journal
 from tests.conftest import REPOSITORY, RUN_ID, make_sample, make_store
 
@@ -114,9 +115,103 @@ def test_files_that_are_not_ours_are_named(tmp_path: Path) -> None:
     with pytest.raises(CellbenchError, match="not written by cellbench") as caught:
         store.dataset()
     assert "foreign.parquet" in (caught.value.where or "")
-    (folder / "foreign.parquet").write_bytes(b"PAR1 torn")
-    with pytest.raises(CellbenchError, match="cannot be read as Parquet"):
-        store.dataset()
+
+
+# ------------------------------------------------------------------ damage
+
+
+def test_a_damaged_file_is_set_aside_as_it_is_and_the_rest_is_read(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [make_sample()])
+    torn = tmp_path / "samples" / "month=2026-01" / "torn.parquet"
+    torn.write_bytes(b"PAR1 torn")
+    with pytest.warns(StoreWarning, match=r"torn.parquet is damaged and lies in .*damaged now"):
+        assert len(rows(store)) == 1
+    assert (tmp_path / "damaged" / "torn.parquet").read_bytes() == b"PAR1 torn"
+    assert len(rows(store)) == 1  # and no more is said
+    torn.write_bytes(b"PAR1 again")
+    with pytest.warns(StoreWarning):
+        rows(store)
+    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["torn.parquet", "torn.parquet.1"]
+
+
+def test_a_damaged_file_that_cannot_be_moved_is_left_out_each_time(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [make_sample()])
+    (tmp_path / "damaged").write_text("in the way")
+    (tmp_path / "samples" / "torn.parquet").write_bytes(b"PAR1 torn")
+    for _ in range(2):
+        with pytest.warns(StoreWarning, match="cannot be moved"):
+            assert len(rows(store)) == 1
+
+
+def test_a_turned_bit_in_a_figure_is_found_by_the_page_s_checksum(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [make_sample(), make_sample(run_id="20260203T000000Z-ffffff", elapsed_s=1.2345)])
+    [file] = (tmp_path / "samples" / "month=2026-02").iterdir()
+    column = pq.ParquetFile(file).metadata.row_group(0).column(schema.ARROW.names.index("elapsed_s"))
+    content = bytearray(file.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CellbenchError, match="cannot be read"):
+        list(store.rows())
+    with pytest.warns(StoreWarning, match="not what was written"):
+        assert store.table()["run_id"].to_pylist() == [RUN_ID]
+    assert [row["run_id"] for row in store.rows().read_all().to_pylist()] == [RUN_ID]
+
+
+def test_what_cannot_be_read_of_a_journal_is_set_aside(tmp_path: Path) -> None:
+    Store.make(tmp_path)
+    journal = Journal(tmp_path / "journal" / f"{RUN_ID}.arrows")
+    for index in range(3):
+        journal.append(make_sample(repetition=index))
+    journal.close()
+    content = bytearray(journal.path.read_bytes())
+    content[int(len(content) * 0.9)] ^= 255
+    journal.path.write_bytes(content[:-100])
+    with pytest.warns(StoreWarning, match="of its samples 2 could be read"):
+        store = Store.at(tmp_path)
+    assert len(rows(store)) == 2
+    assert (tmp_path / "damaged" / journal.path.name).read_bytes() == content[:-100]
+    assert not journal.path.exists()
+
+
+def test_a_disk_that_is_full_leaves_every_sample_before_and_none_of_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, real, room = Store.make(tmp_path), os.write, [10**9]
+
+    def write(file: int, content: memoryview) -> int:
+        if room[0] <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        n = real(file, content[: room[0]])
+        room[0] -= n
+        return n
+
+    monkeypatch.setattr("harness.store.journal.os.write", write)
+    with pytest.raises(StorageError, match="No space left"), store.journal(RUN_ID) as journal:
+        journal.append(make_sample(repetition=0))
+        room[0] = 1000
+        with pytest.raises(StorageError):
+            journal.append(make_sample(repetition=1))
+        room[0] = 10**9
+        journal.append(make_sample(repetition=2))  # half of the second sample is not in the way
+        room[0] = 0
+        journal.append(make_sample(repetition=3))
+    assert [row["repetition"] for row in rows(store)] == [0, 2]
+
+
+def test_a_journal_waits_where_no_parquet_can_be_written(tmp_path: Path) -> None:
+    store = Store.make(tmp_path)
+    (tmp_path / "samples").write_text("in the way")
+    with pytest.warns(StoreWarning, match="samples of a run wait in"), store.journal(RUN_ID) as journal:
+        journal.append(make_sample())
+    (tmp_path / "samples").unlink()
+    assert len(rows(Store.at(tmp_path))) == 1
+    assert not list((tmp_path / "journal").iterdir())
+
+
+def test_a_run_has_one_journal(tmp_path: Path) -> None:
+    store = Store.make(tmp_path)
+    with store.journal(RUN_ID), pytest.raises(CellbenchError, match="another command is measuring"):
+        Journal(tmp_path / "journal" / f"{RUN_ID}.arrows")
 
 
 def test_damage_that_looks_like_a_type_which_arrow_lacks_is_named_too(
@@ -125,8 +220,8 @@ def test_damage_that_looks_like_a_type_which_arrow_lacks_is_named_too(
     store = make_store(tmp_path, [make_sample()])
 
     monkeypatch.setattr("harness.store.parquet.FORMAT", SimpleNamespace(make_fragment=lambda *_: Torn()))
-    with pytest.raises(CellbenchError, match="cannot be read as Parquet"):
-        store.dataset()
+    with pytest.warns(StoreWarning, match="cannot be read as Parquet"):
+        assert rows(store) == []
 
 
 class Torn:

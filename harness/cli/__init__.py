@@ -5,13 +5,17 @@ Each module here is a group of commands; `options` is what they share.
 
 from __future__ import annotations
 
+import signal
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 from harness.cli import comparing, measuring, node, picturing, results, schedule, tuning
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, StoreWarning
+
+_formatted = warnings.formatwarning
 
 app = typer.Typer(
     name="cellbench",
@@ -34,8 +38,18 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+def _told(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
+    """A warning as the command line shows it: those about results in plain words, others as ever."""
+    if issubclass(category, StoreWarning):
+        return f"cellbench: {message}\n"
+    return _formatted(message, category, *where, **more)
+
+
 def main() -> None:
     """Run the command; errors that a user can cause are printed without a traceback."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # a run says more, see measuring
+    warnings.simplefilter("always", StoreWarning)
+    warnings.formatwarning = _told
     try:
         app(standalone_mode=True)
     except CellbenchError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import RESULTS, Json, Out
-from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError
+from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, StorageError
 
 if TYPE_CHECKING:
     from harness.bench import Result
@@ -55,6 +55,9 @@ def run(
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
     ] = None,
     nodes: Annotated[str | None, typer.Option(help="Names of nodes to keep to: desk1,mac2.")] = None,
+    wait_for: Annotated[
+        int, typer.Option(min=0, help="Wait until this many nodes have joined, for an hour at most.")
+    ] = 0,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Measure even where nodes have another cellpose or cellbench.")
     ] = False,
@@ -75,6 +78,8 @@ def run(
         "precision": precision, "passes": config.split(passes),
         "variants": config.split(variants), "only": config.split(only),
     }  # fmt: skip
+    if wait_for and not address:
+        raise CellbenchError("nodes join a fleet", "--wait-for", "say which one: --address HOST:PORT")
     if no_ray and address:
         raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")
     material = bench.gather(config.load(profile, flags))
@@ -83,7 +88,7 @@ def run(
     run_id = new_run_id(time())
     with (
         _resumable(run_id, out),
-        fleet.opened(address, use_ray, config.split(nodes) or (), progress.waiting(console)) as machines,
+        fleet.opened(address, use_ray, config.split(nodes) or (), progress.waiting(console), wait_for) as machines,
     ):
         prepared = bench.prepare(material, machines.members, allow_mixed)
         shown = progress.Progress(prepared, console)
@@ -101,6 +106,9 @@ def resume_(
     out: Out = RESULTS,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what ended badly.")] = False,
     address: Annotated[str | None, typer.Option(help="Another address of the fleet: auto, or HOST:PORT.")] = None,
+    wait_for: Annotated[
+        int, typer.Option(min=0, help="Wait until this many nodes have joined, for an hour at most.")
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
 ) -> None:
     """Go on with a run that was stopped or killed, with what has no end yet; nothing finished is timed again."""
@@ -119,7 +127,9 @@ def resume_(
     console = progress.console(quiet)
     with (
         _resumable(run_id, out),
-        fleet.opened(address or manifest.address, manifest.use_ray, (), progress.waiting(console)) as machines,
+        fleet.opened(
+            address or manifest.address, manifest.use_ray, (), progress.waiting(console), wait_for
+        ) as machines,
     ):
         prepared = bench.again(material, manifest, machines.members, todo)
         shown = progress.Progress(prepared, console)
@@ -131,27 +141,40 @@ def resume_(
 
 @contextmanager
 def _resumable(run_id: str, out: Path) -> Iterator[None]:
-    """Ctrl-C once stops and saves, twice stops at once; either way exit code 130, and how to go on."""
+    """Ctrl-C or SIGTERM once stops and saves, twice stops at once; either way exit code 130, and how to go on.
+
+    A disk that takes no more stops it in the same way, with an error of its own.
+    """
     import os
     import signal
 
     def at_once(*_: object) -> None:
         os._exit(130)
 
+    signals = (signal.SIGINT, signal.SIGTERM)
+
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGINT, at_once)
+        for each in signals:
+            signal.signal(each, at_once)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    has_begun = (out / "runs" / f"{run_id}.json").is_file
+    before = {each: signal.signal(each, stop) for each in signals}
     try:
         yield
     except KeyboardInterrupt:
         typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
-        if (out / "runs" / f"{run_id}.json").is_file():  # it had begun
+        if has_begun():
             typer.echo(f"  go on:  cellbench resume {run_id} --out {out}", err=True)
         raise typer.Exit(130) from None
+    except StorageError as error:
+        if not has_begun():
+            raise
+        fix = f"{error.fix}; then go on: cellbench resume {run_id} --out {out}"
+        raise CasesFailedError(f"{error.what}; what was measured until then is kept", error.where, fix) from error
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:

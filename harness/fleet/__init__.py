@@ -44,16 +44,21 @@ class Fleet(Protocol):
 
 @contextmanager
 def opened(
-    address: str | None = None, use_ray: bool = True, nodes: Sequence[str] = (), say: Say = lambda _: None
+    address: str | None = None,
+    use_ray: bool = True,
+    nodes: Sequence[str] = (),
+    say: Say = lambda _: None,
+    n_awaited: int = 0,
 ) -> Iterator[Fleet]:
     """This machine without Ray, or a Ray started for it, or the cluster at an address: auto or HOST:PORT.
 
-    nodes: names to keep to; all if empty. say: told what is being waited for. Raises FleetUnreachableError.
+    nodes: names to keep to; all if empty. say: told what is being waited for. n_awaited: nodes to wait for. Raises
+    FleetUnreachableError.
     """
     if use_ray:
         from harness.fleet import cluster
 
-        found: Fleet = cluster.join(address, nodes, say)
+        found: Fleet = cluster.join(address, nodes, say, n_awaited=n_awaited)
     else:
         from harness.fleet.alone import Alone
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.fleet import members, parcels
 from harness.fleet.members import Absent, Member
@@ -22,7 +21,7 @@ class Alone:
     absent: Sequence[Absent] = ()
 
     def __init__(self) -> None:
-        self._scratch = TemporaryDirectory(prefix="cellbench-")
+        self._scratch = ExitStack()
 
     @cached_property
     def members(self) -> Sequence[Member]:
@@ -30,7 +29,7 @@ class Alone:
         return (members.member(answer, answer["host"], drives=True),)
 
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
-        return {self.members[0].name: parcels.unpack(files, Path(self._scratch.name))}
+        return {self.members[0].name: parcels.unpack(files, self._scratch.enter_context(parcels.scratch()))}
 
     def samples(self, orders: Sequence[Order]) -> Iterator[Sample]:
         for order in orders:
@@ -39,4 +38,4 @@ class Alone:
                     yield {**sample, "dispatch": "process"}
 
     def close(self) -> None:
-        self._scratch.cleanup()
+        self._scratch.close()

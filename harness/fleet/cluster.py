@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +24,7 @@ from harness.schema import Sample
 TURN = "cellbench-turn"
 PATIENT_S = 10.0  # after this long without an answer, say what is being waited for
 SURVEY_S = 3600.0  # for a slot that another run holds, and the survey itself
+JOIN_S = 3600.0  # for nodes that were said to come
 DELIVER_S = 600.0  # 40 MB at 0.5 Mbit/s
 
 Say = Callable[[str], None]
@@ -80,13 +83,21 @@ class Cluster:
             ) from error  # fmt: skip
 
 
-def join(address: str | None, wanted: Sequence[str] = (), say: Say = lambda _: None, perform: Any = None) -> Cluster:
+def join(
+    address: str | None,
+    wanted: Sequence[str] = (),
+    say: Say = lambda _: None,
+    perform: Any = None,
+    n_awaited: int = 0,
+) -> Cluster:
     """Connect to the cluster at an address (auto or HOST:PORT), or start a Ray of this machine alone if there is none.
 
     wanted: names of nodes to keep to; all if empty. perform: what relays do with an order; the worker's if not given.
+    n_awaited: so many nodes are waited for before any is chosen.
     """
     ray = connect(address) if address else start_local()
     try:
+        _await(ray, n_awaited, say)
         tagged = _chosen(_tagged(ray), wanted)
         with _turn(ray, say) if address else nullcontext():  # nobody else can want a node of our own
             relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
@@ -106,15 +117,14 @@ def start_local() -> Any:
     """Start the embedded Ray of one node, tagged like a node of a fleet, and return the ray module."""
     ray = _ray()
     try:
-        ray.init(
+        _init(
+            ray,
             address="local",
             num_cpus=1,
             resources={tags.SLOT: 1},
             labels={tags.NAME: tags.host_name()},
             include_dashboard=False,
             object_store_memory=ray_settings.OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level="ERROR",
         )
     except (ray.exceptions.RayError, RuntimeError, OSError, ValueError) as error:
         raise FleetUnreachableError(
@@ -130,12 +140,22 @@ def connect(address: str) -> Any:
         # Found here and not by init(), which waits for minutes at the address of a cluster that is gone.
         found = ray._private.services.get_ray_address_from_environment(address, None)
         network.reach(found)
-        ray.init(address=found, log_to_driver=False, logging_level="ERROR")
+        _init(ray, address=found)
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise FleetUnreachableError(
             f"Ray's head does not take us: {_line(error)}", address, _cure(str(error))
         ) from error
     return ray
+
+
+def _init(ray: Any, **how: Any) -> None:
+    """Connect, and let SIGTERM go on meaning what it meant: Ray takes it for itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**how, log_to_driver=False, logging_level="ERROR")
+    finally:
+        if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
+            signal.signal(signal.SIGTERM, before)
 
 
 def _ray() -> Any:
@@ -163,6 +183,26 @@ def _cure(message: str) -> str:
 # ---------------------------------------------------------------- nodes
 
 
+def _await(ray: Any, n_awaited: int, say: Say) -> None:
+    """Wait until so many nodes for measuring have joined: machines wake up late."""
+    end_s, n_before = time.monotonic() + JOIN_S, -1
+    while (n_here := len(_slotted(ray))) < n_awaited:
+        if n_here != n_before:
+            say(f"waiting for nodes: {n_here} of {n_awaited} are here")
+            n_before = n_here
+        if time.monotonic() > end_s:
+            raise FleetUnreachableError(
+                f"{n_here} of {n_awaited} nodes joined in {JOIN_S / 60:.0f} min", "--wait-for",
+                "look at the others: cellbench node status; or measure on fewer",
+            )  # fmt: skip
+        time.sleep(1)
+
+
+def _slotted(ray: Any) -> list[Mapping[str, Any]]:
+    """What Ray knows about the live nodes that were started for measuring."""
+    return [node for node in ray.nodes() if node["Alive"] and tags.SLOT in node["Resources"]]
+
+
 def _tagged(ray: Any) -> list[_Tagged]:
     """The live nodes that were started for measuring."""
     found = [
@@ -171,8 +211,7 @@ def _tagged(ray: Any) -> list[_Tagged]:
             node.get("Labels", {}).get(tags.NAME) or node["NodeManagerHostname"],
             {name: int(node["Resources"].get(tags.resource(name), 0)) for name in tags.BACKENDS},
         )
-        for node in ray.nodes()
-        if node["Alive"] and tags.SLOT in node["Resources"]
+        for node in _slotted(ray)
     ]
     if not found:
         raise FleetUnreachableError(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 
 from harness.errors import CellbenchError
 from harness.node.folders import home
@@ -74,6 +76,40 @@ def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
             f"image and weights could not be stored: {error.strerror}", str(root), "make room there, or allow writing"
         ) from error
     return str(target)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of one's own while the context lasts; those of processes that were killed go first."""
+    root = home() / "scratch"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root):  # nobody takes a new folder, not locked yet, for a dead one's
+            for folder in root.iterdir():
+                with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):
+                    shutil.rmtree(folder, ignore_errors=True)
+            made = TemporaryDirectory(prefix="run-", dir=root)
+            held = os.open(made.name, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+    except OSError as error:
+        raise CellbenchError(
+            f"there is no place for image and weights: {error.strerror}", str(root), "make room there, or allow writing"
+        ) from error
+    try:
+        with made:
+            yield Path(made.name)
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def _locked(folder: Path, how: int = 0) -> Iterator[None]:
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | how)
+        yield
+    finally:
+        os.close(held)
 
 
 def _forget_old(root: Path) -> None:

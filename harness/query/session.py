@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from harness import published, schema
 from harness.errors import CellbenchError
@@ -54,7 +53,7 @@ class Session:
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
         stored = self._store.dataset()
         # Views look at the samples several times over; a small store is read once instead.
-        con.register("stored_samples", _held(stored) if stored.count_rows() <= HELD_ROWS else stored)
+        con.register("stored_samples", self._store.table() if stored.count_rows() <= HELD_ROWS else stored)
         con.register("published_means", published.means())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
         self._defined: set[str] = set()
@@ -191,25 +190,6 @@ def which_run(session: Session, run_id: str | None) -> str:
     if run_id not in known:
         raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(known[:5]))
     return run_id
-
-
-def _held(stored: ds.Dataset) -> pa.Table:
-    """All samples, read now; a file whose inside is damaged is named."""
-    try:
-        return stored.to_table()
-    except (pa.ArrowException, OSError) as error:
-        bad = next((f.path for f in stored.get_fragments() if not _is_readable(f)), None)
-        raise CellbenchError(
-            f"a results file is damaged: {str(error).strip()}", bad, "move it out of the store, or copy it here again"
-        ) from error
-
-
-def _is_readable(fragment: ds.Fragment) -> bool:
-    try:
-        fragment.to_table()
-    except (pa.ArrowException, OSError):
-        return False
-    return True
 
 
 def _quoted(text: str) -> str:

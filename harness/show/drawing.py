@@ -92,6 +92,11 @@ def picture(chart: alt.LayerChart, kind: str) -> bytes:
     return content if isinstance(content, bytes) else content.encode()
 
 
+def as_dict(chart: alt.LayerChart) -> dict[str, Any]:
+    """The chart in Vega-Lite; not held against its grammar, which takes seconds where there are many points."""
+    return chart.to_dict(validate=False)
+
+
 def script_json(value: Any) -> str:
     """JSON for a script element: without any "<", nothing in it can end the element or open a comment."""
     return json.dumps(value).replace("<", "\\u003c")
@@ -125,5 +130,5 @@ def _html(chart: alt.LayerChart) -> str:
 <title>{chart.title.text}</title>
 <div id="chart"></div>
 <script>{bundle()}</script>
-<script>vegaEmbed("#chart", {script_json(chart.to_dict())}, {script_json(EMBED)}).catch(console.error)</script>
+<script>vegaEmbed("#chart", {script_json(as_dict(chart))}, {script_json(EMBED)}).catch(console.error)</script>
 """

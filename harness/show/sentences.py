@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from harness.show import advice, dotchart, gains, gridchart
@@ -227,7 +227,9 @@ def _faster(data: Tables) -> list[str]:
 
 def _finding(medians: list[Row], compared: list[tuple[Row, Interval]]) -> str:
     name = series_namer(medians)
-    by_series = {series: [row for row in medians if name(row) == series] for series in map(name, medians)}
+    by_series: dict[str, list[Row]] = defaultdict(list)
+    for row in medians:
+        by_series[name(row)].append(row)
     nodes = len({row["node"] for row in medians})
     if compared and nodes == 1:
         largest = {row["device"]: (row, known) for row, known in sorted(compared, key=lambda pair: pair[0]["n_pixels"])}

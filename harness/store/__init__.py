@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow import fs
 
-from harness.errors import CellbenchError
+from harness import schema
+from harness.errors import CellbenchError, StorageError
 from harness.store import compact as compaction
 from harness.store import journal as journals
 from harness.store import merge as merging
@@ -81,7 +82,7 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise CellbenchError(
+            raise StorageError(
                 f"the results folder cannot be written: {error.strerror}", str(path), "give another one with --out DIR"
             ) from error
         return cls.at(path)
@@ -162,7 +163,14 @@ class Store:
         wanted = None if run_id is None else pc.field("run_id") == run_id
         if run_id is not None and not self.dataset().count_rows(filter=wanted):
             raise CellbenchError(f"there is no run {run_id}", str(self.root), "see: cellbench list")
-        return self.dataset().scanner(filter=wanted).to_reader()
+        with self._reaching():
+            files = parquet.opened(self.filesystem, self.root)
+        return pa.RecordBatchReader.from_batches(schema.ARROW, parquet.batches(files, wanted))
+
+    def table(self) -> pa.Table:
+        """Every sample, read now."""
+        with self._reaching():
+            return parquet.table(self.root, parquet.opened(self.filesystem, self.root))
 
     def _folder(self, why: str) -> Path:
         if not self.is_local:
@@ -171,12 +179,14 @@ class Store:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Say in plain words what keeps a remote store from answering."""
+        """Say in plain words what keeps a store from answering."""
         try:
             yield
         except OSError as error:
             if self.is_local:
-                raise
+                raise StorageError(
+                    f"results cannot be read: {error.strerror or error}", str(self.root), "look at the folder"
+                ) from error
             raise CellbenchError(
                 f"the store does not answer: {str(error).strip()}", str(self.root),
                 "check the address, the bucket's name and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL",

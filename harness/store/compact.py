@@ -44,7 +44,7 @@ def compact(root: Path) -> list[Compacted]:
     """Make one file of each month's; a month that is one file already stays as it is."""
     with alone(root):
         _finish(root)
-        files = parquet.opened(LOCAL, root)
+        files = parquet.sound(root, parquet.opened(LOCAL, root))
         folders = [(folder, list(found)) for folder, found in groupby(files, key=lambda file: file.path.parent)]
         return [_compact(Path(folder), found) for folder, found in folders if len(found) > 1]
 
@@ -84,9 +84,7 @@ def _marker(root: Path) -> Path:
 
 
 def _finish(root: Path) -> None:
-    paths = parquet.listed(LOCAL, root)
-    files = [parquet.open_file(LOCAL, path) for path in paths]
-    for path in sorted(parquet.superseded(LOCAL, files)):
+    for path in sorted(parquet.superseded(LOCAL, parquet.readable(LOCAL, root))):
         Path(path).unlink()
 
 
@@ -100,7 +98,7 @@ def _compact(folder: Path, files: list[Opened]) -> Compacted:
     target = folder / f"compact-{name}.parquet"
 
     def write(stream: object) -> None:
-        with pq.ParquetWriter(stream, schema.ARROW, compression="zstd", compression_level=LEVEL) as writer:
+        with pq.ParquetWriter(stream, schema.ARROW, compression_level=LEVEL, **parquet.WRITING) as writer:
             writer.add_key_value_metadata({parquet.REPLACES.decode(): json.dumps(replaces)})
             writer.write_table(rows, ROW_GROUP)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from harness import schema
+from harness.errors import CellbenchError, StorageError, StoreWarning
 from harness.schema import Sample
 from harness.store import parquet
+
+END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream; a journal needs none, earlier versions wrote one
 
 
 class Journal:
@@ -19,52 +23,90 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("xb")
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        except FileExistsError as error:
+            raise CellbenchError(
+                "another command is measuring for this run", str(path), "let it end, or stop it"
+            ) from error
+        except OSError as error:
+            raise parquet.unwritable(path, error) from error
         fcntl.flock(self._file, fcntl.LOCK_EX)  # held while we live, so nobody recovers a running run
-        self._writer = pa.ipc.new_stream(self._file, schema.ARROW)
-        self._sync()
+        self._end = 0
+        self._put(schema.ARROW.serialize())
 
     def append(self, sample: Sample) -> None:
-        """Add one sample and wait until the disk has it."""
+        """Add one sample and wait until the disk has it; StorageError where it cannot, and the sample is not there."""
         for batch in schema.table([sample]).to_batches():
-            self._writer.write_batch(batch)
-        self._sync()
+            self._put(batch.serialize())
 
     def close(self) -> None:
-        """End the stream and let go of the lock."""
-        self._writer.close()
-        self._sync()
-        self._file.close()
+        """Let go of the lock."""
+        os.close(self._file)
 
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def _put(self, content: pa.Buffer) -> None:
+        left = memoryview(content)
+        try:
+            while left:
+                left = left[os.write(self._file, left) :]
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._end)  # half a sample would hide those that follow when the run goes on
+            raise parquet.unwritable(self.path, error) from error
+        self._end += len(content)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a journal holds; is_whole: nothing comes after the samples that could be read."""
+
+    samples: pa.Table
+    is_whole: bool
 
 
 def read(path: Path) -> pa.Table:
     """All whole samples of a journal; the one that was being written when its process died is left out."""
-    tables = [schema.table([])]
-    with path.open("rb") as file, suppress(pa.ArrowException, OSError):
-        # A torn tail reads as invalid or as a short read; both mean the stream ends here.
-        for batch in pa.ipc.open_stream(file):
-            batch.validate(full=True)  # damage in the middle: what Arrow believes unchecked can crash it
-            # A journal that an earlier version left behind lacks columns; they are null.
-            both = pa.concat_tables([tables[0], pa.Table.from_batches([batch])], promote_options="default")
-            tables.append(both.select(schema.ARROW.names))
-    return pa.concat_tables(tables)
+    return found(path).samples
+
+
+def found(path: Path) -> Found:
+    """All samples of a journal up to where its bytes make no sense."""
+    tables, end = [schema.table([])], 0
+    with path.open("rb") as file:
+        try:
+            stream = pa.ipc.open_stream(file)
+            end = file.tell()
+            for batch in stream:
+                batch.validate(full=True)  # damage in the middle: what Arrow believes unchecked can crash it
+                # A journal that an earlier version left behind lacks columns; they are null.
+                both = pa.concat_tables([tables[0], pa.Table.from_batches([batch])], promote_options="default")
+                tables.append(both.select(schema.ARROW.names))
+                end = file.tell()
+        except (pa.ArrowException, OSError):
+            pass  # invalid, or shorter than it says: the stream ends here
+        file.seek(end)
+        return Found(pa.concat_tables(tables), file.read() in (b"", END))
 
 
 def recover(root: Path, journal: Path) -> None:
-    """Turn a journal that nobody writes any more into Parquet, one file a node, and remove it."""
+    """Turn a journal that nobody writes any more into Parquet, one file a node, and remove it.
+
+    What cannot be read of it is set aside; where nothing can be written, it stays for the next command. Both are said.
+    """
     try:
         with journal.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return  # its run is still going on
-            parquet.write(parquet.LOCAL, root, read(journal))
-            journal.unlink()
+            held = found(journal)
+            parquet.write(parquet.LOCAL, root, held.samples)
+            if held.is_whole:
+                journal.unlink()
+            else:
+                parquet.set_aside(root, journal, f"of its samples {held.samples.num_rows} could be read and are kept")
     except FileNotFoundError:
         return  # another command recovered it first
-    except PermissionError:
-        return  # a reader without write access shows what is already in Parquet
+    except (OSError, StorageError) as error:
+        why = str(error.what if isinstance(error, StorageError) else error.strerror)
+        warnings.warn(f"samples of a run wait in {journal} and are left out: {why}", StoreWarning, stacklevel=2)

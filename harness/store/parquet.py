@@ -7,7 +7,8 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -20,12 +21,16 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from harness import schema
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, DamagedFileError, StorageError, StoreWarning
 
-FORMAT = ds.ParquetFileFormat()
+# Each page carries a checksum: a disk or a cable that turns a bit must not turn a figure.
+FORMAT = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
 LOCAL = fs.LocalFileSystem()
 OPENERS = 8  # footers read at once: a remote store answers in tens of milliseconds
 ATTEMPTS = 5  # a file that is listed and then gone was compacted meanwhile; so often in a row, something else is wrong
+WRITING = {"compression": "zstd", "write_page_checksum": True}
 REPLACES = b"cellbench.replaces"  # in a compacted file: JSON object, name → digest of each file that it stands for
 
 
@@ -50,14 +55,90 @@ def opened(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
     """
     for attempt in itertools.count(1):
         try:
-            paths = listed(filesystem, root)
-            with ThreadPoolExecutor(OPENERS) as pool:
-                files = list(pool.map(lambda path: open_file(filesystem, path), paths))
+            files = readable(filesystem, root)
             gone = superseded(filesystem, files)
             return [file for file in files if file.path not in gone]
         except FileNotFoundError:
             if attempt == ATTEMPTS:
                 raise
+
+
+def readable(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
+    """Every file of ours; in a folder, those that are damaged are set aside, elsewhere they are an error."""
+
+    def open_each(path: PurePath) -> Opened | None:
+        try:
+            return open_file(filesystem, path)
+        except DamagedFileError:
+            if not isinstance(filesystem, fs.LocalFileSystem):
+                raise
+            set_aside(Path(root), Path(path), "it cannot be read as Parquet")
+            return None
+
+    with ThreadPoolExecutor(OPENERS) as pool:
+        return [file for file in pool.map(open_each, listed(filesystem, root)) if file]
+
+
+def table(root: PurePath, files: Sequence[Opened]) -> pa.Table:
+    """Every sample of these files, read now; files whose inside is damaged are dealt with like damaged ones."""
+    try:
+        return dataset(files).to_table()
+    except (pa.ArrowException, OSError):
+        return dataset(sound(root, files)).to_table()
+
+
+def sound(root: PurePath, files: Iterable[Opened]) -> list[Opened]:
+    """Those of these files whose every page is as it was written; in a folder the others are set aside."""
+    found = []
+    for file in files:
+        try:
+            file.fragment.to_table()
+            found.append(file)
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            if not isinstance(file.fragment.filesystem, fs.LocalFileSystem):
+                raise _damaged(file.path) from error
+            set_aside(Path(root), Path(file.path), "its pages are not what was written")
+    return found
+
+
+def batches(files: Sequence[Opened], wanted: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    """The samples of these files as they are read; DamagedFileError names a file that cannot be."""
+    try:
+        yield from dataset(files).scanner(filter=wanted).to_batches()
+    except (pa.ArrowException, OSError) as error:
+        for file in files:
+            try:
+                file.fragment.to_table()
+            except (pa.ArrowException, OSError):
+                raise _damaged(file.path) from error
+        raise
+
+
+def set_aside(root: Path, path: Path, why: str) -> None:
+    """Move a damaged file out of the way, as it is, and say so; where that cannot be done it is only left out."""
+    folder = root / "damaged"
+    try:
+        folder.mkdir(exist_ok=True)
+        target = next(
+            free for n in itertools.count() if not (free := folder / (path.name + (f".{n}" if n else ""))).exists()
+        )
+        path.rename(target)
+    except FileNotFoundError:
+        return  # another command has done it
+    except OSError as error:
+        said = f"{path} is damaged and left out, and cannot be moved: {error.strerror}"
+    else:
+        said = f"{path.name} is damaged and lies in {folder} now; if there is a copy, put it back"
+    warnings.warn(f"{said} ({why})", StoreWarning, stacklevel=2)
+
+
+def unwritable(path: Path, error: OSError) -> StorageError:
+    """What to say when results cannot be written."""
+    return StorageError(
+        f"results cannot be written: {error.strerror or error}", str(path), "make room there, or allow writing"
+    )
 
 
 def superseded(filesystem: fs.FileSystem, files: Iterable[Opened]) -> set[PurePath]:
@@ -97,7 +178,7 @@ def write(filesystem: fs.FileSystem, root: PurePath, samples: pa.Table) -> list[
         path = _free(filesystem, root, run_id, node, rows)
         if path is not None:
             bare = rows.cast(schema.BARE)
-            put(filesystem, path, lambda file, bare=bare: pq.write_table(bare, file, compression="zstd"))
+            put(filesystem, path, lambda file, bare=bare: pq.write_table(bare, file, **WRITING))
             new.append(path)
     return new
 
@@ -123,17 +204,20 @@ def put(filesystem: fs.FileSystem, target: PurePath, write: Callable[[BinaryIO],
 
 def put_local(target: Path, write: Callable[[BinaryIO], object]) -> None:
     """Make a file whole or not at all: written beside its place, on disk, then renamed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise unwritable(target, error) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -173,11 +257,19 @@ def open_file(filesystem: fs.FileSystem, path: PurePath) -> Opened:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:  # damage may also look like a type that Arrow does not have
-        raise CellbenchError(
-            "a results file cannot be read as Parquet", str(path), "move it out of the store, or copy it here again"
-        ) from error
+        if isinstance(error, OSError) and error.errno is not None:  # the system says no: not the file's fault
+            raise CellbenchError(
+                f"a results file cannot be read: {error.strerror}", str(path), "allow reading it, or look at its disk"
+            ) from error
+        raise _damaged(path) from error
     _check(path, found)
     return Opened(path, fragment)
+
+
+def _damaged(path: PurePath) -> DamagedFileError:
+    return DamagedFileError(
+        "a results file cannot be read as Parquet", str(path), "move it out of the store, or copy it here again"
+    )
 
 
 def _check(path: PurePath, found: pa.Schema) -> None:

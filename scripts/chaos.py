@@ -1,0 +1,676 @@
+"""Break runs on purpose, and see whether anything that was measured gets lost.
+
+    python scripts/chaos.py [--seed 0] [--n 200] [--kinds kill,full] [--only 17] [--jobs 2]
+
+Each scenario is a run of the real command over a simulated workload (tests/simulated: calls sleep, rows say so) that is
+killed, frozen, interrupted, starved or damaged at a moment drawn from the seed, and then gone on with until it is
+complete. The workload keeps a book of its own, outside the store, of every call that finished. At the end:
+
+    every finished repetition is in the store exactly once; the one in flight as its process died may be missing
+    every planned repetition is there exactly once, as in a run that nobody disturbed
+    every exit code is the documented one
+    no process and no temporary file is left
+
+What breaks a rule is printed with its number: the same seed and number do the same again (--only). Scenarios that need
+root (a disk of their own that fills up) are left out without it. Exit code 1 if a rule was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import tifffile
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from harness import resume, schema  # noqa: E402
+from harness.plan import CONTROL_REPEATS  # noqa: E402
+from harness.store import Store, read_journal  # noqa: E402
+
+PROFILE = """
+description = "simulated"
+image = "IMAGE"
+weights = "standin"
+devices = ["cpu"]
+crops = [64, 96]
+warmups = 1
+repeats = 3
+blocks = 2
+"""
+N_CALLS = 34  # of an undisturbed run: 2 blocks of a first call, 2 × control (1 + 3) and 2 cases (1 + 3)
+END_S = 240.0  # for any one command
+GONE_S = 60.0  # for what a command left behind to go
+ALIVE_AS_LONG_AS = "CHAOS_FOLDER"  # in the environment of whatever a scenario starts
+
+
+class RuleBrokenError(Exception):
+    """What this script looks for."""
+
+
+@dataclass
+class Scene:
+    """One scenario: its folder, its dice, and what happened so far."""
+
+    folder: Path
+    dice: random.Random
+    number: int
+    ray: bool = False
+    torn: bool = False  # the journal was damaged by us: what comes after the damage may be lost
+    n_commands: int = 0
+    head: str = ""  # address of its fleet
+    nodes: list[str] = field(default_factory=list)  # of the fleet, each with a home of that name
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("home", "tmp"):
+            (self.folder / name).mkdir()
+        pixels = np.random.default_rng(0).integers(0, 4000, (128, 128), np.uint16)
+        tifffile.imwrite(self.folder / "image.tif", pixels)
+        (self.folder / "chaos.toml").write_text(PROFILE.replace("IMAGE", str(self.folder / "image.tif")))
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def run_ids(self) -> list[str]:
+        return sorted(path.stem for path in (self.out / "runs").glob("*.json"))
+
+    def start(self, *words: str) -> subprocess.Popen:
+        """Begin a command on the scenario's results."""
+        return self.command("home", *words, "--out", str(self.out))
+
+    def command(self, home: str, *words: str) -> subprocess.Popen:
+        """Begin a command with a home of its own, as on a machine of its own; what it says goes into a file."""
+        self.n_commands += 1
+        said = (self.folder / f"said-{self.n_commands}.txt").open("w")
+        self.log.append(f"cellbench {' '.join(words)}   > {said.name}")
+        environ = {
+            **os.environ, "PYTHONPATH": f"{ROOT / 'tests' / 'simulated'}:{ROOT}", "CHAOS_FOLDER": str(self.folder),
+            "HOME": str(self.folder / home), "TMPDIR": str(self.folder / "tmp"), "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
+        command = [sys.executable, "-m", "harness.cli", *words]
+        with said:
+            return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/")
+
+    def run(self, *more: str) -> subprocess.Popen:
+        how = ("--address", self.head) if self.head else () if self.ray else ("--no-ray",)
+        return self.start("run", *how, *more, "--profile", str(self.folder / "chaos.toml"), "--quiet")
+
+    def join(self, name: str) -> None:
+        """Start the head of a fleet, or a node that joins it, on ports of its own."""
+        if not self.head:
+            port = 20_000 + 1_000 * (self.number % 20)
+            self.end(self.command("home", "node", "token"), 0)
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        shutil.copytree(self.folder / "home" / ".ray", home / ".ray", dirs_exist_ok=True)
+        how = ["--address", self.head] if self.head else ["--head", "--port", str(port + 999)]
+        base = int(self.head.split(":")[1]) - 999 if self.head else port
+        ports = ["--port-base", str(base + 300 * len(self.nodes)), "--temp-dir", str(self.folder / "ray")]
+        end_s = time.monotonic() + GONE_S
+        while self.end(self.command(name, "node", "start", *how, "--name", name, *ports), 0, 2, 4):
+            if time.monotonic() > end_s:
+                raise RuleBrokenError(f"{name} cannot join")
+            time.sleep(5)  # it was unplugged, and the head has not noticed yet
+        if not self.head:
+            said = (self.folder / f"said-{self.n_commands}.txt").read_text()
+            self.head = re.search(r"head of a fleet: (\S+)", said)[1]
+        if name not in self.nodes:
+            self.nodes.append(name)
+
+    def part(self) -> None:
+        """End the fleet."""
+        for name in reversed(self.nodes):
+            self.end(self.command(name, "node", "stop"), 0)
+
+    def on(self, name: str) -> list[psutil.Process]:
+        """The processes of a node."""
+        return [process for process in self.alive() if process.environ().get("HOME") == str(self.folder / name)]
+
+    def resume(self, run_id: str) -> subprocess.Popen:
+        return self.start("resume", run_id, "--retry-failed", "--quiet")
+
+    def end(self, process: subprocess.Popen, *allowed: int) -> int:
+        """Wait for a command's end; its exit code must be one of these, and nothing of it may stay behind."""
+        try:
+            code = process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            raise RuleBrokenError(f"no end after {END_S:g} s: {process.args[3:5]}") from None
+        self.log.append(f"exit code {code}")
+        said = "".join(path.read_text() for path in self.folder.glob("said-*.txt"))
+        if "Traceback" in said:
+            raise RuleBrokenError("a traceback was shown")
+        if allowed and code not in allowed:
+            raise RuleBrokenError(f"exit code {code} of {process.args[3:5]}, not {allowed}")
+        return code
+
+    def told(self, process: subprocess.Popen) -> None:
+        """Wait for the end of a run, whose exit code must be what its rows say: 3 if any failed."""
+        if self.end(process, 0, 3) == 0:
+            self.nothing_failed()
+        elif not self.failures():
+            raise RuleBrokenError("exit code 3, but no row says that anything failed")
+
+    def nothing_failed(self) -> None:
+        if failures := self.failures():
+            raise RuleBrokenError(f"exit code 0, but rows say {failures}")
+
+    def failures(self) -> list[str]:
+        """The statuses of the latest run's rows that are no good ones."""
+        rows = Store.at(self.out).table()
+        rows = rows.filter(pc.equal(rows["run_id"], self.run_ids[-1]))
+        return [status for status in rows["status"].to_pylist() if status not in schema.FINE]
+
+    def one_is_lost(self, name: str) -> None:
+        """Whatever failed in the latest run failed because this node was lost, and the other one is through."""
+        store = Store.at(self.out)
+        rows = store.table().filter(pc.equal(store.table()["run_id"], self.run_ids[-1]))
+        bad = {(row["node"], row["status"]) for row in rows.to_pylist() if row["status"] not in schema.FINE}
+        if not bad <= {(name, "node_lost")}:
+            raise RuleBrokenError(f"failed: {bad}")
+        if left := [b.node for b in resume.left(store, resume.read(store, self.run_ids[-1])) if b.node != name]:
+            raise RuleBrokenError(f"left to do although they live: {left}")
+
+    def n_begun(self) -> int:
+        path = self.folder / "witness"
+        return path.read_text().count("begin") if path.exists() else 0
+
+    def finished(self) -> dict[str, list[str]]:
+        """The masks of every call that finished, by the process that made it, in order."""
+        found: dict[str, list[str]] = {}
+        for line in (self.folder / "witness").read_text().splitlines():
+            match line.split():
+                case ["end", pid, masks]:
+                    found.setdefault(pid, []).append(masks)
+        return found
+
+    def at_call(self, process: subprocess.Popen, n: int) -> None:
+        """Wait until so many calls have begun in all, and then a moment that is too short for the next."""
+        while self.n_begun() < n and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(self.dice.random() * 0.08)
+
+    def at_any_time(self, process: subprocess.Popen) -> None:
+        """Wait until some moment of the run, its beginning included."""
+        if self.dice.random() < 0.25:
+            time.sleep(self.dice.random() * (8.0 if self.ray else 2.0))
+        else:
+            self.at_call(process, self.n_begun() + self.dice.randint(1, N_CALLS))
+
+    def kill(self, pid: int, how: int = signal.SIGKILL) -> None:
+        self.log.append(f"signal {signal.Signals(how).name} to {pid} at call {self.n_begun()}")
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
+
+    def of(self, word: str) -> list[psutil.Process]:
+        """The processes of this scenario that have a word in their command line."""
+        return [process for process in self.alive() if word in " ".join(process.cmdline())]
+
+    def alive(self) -> list[psutil.Process]:
+        """Every process that this scenario started, however many generations ago."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(ALIVE_AS_LONG_AS) == str(self.folder):
+                    process.cmdline()
+                    if process.status() != psutil.STATUS_ZOMBIE:
+                        found.append(process)
+        return found
+
+    def nothing_is_left_running(self) -> None:
+        """No process of the scenario is alive, or soon none is."""
+        end_s = time.monotonic() + GONE_S
+        while left := self.alive():
+            if time.monotonic() > end_s:
+                raise RuleBrokenError(f"still running after {GONE_S:g} s: {[' '.join(p.cmdline())[:80] for p in left]}")
+            time.sleep(0.2)
+
+    def clear(self) -> None:
+        """End whatever a broken rule left running, each by its number."""
+        for process in self.alive():
+            with suppress(psutil.Error):
+                process.kill()
+
+
+# ---------------------------------------------------------------- scenarios: what is done to a run
+
+
+def kill(scene: Scene) -> None:
+    """The driver is killed, perhaps several times on the way."""
+    process = scene.run()
+    for _ in range(scene.dice.randint(1, 3)):
+        scene.at_any_time(process)
+        scene.kill(process.pid)
+        process.wait()
+        scene.nothing_is_left_running()
+        if not scene.run_ids:
+            return
+        process = scene.resume(scene.run_ids[-1])
+    scene.told(process)
+
+
+def kill_child(scene: Scene) -> None:
+    """The measuring process is killed."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, N_CALLS))
+    for child in scene.of("harness.measure.worker"):
+        scene.kill(child.pid)
+    scene.told(process)
+
+
+def freeze_child(scene: Scene) -> None:
+    """The measuring process stops for good."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, N_CALLS))
+    for child in scene.of("harness.measure.worker"):
+        scene.kill(child.pid, signal.SIGSTOP)
+    scene.told(process)
+
+
+MISCHIEF = {
+    "raise": "crash", "memory": "oom_host", "device": "oom_device", "exit": "crash", "segfault": "crash",
+    "hang": "timeout", "stop": "timeout", "clock": None,
+}  # fmt: skip
+
+
+def mischief(scene: Scene) -> None:
+    """A call fails in one of the ways in which calls fail, or the clock is set back a day in the middle."""
+    what = scene.dice.choice(sorted(MISCHIEF))
+    at = scene.dice.choice([n for n in range(2, N_CALLS) if n != N_CALLS // 2 + 1])  # not a process's very first
+    (scene.folder / "mischief.json").write_text(json.dumps({"what": what, "at": at}))
+    scene.log.append(f"{what} at call {at}")
+    scene.told(scene.run())
+    found = scene.failures()
+    if found != ([MISCHIEF[what]] if MISCHIEF[what] else []):
+        raise RuleBrokenError(f"{what} became {found}")
+
+
+def interrupt(scene: Scene) -> None:
+    """Ctrl-C, or what an init system sends."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(1, N_CALLS - 2))
+    scene.kill(process.pid, scene.dice.choice([signal.SIGINT, signal.SIGTERM]))
+    scene.end(process, 130)
+    if f"cellbench resume {scene.run_ids[-1]}" not in (scene.folder / "said-1.txt").read_text():
+        raise RuleBrokenError("nobody was told how to go on")
+
+
+def interrupt_early(scene: Scene) -> None:
+    """Ctrl-C while nothing is measured yet. Python itself may not have begun: then it dies of the signal, 130 too."""
+    process = scene.run()
+    time.sleep(scene.dice.random() * 2)
+    scene.kill(process.pid, signal.SIGINT)
+    scene.end(process, 130, -signal.SIGINT)
+
+
+def interrupt_twice(scene: Scene) -> None:
+    """Ctrl-C, and again for the impatient; a Python that is ending already dies of it, which a shell calls 130, too."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(1, N_CALLS - 2))
+    scene.kill(process.pid, signal.SIGINT)
+    time.sleep(scene.dice.random() * 0.1)
+    scene.kill(process.pid, signal.SIGINT)
+    scene.end(process, 130, -signal.SIGINT)
+
+
+def damage_journal(scene: Scene) -> None:
+    """The driver is killed, and its journal loses its end or a bit of it turns."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(3, N_CALLS - 2))
+    scene.kill(process.pid)
+    process.wait()
+    scene.nothing_is_left_running()
+    [journal] = (scene.out / "journal").glob("*.arrows")
+    content = bytearray(journal.read_bytes())
+    if scene.dice.random() < 0.5:
+        del content[scene.dice.randrange(len(content)) :]
+    else:
+        content[scene.dice.randrange(len(content))] ^= 1 << scene.dice.randrange(8)
+    before, scene.torn = read_journal(journal)["mask_sha256"].to_pylist(), True
+    journal.write_bytes(content)
+    scene.end(scene.start("list"), 0, 2)  # 2: nothing at all is left
+    after = Store.at(scene.out).table()["mask_sha256"].to_pylist()
+    if after != before[: len(after)]:
+        raise RuleBrokenError("what was read of the damaged journal is not its beginning")
+
+
+def damage_parquet(scene: Scene) -> None:
+    """A results file loses its end, or a bit of it turns, between two runs."""
+    scene.end(scene.run(), 0)
+    [file] = (scene.out / "samples").rglob("*.parquet")
+    before = Store.at(scene.out).table()
+    content = bytearray(file.read_bytes())
+    if scene.dice.random() < 0.3:
+        del content[scene.dice.randrange(len(content)) :]
+    else:
+        content[scene.dice.randrange(len(content))] ^= 1 << scene.dice.randrange(8)
+    file.write_bytes(content)
+    scene.end(scene.start("list"), 0, 2)
+    scene.end(scene.run(), 0)
+    after = Store.at(scene.out).table()
+    after = after.filter(pc.equal(after["run_id"], before["run_id"][0]))
+    aside = list((scene.out / "damaged").glob("*.parquet"))
+    if after.num_rows and (aside or not after.equals(before)):
+        raise RuleBrokenError("damaged results were read as if they were whole")
+    if not after.num_rows and [path.read_bytes() for path in aside] != [bytes(content)]:
+        raise RuleBrokenError("a damaged file was not set aside as it was")
+    shutil.rmtree(scene.out / "damaged", ignore_errors=True)
+    for path in (scene.out / "samples").rglob(file.name):
+        path.unlink()
+    scene.resume(scene.run_ids[0]).wait()
+    scene.torn = True
+
+
+def full(scene: Scene) -> None:
+    """The disk is full at some moment."""
+    scene.out.mkdir()
+    size_kb = scene.dice.randint(24, 700)
+    scene.log.append(f"a disk of {size_kb} kB")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "none", scene.out], check=True)
+    scene.end(scene.run(), 0, 2, 3)
+    subprocess.run(["mount", "-o", "remount,size=64m", scene.out], check=True)
+
+
+def blocked(scene: Scene) -> None:
+    """The folder of results cannot be written for a while."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(1, N_CALLS - 2))
+    samples = scene.out / "samples"
+    samples.write_text("in the way")
+    scene.end(process, 2, 3)
+    samples.unlink()
+
+
+def two_runs(scene: Scene) -> None:
+    """Two runs measure into one store, and one of them may be killed."""
+    both = scene.run(), scene.run()
+    if scene.dice.random() < 0.5:
+        scene.at_any_time(both[0])
+        scene.kill(both[0].pid)
+        both[0].wait()
+    for process in both:
+        scene.end(process, 0, -signal.SIGKILL)
+
+
+def two_resumes(scene: Scene) -> None:
+    """A killed run is gone on with twice at once; only one of them may measure."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, N_CALLS - 8))
+    scene.kill(process.pid)
+    process.wait()
+    scene.nothing_is_left_running()
+    first = scene.resume(scene.run_ids[-1])
+    time.sleep(scene.dice.random() * 4)
+    second = scene.resume(scene.run_ids[-1])
+    codes = sorted(scene.end(each, 0, 2) for each in (first, second))
+    if codes[0] != 0:
+        raise RuleBrokenError("neither went on")
+
+
+def readers(scene: Scene) -> None:
+    """Others read, recover and compact while a run goes on and is killed."""
+    process = scene.run()
+    at = scene.dice.randint(5, N_CALLS)
+    while scene.n_begun() < at and process.poll() is None:
+        if (scene.out / "samples").is_dir() or scene.run_ids:
+            scene.end(scene.start(*scene.dice.choice([["list"], ["compact"], ["query", "SELECT 1 FROM samples"]])), 0)
+        time.sleep(0.05)
+    scene.kill(process.pid)
+    process.wait()
+    both = [scene.start("list"), scene.start("compact")]
+    for each in both:
+        scene.end(each, 0, 2)  # 2: another command is compacting
+
+
+def kill_recovery(scene: Scene) -> None:
+    """The driver is killed, and then, again and again, the command that puts its journal in order."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, N_CALLS - 2))
+    scene.kill(process.pid)
+    process.wait()
+    for _ in range(3):
+        reader = scene.start(scene.dice.choice(["list", "compact"]))
+        time.sleep(0.2 + scene.dice.random())
+        scene.kill(reader.pid)
+        reader.wait()
+
+
+def kill_driver_of_ray(scene: Scene) -> None:
+    """The driver of a run through Ray is killed."""
+    process = scene.run()
+    scene.at_any_time(process)
+    scene.kill(process.pid)
+    process.wait()
+
+
+def kill_part_of_ray(scene: Scene) -> None:
+    """A part of Ray dies: the actor, the raylet, the head's store; the run ends with an error that says so."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, N_CALLS - 4))
+    word = scene.dice.choice(["ray::Relay", "raylet/raylet", "gcs/gcs_server"])
+    for each in scene.of(word)[:1]:
+        scene.log.append(f"kill {word}")
+        scene.kill(each.pid)
+    if scene.end(process, 0, 3, 4) == 0:  # the head's store may be gone for a minute before anybody needs it
+        scene.nothing_failed()
+
+
+def kill_child_of_ray(scene: Scene) -> None:
+    """The measuring process below Ray is killed."""
+    kill_child(scene)
+
+
+def interrupt_ray(scene: Scene) -> None:
+    """Ctrl-C of a run through Ray."""
+    interrupt(scene)
+
+
+def unplug_node(scene: Scene) -> None:
+    """A node of a fleet of two is gone from one moment to the next; the other one goes on, and it comes back later."""
+    scene.join("one")
+    scene.join("two")
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, 2 * N_CALLS - 20))
+    for each in scene.on("two"):
+        scene.kill(each.pid)
+    scene.end(process, 0, 3)
+    scene.one_is_lost("two")
+    scene.end(scene.command("two", "node", "stop"), 0)
+    scene.join("two")
+
+
+def freeze_node(scene: Scene) -> None:
+    """A node of a fleet of two falls asleep, and wakes up when the run is over."""
+    scene.join("one")
+    scene.join("two")
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, 2 * N_CALLS - 20))
+    asleep = scene.on("two")
+    for each in asleep:
+        scene.kill(each.pid, signal.SIGSTOP)
+    scene.end(process, 0, 3)
+    for each in asleep:
+        scene.kill(each.pid, signal.SIGCONT)
+    scene.one_is_lost("two")
+    scene.end(scene.command("two", "node", "stop"), 0)
+    scene.join("two")
+
+
+def late_node(scene: Scene) -> None:
+    """A run waits for a node that joins late."""
+    scene.join("one")
+    process = scene.run("--wait-for", "2")
+    time.sleep(scene.dice.random() * 8)
+    if scene.n_begun():
+        raise RuleBrokenError("the run did not wait")
+    scene.join("two")
+    scene.told(process)
+
+
+KINDS: dict[str, Callable[[Scene], None]] = {
+    each.__name__: each
+    for each in (
+        kill, kill_child, freeze_child, mischief, interrupt, interrupt_early, interrupt_twice, damage_journal,
+        damage_parquet, full, blocked, two_runs, two_resumes, readers, kill_recovery, kill_driver_of_ray,
+        kill_part_of_ray, kill_child_of_ray, interrupt_ray, unplug_node, freeze_node, late_node,
+    )
+}  # fmt: skip
+NEED_ROOT = {"full"}
+
+
+# ---------------------------------------------------------------- the rules
+
+
+def complete(scene: Scene) -> None:
+    """Go on with every run until it is complete."""
+    if not scene.run_ids:
+        scene.end(scene.run(), 0)
+    for run_id in scene.run_ids:
+        scene.end(scene.resume(run_id), 0)
+    scene.part()
+
+
+def check(scene: Scene) -> tuple[int, int]:
+    """Hold the store against the book of the workload; returns how many calls finished and how many are lost."""
+    scene.nothing_is_left_running()
+    store = Store.at(scene.out)
+    rows = store.table()
+    if set(rows["workload"].to_pylist()) != {"simulated"}:
+        raise RuleBrokenError("rows do not say that they are simulated")
+    stored = Counter(rows.filter(pc.equal(rows["phase"], "call"))["mask_sha256"].drop_null().to_pylist())
+    if twice := [masks for masks, n in stored.items() if n > 1]:
+        raise RuleBrokenError(f"{len(twice)} repetitions are stored twice")
+    finished = scene.finished()
+    n_lost = sum(masks not in stored for made in finished.values() for masks in made[:-1])
+    if n_lost and not scene.torn:
+        raise RuleBrokenError(f"{n_lost} finished repetitions are lost")
+    for run_id in scene.run_ids:
+        manifest = resume.read(store, run_id)
+        if left := resume.left(store, manifest):
+            raise RuleBrokenError(f"run {run_id} lacks {sum(len(block.tasks) for block in left)} tasks")
+        _all_once(rows.filter(pc.equal(rows["run_id"], run_id)), manifest)
+    stray = [
+        str(path.relative_to(scene.folder))
+        for root in (scene.out, scene.folder / "tmp", scene.folder / "home")
+        for path in root.rglob("*")
+        if (path.suffix in (".tmp", ".arrows") and "damaged" not in path.parts)
+        or path.name.startswith((".probe", ".unpacking", "run-"))
+        or (
+            path.parent.name == "tmp" and not path.name.startswith(("ray", "pymp"))
+        )  # logs of Ray; what its killed parts had
+    ]
+    if stray:
+        raise RuleBrokenError(f"left behind: {stray[:5]}")
+    return sum(map(len, finished.values())), n_lost
+
+
+def _all_once(rows: pa.Table, manifest: resume.Manifest) -> None:
+    """Every repetition that was planned is there exactly once."""
+    keys = ["node", "device", "block", "role", "position", "repetition"]
+    good = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.is_in(rows["role"], pa.array(["timed", "control"]))))
+    there = Counter(tuple(row[key] for key in keys) for row in good.select(keys).to_pylist())
+    planned = Counter(
+        (block.node, block.device.id, block.index, task.role, task.position, repetition)
+        for block in manifest.blocks
+        for task in block.tasks
+        for repetition in range(CONTROL_REPEATS if task.role == "control" else block.effort.repeats)
+    )
+    if there != planned:
+        raise RuleBrokenError(
+            f"too many {list((there - planned).items())[:3]}, too few {list((planned - there).items())[:3]}"
+        )
+
+
+# ---------------------------------------------------------------- many of them
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one scenario."""
+
+    number: int
+    kind: str
+    n_commands: int
+    n_finished: int = 0
+    n_lost: int = 0
+    broken: str | None = None
+
+
+@contextmanager
+def staged(kind: str, seed: int, number: int) -> Iterator[Scene]:
+    """A scene with a folder of its own, gone afterwards with all that it started."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    scene = Scene(folder, random.Random(f"{seed}/{number}"), number, ray=kind.endswith("ray"))
+    try:
+        yield scene
+    finally:
+        scene.clear()
+        if os.path.ismount(scene.out):
+            subprocess.run(["umount", scene.out], check=True)
+        shutil.rmtree(folder)
+
+
+def play(kind: str, seed: int, number: int) -> Outcome:
+    """One scenario from its beginning to its verdict."""
+    with staged(kind, seed, number) as scene:
+        try:
+            KINDS[kind](scene)
+            complete(scene)
+            return Outcome(number, kind, scene.n_commands, *check(scene))
+        except Exception as error:
+            said = "" if isinstance(error, RuleBrokenError) else traceback.format_exc()
+            for path in sorted(scene.folder.glob("said-*.txt")):
+                said += f"\n{path.name}: {path.read_text()[-1500:]}"
+            return Outcome(number, kind, scene.n_commands, broken="\n  ".join([f"{error}", *scene.log, said]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--n", type=int, default=200, help="scenarios")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of " + ", ".join(KINDS))
+    parser.add_argument("--only", type=int, help="the one scenario with this number")
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    kinds = [kind for kind in args.kinds.split(",") if kind not in NEED_ROOT or os.geteuid() == 0]
+    numbers = range(args.n) if args.only is None else [args.only]
+    begin_s, outcomes = time.monotonic(), []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for outcome in pool.map(lambda number: play(kinds[number % len(kinds)], args.seed, number), numbers):
+            outcomes.append(outcome)
+            if outcome.broken:
+                print(f"{outcome.number} {outcome.kind}: {outcome.broken}", flush=True)
+    print("\n| scenario | times | commands | repetitions finished | rules broken |\n|---|---:|---:|---:|---:|")
+    for kind in [*kinds, "all"]:
+        of = [each for each in outcomes if kind in (each.kind, "all")]
+        sums = [sum(getattr(each, name) for each in of) for name in ("n_commands", "n_finished")]
+        print(f"| {kind} | {len(of)} | {sums[0]:,} | {sums[1]:,} | {sum(bool(each.broken) for each in of)} |")
+    print(f"{time.monotonic() - begin_s:.0f} s")
+    return int(any(each.broken for each in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
