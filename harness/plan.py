@@ -23,6 +23,7 @@ CONTROL_REPEATS = 3  # before and after the cases; their medians are compared
 # on the CPU. Energy repeats for seconds.
 PASS_CALLS = {
     "stages": 3, "memory": 1, "energy": 2, "masks": 3, "ceiling": 2, "control": 1 + CONTROL_REPEATS, "tune": 12,
+    "throughput": 2,
 }  # fmt: skip
 # Rows that a pass ends with, not counting the parts of a call; timed and control say themselves when they are over.
 N_ROWS = {"stages": 3, "ceiling": 3, "memory": 1, "energy": 1, "masks": 2}

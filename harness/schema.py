@@ -54,7 +54,7 @@ SAMPLES = (
     Column(
         "role",
         TEXT,
-        "cold (first in its process), warmup, timed, control, stages, ceiling, memory, energy, masks, tune",
+        "cold (first in its process), warmup, timed, control, stages, ceiling, memory, energy, masks, tune, throughput",
     ),
     Column(
         "phase", TEXT, "call; cold: import, device_start, model_load; stages: stage; ceiling: matmul, convolution, copy"
@@ -117,6 +117,9 @@ SAMPLES = (
         "mps_driver_bytes", INTEGER, "peak of torch.mps.driver_allocated_memory, sampled every 5 ms", "bytes", since=2
     ),
     Column("n_calls", INTEGER, "calls inside the energy window; elapsed_s is the window", since=2),
+    Column("n_images", INTEGER, "images segmented between the two readings of the clock; role throughput", since=3),
+    Column("n_processes", INTEGER, "processes that shared the device and the images", since=3),
+    Column("n_in_flight", INTEGER, "images that each process had in work at a time", since=3),
     Column("energy_j", REAL, "energy of the window above idle", "J", since=2),
     Column("energy_gross_j", REAL, "energy of the window, idle included", "J", since=2),
     Column("idle_power_w", REAL, "power while nothing ran, just before", "W", since=2),

@@ -13,7 +13,7 @@ FLOORS = (
     ("cli",),
     ("doctor", "dictionary"),
     ("installation", "show", "schedule"),
-    ("alarms", "tune"),
+    ("alarms", "tune", "throughput"),
     ("compare", "history"),
     ("selection",),
     ("bench",),

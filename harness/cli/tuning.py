@@ -1,9 +1,10 @@
-"""Commands that make cellpose faster and prove that its masks stay: tune, verify-masks."""
+"""Commands about speed: tune and verify-masks, which prove that masks stay; throughput of many images."""
 
 from __future__ import annotations
 
 import json as json_
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -77,6 +78,67 @@ def verify_masks(
             f"{variant}: masks are {bad[0]['agreement']}, not {level}, in {len(bad)} of {len(told)} comparisons",
             f"crop {bad[0]['crop']}", "leave this variant out",
         )  # fmt: skip
+
+
+@app.command()
+def throughput(
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of 2-D TIFF files; squares of --image if not given.")
+    ] = None,
+    image: Image = "sparse",
+    crop: Annotated[int, typer.Option(min=1, help="Side of those squares in px.")] = 448,
+    n_images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 12,
+    processes: Annotated[str, typer.Option(help="Processes that share the device: 1,2,4.")] = "1,2",
+    in_flight: Annotated[str, typer.Option(help="Images that each process works on at a time: 1,2.")] = "1",
+    variants: Annotated[str, typer.Option(help="How cellpose is executed: stock, or names joined by +.")] = "stock",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured, in turn.")] = 3,
+    device: Device = "cpu",
+    weights: Weights = "auto",
+    address: Annotated[
+        str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
+    ] = None,
+    out: Out = RESULTS,
+    json: Json = False,
+) -> None:
+    """Measure images a minute: a folder of images, several processes a device, several images in flight."""
+    from dataclasses import asdict
+
+    from harness import fleet
+    from harness import throughput as rated
+    from harness import variants as known
+    from harness.show import tuned
+
+    names = variants.split(",")
+    for name in names:
+        known.settings(name, device.split(":")[0])
+    ways = [
+        rated.Way(name, n_processes, n_in_flight)
+        for name in names
+        for n_processes in _counts(processes, "--processes")
+        for n_in_flight in _counts(in_flight, "--in-flight")
+    ]
+    found = rated.folder(folder) if folder else []
+    said = None if folder is None else folder.absolute().name
+    with fleet.opened(address, bool(address)) as here:
+        prepared = _prepared(here, found[0].source if found else image, "full" if found else str(crop), device, weights)
+        material = prepared.material
+        pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
+        typer.echo(f"{len(pictures)} images, {len(ways)} ways, {rounds} rounds; each in processes of its own", err=True)
+        rows = []
+        for row in rated.measure(prepared, here, pictures, ways, rounds, out, said):
+            rows.append(row)
+            if row["role"] == "throughput":
+                typer.echo(tuned.turn(row), err=True)
+    rates = rated.rates(rows)
+    typer.echo(json_.dumps([asdict(rate) for rate in rates], indent=2) if json else tuned.rates(rates))
+    if bad := [rate for rate in rates if rate.note]:
+        raise CasesFailedError(f"{len(bad)} of {len(rates)} ways failed: {bad[0].note}", str(out), "try with less")
+
+
+def _counts(text: str, flag: str) -> list[int]:
+    if not re.fullmatch(r"[1-9]\d?(,[1-9]\d?)*", text):
+        raise CellbenchError(f"{text!r} are no counts", flag, "write them like 1,2,4")
+    return [int(word) for word in text.split(",")]
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ screen) is over before the next repetition begins. It dies with its parent: when
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -17,15 +18,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from harness import plan
 from harness.errors import CellbenchError
-from harness.measure import block, race, selfcheck, workload
+from harness.measure import block, race, selfcheck, throughput, workload
 from harness.measure.block import Finished, Order
 from harness.node import probe
 from harness.plan import Task
@@ -60,6 +63,10 @@ def perform(order: Order) -> Iterator[Sample | Finished]:
 
     A task that kills its process, or keeps it silent for too long, becomes a row; the others go on in a new process.
     """
+    if order.block.tasks[0].role == "throughput":
+        yield _together(order)
+        yield Finished()
+        return
     left = list(order.block.tasks)
 
     def patience_s() -> float:
@@ -79,6 +86,34 @@ def perform(order: Order) -> Iterator[Sample | Finished]:
         if left:
             yield from_wire(_lost_process(order, left.pop(0), child, waited_s))
             yield Finished()
+
+
+def _together(order: Order) -> Sample:
+    """Many images in several processes, which all begin when the last one is ready."""
+    [task], told = order.block.tasks, order.constants
+    patience_s = plan.patience_s(order.block, task) * told["n_images"]
+    environ = environment(order.block.threads, order.weights_folder)
+    calls = [{"order": asdict(order), "which": number} for number in range(told["n_processes"])]
+    at_unix_s = time.time()
+    with ExitStack() as stack, ThreadPoolExecutor(len(calls)) as pool:
+        children = [stack.enter_context(_Child({"task": "share", "arguments": each}, environ)) for each in calls]
+        talks = [child.lines(lambda: patience_s) for child in children]
+        ready, done = (list(pool.map(lambda talk: next(talk, None), talks)) for _ in range(2))
+    columns = next((each["columns"] for each in ready if each and "columns" in each), {})
+    row = block.row_of(block.base_columns(order), task) | columns | {"openmp_threads": str(order.block.threads)}
+    if failed := next((each["failed"] for each in (*ready, *done) if each and "failed" in each), None):
+        return from_wire(block.ended_badly(row, order.block.index, *failed))
+    if lost := [child for child, said in zip(children, done, strict=True) if said is None]:
+        return _lost_process(order, task, lost[0], patience_s) | columns | {"repetition": order.block.index}
+    elapsed_s = max(each["end_s"] for each in done) - min(each["begin_s"] for each in done)
+    masks = dict(pair for each in done for pair in zip(each["indices"], each["masks"], strict=True))
+    row |= {
+        "phase": "call", "repetition": order.block.index, "started_at": at_unix_s, "elapsed_s": elapsed_s,
+        "status": "ok", "n_cells": sum(sum(each["n_cells"]) for each in done),
+        "mask_sha256": hashlib.sha256("".join(masks[i] for i in sorted(masks)).encode()).hexdigest(),
+        "environment": json.dumps(ready[0]["environment"]),
+    }  # fmt: skip
+    return from_wire(block.identified(row))
 
 
 def environment(threads: int, weights_folder: str | None = None) -> dict[str, str]:
@@ -192,6 +227,7 @@ TASKS: dict[str, Callable[..., Iterator[Any]]] = {
     "block": _block,
     "devices": lambda: iter([workload.devices()]),
     "environment": _environment,
+    "share": lambda order, which: throughput.share(_order_from(order), which),
     "selfcheck": lambda **arguments: iter([selfcheck.run(**arguments)]),
 }
 

@@ -111,6 +111,16 @@ VIEWS = {
                 LEFT JOIN looked AS l ON l.run_id = p.run_id AND l.node = p.node AND l.device = p.device
                      AND l.crop = w.crop AND l.protocol = w.protocol AND l.variant IS NOT DISTINCT FROM w.variant""",
     ),
+    "throughput": (
+        "images a minute of each way to go about many images",
+        """SELECT run_id, node, backend, device, device_name, image, crop, weights, workload, variant, n_processes,
+                  n_in_flight, torch_threads, n_images, count(*) AS n,
+                  60 * max(n_images) / median(elapsed_s) AS images_per_minute,
+                  60 * max(n_images) / max(elapsed_s) AS slowest_per_minute,
+                  60 * max(n_images) / min(elapsed_s) AS fastest_per_minute,
+                  count(DISTINCT mask_sha256) AS n_distinct_masks
+           FROM samples WHERE role = 'throughput' AND status = 'ok' GROUP BY ALL""",
+    ),
     "failures": (
         "repetitions that did not end well",
         "SELECT * FROM samples WHERE status NOT IN ('ok', 'skipped')",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ from harness import variants
 from harness.query import Session
 
 if TYPE_CHECKING:
+    from harness.schema import Sample
+    from harness.throughput import Rate
     from harness.tune import Outcome, Tuned
 
 RACES = """
@@ -74,3 +77,31 @@ def _answer(each: Outcome | None) -> str:
         return "none beats stock"
     interval = "" if each.low is None else f"95 % interval {each.low:.2f} to {each.high:.2f}, "
     return f"{each.variant}, {each.speedup:.2f} times as fast ({interval}n = {each.n})"
+
+
+def turn(row: Sample) -> str:
+    """One way in one round, as it ends."""
+    way = f"{row['variant']}, {row['n_processes']} × {row['n_in_flight']}"
+    if row["status"] != "ok":
+        return f"{row['node']} {row['device']} {way}: {row['status']}"
+    return f"{row['node']} {row['device']} {way}: {60 * row['n_images'] / row['elapsed_s']:.3g} images a minute"
+
+
+def rates(found: Sequence[Rate]) -> str:
+    """Images a minute of each way, and how much faster than the first one it is."""
+    lines = [
+        f"{'node':<14} {'device':<8} {'variant':<44} {'processes':>9} {'in flight':>9} {'images/min':>10}  to the first"
+    ]
+    for rate in found:
+        counts = f"{rate.way.n_processes:>9} {rate.way.n_in_flight:>9}"
+        way = f"{rate.node:<14} {rate.device:<8} {rate.way.variant:<44} {counts}"
+        if rate.images_per_minute is None:
+            lines.append(f"{way} {'–':>10}  {rate.note}")
+            continue
+        known = "" if rate.low is None else f" ({rate.low:.2f}–{rate.high:.2f})"
+        to_first = "" if rate.speedup is None else f"{rate.speedup:.2f}×{known}"
+        masks = "" if rate.same_masks else ", other masks"
+        lines.append(f"{way} {rate.images_per_minute:>10.3g}  {to_first}{masks}".rstrip())
+    return "\n".join(
+        [*lines, "intervals: 95 %, of rounds in turn; to the first: how many times as fast as the first line"]
+    )

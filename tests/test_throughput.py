@@ -1,0 +1,102 @@
+"""Images a minute: the images, the turns and the arithmetic; one real measurement in the slow test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from harness import throughput
+from harness.errors import CellbenchError
+from harness.show import tuned
+from harness.throughput import Way
+from tests.conftest import make_sample
+
+FIRST, SECOND = Way(), Way("stock", 2)
+
+
+def row(way: Way, repetition: int, elapsed_s: float, **columns: object) -> dict[str, object]:
+    counts = {"n_images": 12, "n_processes": way.n_processes, "n_in_flight": way.n_in_flight}
+    place = {"variant": way.variant, "position": (FIRST, SECOND).index(way), "repetition": repetition}
+    return make_sample(role="throughput", elapsed_s=elapsed_s, **{**counts, **place, **columns})
+
+
+def test_squares_are_inside_and_none_is_another_one() -> None:
+    pixels = np.arange(300 * 400).reshape(300, 400)
+    found = throughput.windows(pixels, 100, 12)
+    assert {each.shape for each in found} == {(100, 100)}
+    assert len({int(each[0, 0]) for each in found}) == 12
+
+
+def test_more_squares_than_there_is_room_for_are_refused() -> None:
+    with pytest.raises(CellbenchError, match="no room for 5 different squares"):
+        throughput.windows(np.zeros((100, 101)), 100, 5)
+
+
+def test_a_folder_s_images_come_by_name_and_may_differ_in_size(tmp_path: Path) -> None:
+    for name, side in (("b.TIF", 20), ("a.tiff", 30)):
+        tifffile.imwrite(tmp_path / name, np.zeros((side, side), np.uint8))
+    (tmp_path / "notes.txt").write_text("no image")
+    assert [each.pixels.shape for each in throughput.folder(tmp_path)] == [(30, 30), (20, 20)]
+
+
+def test_a_folder_without_images_or_none_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CellbenchError, match="there is no image in it"):
+        throughput.folder(tmp_path)
+    with pytest.raises(CellbenchError, match="cannot be listed"):
+        throughput.folder(tmp_path / "nowhere")
+
+
+def test_each_round_begins_with_another_way() -> None:
+    assert [[number for number, _ in throughput._rotated("abc", i)] for i in range(4)] == [
+        [0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2],
+    ]  # fmt: skip
+
+
+def test_rates_are_medians_and_speedups_of_rounds_in_turn() -> None:
+    rows = [row(SECOND, 1, 40.0), row(FIRST, 0, 60.0), row(FIRST, 1, 80.0), row(SECOND, 0, 30.0)]
+    first, second = throughput.rates(rows)
+    assert (first.way, first.images_per_minute, first.speedup) == (FIRST, pytest.approx(10.5), None)
+    assert (second.way, second.images_per_minute) == (SECOND, pytest.approx(21.0))
+    assert (second.speedup, second.low, second.high) == pytest.approx((2, 2, 2))
+    assert second.same_masks
+
+
+def test_other_masks_and_failures_are_told() -> None:
+    failed = row(SECOND, 1, 1.0) | {"status": "oom_host", "elapsed_s": None, "error_message": "too much"}
+    rows = [row(FIRST, 0, 60.0), row(SECOND, 0, 30.0, mask_sha256="3" * 64), failed]
+    second = throughput.rates(rows)[1]
+    assert (second.same_masks, second.note, second.n) == (False, "oom_host: too much", 1)
+    assert "2.00×, other masks" in tuned.rates([second])
+    only = throughput.rates([row(FIRST, 0, 60.0), failed])[1]
+    assert only.images_per_minute is None
+    assert "oom_host: too much" in tuned.rates([only])
+
+
+@pytest.mark.slow
+def test_the_command_measures_and_stores_real_throughput(tmp_path: Path) -> None:
+    words = ("throughput", "--crop", "64", "--n-images", "3", "--processes", "1,2", "--in-flight", "2", "--rounds", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", *words, "--weights", "standin", "--out", str(tmp_path), "--json"],
+        capture_output=True, text=True, check=False, env=os.environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, two = json.loads(done.stdout)
+    assert (one["way"]["n_processes"], two["way"]["n_processes"]) == (1, 2)
+    assert two["same_masks"]
+    assert one["images_per_minute"] > 0
+    asked = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "query", "--json", "--out", str(tmp_path),
+         "SELECT n_images, n_processes, torch_threads, images_per_minute FROM throughput ORDER BY n_processes"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    stored = json.loads(asked.stdout)
+    assert [each["n_images"] for each in stored] == [3, 3]
+    assert stored[0]["images_per_minute"] == pytest.approx(one["images_per_minute"])
+    assert stored[1]["torch_threads"] == max(1, stored[0]["torch_threads"] // 2)
