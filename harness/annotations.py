@@ -87,6 +87,15 @@ def add(root: Path, new: list[Annotation]) -> None:
         ) from error
 
 
+def merge(root: Path, other: Path) -> int:
+    """Take in what was said elsewhere and is not known here, in its order; returns how many were new."""
+    known = set(read(root))
+    new = [each for each in read(other) if each not in known]
+    if new:
+        add(root, new)
+    return len(new)
+
+
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     with (root / f".{FILE}.lock").open("w") as lock:

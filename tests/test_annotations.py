@@ -6,6 +6,7 @@ import pytest
 
 from harness import annotations
 from harness.errors import CellbenchError
+from tests.conftest import RUN_ID
 
 
 def test_what_was_said_is_read_again_in_order(tmp_path: Path) -> None:
@@ -39,3 +40,15 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
     with pytest.raises(CellbenchError) as error:
         annotations.read(tmp_path)
     assert f"{annotations.FILE}:2" in error.value.where
+
+
+def test_what_was_said_elsewhere_is_taken_in_once(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    both, theirs = annotations.said("tag", RUN_ID, name="a"), annotations.said("tag", RUN_ID, name="b")
+    annotations.add(here, [both])
+    annotations.add(there, [both, theirs])
+    assert [annotations.merge(here, there) for _ in range(2)] == [1, 0]
+    assert annotations.read(here) == [both, theirs]
+    assert annotations.merge(here, tmp_path / "nobody") == 0

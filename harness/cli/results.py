@@ -131,14 +131,17 @@ def merge_(
     others: Annotated[list[str], typer.Argument(help="Stores to take in, by folder or URI, as from other machines.")],
     out: Place = str(RESULTS),
 ) -> None:
-    """Take the results of other machines into --out; each store whole or not at all."""
+    """Take the results of other machines into --out, and what was said about them; each store whole or not at all."""
+    from harness import annotations
     from harness.store import Store
 
     sources = [Store.at(other) for other in others]
     store = Store.make(out)
     for other in sources:
         n_new, n_known = store.merge(other)
-        typer.echo(f"{other.root}: {n_new} new, {n_known} here already", err=True)
+        n_said = annotations.merge(Path(store.root), Path(other.root)) if store.is_local and other.is_local else 0
+        said = f", {n_said} annotations" if n_said else ""
+        typer.echo(f"{other.root}: {n_new} new, {n_known} here already{said}", err=True)
 
 
 @app.command("compact")
