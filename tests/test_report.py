@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import CellbenchError
 from harness.query import Session
-from harness.show import grids, report, scope, sentences, tables
+from harness.show import grids, markdown, report, scope, sentences, tables
 from harness.store import Store
 from tests.browser import DRAWN, browser, needs_browser
 from tests.conftest import CPU, CUDA, HOSTILE, RUN_ID, make_sample, make_store, simulated
@@ -293,3 +293,34 @@ def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_p
             "[...document.querySelectorAll('#stages .inside_marks text')].map((text) => getComputedStyle(text).fill)"
         )
         assert set(inks) == {"rgb(255, 255, 255)", "rgb(0, 0, 0)"}
+
+
+# ------------------------------------------------------------------ what else was measured
+
+
+def test_races_and_many_images_are_tables_of_the_page_and_of_the_comment(tmp_path: Path) -> None:
+    race = [
+        make_sample(role="tune", variant=variant, position=i, repetition=n, elapsed_s=elapsed_s)
+        for i, (variant, elapsed_s) in enumerate((("stock", 6.0), ("lossless+plain", 3.0)))
+        for n in range(3)
+    ]
+    masks = [
+        make_sample(role="masks", variant="lossless+plain", agreement=word) for word in ("identical", "equivalent")
+    ]
+    many = [
+        make_sample(role="throughput", n_images=12, n_processes=2, n_in_flight=1, repetition=n, elapsed_s=60.0 + n)
+        for n in range(3)
+    ]
+    made = report.prepare(session := Session(make_store(tmp_path, [*race, *masks, *many])), scope.resolve(session))
+    page, comment = _markup(report.html(made)), markdown.text(made)
+    row = '<th scope="row">lossless+plain<td>3<td>3.00<td>2.00<td>equivalent'
+    assert row in re.sub(r"\s*\n", "", page)
+    assert "| lossless+plain | 3 | 3.00 | 2.00 | equivalent |" in comment
+    assert "12 images: sparse 224 px" in page
+    assert "| stock | 2 | 1 | 8 | 3 | 11.8 | 11.6 – 12.0 | the same each time |" in comment.replace("\u00a0", " ")
+    assert "Variants raced" not in report.html(_of(tmp_path / "other"))
+
+
+def _of(folder: Path) -> report.Report:
+    session = Session(make_store(folder, [make_sample()]))
+    return report.prepare(session, scope.resolve(session))

@@ -77,6 +77,25 @@ def test_a_task_that_falls_silent_is_a_row_and_the_others_are_tried(
     assert "no sign of life for 0 s" in said[0]["error_message"]
 
 
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # which is what is played here
+@pytest.mark.usefixtures("silent")
+def test_a_process_that_nobody_can_kill_ends_the_block(
+    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spared, really = [], os.killpg
+    monkeypatch.setattr(plan, "patience_s", lambda _block, _task: 0.2)
+    monkeypatch.setattr(worker, "DEATH_S", 0.2)
+    monkeypatch.setattr(worker, "from_wire", lambda row: row)
+    monkeypatch.setattr(worker.os, "killpg", lambda pid, _: spared.append(pid))
+    try:
+        said = [row for row in worker.perform(order(case(96), case(128))) if isinstance(row, dict)]
+    finally:
+        really(spared[0], signal.SIGKILL)
+    assert [(row["status"], row["crop"]) for row in said] == [("timeout", "96"), ("timeout", "128")]
+    assert all("restart the machine" in row["error_message"] for row in said)
+    assert len(set(spared)) == 1  # no other process was started on that device
+
+
 # ------------------------------------------------------------------ the real cellpose, in its own process
 
 

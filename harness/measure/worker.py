@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from multiprocessing import connection
 from typing import Any
 
 from harness import plan
@@ -34,6 +35,7 @@ from harness.node import probe
 from harness.plan import Task
 from harness.schema import Sample
 
+DEATH_S = 60.0  # after SIGKILL; giving back the memory of a GPU takes seconds
 ANSWER_S = 120.0  # importing torch and a first kernel take seconds, minutes on a machine that swaps
 
 
@@ -83,7 +85,7 @@ def perform(order: Order) -> Iterator[Sample | Finished]:
                 else:
                     yield from_wire(line)
             waited_s = patience_s()
-        if left:
+        for _ in range(len(left) if child.survived else min(len(left), 1)):
             yield from_wire(_lost_process(order, left.pop(0), child, waited_s))
             yield Finished()
 
@@ -129,6 +131,9 @@ def environment(threads: int, weights_folder: str | None = None) -> dict[str, st
 def _lost_process(order: Order, task: Task, child: _Child, waited_s: float) -> Sample:
     """The sample of a task whose process died or was given up; written by the parent."""
     row = block.row_of(block.base_columns(order), task) | {"openmp_threads": str(order.block.threads)}
+    if child.survived:
+        text = "its process does not die, so its device hangs: nothing more can be measured; restart the machine"
+        return block.ended_badly(row, 0, "timeout", "TimeoutError", f"{text}. {child.error_text}".strip())
     if child.gave_up:
         text = f"no sign of life for {waited_s:.0f} s; its process was killed. {child.error_text}".strip()
         return block.ended_badly(row, 0, "timeout", "TimeoutError", text)
@@ -152,6 +157,8 @@ class _Child:
         self.returncode = 0
         self.error_text = ""
         self.gave_up = False
+        self.survived = False
+        self._heard = b""
 
     def __enter__(self) -> _Child:
         # Its chatter goes to a file: a pipe that nobody reads would fill up and stop it.
@@ -165,7 +172,10 @@ class _Child:
 
     def __exit__(self, *_: object) -> None:
         self._kill()
-        self.returncode = self._process.wait()
+        try:
+            self.returncode = self._process.wait(DEATH_S)
+        except subprocess.TimeoutExpired:  # a driver that hangs keeps it from dying
+            self.survived = True
         with suppress(BrokenPipeError):  # it died before it read what was said to it
             self._process.stdin.close()
         self._process.stdout.close()
@@ -183,19 +193,23 @@ class _Child:
             while (line := self._line(patience_s())).endswith("\n"):  # else killed in the middle of a word
                 yield json.loads(line)
                 self._say("go on")
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(DEATH_S)
 
     def _line(self, limit_s: float) -> str:
-        timer = threading.Timer(limit_s, self._give_up)
-        timer.start()
-        try:
-            return self._process.stdout.readline()
-        finally:
-            timer.cancel()
-
-    def _give_up(self) -> None:
-        self.gave_up = True
-        self._kill()
+        """What it says next, up to the end of the line or of its life."""
+        pipe, end_s = self._process.stdout.fileno(), time.monotonic() + limit_s
+        while b"\n" not in self._heard:
+            # Not a blocking read: a process that cannot be killed would keep us waiting with it.
+            if not connection.wait([pipe], max(end_s - time.monotonic(), 0)):
+                self.gave_up = True
+                self._kill()
+                return ""
+            if not (said := os.read(pipe, 1 << 16)):
+                return self._heard.decode()
+            self._heard += said
+        line, self._heard = self._heard.split(b"\n", 1)
+        return line.decode() + "\n"
 
     def _kill(self) -> None:
         if self._process.poll() is None:

@@ -103,6 +103,34 @@ def throughput(data: Tables) -> Grid:
     return Grid.grouped(("image in px", "Mpx/s", "images/h"), rows)
 
 
+def races(data: Tables) -> Grid:
+    """The races of variants: how each did beside stock in the same race, and what became of the masks."""
+    rows = [
+        (
+            f"{row['node']} {row['device']}, {row['image']} {size_label(row)}, race {row['block'] + 1}", row["variant"],
+            str(row["n"]), number(row["median_s"]), number(row["speedup"]), row["masks"] or "not compared",
+        )
+        for row in data.races.to_pylist()
+    ]  # fmt: skip
+    return Grid.grouped(("variant", "n", "median s", "× stock", "masks"), rows)
+
+
+def many_images(data: Tables) -> Grid:
+    """Images a minute of each way to go about many images."""
+    rows = [
+        (
+            f"{row['node']} {row['device']}, {row['n_images']} images: {row['image']} {size_label(row)}",
+            row["variant"], str(row["n_processes"]), str(row["n_in_flight"]), str(row["torch_threads"]), str(row["n"]),
+            number(row["images_per_minute"]),
+            f"{number(row['slowest_per_minute'])} – {number(row['fastest_per_minute'])}",
+            "the same each time" if row["n_distinct_masks"] == 1 else "they differ",
+        )
+        for row in data.throughput.to_pylist()
+    ]  # fmt: skip
+    head = ("variant", "processes", "in flight", "threads each", "n", "images/min", "slowest – fastest", "masks")
+    return Grid.grouped(head, rows)
+
+
 def ratios(data: Tables) -> Grid:
     """The numbers of the figures of shares and speed-ups."""
     own = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.show import differences, grids, sentences
 from harness.show.grids import Grid
-from harness.show.report import Report
+from harness.show.report import Report, searches
 
 N_CASES = 40  # rows of the table; a comment has an end
 
@@ -22,6 +22,8 @@ def text(report: Report) -> str:
     if data.cases:
         lines += [*_table(grids.cases(data), N_CASES), ""]
         lines += [line for note in sentences.case_notes(data) for line in (_plain(note), "")]
+    for caption, grid in searches(data).items():
+        lines += [caption, "", *_table(grid, N_CASES), ""]
     if data.failures.num_rows:
         lines += [
             "<details><summary>Failures</summary>",

@@ -159,6 +159,17 @@ def figures(report: Report) -> Iterator[Figure]:
         yield Figure("coverage", charts.draw("coverage", data), table, sql("coverage"))
 
 
+def searches(data: Tables) -> dict[str, Grid]:
+    """The tables of what was raced and of many images, by their captions; those that have rows."""
+    found = {
+        "Variants raced: each in turn with stock, in processes of their own. × stock: stock’s median ÷ this one. "
+        "Masks: the worst of the comparisons with stock on the CPU.": grids.races(data),
+        "Many images: the medians of images a minute, each way in turn with the others, in processes of its own.":
+        grids.many_images(data),
+    }  # fmt: skip
+    return {caption: grid for caption, grid in found.items() if grid.groups}
+
+
 def html(report: Report) -> str:
     """The whole report as one page."""
     data = report.data
@@ -172,6 +183,7 @@ def html(report: Report) -> str:
         figures=list(figures(report)),
         policy=drawing.CONTENT_POLICY,
         embed=drawing.script_json(drawing.EMBED),
+        searches=searches(data),
         failures=grids.failures(data),
         environment=grids.environment(report.places, report.facts),
         protocols=[PROTOCOLS.get(name, name) for name in protocols],

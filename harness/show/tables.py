@@ -60,6 +60,22 @@ QUERIES = {
         FROM samples WHERE role IN ('cold', 'warmup', 'timed') AND crop <> 'control' AND {in_runs}
         GROUP BY node, backend, device, crop, protocol, variant
         ORDER BY node, backend <> 'cpu', device, protocol, variant, max(height_px * width_px)""",
+    # One row a variant and race, which is a block: beside stock in the same race, and the worst of its masks.
+    "races": """WITH times AS (
+            SELECT run_id, node, device, crop, image, block, variant, median(elapsed_s) AS median_s, count(*) AS n
+            FROM samples WHERE role = 'tune' AND status = 'ok' AND {in_runs} GROUP BY ALL),
+        masks AS (
+            SELECT run_id, node, device, block, variant,
+                   CASE WHEN bool_and(agreement = 'identical') THEN 'identical'
+                        WHEN bool_and(agreement IN ('identical', 'equivalent')) THEN 'equivalent'
+                        WHEN bool_or(agreement = 'different') THEN 'different' ELSE 'close' END AS masks
+            FROM samples WHERE role = 'masks' AND status = 'ok' AND {in_runs} GROUP BY ALL)
+        SELECT t.*, s.median_s / t.median_s AS speedup, masks.masks
+        FROM times AS t JOIN times AS s USING (run_id, node, device, crop, image, block)
+             LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.block, masks.variant)
+                                = (t.run_id, t.node, t.device, t.block, t.variant)
+        WHERE s.variant = 'stock' ORDER BY t.run_id, t.node, t.device, t.block, t.median_s DESC""",
+    "throughput": "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute",
 }
 
 
@@ -84,6 +100,8 @@ class Tables:
     masks: pa.Table
     skipped: pa.Table
     coverage: pa.Table
+    races: pa.Table
+    throughput: pa.Table
     published: pa.Table | None = None
 
     @cached_property

@@ -1,43 +1,16 @@
-"""What a search for speed found, as text, and stored races as a table."""
+"""What a search for speed found, and how many images a minute there were, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from harness import variants
-from harness.query import Session
 
 if TYPE_CHECKING:
     from harness.schema import Sample
     from harness.throughput import Rate
     from harness.tune import Outcome, Tuned
-
-RACES = """
-    WITH times AS (
-        SELECT run_id, node, device, crop, image, block, variant, median(elapsed_s) AS median_s, count(*) AS n
-        FROM samples WHERE role = 'tune' AND status = 'ok' GROUP BY ALL),
-    masks AS (
-        SELECT run_id, node, device, block, variant,
-               CASE WHEN bool_and(agreement = 'identical') THEN 'identical'
-                    WHEN bool_and(agreement IN ('identical', 'equivalent')) THEN 'equivalent'
-                    WHEN bool_or(agreement = 'different') THEN 'different' ELSE 'close' END AS masks
-        FROM samples WHERE role = 'masks' AND status = 'ok' GROUP BY ALL)
-    SELECT t.node, t.device, t.image, t.crop, t.block, t.variant, t.n, t.median_s,
-           s.median_s / t.median_s AS speedup, masks.masks
-    FROM times AS t JOIN times AS s USING (run_id, node, device, crop, image, block)
-         LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.block, masks.variant)
-                            = (t.run_id, t.node, t.device, t.block, t.variant)
-    WHERE s.variant = 'stock' AND t.run_id = $run_id
-    ORDER BY t.node, t.device, t.block, t.median_s DESC
-"""
-
-
-def table(session: Session, run_id: str) -> pa.Table:
-    """The races of a run, for a report: one row per race (block) and variant; empty where there was none."""
-    return session.table(RACES, run_id=run_id)
 
 
 def text(found: Tuned) -> str:
