@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from rich.console import Console
@@ -17,13 +18,19 @@ from tests.conftest import make_sample
 CPU = {"backend": "cpu", "index": 0, "name": "Some CPU"}
 
 
+@cache
+def sparse() -> images.Image:
+    """Drawn once: it takes a second."""
+    return images.load("sparse")
+
+
 def prepared(*names: str, promised: dict[str, int] | None = None, **flags: object) -> Prepared:
     answer = {"devices": [CPU], "threads": 4, "versions": versions(), "facts": {}}
     members = tuple(member(answer, name, promised) for name in names)
     wanted = config.load("quick", {"crops": (64, 96), "repeats": 2, **flags})
     blocks = plan.blocks(wanted, 192, 192, [each.node for each in members])
     found = Weights("standin", "/nowhere", "0" * 64, "1" * 64, None)
-    return Prepared(Material(wanted, images.load("sparse"), found), members, blocks)
+    return Prepared(Material(wanted, sparse(), found), members, blocks)
 
 
 def shown(told: Prepared, samples: list[dict[str, object]], absent: tuple[Absent, ...] = ()) -> list[str]:

@@ -299,3 +299,11 @@ def test_a_journal_of_an_earlier_version_is_recovered(tmp_path: Path) -> None:
         writer.write_table(schema.table([make_sample()]).select(old.names))
     assert [row["precision"] for row in rows(Store.at(tmp_path))] == [None]
     assert store.root == tmp_path
+
+
+def test_a_place_where_no_store_can_be_is_known_before_anything_is_written(tmp_path: Path) -> None:
+    Store.check(tmp_path / "new" / "results")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match="file is a file"):
+        Store.check(tmp_path / "file" / "results")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

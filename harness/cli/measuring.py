@@ -68,7 +68,7 @@ def run(
     """Measure this machine, or every node of a fleet: crops × devices, every repetition kept."""
     from harness import bench, config, fleet
     from harness.show import progress
-    from harness.store import new_run_id
+    from harness.store import Store, new_run_id
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
@@ -83,6 +83,7 @@ def run(
     if no_ray and address:
         raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")
     material = bench.gather(config.load(profile, flags))
+    Store.check(out)
     console = progress.console(quiet)
     use_ray = not no_ray and (bool(address) or not dry_run)  # to look at this machine, none has to be started
     run_id = new_run_id(time())

@@ -9,6 +9,7 @@ A killed run leaves its journal behind; the next command turns it into Parquet.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -82,10 +83,19 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise StorageError(
-                f"the results folder cannot be written: {error.strerror}", str(path), "give another one with --out DIR"
-            ) from error
+            raise _unusable(path, error.strerror) from error
         return cls.at(path)
+
+    @classmethod
+    def check(cls, root: Path | str) -> None:
+        """Raise StorageError if no store can be made here, before anybody waits for a run; nothing is written."""
+        store = cls._open(root)
+        if not store.is_local:
+            return
+        there = next(path for path in (Path(store.root), *Path(store.root).parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "Permission denied" if there.is_dir() else f"{there} is a file"
+            raise _unusable(Path(store.root), why)
 
     @classmethod
     def _open(cls, root: Path | str) -> Store:
@@ -191,6 +201,10 @@ class Store:
                 f"the store does not answer: {str(error).strip()}", str(self.root),
                 "check the address, the bucket's name and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL",
             ) from error  # fmt: skip
+
+
+def _unusable(path: Path, why: str) -> StorageError:
+    return StorageError(f"the results folder cannot be written: {why}", str(path), "give another one with --out DIR")
 
 
 def _without_secrets(uri: str) -> str:
