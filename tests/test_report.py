@@ -15,6 +15,7 @@ from harness.show import grids, markdown, report, scope, sentences, tables
 from harness.store import Store
 from tests.browser import DRAWN, browser, needs_browser
 from tests.conftest import CPU, CUDA, HOSTILE, RUN_ID, make_sample, make_store, simulated
+from tests.fleet import make_fleet
 from tests.staged import ON_CPU, ON_GPU, ceiling_samples, stage_samples
 
 
@@ -293,6 +294,23 @@ def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_p
             "[...document.querySelectorAll('#stages .inside_marks text')].map((text) => getComputedStyle(text).fill)"
         )
         assert set(inks) == {"rgb(255, 255, 255)", "rgb(0, 0, 0)"}
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_browser_draws_a_large_fleet_whose_figures_are_compressed(tmp_path: Path) -> None:
+    page, session = tmp_path / "page.html", Session(make_fleet(tmp_path / "store", 50))
+    report.write(report.html(report.prepare(session, scope.resolve(session))), page)
+    text = page.read_text()
+    packed = [name for name, first in re.findall(r'data-chart="([^"]+)">(.)', text) if first != "{"]
+    assert {"time", "throughput", "coverage"} <= set(packed)
+    assert len(text.encode()) < 3e6
+    with browser(tmp_path / "profile") as chromium:
+        chromium.call("Page.navigate", url=page.as_uri())
+        assert chromium.evaluate(DRAWN)
+        for name in packed:
+            assert chromium.evaluate(f"document.querySelectorAll('#{name} svg path').length") > 50
+    assert not [event for event in chromium.events if event["method"] == "Runtime.exceptionThrown"]
 
 
 # ------------------------------------------------------------------ what else was measured
