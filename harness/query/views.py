@@ -227,6 +227,9 @@ MACROS = {
 
 # What columns hold that views compute; everywhere the same under the same name. Name: meaning, unit.
 COMPUTED: dict[str, tuple[str, str | None]] = {
+    "images_per_minute": ("images a minute: the median of the rounds", "1/min"),
+    "slowest_per_minute": ("images a minute in the slowest round", "1/min"),
+    "fastest_per_minute": ("images a minute in the fastest round", "1/min"),
     "length_px": ("side of a square with as many pixels", "px"),
     "n_pixels": ("pixels that were segmented", None),
     "n": ("repetitions behind the row", None),
