@@ -157,6 +157,20 @@ def test_a_turned_bit_in_a_figure_is_found_by_the_page_s_checksum(tmp_path: Path
     assert [row["run_id"] for row in store.rows().read_all().to_pylist()] == [RUN_ID]
 
 
+def test_compaction_sets_damage_aside_and_goes_on(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [make_sample(node=node) for node in ("a", "b", "c")])
+    file = next((tmp_path / "samples").rglob("*-b.parquet"))
+    column = pq.ParquetFile(file).metadata.row_group(0).column(schema.ARROW.names.index("elapsed_s"))
+    content = bytearray(file.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
+    file.write_bytes(content)
+    with pytest.warns(StoreWarning, match="not what was written"):
+        [month] = store.compact()
+    assert (month.n_files, month.n_rows) == (2, 2)
+    assert sorted(store.table()["node"].to_pylist()) == ["a", "c"]
+    assert (tmp_path / "damaged" / file.name).read_bytes() == content
+
+
 def test_what_cannot_be_read_of_a_journal_is_set_aside(tmp_path: Path) -> None:
     Store.make(tmp_path)
     journal = Journal(tmp_path / "journal" / f"{RUN_ID}.arrows")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+WaitFor = Annotated[int, typer.Option(min=0, help="Wait until this many nodes have joined, for an hour at most.")]
+
 
 @app.command()
 def run(
@@ -55,9 +57,7 @@ def run(
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
     ] = None,
     nodes: Annotated[str | None, typer.Option(help="Names of nodes to keep to: desk1,mac2.")] = None,
-    wait_for: Annotated[
-        int, typer.Option(min=0, help="Wait until this many nodes have joined, for an hour at most.")
-    ] = 0,
+    wait_for: WaitFor = 0,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Measure even where nodes have another cellpose or cellbench.")
     ] = False,
@@ -107,9 +107,7 @@ def resume_(
     out: Out = RESULTS,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what ended badly.")] = False,
     address: Annotated[str | None, typer.Option(help="Another address of the fleet: auto, or HOST:PORT.")] = None,
-    wait_for: Annotated[
-        int, typer.Option(min=0, help="Wait until this many nodes have joined, for an hour at most.")
-    ] = 0,
+    wait_for: WaitFor = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
 ) -> None:
     """Go on with a run that was stopped or killed, with what has no end yet; nothing finished is timed again."""

@@ -58,11 +58,12 @@ def _share(order: Order, which: int) -> Iterator[dict[str, Any]]:
         finally:
             models.put(mine)
 
-    begin_s = time.monotonic()
+    at_unix_s, begin_s = time.time(), time.monotonic()
     with ThreadPoolExecutor(told["n_in_flight"]) as pool:
         found = list(pool.map(one, images))
     sync()
     end_s = time.monotonic()
     cells = [each.n_cells for each in found]
     masks = [each.sha256 for each in found]
-    yield {"begin_s": begin_s, "end_s": end_s, "indices": list(indices), "n_cells": cells, "masks": masks}
+    span = {"at_unix_s": at_unix_s, "begin_s": begin_s, "end_s": end_s}
+    yield {**span, "indices": list(indices), "n_cells": cells, "masks": masks}

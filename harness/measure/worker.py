@@ -96,7 +96,6 @@ def _together(order: Order) -> Sample:
     patience_s = plan.patience_s(order.block, task) * told["n_images"]
     environ = environment(order.block.threads, order.weights_folder)
     calls = [{"order": asdict(order), "which": number} for number in range(told["n_processes"])]
-    at_unix_s = time.time()
     with ExitStack() as stack, ThreadPoolExecutor(len(calls)) as pool:
         children = [stack.enter_context(_Child({"task": "share", "arguments": each}, environ)) for each in calls]
         talks = [child.lines(lambda: patience_s) for child in children]
@@ -110,8 +109,9 @@ def _together(order: Order) -> Sample:
     elapsed_s = max(each["end_s"] for each in done) - min(each["begin_s"] for each in done)
     masks = dict(pair for each in done for pair in zip(each["indices"], each["masks"], strict=True))
     row |= {
-        "phase": "call", "repetition": order.block.index, "started_at": at_unix_s, "elapsed_s": elapsed_s,
-        "status": "ok", "n_cells": sum(sum(each["n_cells"]) for each in done),
+        "phase": "call", "repetition": order.block.index, "elapsed_s": elapsed_s,
+        "started_at": min(each["at_unix_s"] for each in done), "status": "ok",
+        "n_cells": sum(sum(each["n_cells"]) for each in done),
         "mask_sha256": hashlib.sha256("".join(masks[i] for i in sorted(masks)).encode()).hexdigest(),
         "environment": json.dumps(ready[0]["environment"]),
     }  # fmt: skip

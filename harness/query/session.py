@@ -16,7 +16,7 @@ from harness import published, schema
 from harness.errors import CellbenchError
 from harness.node import facts
 from harness.query.views import COMPUTED, MACROS, VIEWS
-from harness.store import Store
+from harness.store import Store, parquet
 
 BATCH = 65_536  # rows
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
@@ -47,13 +47,15 @@ class Session:
         self._connect()
 
     def _connect(self) -> None:
-        self._files = self._store.files()
+        files = self._store.opened()
+        self._files = [file.path for file in files]
         self._connection = con = duckdb.connect(":memory:")
         weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
-        stored = self._store.dataset()
+        stored = parquet.dataset(files)
         # Views look at the samples several times over; a small store is read once instead.
-        con.register("stored_samples", self._store.table() if stored.count_rows() <= HELD_ROWS else stored)
+        is_small = stored.count_rows() <= HELD_ROWS
+        con.register("stored_samples", parquet.read(self._store.root, files)[1] if is_small else stored)
         con.register("published_means", published.means())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
         self._defined: set[str] = set()

@@ -33,6 +33,7 @@ from harness.store import parquet
 from harness.store.compact import Compacted
 from harness.store.journal import Journal
 from harness.store.journal import read as read_journal
+from harness.store.parquet import Opened
 
 __all__ = ["Compacted", "Journal", "Store", "new_run_id", "read_journal"]
 
@@ -158,29 +159,30 @@ class Store:
         """Make one file of each month's; returns the months that had several. Safe to be killed, and to repeat."""
         return compaction.compact(self._folder("compaction needs a folder that it can lock"))
 
-    def files(self) -> list[PurePath]:
+    def opened(self) -> list[Opened]:
         """The Parquet files that hold this store's samples now, each of a schema that is known here."""
         with self._reaching():
-            return [file.path for file in parquet.opened(self.filesystem, self.root)]
+            return parquet.opened(self.filesystem, self.root)
+
+    def files(self) -> list[PurePath]:
+        """Where those files are."""
+        return [file.path for file in self.opened()]
 
     def dataset(self) -> ds.Dataset:
         """Every sample in the store, lazily, in the one schema (older files get nulls, newer are refused)."""
-        with self._reaching():
-            return parquet.dataset(parquet.opened(self.filesystem, self.root))
+        return parquet.dataset(self.opened())
 
     def rows(self, run_id: str | None = None) -> pa.RecordBatchReader:
         """Every sample, or one run's, in batches as they are read."""
         wanted = None if run_id is None else pc.field("run_id") == run_id
-        if run_id is not None and not self.dataset().count_rows(filter=wanted):
+        files = self.opened()
+        if run_id is not None and not parquet.dataset(files).count_rows(filter=wanted):
             raise CellbenchError(f"there is no run {run_id}", str(self.root), "see: cellbench list")
-        with self._reaching():
-            files = parquet.opened(self.filesystem, self.root)
         return pa.RecordBatchReader.from_batches(schema.ARROW, parquet.batches(files, wanted))
 
     def table(self) -> pa.Table:
         """Every sample, read now."""
-        with self._reaching():
-            return parquet.table(self.root, parquet.opened(self.filesystem, self.root))
+        return parquet.read(self.root, self.opened())[1]
 
     def _folder(self, why: str) -> Path:
         if not self.is_local:

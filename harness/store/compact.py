@@ -44,9 +44,9 @@ def compact(root: Path) -> list[Compacted]:
     """Make one file of each month's; a month that is one file already stays as it is."""
     with alone(root):
         _finish(root)
-        files = parquet.sound(root, parquet.opened(LOCAL, root))
+        files = parquet.opened(LOCAL, root)
         folders = [(folder, list(found)) for folder, found in groupby(files, key=lambda file: file.path.parent)]
-        return [_compact(Path(folder), found) for folder, found in folders if len(found) > 1]
+        return [_compact(root, Path(folder), found) for folder, found in folders if len(found) > 1]
 
 
 def finish(root: Path) -> None:
@@ -88,8 +88,9 @@ def _finish(root: Path) -> None:
         Path(path).unlink()
 
 
-def _compact(folder: Path, files: list[Opened]) -> Compacted:
-    rows = parquet.dataset(files).to_table().sort_by([(name, "ascending") for name in ORDER])
+def _compact(root: Path, folder: Path, found: list[Opened]) -> Compacted:
+    files, samples = parquet.read(root, found)
+    rows = samples.sort_by([(name, "ascending") for name in ORDER])
     # What these stood for, they go on standing for: somebody may copy those files here once more.
     replaces = {name: said for file in files for name, said in file.replaces.items()}
     replaces |= {file.path.name: parquet.digest(LOCAL, file.path) for file in files}

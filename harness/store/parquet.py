@@ -79,12 +79,13 @@ def readable(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
         return [file for file in pool.map(open_each, listed(filesystem, root)) if file]
 
 
-def table(root: PurePath, files: Sequence[Opened]) -> pa.Table:
-    """Every sample of these files, read now; files whose inside is damaged are dealt with like damaged ones."""
+def read(root: PurePath, files: Sequence[Opened]) -> tuple[Sequence[Opened], pa.Table]:
+    """Every sample of these files, read now, and the files that they came from: those whose inside is not damaged."""
     try:
-        return dataset(files).to_table()
+        return files, dataset(files).to_table()
     except (pa.ArrowException, OSError):
-        return dataset(sound(root, files)).to_table()
+        whole = sound(root, files)
+        return whole, dataset(whole).to_table()
 
 
 def sound(root: PurePath, files: Iterable[Opened]) -> list[Opened]:
