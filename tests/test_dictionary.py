@@ -4,7 +4,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from harness import dictionary, schema
-from harness.cli import app
+from harness.cli.app import app
 from harness.node import facts
 from tests.conftest import REPOSITORY
 

@@ -8,7 +8,7 @@ import pytest
 from pyarrow import fs
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli.app import app
 from harness.errors import CellbenchError
 from harness.query import Session
 from harness.store import Store

@@ -1,57 +1,11 @@
-"""The `cellbench` command: parse, call, print, exit code; everything else is imported when it is needed.
-
-Each module here is a group of commands; `options` is what they share.
-"""
-
-from __future__ import annotations
+"""The `cellbench` command: the way in, before anything else is imported."""
 
 import signal
-import sys
-import warnings
-from typing import Annotated
-
-import typer
-
-from harness.cli import comparing, measuring, node, picturing, results, schedule, tuning
-from harness.errors import CellbenchError, StoreWarning
-
-_formatted = warnings.formatwarning
-
-app = typer.Typer(
-    name="cellbench",
-    help="How fast is Cellpose (cyto3) on this hardware, what does a GPU buy, and from which image size on?",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for group in (measuring, results, picturing, comparing, tuning, node, schedule):
-    app.add_typer(group.app)
-
-
-@app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version:
-        from harness import __version__
-
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-def _told(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
-    """A warning as the command line shows it: those about results in plain words, others as ever."""
-    if issubclass(category, StoreWarning):
-        return f"cellbench: {message}\n"
-    return _formatted(message, category, *where, **more)
 
 
 def main() -> None:
-    """Run the command; errors that a user can cause are printed without a traceback."""
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # a run says more, see measuring
-    warnings.simplefilter("always", StoreWarning)
-    warnings.formatwarning = _told
-    try:
-        app(standalone_mode=True)
-    except CellbenchError as error:
-        typer.echo(f"cellbench: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load: nothing has begun, nothing to say
+    from harness.cli.app import run
+
+    run()
