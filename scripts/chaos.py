@@ -161,8 +161,8 @@ class Scene:
             raise RuleBrokenError(f"no end after {END_S:g} s: {process.args[3:5]}") from None
         self.log.append(f"exit code {code}")
         said = "".join(path.read_text() for path in self.folder.glob("said-*.txt"))
-        beginning = code == -signal.SIGINT and str(ROOT / "harness") not in said  # Python's own, before our first line
-        if "Traceback" in said and not beginning:
+        looking = code == -signal.SIGINT and str(ROOT / "harness") not in said  # Python still looked for our first line
+        if "Traceback" in said and not looking:
             raise RuleBrokenError("a traceback was shown")
         if allowed and code not in allowed:
             raise RuleBrokenError(f"exit code {code} of {process.args[3:5]}, not {allowed}")
@@ -207,6 +207,12 @@ class Scene:
                 case ["end", pid, masks]:
                     found.setdefault(pid, []).append(masks)
         return found
+
+    def up(self, process: subprocess.Popen) -> None:
+        """Wait until Python has started: what it does with a signal before it runs anything is not ours."""
+        path = self.folder / "witness"
+        while not (path.exists() and f"python {process.pid}\n" in path.read_text()) and process.poll() is None:
+            time.sleep(0.002)
 
     def at_call(self, process: subprocess.Popen, n: int) -> None:
         """Wait until so many calls have begun in all, and then a moment that is too short for the next."""
@@ -320,8 +326,9 @@ def interrupt(scene: Scene) -> None:
 
 
 def interrupt_early(scene: Scene) -> None:
-    """Ctrl-C while nothing is measured yet. Python itself may not have begun: then it dies of the signal, 130 too."""
+    """Ctrl-C while nothing is measured yet; while modules load, the command dies of the signal, which is 130, too."""
     process = scene.run()
+    scene.up(process)
     time.sleep(scene.dice.random() * 2)
     scene.kill(process.pid, signal.SIGINT)
     scene.end(process, 130, -signal.SIGINT)

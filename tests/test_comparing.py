@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness import cli
+from harness.cli.app import app
 from harness.errors import CellbenchError
 from tests import nights
 from tests.test_alarms import STEADY, series
@@ -18,7 +18,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
 def cellbench(*words: object) -> Result:
-    return CliRunner().invoke(cli.app, [*map(str, words)], catch_exceptions=True)
+    return CliRunner().invoke(app, [*map(str, words)], catch_exceptions=True)
 
 
 def refused(*words: object) -> CellbenchError:

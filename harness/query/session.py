@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
+import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +24,7 @@ BATCH = 65_536  # rows
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 MEMORY_BYTES = 2 * 10**9  # for DuckDB's own work; 10 million samples need a quarter of it
 HELD_ROWS = 100_000  # about 100 MB
+INTERRUPT_S = 0.1  # between two attempts to end a query
 ANSWER_BYTES = 10**9  # of an answer that is held as a whole
 # Words that ask what there is.
 CATALOGUE = {"show", "tables", "information_schema", "sqlite_master"}
@@ -105,23 +108,39 @@ class Session:
     @contextmanager
     def stream(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[Answer]:
         """Run one SELECT; its rows are computed as they are taken, until the time is up."""
-        stopped = threading.Event()
-        timer = threading.Timer(self._time_limit_s, lambda: (stopped.set(), self._connection.interrupt()))
         statement, given = self._allowed(sql, parameters or {})
-        timer.start()
-        try:
-            with self._explaining(sql, stopped):
-                reader = self._begin(statement, given)
+        end_s = time.monotonic() + self._time_limit_s
+        # Python hears neither a clock nor Ctrl-C while DuckDB works in its thread, so that works in another.
+        with ThreadPoolExecutor(1) as worker:
+
+            def work(step: Callable[[], Any]) -> Any:
+                return self._watched(worker.submit(step), sql, end_s)
+
+            reader = work(lambda: self._begin(statement, given))
             with closing(reader):  # whoever takes only the first rows leaves the query running
-                yield Answer(reader.schema, self._read(reader, sql, stopped))
+                yield Answer(reader.schema, iter(lambda: work(lambda: next(reader, None)), None))
+
+    def _watched(self, step: Future, sql: str, end_s: float) -> Any:
+        """What a step of a query gives; it is ended if it takes too long, or if somebody wants to go."""
+        try:
+            with self._explaining(sql):
+                wait([step], max(0.0, end_s - time.monotonic()))
+                if step.done():
+                    return step.result()
+            raise CellbenchError(
+                f"the query took longer than {self._time_limit_s:g} s", sql, "narrow it, or give --time-limit"
+            )
         finally:
-            timer.cancel()
-            timer.join()
+            while not step.done():  # an interrupt that comes just before a query begins is lost
+                self._connection.interrupt()
+                wait([step], INTERRUPT_S)
 
     def _begin(self, statement: duckdb.Statement, given: Mapping[str, object]) -> pa.RecordBatchReader:
         """Start the query; where files were compacted since they were listed, look again and start once more."""
         try:
             return self._connection.sql(statement, params=given or None).to_arrow_reader(BATCH)
+        except duckdb.InterruptException:
+            raise
         except duckdb.Error:
             if self._store.files() == self._files:
                 raise
@@ -129,25 +148,12 @@ class Session:
             self._define(statement.query)
             return self._connection.sql(statement.query, params=given or None).to_arrow_reader(BATCH)
 
-    def _read(self, reader: pa.RecordBatchReader, sql: str, stopped: threading.Event) -> Iterator[pa.RecordBatch]:
-        while True:
-            with self._explaining(sql, stopped):
-                try:
-                    batch = reader.read_next_batch()
-                except StopIteration:
-                    return
-            yield batch
-
     @contextmanager
-    def _explaining(self, sql: str, stopped: threading.Event) -> Iterator[None]:
+    def _explaining(self, sql: str) -> Iterator[None]:
         """Say in plain words why a query did not get to its end."""
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            if stopped.is_set():
-                raise CellbenchError(
-                    f"the query took longer than {self._time_limit_s:g} s", sql, "narrow it, or give --time-limit"
-                ) from error
             if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in str(error):
                 limit = f"{self._memory_limit_bytes / 1e9:g} GB"
                 raise CellbenchError(
@@ -161,7 +167,7 @@ class Session:
 
     def _allowed(self, sql: str, parameters: Mapping[str, object]) -> tuple[duckdb.Statement, dict[str, object]]:
         """The one statement, if it reads, and its parameters, if they are all there."""
-        with self._explaining(sql, threading.Event()):
+        with self._explaining(sql):
             statements = self._connection.extract_statements(sql)
             self._define(sql)
         if len(statements) != 1 or statements[0].type not in READING:

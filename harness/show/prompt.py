@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def ask(answer: Callable[[str], None], tell: Callable[[str], None], source: Inpu
     prompt: PromptSession[str] = PromptSession(
         "cellbench> ", completer=completer(), history=history(), input=source, output=sink, complete_while_typing=False
     )
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C stops a query here, not the command
     tell(GREETING)
     while True:
         try:

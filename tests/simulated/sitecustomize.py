@@ -4,7 +4,8 @@ With this folder on PYTHONPATH, every Python process finds it before it runs any
 adapter gets calls that sleep and whose masks no other call has. Their rows say workload="simulated". CHAOS_FOLDER is
 where
 
-    witness         one line as a call begins and one as it ends: begin PID, end PID SHA-256-OF-MASKS
+    witness         one line as a process starts, one as a call begins and one as it ends: python PID, begin PID,
+                    end PID SHA-256-OF-MASKS
     mischief.json   {"at": 4, "what": "exit"}: the call with this number, counted over all processes, goes wrong
 """
 
@@ -140,4 +141,5 @@ class Finder(importlib.abc.MetaPathFinder):
 
 
 if "CHAOS_FOLDER" in os.environ:
+    witness("python", os.getpid())
     sys.meta_path.insert(0, Finder())
