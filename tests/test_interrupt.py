@@ -57,6 +57,7 @@ def query(folder: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "harness.cli", "query", *words, "--out", str(folder), "--time-limit", "600"]
 
 
+@pytest.mark.slow
 def test_a_query_is_interrupted(tmp_path: Path) -> None:
     command = query(tmp_path, FOREVER)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -65,6 +66,7 @@ def test_a_query_is_interrupted(tmp_path: Path) -> None:
     assert (process.communicate(timeout=60)[0], process.returncode) == ("", 130)
 
 
+@pytest.mark.slow
 def test_the_prompt_stops_a_query_and_stays(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     process = subprocess.Popen(query(tmp_path), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True)
