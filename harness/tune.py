@@ -20,10 +20,10 @@ from harness.store import Store, new_run_id
 # What is tried, in this order, on top of the best so far; one race a group. What changes no bit comes first.
 GROUPS = (
     ("lossless",),
-    ("plain", "channels-last", "channels-last+folded"),
-    ("compiled",),
+    ("plain", "channels-last", "channels-last+folded", "winograd"),
+    ("channels-last+compiled",),
     ("cuda-graphs",),
-    ("bf16", "fp16"),
+    ("bf16", "channels-last+compiled+bf16", "fp16"),
     ("batch=16", "batch=32"),
 )
 WORTH = 1.02  # a step must buy this much, or it is left out
@@ -155,13 +155,19 @@ def _possible(group: Sequence[str], bests: set[str], backend: str) -> tuple[list
     tried, refused = [], []
     for step in group:
         for best in sorted(bests):
-            name = step if best == "stock" else f"{best}+{step}"
+            name = _together(best, step)
             try:
                 variants.settings(name, backend)
                 tried.append(name)
             except CellbenchError as error:
                 refused.append(f"{name}: {error.what}")
     return tried, refused
+
+
+def _together(best: str, step: str) -> str:
+    """The step on top of what of the best can stay beside it."""
+    kept = [word for word in best.split("+") if word != "stock" and variants.agree(word, step)]
+    return "+".join(dict.fromkeys([*kept, *step.split("+")]))
 
 
 def _better(best: str, found: Sequence[Outcome], gate: str) -> str:

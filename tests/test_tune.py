@@ -62,6 +62,14 @@ def test_what_this_backend_cannot_do_is_left_out_with_the_reason() -> None:
     assert refused == ["lossless+fp16: fp16 is not for cpu; overflows at 65504"]
 
 
+def test_a_step_takes_the_place_of_what_it_cannot_stand_beside() -> None:
+    assert tune._together("stock", "lossless") == "lossless"
+    assert tune._together("lossless+winograd", "batch=16") == "lossless+winograd+batch=16"
+    assert tune._together("lossless+winograd", "channels-last+compiled") == "lossless+channels-last+compiled"
+    assert tune._together("lossless+channels-last", "winograd") == "lossless+winograd"
+    assert tune._together("lossless+channels-last", "channels-last+folded") == "lossless+channels-last+folded"
+
+
 def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
     found = tune.Tuned("run", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
     said = tuned.text(found)

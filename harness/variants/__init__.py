@@ -1,8 +1,9 @@
 """Ways to execute stock cellpose faster: named, composable, each taken away without a trace."""
 
 from harness.variants.applying import Applied, accelerate, apply
-from harness.variants.settings import GROUPS, LOSSLESS, VARIANTS, Settings, Variant, settings, split
+from harness.variants.settings import GROUPS, LOSSLESS, VARIANTS, Settings, Variant, agree, settings, split
 
 __all__ = [
-    "GROUPS", "LOSSLESS", "VARIANTS", "Applied", "Settings", "Variant", "accelerate", "apply", "settings", "split",
+    "GROUPS", "LOSSLESS", "VARIANTS", "Applied", "Settings", "Variant", "accelerate", "agree", "apply", "settings",
+    "split",
 ]  # fmt: skip

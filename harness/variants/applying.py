@@ -81,6 +81,7 @@ class Applied:
             from harness.variants.network import Runner
 
             self._runner = Runner(self._model.cp.net, self._model.cp.pretrained_model, wanted)
+            self._undo.callback(self._runner.close)
             found.append((core, "_forward", self._forward))
         if wanted.fast_flows or wanted.fast_seeds or wanted.fast_qc or wanted.fast_stitch:
             from harness.variants import postprocessing as fast

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from harness.errors import CellbenchError
+from harness.variants import winograd
 from harness.variants.settings import Settings
 
 TILE_PX = 224  # the only tile size that is compiled; images smaller than a tile take the plain way
@@ -27,7 +29,13 @@ class Runner:
             fold(own)
         if settings.channels_last:
             own = own.to(memory_format=torch.channels_last)
-        self._net, self._compiled = own.eval(), None  # as stock's own first call would leave it
+        self._net, self._compiled, self._winograd = own.eval(), None, None  # as stock's own first call would leave it
+        if settings.winograd:
+            try:
+                with torch.no_grad():
+                    self._winograd = winograd.Network(self._net, torch.get_num_threads())
+            except CellbenchError as error:
+                self.notes.append(f"winograd is not possible, so the network ran without it: {error.what}")
         if settings.compiled or settings.cuda_graphs:
             # On a CPU weights that are known to be constant are also packed once for the convolutions.
             options = {"freezing": True} if self._device.type == "cpu" else {"triton.cudagraphs": settings.cuda_graphs}
@@ -35,6 +43,8 @@ class Runner:
 
     def __call__(self, tiles: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Tiles (n, channels, height, width) float32 → flows and probability (n, 3, height, width), style (n, 256)."""
+        if self._winograd:
+            return self._pass(self._winograd, tiles)
         if self._compiled is None or tiles.shape[-2:] != (TILE_PX, TILE_PX):
             return self._pass(self._net, tiles)
         # One shape only, since each new one is compiled anew: a CPU is as fast tile by tile, a GPU gets full batches.
@@ -55,11 +65,21 @@ class Runner:
         net = self._net
         with torch.no_grad(), self._precision():
             x = self._input(tiles)
+            if self._winograd:
+                return self._nothing(tiles), self._winograd.style(x).numpy()
             x = x.to_mkldnn() if net.mkldnn else x
             deepest = (self._mkldnn(net) if net.mkldnn else net).downsample(x)[-1]
             style = net.make_style(deepest.to_dense() if net.mkldnn else deepest)
+        return self._nothing(tiles), style.float().cpu().numpy()
+
+    def close(self) -> None:
+        """Give back threads and memory."""
+        if self._winograd:
+            self._winograd.close()
+
+    def _nothing(self, tiles: np.ndarray) -> np.ndarray:
         n, _, height_px, width_px = tiles.shape
-        return np.zeros((n, net.nout, height_px, width_px), np.float32), style.float().cpu().numpy()
+        return np.zeros((n, self._net.nout, height_px, width_px), np.float32)
 
     def _pass(self, net: Any, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if net is self._net and net.mkldnn:

@@ -23,6 +23,7 @@ class Settings:
     folded: bool = False
     compiled: bool = False
     cuda_graphs: bool = False
+    winograd: bool = False
     dtype: str | None = None
     tf32: bool | None = None
     fast_flows: bool = False
@@ -41,7 +42,10 @@ class Settings:
     @property
     def is_dense(self) -> bool:
         """Whether mkldnn's own tensor layout is in the way."""
-        return not self.mkldnn or self.channels_last or self.folded or self.compiled or self.dtype is not None
+        return (
+            not self.mkldnn or self.channels_last or self.folded or self.compiled or self.winograd
+            or self.dtype is not None
+        )  # fmt: skip
 
     @property
     def changes_network(self) -> bool:
@@ -83,6 +87,12 @@ VARIANTS = (
     ),
     Variant("cuda-graphs", {"cuda_graphs": True, "compiled": True}, "torch.compile with CUDA graphs", ROUNDING,
             "memory of its own", only=("cuda",)),
+    Variant(
+        "winograd",
+        {"winograd": True, "channels_last": False, "folded": False, "compiled": False, "dtype": None},
+        "3 × 3 convolutions by Winograd's method, with all else of the network in the same pass", ROUNDING,
+        "needs a C++ compiler, once", only=("cpu",),
+    ),
     Variant("bf16", {"dtype": "bfloat16"}, "autocast to bfloat16", PRECISION, "slow without hardware for it",
             only=("cpu", "cuda")),
     Variant("fp16", {"dtype": "float16"}, "autocast to float16", PRECISION, "overflows at 65504", only=("cuda",)),
@@ -123,6 +133,15 @@ def settings(variant: str | Iterable[str], backend: str | None = None) -> Settin
                 raise CellbenchError(f"{origin[key]} and {name} contradict each other", "--variant", "choose one")
             made, origin[key] = replace(made, **{key: value}), name
     return made
+
+
+def agree(one: str, other: str) -> bool:
+    """Whether two variants can be used together."""
+    try:
+        settings([*split(one), *split(other)])
+    except CellbenchError:
+        return False
+    return True
 
 
 def _one(word: str) -> tuple[Variant, dict[str, Any]]:
