@@ -17,8 +17,10 @@ namespace {
 constexpr int LANES = 16, ROWS = 14;  // of the product's block: 2 × 14 sums, 2 columns and a factor in 32 registers
 #elif defined(__AVX2__)
 constexpr int LANES = 8, ROWS = 6;  // 2 × 6 sums in 16 registers
+#elif defined(__aarch64__)
+constexpr int LANES = 4, ROWS = 12;
 #else
-constexpr int LANES = 4, ROWS = 8;
+constexpr int LANES = 4, ROWS = 6;
 #endif
 constexpr int COLUMNS = 2 * LANES;  // output channels of a block
 constexpr int POINTS = 36, TILES = 28;  // tiles that a thread takes at a time
@@ -159,6 +161,7 @@ extern "C" int convolve(const Layer* given, std::atomic<int64_t>* next) {
                 int t = 0;
                 for (; t + ROWS <= n_here; t += ROWS)
                     multiply<ROWS>(from + t * l.n_in, weights, to + t * COLUMNS, l.n_in);
+                for (; t + 4 <= n_here; t += 4) multiply<4>(from + t * l.n_in, weights, to + t * COLUMNS, l.n_in);
                 for (; t < n_here; ++t) multiply<1>(from + t * l.n_in, weights, to + t * COLUMNS, l.n_in);
             }
             for (int t = 0; t < n_here; ++t) {
