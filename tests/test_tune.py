@@ -70,6 +70,17 @@ def test_a_step_takes_the_place_of_what_it_cannot_stand_beside() -> None:
     assert tune._together("lossless+channels-last", "channels-last+folded") == "lossless+channels-last+folded"
 
 
+def test_what_can_be_had_without_this_package_is_written_out() -> None:
+    text = tuned.snippet("lossless+channels-last+batch=16")
+    assert "# without cellbench only, in plain cellpose and torch:" in text
+    assert "#     model.cp.net.mkldnn = False; model.cp.net.to(memory_format=torch.channels_last)" in text
+    assert text.endswith("#     model.eval(…, batch_size=16)")
+    assert "# all of it, in plain cellpose and torch:\n#     torch.set_num_threads(4); cv2" in tuned.snippet(
+        "threads=4"
+    )
+    assert "in plain" not in tuned.snippet("lossless+winograd")
+
+
 def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
     found = tune.Tuned("run", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
     said = tuned.text(found)

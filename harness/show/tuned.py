@@ -25,13 +25,25 @@ def text(found: Tuned) -> str:
 
 
 def snippet(variant: str) -> str:
-    """Lines to copy: the winner by name, and what each part of it is."""
-    parts = [next(v for v in variants.VARIANTS if v.name == name.split("=")[0]) for name in variants.split(variant)]
-    return "\n".join([
+    """Lines to copy: the winner by name, what each part of it is, and those that need nothing of ours."""
+    parts = [_part(name) for name in variants.split(variant)]
+    lines = [
         "from cellpose import models", "from harness import accelerate", "",
         'model = models.Cellpose(model_type="cyto3")', f'accelerate(model, "{variant}")',
-        *(f"# {part.name}: {part.what}; may change {part.may_change}" for part in parts),
-    ])  # fmt: skip
+        *(f"# {part.name}: {part.what}; may change {part.may_change}" for part, _ in parts),
+    ]  # fmt: skip
+    by_hand = [f"#     {code}" for _, code in parts if code]
+    if by_hand:
+        whole = "all of it" if len(by_hand) == len(parts) else "without cellbench only"
+        lines += [f"# {whole}, in plain cellpose and torch:", *by_hand]
+    return "\n".join(lines)
+
+
+def _part(word: str) -> tuple[variants.Variant, str]:
+    """A single variant, and how to have it by hand."""
+    name, _, value = word.partition("=")
+    part = next(each for each in variants.VARIANTS if each.name == name)
+    return part, part.by_hand.replace("{}", value)
 
 
 def _line(each: Outcome) -> str:

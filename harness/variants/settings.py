@@ -11,6 +11,7 @@ from harness.errors import CellbenchError
 NOTHING = "nothing: the same operations on the same numbers"
 ROUNDING = "rounding of the network's sums (about 1e-6); a pixel on a border may change sides"
 PRECISION = "precision of the network (about 1e-3 of a flow); a few border pixels change"
+DENSE = "model.cp.net.mkldnn = False"  # before the first call, which cannot be taken back
 CHOICE = "the result itself, by as much as the value differs from cellpose's own"
 
 
@@ -64,6 +65,7 @@ class Variant:
     takes: type | None = None  # the type of the value in NAME=VALUE
     only: tuple[str, ...] = ("cpu", "cuda", "mps")
     limits: tuple[float, float] = field(default=(0, float("inf")))
+    by_hand: str = ""  # the same in plain cellpose and torch, where that is possible; {} is the value
 
 
 VARIANTS = (
@@ -75,10 +77,11 @@ VARIANTS = (
     Variant("fast-seeds", {"fast_seeds": True}, "masks from end points compiled, without a loop over the seeds"),
     Variant("fast-qc", {"fast_qc": True}, "quality control compiled, cells in parallel"),
     Variant("fast-stitch", {"fast_stitch": True}, "tiles blended by compiled code, on all cores"),
-    Variant("plain", {"mkldnn": False}, "the network without mkldnn's own tensor layout", ROUNDING),
+    Variant("plain", {"mkldnn": False}, "the network without mkldnn's own tensor layout", ROUNDING, by_hand=DENSE),
     Variant(
         "channels-last", {"channels_last": True}, "the network's tensors with channels last", ROUNDING,
         "silently wrong on MPS (pytorch 174339)", only=("cpu", "cuda"),
+        by_hand=f"{DENSE}; model.cp.net.to(memory_format=torch.channels_last)",
     ),
     Variant("folded", {"folded": True}, "batch norms folded into convolutions, where their order allows it", ROUNDING),
     Variant(
@@ -96,14 +99,18 @@ VARIANTS = (
     Variant("bf16", {"dtype": "bfloat16"}, "autocast to bfloat16", PRECISION, "slow without hardware for it",
             only=("cpu", "cuda")),
     Variant("fp16", {"dtype": "float16"}, "autocast to float16", PRECISION, "overflows at 65504", only=("cuda",)),
-    Variant("tf32", {"tf32": True}, "TF32 in convolutions and products", PRECISION, only=("cuda",)),
-    Variant("no-tf32", {"tf32": False}, "full fp32 in convolutions and products", PRECISION, only=("cuda",)),
-    Variant("batch", {"batch_size": None}, "tiles per network call", ROUNDING, takes=int, limits=(1, 4096)),
-    Variant("threads", {"threads": None}, "threads of torch, OpenCV and numba", ROUNDING, takes=int, limits=(1, 4096)),
+    Variant("tf32", {"tf32": True}, "TF32 in convolutions and products", PRECISION, only=("cuda",),
+            by_hand="torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True"),
+    Variant("no-tf32", {"tf32": False}, "full fp32 in convolutions and products", PRECISION, only=("cuda",),
+            by_hand="torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False"),
+    Variant("batch", {"batch_size": None}, "tiles per network call", ROUNDING, takes=int, limits=(1, 4096),
+            by_hand="model.eval(…, batch_size={})"),
+    Variant("threads", {"threads": None}, "threads of torch, OpenCV and numba", ROUNDING, takes=int, limits=(1, 4096),
+            by_hand="torch.set_num_threads({}); cv2.setNumThreads({}); numba.set_num_threads({})"),
     Variant("overlap", {"tile_overlap": None}, "overlap of tiles; 0.1 is stock", CHOICE, takes=float,
-            limits=(0.05, 0.5)),
+            limits=(0.05, 0.5), by_hand="model.eval(…, tile_overlap={})"),
     Variant("diameter", {"diameter_px": None}, "the diameter is given, not estimated", CHOICE, takes=float,
-            limits=(1, 10_000)),
+            limits=(1, 10_000), by_hand="model.eval(…, diameter={})"),
 )  # fmt: skip
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 # What is safe everywhere and changes no bit, in one word.
