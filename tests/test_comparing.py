@@ -39,12 +39,25 @@ def test_compare_as_table_json_and_markdown(tmp_path: Path) -> None:
     assert table.exit_code == 0
     assert re.search(r"224 +standard +stock +1 s +1.3 s +1.300 +1\.2\d\d – 1\.3\d\d +SLOWER", table.stdout)
     assert re.search(r"desk +torch_version +2\.12 +2\.13", table.stdout)
-    assert "one run a side" in table.stderr
+    assert "too few other runs" in table.stderr
     told = json.loads(cellbench("compare", A, B, "--out", out, "--json").stdout)
     [case] = told["cases"]
     assert (case["verdict"], case["crop"], case["same_masks"], told["unit"]) == ("SLOWER", "224", True, "block")
+    assert (case["more_of"], case["run_spread"], told["overall"]["run_spread"]) == ("block", None, None)
     assert told["environment"] == [{"node": "desk", "fact": "torch_version", "before": "2.12", "after": "2.13"}]
     assert "| SLOWER |" in cellbench("compare", A, B, "--out", out, "--md").stdout
+
+
+def test_compare_says_why_there_is_no_verdict(tmp_path: Path) -> None:
+    rows = [nights.timed(run, CALM, node=node, device=device) for run, node, device in (
+        (A, "desk", "cpu"), (A, "desk", "cuda:0"), (B, "mac", "mps"))]  # fmt: skip
+    nights.store(tmp_path / "apart", [row for each in rows for row in each])
+    assert "no case is on both sides" in cellbench("compare", "desk", "mac", "--out", tmp_path / "apart").stderr
+    close = cellbench("compare", A, B, "--out", two_runs(tmp_path / "close", 1.06))
+    assert re.search(r"SLOWER.*\ngeometric mean.*UNCLEAR +one hour a side", close.stdout)
+    block = [nights.timed(A, [1.0]), nights.timed(B, [1.0])]
+    nights.store(tmp_path / "block", [row for each in block for row in each])
+    assert "no interval: fewer than 3 blocks" in cellbench("compare", A, B, "--out", tmp_path / "block").stdout
 
 
 @pytest.mark.slow
