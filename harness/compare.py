@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +14,8 @@ import numpy as np
 from harness.errors import CellbenchError
 from harness.node import facts
 from harness.selection import CASE, SAME_WORK, Row, Side
-from harness.stats import ratio
-from harness.stats.ratio import MARGIN, Ratio
+from harness.stats import ratio, watch
+from harness.stats.ratio import MARGIN, Ratio, Spread
 
 MISSING, FAILED, NOT_COMPARABLE = "MISSING", "FAILED", "NOT COMPARABLE"
 
@@ -46,7 +48,8 @@ class Comparison:
     """Everything that `cellbench compare` says.
 
     varied: what is being compared besides the selections, e.g. {"node": ("desk", "mac")}. unit: what was counted as
-    independent evidence, block or run. differences: facts that differ, (node, fact, A's values, B's values).
+    independent evidence, block or run. is_apart: each side is one run, and they have no hour of a node in common, so
+    that what the hours differ by looks like a change. differences: (node, fact, A's values, B's values) that differ.
     """
 
     a: Side
@@ -54,6 +57,7 @@ class Comparison:
     by: tuple[str, ...]
     varied: dict[str, tuple[str, str]]
     unit: str
+    is_apart: bool
     margin: float
     cases: list[Compared]
     overall: Ratio | None
@@ -77,14 +81,20 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
     reasons = {name: _why_not(*(rows.get(name, []) for rows in (*sides, *failures))) for name in names}
     judged = [name for name in names if reasons[name] is None]
     pairs = [tuple(_units(side[name], unit) for side in sides) for name in judged]
-    ratios = dict(zip(judged, ratio.compare(pairs, margin), strict=True))
+    hours = [{(row["run_id"], row["node"]) for row in side.blocks} for side in (a, b)]
+    is_apart = unit == "block" and not hours[0] & hours[1]
+    spreads = [_spread(a, b, sides, [name]) if is_apart else None for name in judged]
+    ratios = dict(zip(judged, ratio.compare(pairs, margin, spreads), strict=True))
     cases = [
         _compared(name, *(side.get(name, []) for side in sides), reasons[name], ratios.get(name), unit)
         for name in names
     ]
-    return Comparison(
-        a, b, by, varied, unit, margin, cases, _overall(sides, judged, unit, margin), differences(a.facts, b.facts)
-    )
+    groups = _groups(sides, judged)
+    overall = ratio.overall(
+        [tuple(_matrix(side, names, unit) for side in sides) for names in groups], margin,
+        [_spread(a, b, sides, names) if is_apart else None for names in groups], is_apart,
+    )  # fmt: skip
+    return Comparison(a, b, by, varied, unit, is_apart, margin, cases, overall, differences(a.facts, b.facts))
 
 
 def differences(before: Iterable[Row], after: Iterable[Row]) -> list[tuple[str, str, str, str]]:
@@ -141,11 +151,12 @@ def _advice(found: Ratio, unit: str) -> str:
     fewest = min(found.n_a, found.n_b)
     if found.verdict != ratio.UNCLEAR:
         return ""
-    if found.more_blocks is None:
-        return f"more than {ratio.BLOCKS_MAX} {unit}s a side would be needed"
+    needed = "run" if found.spread else unit
+    if found.more is None:
+        return f"more than {ratio.BLOCKS_MAX} {needed}s a side would be needed"
     start = f"no verdict from {fewest} {unit}{'s' * (fewest != 1)}: " if fewest < ratio.MIN_BLOCKS else ""
     least = "at least" if fewest < 2 else "about"
-    return f"{start}{least} {found.more_blocks} more {unit}{'s' * (found.more_blocks != 1)} a side"
+    return f"{start}{least} {found.more} more {needed}{'s' * (found.more != 1)} a side"
 
 
 def _units(rows: list[Row], unit: str) -> np.ndarray:
@@ -156,13 +167,30 @@ def _units(rows: list[Row], unit: str) -> np.ndarray:
     return np.array([np.median([row["median_s"] for row in rows if row["run_id"] == run]) for run in runs])
 
 
-def _overall(sides: Sequence[dict[Any, list[Row]]], judged: list[Any], unit: str, margin: float) -> Ratio | None:
-    """The geometric mean over the cases that have a ratio; the processes of each device are a group of their own."""
+def _groups(sides: Sequence[dict[Any, list[Row]]], judged: list[Any]) -> list[list[Any]]:
+    """The cases that have a ratio, as the geometric mean takes them: the processes of each device on their own."""
     groups: dict[Any, list[Any]] = {}
     for name in judged:
         places = tuple(tuple(sorted({(row["node"], row["device"]) for row in side[name]})) for side in sides)
         groups.setdefault(places, []).append(name)
-    return ratio.overall([tuple(_matrix(side, names, unit) for side in sides) for names in groups.values()], margin)
+    return list(groups.values())
+
+
+def _spread(a: Side, b: Side, sides: Sequence[dict[Any, list[Row]]], names: list[Any]) -> Spread | None:
+    """How far the mean over these cases lies apart from run to run, as their baselines tell; None where none does.
+
+    The runs that are compared take no part. Both sides' series count, as one where they are the same.
+    """
+    bands = []
+    for keys in {tuple(side[name][0]["series_key"] for name in names) for side in sides}:
+        known = [a.history.get(key, {}) | b.history.get(key, {}) for key in keys]
+        runs = sorted(set.intersection(*map(set, known)) - {*a.runs, *b.runs})
+        means = [math.exp(np.mean([math.log(values[run]) for values in known])) for run in runs]
+        begun = {run for side in (a, b) for key in keys for run in side.accepted.get(key, ())}
+        bands.append(watch.newest_band(means, {bisect_left(runs, run) for run in begun} - {len(runs)}))
+    bands = [band for band in bands if band]
+    freedom = sum(band.n - 1 for band in bands)
+    return Spread(math.sqrt(sum((band.n - 1) * band.sd**2 for band in bands) / freedom), freedom) if bands else None
 
 
 def _matrix(side: dict[Any, list[Row]], names: list[Any], unit: str) -> np.ndarray:

@@ -43,6 +43,10 @@ CHOICES = {
 }  # fmt: skip
 KEYS = ("run", "date", "tag", *CHOICES)
 DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.\.(\d{4}-\d{2}-\d{2}))?")
+_HISTORY = """
+    SELECT series_key, run_id, exp(avg(ln(median_s))) AS value_s
+    FROM (SELECT series_key, run_id, block, median(elapsed_s) AS median_s
+          FROM timed WHERE list_contains($keys, series_key) GROUP BY ALL) GROUP BY ALL"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Side:
     """Results that were chosen: what was asked for, and their rows.
 
     blocks: a row per process and case with its median. failed: a row per case that has failures.
-    facts: a row per process with what is known of its node.
+    facts: a row per process with what is known of its node. history: for each of its series, every run in that store
+    and the geometric mean of its block medians in s. accepted: for each series the runs with which a baseline began.
     """
 
     asked: str
@@ -58,6 +63,8 @@ class Side:
     blocks: list[Row]
     failed: list[Row]
     facts: list[Row]
+    history: dict[str, dict[str, float]]
+    accepted: dict[str, set[str]]
 
 
 def select(out: Path, asked: str) -> Side:
@@ -65,14 +72,15 @@ def select(out: Path, asked: str) -> Side:
     path = Path(asked).expanduser()
     if path.suffix == ".parquet" or (path.is_dir() and any((path / part).is_dir() for part in ("samples", "journal"))):
         with _store_of(path) as store:
-            return _side(Session(store), asked, "true", {})
-    session = Session(Store.at(out))
+            return _side(store, Session(store), asked, "true", {})
+    store = Store.at(out)
+    session = Session(store)
     where, parameters = _where(session, out, asked)
-    return _side(session, asked, where, parameters)
+    return _side(store, session, asked, where, parameters)
 
 
-def _side(session: Session, asked: str, where: str, parameters: Row) -> Side:
-    columns = ", ".join(("run_id", "block", "backend", "device_name", "torch_threads", *CASE, *SAME_WORK))
+def _side(store: Store, session: Session, asked: str, where: str, parameters: Row) -> Side:
+    columns = ", ".join(("run_id", "series_key", "block", "backend", "device_name", "torch_threads", *CASE, *SAME_WORK))
     blocks = session.table(
         f"""SELECT {columns}, median(elapsed_s) AS median_s, count(*) AS n, min(n_cells) AS n_cells,
                    list_sort(list(DISTINCT mask_sha256) FILTER (mask_sha256 IS NOT NULL)) AS masks
@@ -90,7 +98,14 @@ def _side(session: Session, asked: str, where: str, parameters: Row) -> Side:
     told = session.table("SELECT * FROM environments WHERE list_contains($runs, run_id)", runs=list(runs)).to_pylist()
     places = {(row["run_id"], row["node"], row["device"]) for row in blocks}
     known = [row for row in told if (row["run_id"], row["node"], row["device"]) in places]
-    return Side(asked, runs, blocks, failed, known)
+    history: dict[str, dict[str, float]] = {}
+    for row in session.table(_HISTORY, keys=sorted({row["series_key"] for row in blocks})).to_pylist():
+        history.setdefault(row["series_key"], {})[row["run_id"]] = row["value_s"]
+    accepted: dict[str, set[str]] = {}
+    for each in annotations.read(store.root):
+        if each.kind == "accepted" and each.metric == "time":
+            accepted.setdefault(str(each.series_key), set()).add(each.run_id)
+    return Side(asked, runs, blocks, failed, known, history, accepted)
 
 
 def _where(session: Session, out: Path, asked: str) -> tuple[str, Row]:

@@ -1,6 +1,8 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness import annotations, schema, selection
@@ -37,6 +39,52 @@ def test_one_block_is_no_evidence_however_many_repetitions(tmp_path: Path) -> No
     [case] = compared(tmp_path, nights.timed(A, [1.0]) + nights.timed(B, [3.0])).cases
     assert case.verdict == "UNCLEAR"
     assert case.why == "no verdict from 1 block: at least 2 more blocks a side"
+
+
+def history(levels: Sequence[float], **columns: Any) -> list[schema.Sample]:
+    """Other runs of the series, after A and B."""
+    each_night = [nights.timed(nights.run_id(i), [x * s for s in CALM], **columns) for i, x in enumerate(levels, 2)]
+    return [row for night in each_night for row in night]
+
+
+APART = (1.00, 1.05, 0.96, 1.03, 0.97, 1.04, 1.00, 0.95)  # runs that differ for no reason
+
+
+def test_what_runs_differ_by_anyway_is_counted_where_other_runs_tell_it(tmp_path: Path) -> None:
+    few = compared(tmp_path / "few", both(1.08) + history(APART[:4]))
+    assert (few.cases[0].verdict, few.cases[0].ratio.spread, few.is_apart) == ("SLOWER", None, True)
+    enough = compared(tmp_path / "enough", both(1.08) + history(APART))
+    [case] = enough.cases
+    assert (case.verdict, case.why) == ("UNCLEAR", "about 4 more runs a side")
+    assert case.ratio.spread.sd == pytest.approx(np.log(APART).std(ddof=1))
+    assert (enough.overall.verdict, enough.overall.spread.sd) == ("UNCLEAR", pytest.approx(case.ratio.spread.sd))
+    assert compared(tmp_path / "much", both(1.5) + history(APART)).cases[0].verdict == "SLOWER"
+
+
+def test_the_spread_is_that_since_the_last_accepted_change(tmp_path: Path) -> None:
+    samples = both(1.08) + history([1.0, *APART, *(2 * x for x in (1.00, 1.01, 0.99, 1.00, 1.01))])
+    store = nights.store(tmp_path, samples)
+    key = selection.select(tmp_path, A).blocks[0]["series_key"]
+    annotations.add(store.root, [annotations.said("accepted", nights.run_id(11), series_key=key, metric="time")])
+    assert compared(tmp_path, samples).cases[0].ratio.spread.sd < 0.01
+
+
+def test_a_step_in_the_history_is_no_spread(tmp_path: Path) -> None:
+    """Runs in alarm are no part of the baseline, whether accepted or not."""
+    [case] = compared(tmp_path, both(1.3) + history([1.0, 1.01, 0.99, 1.0, 1.01, 1.0, *[1.4] * 9])).cases
+    assert (case.verdict, case.ratio.spread.sd < 0.01) == ("SLOWER", True)
+
+
+def test_two_variants_of_one_run_share_their_hour(tmp_path: Path) -> None:
+    samples = nights.timed(A, CALM) + nights.timed(A, [1.06 * s for s in CALM], variant="bf16")
+    found = compared(tmp_path, samples + history(APART), f"run={A},variant=stock", f"run={A},variant=bf16")
+    assert (found.is_apart, found.cases[0].verdict, found.overall.verdict) == (False, "SLOWER", "SLOWER")
+
+
+def test_the_mean_of_one_run_a_side_is_judged_beyond_the_margin_only(tmp_path: Path) -> None:
+    found = compared(tmp_path, both(1.06))
+    assert (found.cases[0].verdict, found.overall.verdict) == ("SLOWER", "UNCLEAR")
+    assert compared(tmp_path, both(1.2)).overall.verdict == "SLOWER"
 
 
 def test_where_there_are_several_runs_only_their_spread_counts(tmp_path: Path) -> None:

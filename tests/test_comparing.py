@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from harness.cli.app import app
 from harness.errors import CellbenchError
 from tests import nights
+from tests.browser import DRAWN, browser, needs_browser
 from tests.test_alarms import STEADY, series
 from tests.test_compare import CALM, A, B
 
@@ -39,12 +40,25 @@ def test_compare_as_table_json_and_markdown(tmp_path: Path) -> None:
     assert table.exit_code == 0
     assert re.search(r"224 +standard +stock +1 s +1.3 s +1.300 +1\.2\d\d – 1\.3\d\d +SLOWER", table.stdout)
     assert re.search(r"desk +torch_version +2\.12 +2\.13", table.stdout)
-    assert "one run a side" in table.stderr
+    assert "too few other runs" in table.stderr
     told = json.loads(cellbench("compare", A, B, "--out", out, "--json").stdout)
     [case] = told["cases"]
     assert (case["verdict"], case["crop"], case["same_masks"], told["unit"]) == ("SLOWER", "224", True, "block")
+    assert (case["more_of"], case["run_spread"], told["overall"]["run_spread"]) == ("block", None, None)
     assert told["environment"] == [{"node": "desk", "fact": "torch_version", "before": "2.12", "after": "2.13"}]
     assert "| SLOWER |" in cellbench("compare", A, B, "--out", out, "--md").stdout
+
+
+def test_compare_says_why_there_is_no_verdict(tmp_path: Path) -> None:
+    rows = [nights.timed(run, CALM, node=node, device=device) for run, node, device in (
+        (A, "desk", "cpu"), (A, "desk", "cuda:0"), (B, "mac", "mps"))]  # fmt: skip
+    nights.store(tmp_path / "apart", [row for each in rows for row in each])
+    assert "no case is on both sides" in cellbench("compare", "desk", "mac", "--out", tmp_path / "apart").stderr
+    close = cellbench("compare", A, B, "--out", two_runs(tmp_path / "close", 1.06))
+    assert re.search(r"SLOWER.*\ngeometric mean.*UNCLEAR +one hour a side", close.stdout)
+    block = [nights.timed(A, [1.0]), nights.timed(B, [1.0])]
+    nights.store(tmp_path / "block", [row for each in block for row in each])
+    assert "no interval: fewer than 3 blocks" in cellbench("compare", A, B, "--out", tmp_path / "block").stdout
 
 
 @pytest.mark.slow
@@ -116,3 +130,32 @@ def test_the_pages(tmp_path: Path) -> None:
     index = (tmp_path / "index.html").read_text()
     assert index.count("<a href=") == 2  # the one report that is there, and the history
     assert f'href="report-{nights.run_id(3)}.html"' in index
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("width_px", [320, 1100])
+def test_a_browser_draws_the_history(tmp_path: Path, width_px: int) -> None:
+    samples = series([*STEADY, 1.3, 1.3], node="n" * 80)
+    for night in range(10):
+        told = {"mask_sha256": ("a" if night < 8 else "b") * 64, "n_cells": 50 + (night > 7)}
+        samples += nights.timed(nights.run_id(night), [2.0], crop="448", **told)
+        word = "equivalent" if night < 8 else "close"
+        about = {"role": "masks", "agreement": word, "crop": "448", "diameter_asked_px": 0.0, "source": "measured"}
+        samples.append(nights.make_sample(run_id=nights.run_id(night), **about))
+    nights.store(tmp_path, samples)
+    for name in ("history", "index"):
+        cellbench(name, "--out", tmp_path)
+    with browser(tmp_path / "profile") as chromium:
+        chromium.call(
+            "Emulation.setDeviceMetricsOverride", width=width_px, height=800, deviceScaleFactor=1, mobile=True
+        )
+        for name in ("index", "history"):
+            chromium.call("Page.navigate", url=(tmp_path / f"{name}.html").as_uri())
+            assert chromium.evaluate(DRAWN)
+            assert chromium.evaluate("document.documentElement.scrollWidth") <= width_px
+        words = chromium.evaluate("[...document.querySelectorAll('.chart svg text')].map((text) => text.textContent)")
+        said = [event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")]
+    assert {"50", "51", "cells", "equivalent", "close", "masks"} <= set(words)
+    assert not any("50." in word for word in words)  # half a cell
+    assert said == []

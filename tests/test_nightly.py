@@ -27,8 +27,10 @@ CALM: dict[str, Any] = {"alarms": [], "suspects": [], "gaps": []}
 class Cellbench:
     """Plays the commands of a night: each measuring one adds a run; `alarms` says what it is told to, in turn."""
 
-    def __init__(self, watched: list[dict[str, Any]], run_status: int = 0, measures: bool = True) -> None:
-        self.watched, self.run_status, self.measures = watched, run_status, measures
+    def __init__(
+        self, watched: list[dict[str, Any]], run_status: int = 0, measures: bool = True, again_status: int = 0
+    ) -> None:
+        self.watched, self.run_status, self.measures, self.again_status = watched, run_status, measures, again_status
         self.runs, self.commands = ["r0"], []
 
     def __call__(self, argv: list[str], timeout_s: float, log: Path) -> Done:
@@ -37,7 +39,7 @@ class Cellbench:
         if words[0] == "run":
             if self.measures:
                 self.runs.append(f"r{len(self.runs)}")
-            return Done(self.run_status, "")
+            return Done(self.again_status if "--only" in words else self.run_status, "")
         if words[0] == "list":
             rows = [{"run_id": run, "profile": "quick"} for run in self.runs] + [{"run_id": "x", "profile": "mine"}]
             return Done(0, json.dumps(rows))
@@ -77,6 +79,15 @@ def test_what_is_suspicious_is_measured_again_alone_after_a_pause(tmp_path: Path
     text = nightly.message(make(tmp_path), found)["text"]
     for said in ("1 new alarm", "slower: 1.3 s instead of 1 s, new", "torch_version: 2.12 → 2.13", "cellbench accept"):
         assert said in text
+
+
+def test_a_suspicion_that_could_not_be_measured_again_is_news(tmp_path: Path) -> None:
+    suspect = CALM | {"suspects": [{"case": "desk/cuda:0/448"}]}
+    found = night(make(tmp_path), Cellbench([suspect, suspect], again_status=steps.TIMED_OUT))
+    assert (found.status, found.exit_code) == ("ok", 3)
+    told = nightly.message(make(tmp_path), found)
+    assert told["is_news"]
+    assert "suspicious ended with status 124: desk/cuda:0/448" in told["text"]
 
 
 def test_an_alarm_that_is_old_is_no_news(tmp_path: Path) -> None:

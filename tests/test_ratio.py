@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from harness.stats import ratio
-from harness.stats.ratio import FASTER, SAME, SLOWER, UNCLEAR
+from harness.stats.ratio import FASTER, SAME, SLOWER, UNCLEAR, Spread
 
 A = np.array([1.00, 1.02, 0.99, 1.01, 1.00])
 
@@ -32,14 +32,14 @@ def test_a_wide_interval_is_unclear_and_says_how_many_blocks_would_do() -> None:
     noisy = np.array([1.0, 1.2, 0.85, 1.1])
     [found] = ratio.compare([(noisy, 1.06 * noisy[::-1])])
     assert found.verdict == UNCLEAR
-    assert found.more_blocks > 50  # a spread of 15 % takes many to see 6 %
+    assert found.more > 50  # a spread of 15 % takes many to see 6 %
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_never_a_verdict_from_fewer_than_three_blocks(n: int) -> None:
     [found] = ratio.compare([(A[:n], 3 * A[:n])])
     assert (found.verdict, found.p) == (UNCLEAR, None)
-    assert found.more_blocks == 3 - n
+    assert found.more == 3 - n
     assert found.ratio == pytest.approx(3)
     assert (found.low is None) == (n == 1)
 
@@ -71,6 +71,35 @@ def test_what_is_no_median_is_refused() -> None:
     for bad in ([], [0.0, 1.0], [math.nan]):
         with pytest.raises(ValueError, match="positive"):
             ratio.compare([(A, np.array(bad))])
+
+
+def test_two_single_runs_must_also_differ_by_more_than_runs_do_anyway() -> None:
+    """Runs that spread by 4 % differ by 4 √2 %; the interval is Student's t of that many runs, here 8."""
+    b = 1.1 * A
+    [alone], [counted] = ratio.compare([(A, b)]), ratio.compare([(A, b)], spreads=[Spread(0.04, 7)])
+    assert (alone.verdict, counted.verdict) == (SLOWER, UNCLEAR)
+    assert counted.high == pytest.approx(1.1 * math.exp(stats.t.ppf(0.975, 7) * 0.04 * math.sqrt(2)))
+    assert counted.p == pytest.approx(2 * stats.t.sf(math.log(1.1) / (0.04 * math.sqrt(2)), 7))
+    assert (alone.more, counted.more) == (None, 3)
+    assert ratio.compare([(A, 1.5 * A)], spreads=[Spread(0.04, 7)])[0].verdict == SLOWER
+    # Runs that lie closer together than blocks do make nothing more certain.
+    assert ratio.compare([(A, b)], spreads=[Spread(0.0001, 7)])[0].p == alone.p
+
+
+def test_the_mean_of_one_hour_a_side_must_lie_beyond_the_margin() -> None:
+    a = A[:, None] * np.ones(10)
+    assert [ratio.overall([(a, x * a)]).verdict for x in (1.0, 1.06, 0.94)] == [SAME, SLOWER, FASTER]
+    hour = [ratio.overall([(a, x * a)], is_one_hour=True).verdict for x in (1.0, 1.06, 0.94, 1.2, 0.8)]
+    assert hour == [SAME, UNCLEAR, UNCLEAR, SLOWER, FASTER]
+    known = ratio.overall([(a, 1.06 * a)], spreads=[Spread(0.005, 9)], is_one_hour=True)
+    assert (known.verdict, known.spread.sd) == (SLOWER, pytest.approx(0.005))
+
+
+def test_groups_that_are_independent_add_their_spreads() -> None:
+    a = A[:, None]
+    found = ratio.overall([(a, a), (a, a), (a, a), (a, a)], spreads=[Spread(0.02, 5)] * 4)
+    assert (found.spread.sd, found.spread.freedom) == pytest.approx((0.01, 20))
+    assert ratio.overall([(a, a), (a, a)], spreads=[Spread(0.02, 5), None]).spread is None
 
 
 def test_the_overall_mean_counts_each_case_the_same() -> None:

@@ -14,11 +14,17 @@ from harness.history import AGREEMENT, MASKS, TIME, VERSIONS, Series
 from harness.show import drawing, historychart, verdicts
 from harness.show.wording import count, device_label, size_label
 from harness.stats import changes
+from harness.stats.watch import AGREEMENTS
 
 Row = dict[str, Any]
 FIRST = ("alarm", "suspect", "noisy")  # what is looked at first
 # A value in the unit of its axis; everything else is memory.
-SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "rank")}
+SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "masks")}
+# What an axis needs besides its unit: cells come in whole numbers, and agreement is one of a few words.
+AXES = {
+    MASKS: {"labelExpr": "datum.value % 1 ? '' : datum.label"},
+    AGREEMENT: {"values": list(range(len(AGREEMENTS))), "labelExpr": f"{list(AGREEMENTS)}[datum.value]"},
+}
 
 
 def build(watched: Watch) -> str:
@@ -36,7 +42,7 @@ def build(watched: Watch) -> str:
         cautions=_cautions(watched),
         spec=drawing.script_json(historychart.draw([], "").to_dict()) if figures else "{}",
         data=drawing.script_json([figure["rows"] for figure in figures]),
-        units=drawing.script_json([figure["unit"] for figure in figures]),
+        axes=drawing.script_json([figure["axis"] for figure in figures]),
         policy=drawing.CONTENT_POLICY,
         embed=drawing.script_json(drawing.EMBED),
         bundle=drawing.bundle(),
@@ -63,7 +69,7 @@ def _figure(series: Series, number: int, runs: dict[str, list[Row]]) -> Row:
         "name": f"series-{number}",
         "state": state(series, len(series.points) - 1),
         "title": f"{place['node']} · {what}",
-        "unit": unit,
+        "axis": {"title": unit, **AXES.get(series.metric, {})},
         "said": _said(series),
         "rows": _rows(series, scale, runs),
     }

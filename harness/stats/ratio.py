@@ -35,11 +35,20 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far unchanged runs lie apart: the SD of the logarithm of a run's value, and its degrees of freedom."""
+
+    sd: np.ndarray | float
+    freedom: float
+
+
+@dataclass(frozen=True)
 class Ratio:
     """B's time over A's: above 1 is slower. low, high and p are None where a side has a single unit.
 
-    p is corrected for the number of comparisons. more_blocks: how many more on each side would settle an UNCLEAR;
-    None where the verdict is there, or where a thousand would not do.
+    p is corrected for the number of comparisons. more: how many more units on each side would settle an UNCLEAR; None
+    where the verdict is there, or where a thousand would not do. spread: how far runs lie apart, where that was known
+    and counted; then `more` counts runs.
     """
 
     ratio: float
@@ -49,33 +58,48 @@ class Ratio:
     verdict: str
     n_a: int
     n_b: int
-    more_blocks: int | None = None
+    more: int | None = None
+    spread: Spread | None = None
 
 
-def compare(pairs: Sequence[tuple[np.ndarray, np.ndarray]], margin: float = MARGIN) -> list[Ratio]:
+def compare(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], margin: float = MARGIN, spreads: Sequence[Spread | None] = ()
+) -> list[Ratio]:
     """One verdict a case, from its block medians in s on both sides; p corrected over all cases (Holm).
 
-    ValueError where a side has no block or a median is not positive.
+    spreads: for each case how far runs lie apart, if each side is a single run and that is known. ValueError where a
+    side has no block or a median is not positive.
     """
     logs = [(_logs(a), _logs(b)) for a, b in pairs]
-    differences = [welch(a, b) for a, b in logs]
+    spreads = spreads or [None] * len(logs)
+    differences = [widened(welch(a, b), spread) for (a, b), spread in zip(logs, spreads, strict=True)]
     judged = [i for i, (a, b) in enumerate(logs) if min(len(a), len(b)) >= MIN_BLOCKS]
     p = np.full(len(logs), np.nan)
     p[judged] = holm(np.array([float(differences[i].p) for i in judged]))
     found = []
-    for (a, b), difference, corrected in zip(logs, differences, p, strict=True):
+    for (a, b), difference, corrected, spread in zip(logs, differences, p, spreads, strict=True):
         verdict = str(judge(difference, corrected, margin))
-        more = more_blocks(a, b, margin, max(len(judged), 1)) if verdict == UNCLEAR else None
-        found.append(_ratio(difference, corrected, verdict, len(a), len(b), more))
+        more = None
+        if verdict == UNCLEAR:
+            n_cases = max(len(judged), 1)
+            more = more_runs(a, b, spread, margin, n_cases) if spread else more_blocks(a, b, margin, n_cases)
+        found.append(_ratio(difference, corrected, verdict, len(a), len(b), more, spread))
     return found
 
 
-def overall(groups: Sequence[tuple[np.ndarray, np.ndarray]], margin: float = MARGIN) -> Ratio | None:
+def overall(
+    groups: Sequence[tuple[np.ndarray, np.ndarray]],
+    margin: float = MARGIN,
+    spreads: Sequence[Spread | None] = (),
+    is_one_hour: bool = False,
+) -> Ratio | None:
     """The geometric mean of every case's ratio, each case counting the same.
 
     groups: for each device the block medians in s, blocks × cases, of A and of B; the cases in the same order, NaN
     where a block lacks one. Blocks that are complete make the interval, since a block's cases share its luck.
-    None where there is no case.
+    spreads: for each group how far the mean over its cases lies apart from run to run. is_one_hour: each side is a
+    single run; where spreads are not known for all groups, only what is surely beyond the margin gets a verdict then:
+    a mean over many cases is rid of the blocks' noise, but not of the hour's. None where there is no case.
     """
     n_cases = sum(a.shape[1] for a, _ in groups)
     if not n_cases:
@@ -95,7 +119,35 @@ def overall(groups: Sequence[tuple[np.ndarray, np.ndarray]], margin: float = MAR
                 variance += part
                 satterthwaite += part**2 / (len(means) - 1)
     difference = _student(np.float64(centre), np.float64(variance), np.float64(satterthwaite))
-    return _ratio(difference, difference.p, str(judge(difference, difference.p, margin)), n_a, n_b, None)
+    spread = _combined(spreads, [a.shape[1] / n_cases for a, _ in groups])
+    difference = widened(difference, spread)
+    verdict = str(judge(difference, difference.p, margin, is_beyond=is_one_hour and spread is None))
+    return _ratio(difference, difference.p, verdict, n_a, n_b, None, spread)
+
+
+def _combined(spreads: Sequence[Spread | None], weights: Sequence[float]) -> Spread | None:
+    """The spread of a weighted mean of independent groups; None where that of any group is not known."""
+    if not spreads or None in spreads:
+        return None
+    parts = [(weight * spread.sd) ** 2 for weight, spread in zip(weights, spreads, strict=True)]
+    satterthwaite = sum(part**2 / spread.freedom for part, spread in zip(parts, spreads, strict=True))
+    return Spread(math.sqrt(sum(parts)), sum(parts) ** 2 / satterthwaite if satterthwaite else spreads[0].freedom)
+
+
+def widened(difference: Difference, spread: Spread | None) -> Difference:
+    """A difference of two single runs that also counts how far runs lie apart: both must agree that it is none.
+
+    The blocks of one run tell its hour only. What two runs of an unchanged series differ by is Student's t of the
+    series' own spread, so a verdict that must pass this is wrong no more often than it says, whatever the blocks say.
+    """
+    if spread is None:
+        return difference
+    variance = 2 * np.square(spread.sd)
+    runs = _student(difference.centre, variance, variance**2 / spread.freedom)
+    return Difference(
+        difference.centre, np.minimum(difference.low, runs.low), np.maximum(difference.high, runs.high),
+        np.maximum(difference.p, runs.p),
+    )  # fmt: skip
 
 
 def welch(a: np.ndarray, b: np.ndarray, confidence: float = CONFIDENCE) -> Difference:
@@ -129,16 +181,18 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def judge(difference: Difference, p: np.ndarray | float, margin: float = MARGIN) -> np.ndarray:
-    """The verdicts: SAME where the interval lies within the margin, else the sign if p says there is one."""
+def judge(difference: Difference, p: np.ndarray | float, margin: float = MARGIN, is_beyond: bool = False) -> np.ndarray:
+    """The verdicts: SAME where the interval lies within the margin, else the sign if p says there is one.
+
+    is_beyond: a sign takes an interval that lies beyond the margin as a whole.
+    """
     bound, alpha = math.log1p(margin), 1 - CONFIDENCE
+    least = bound if is_beyond else -math.inf
     p = np.asarray(p)
     same = (difference.low > -bound) & (difference.high < bound) & ~np.isnan(p)
-    return np.select(
-        [same, (p < alpha) & (difference.centre > 0), (p < alpha) & (difference.centre < 0)],
-        [SAME, SLOWER, FASTER],
-        UNCLEAR,
-    )
+    slower = (p < alpha) & (difference.centre > 0) & (difference.low > least)
+    faster = (p < alpha) & (difference.centre < 0) & (difference.high < -least)
+    return np.select([same, slower, faster], [SAME, SLOWER, FASTER], UNCLEAR)
 
 
 def more_blocks(a: np.ndarray, b: np.ndarray, margin: float = MARGIN, n_cases: int = 1) -> int | None:
@@ -149,15 +203,26 @@ def more_blocks(a: np.ndarray, b: np.ndarray, margin: float = MARGIN, n_cases: i
     lacking = MIN_BLOCKS - min(len(a), len(b))
     if min(len(a), len(b)) < 2:
         return lacking
-    more = np.arange(max(1, lacking), BLOCKS_MAX + 1)
-    parts = [side.var(ddof=1) / (len(side) + more) for side in (a, b)]
+    sides = [(side.var(ddof=1), len(side)) for side in (a, b)]
+    return _more(abs(float(b.mean() - a.mean())), sides, margin, n_cases)
+
+
+def more_runs(a: np.ndarray, b: np.ndarray, spread: Spread, margin: float = MARGIN, n_cases: int = 1) -> int | None:
+    """As more_blocks, but how many runs beside the one that each side is."""
+    return _more(abs(float(b.mean() - a.mean())), [(float(spread.sd) ** 2, 1)] * 2, margin, n_cases)
+
+
+def _more(shift: float, sides: Sequence[tuple[float, int]], margin: float, n_cases: int) -> int | None:
+    """sides: for each the variance of one unit, and how many there are."""
+    more = np.arange(max(1, MIN_BLOCKS - min(n for _, n in sides)), BLOCKS_MAX + 1)
+    parts = [variance / (n + more) for variance, n in sides]
     error = np.sqrt(parts[0] + parts[1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = (parts[0] + parts[1]) ** 2 / (
-            parts[0] ** 2 / (len(a) + more - 1) + parts[1] ** 2 / (len(b) + more - 1)
+        freedom = (parts[0] + parts[1]) ** 2 / sum(
+            part**2 / (n + more - 1) for part, (_, n) in zip(parts, sides, strict=True)
         )
     freedom = np.where(np.isnan(freedom), 1e6, freedom)
-    shift, alpha = abs(float(b.mean() - a.mean())), 1 - CONFIDENCE
+    alpha = 1 - CONFIDENCE
     luck = special.stdtrit(freedom, SETTLED) * error
     differs = shift > special.stdtrit(freedom, 1 - alpha / 2 / n_cases) * error + luck
     same = shift + special.stdtrit(freedom, 1 - alpha / 2) * error + luck < math.log1p(margin)
@@ -172,6 +237,9 @@ def _logs(medians_s: np.ndarray) -> np.ndarray:
     return np.log(values)
 
 
-def _ratio(difference: Difference, p: float, verdict: str, n_a: int, n_b: int, more: int | None) -> Ratio:
+def _ratio(
+    difference: Difference, p: float, verdict: str, n_a: int, n_b: int, more: int | None, spread: Spread | None
+) -> Ratio:
     low, high = (None if np.isnan(bound) else math.exp(bound) for bound in (difference.low, difference.high))
-    return Ratio(math.exp(difference.centre), low, high, None if np.isnan(p) else float(p), verdict, n_a, n_b, more)
+    p = None if np.isnan(p) else float(p)
+    return Ratio(math.exp(difference.centre), low, high, p, verdict, n_a, n_b, more, spread)

@@ -109,6 +109,13 @@ def numbers(values: Sequence[float], resets: Collection[int] = (), rule: Rule = 
     return follow([float(np.log(value)) for value in values], resets, look, rule.baseline)
 
 
+def newest_band(values: Sequence[float], resets: Collection[int] = (), rule: Rule = RULE) -> Band | None:
+    """The band that the next value would be judged by, or the newest that there was; None while all is learning."""
+    # One more value, whatever it is, is judged by all those before it.
+    judged = numbers([*values, *values[-1:]], resets, rule)
+    return next((each.band for each in reversed(judged) if each.band is not None), None)
+
+
 def masks(found: Sequence[Masks], resets: Collection[int] = ()) -> list[Judged]:
     """Judge the masks of each run: another hash than ever before, or, where hashes vary anyway, another count of cells.
 

@@ -10,7 +10,7 @@ the same spread; two modes is clean, but one run in seven is 6 % slower, as wher
 from __future__ import annotations
 
 import argparse
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -56,22 +56,64 @@ def followed(rng: np.random.Generator, kind: str, n_series: int, nights: int = 6
     return n_alarms / n_points
 
 
-def compared(
-    rng: np.random.Generator, kind: str, blocks: int, shift: float, cases: int, slowed: int, between: float, trials: int
-) -> dict[str, float]:
-    """Shares of verdicts of the slowed cases, and of runs with any wrong FASTER or SLOWER among the others.
+def one_run_a_side(
+    rng: np.random.Generator,
+    kind: str,
+    blocks: int,
+    shift: float,
+    cases: int,
+    slowed: int,
+    between: float,
+    n_others: int,
+    trials: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Verdicts of one run against one: of the cases, trials × cases, and of their geometric mean.
 
-    between: what a run adds to all blocks of one side, by which A and B differ without any change.
+    between: what a run adds to all its blocks, by which A and B differ without any change. n_others: how many other
+    runs of the series tell that.
     """
-    a = noise(rng, kind, (trials, cases, blocks))
-    b = noise(rng, kind, (trials, cases, blocks)) + between * np.sqrt(2) * rng.standard_normal((trials, 1, 1))
+
+    def run(*n_runs: int) -> np.ndarray:
+        """Block medians, trials × cases × runs × blocks."""
+        hour = between * rng.standard_normal((trials, 1, *n_runs, 1))
+        return noise(rng, kind, (trials, cases, *n_runs, blocks)) + hour
+
+    a, b = run(), run()
     b[:, :slowed] += np.log1p(shift)
-    difference = ratio.welch(a, b)
+    difference, mean = ratio.welch(a, b), ratio.welch(a.mean(axis=1), b.mean(axis=1))
+    if n_others:
+        others = run(n_others).mean(axis=-1)
+        difference = ratio.widened(difference, _spread(others))
+        mean = ratio.widened(mean, _spread(others.mean(axis=1)))
     verdicts = ratio.judge(difference, ratio.holm(difference.p))
+    return verdicts, ratio.judge(mean, mean.p, is_beyond=not n_others)
+
+
+def _spread(runs: np.ndarray) -> ratio.Spread:
+    return ratio.Spread(runs.std(axis=-1, ddof=1), runs.shape[-1] - 1)
+
+
+def compared(
+    rng: np.random.Generator,
+    kind: str,
+    blocks: int,
+    shift: float,
+    cases: int,
+    slowed: int,
+    between: float,
+    n_others: int,
+    trials: int,
+) -> dict[str, float]:
+    """Shares of verdicts of the slowed cases, or of all if none is slowed.
+
+    wrong: comparisons with any FASTER or SLOWER among the others. mean: those in which the geometric mean is one.
+    """
+    verdicts, mean = one_run_a_side(rng, kind, blocks, shift, cases, slowed, between, n_others, trials)
     others = verdicts[:, slowed:]
     wrong = ((others != SAME) & (others != UNCLEAR)).any(axis=1).mean() if slowed < cases else float("nan")
     target = verdicts[:, :slowed] if slowed else others
-    return {"wrong": wrong} | {name: (target == name).mean() for name in (SLOWER, SAME, UNCLEAR)}
+    shares = {name: (target == name).mean() for name in (SLOWER, SAME, UNCLEAR)}
+    return shares | {"wrong": wrong, "mean": ((mean != SAME) & (mean != UNCLEAR)).mean()}
 
 
 def settled(rng: np.random.Generator, shift: float, trials: int, blocks: int = 3) -> tuple[float, float]:
@@ -80,11 +122,11 @@ def settled(rng: np.random.Generator, shift: float, trials: int, blocks: int = 3
     for _ in range(trials):
         a, b = noise(rng, "clean", (blocks,)), noise(rng, "clean", (blocks,)) + np.log1p(shift)
         first = ratio.compare([(np.exp(a), np.exp(b))])[0]
-        if first.verdict == UNCLEAR and first.more_blocks:
-            more = (first.more_blocks,)
+        if first.verdict == UNCLEAR and first.more:
+            more = (first.more,)
             a, b = np.append(a, noise(rng, "clean", more)), np.append(b, noise(rng, "clean", more) + np.log1p(shift))
             done.append(ratio.compare([(np.exp(a), np.exp(b))])[0].verdict != UNCLEAR)
-            asked.append(first.more_blocks)
+            asked.append(first.more)
     return float(np.mean(done)), float(np.median(asked))
 
 
@@ -97,6 +139,10 @@ def marked(rng: np.random.Generator, kind: str, shift: float, trials: int, night
         points = changes.change_points(np.exp(values))
         found += any(abs(point - nights // 2) <= 2 for point in points) if shift else bool(points)
     return found / trials
+
+
+def _shares(found: dict[str, float], *names: str) -> str:
+    return " | ".join("–" if np.isnan(found[name]) else f"{100 * found[name]:.1f} %" for name in names)
 
 
 def main() -> None:
@@ -120,19 +166,25 @@ def main() -> None:
         print(f"| {kind} | {100 * followed(rng, kind, n_series):.3f} % |")
     print(f"| clean, wandering (AR 0.6), its re-run too | {100 * followed(rng, 'clean', n_series, ar=0.6):.3f} % |")
 
-    print("\n| cases, slowed | blocks a side | change | between runs | SLOWER | SAME | UNCLEAR | any wrong verdict |")
-    print("|---|---|---|---|---|---|---|---|")
-    for cases, slowed, blocks, shift, between in (
-        (1, 0, 3, 0, 0), (1, 0, 5, 0, 0), (10, 0, 3, 0, 0), (10, 0, 5, 0, 0), (10, 0, 10, 0, 0),
-        (1, 1, 3, 0.05, 0), (1, 1, 5, 0.05, 0), (1, 1, 5, 0.10, 0), (10, 1, 5, 0.05, 0), (10, 1, 5, 0.10, 0),
-        (10, 10, 5, 0.05, 0), (10, 1, 10, 0.05, 0), (1, 0, 5, 0, 0.01), (1, 0, 5, 0, 0.02),
+    print("\n| cases, slowed | blocks a side | change | SLOWER | SAME | UNCLEAR | any wrong verdict |")
+    print("|---|---|---|---|---|---|---|")
+    for cases, slowed, blocks, shift in (
+        (1, 0, 3, 0), (1, 0, 5, 0), (10, 0, 3, 0), (10, 0, 5, 0), (10, 0, 10, 0),
+        (1, 1, 3, 0.05), (1, 1, 5, 0.05), (1, 1, 5, 0.10), (10, 1, 5, 0.05), (10, 1, 5, 0.10),
+        (10, 10, 5, 0.05), (10, 1, 10, 0.05),
     ):  # fmt: skip
-        found = compared(rng, "clean", blocks, shift, cases, slowed, between, trials)
-        shares = " | ".join(
-            "–" if np.isnan(s) else f"{100 * s:.1f} %"
-            for s in (found[SLOWER], found[SAME], found[UNCLEAR], found["wrong"])
-        )
-        print(f"| {cases}, {slowed} | {blocks} | {shift:+.0%} | {between:.0%} | {shares} |")
+        found = compared(rng, "clean", blocks, shift, cases, slowed, 0.0, 0, trials)
+        shares = _shares(found, SLOWER, SAME, UNCLEAR, "wrong")
+        print(f"| {cases}, {slowed} | {blocks} | {shift:+.0%} | {shares} |")
+
+    print("\n| between runs | other runs | cases, slowed | change | SLOWER | SAME | UNCLEAR | any wrong | mean |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for between, n_others in product((0.0, 0.01, 0.02), (0, 5, 20)):
+        for cases, slowed, shift in ((1, 0, 0), (10, 0, 0), (1, 1, 0.05), (10, 10, 0.10)):
+            found = compared(rng, "clean", 5, shift, cases, slowed, between, n_others, trials)
+            shares = _shares(found, SLOWER, SAME, UNCLEAR, "wrong", "mean")
+            known = n_others or "none"
+            print(f"| {between:.0%} | {known} | {cases}, {slowed} | {shift:+.0%} | {shares} |")
 
     print("\n| change | an UNCLEAR of 3 blocks asks for (median) | and is then settled |\n|---|---|---|")
     for shift in (0.0, 0.05, 0.10):
