@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,18 @@ def _repetitions(
     ]
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders; pytest's own way to find one looks at all that there are."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(i) for i in count())
+
+
 @pytest.fixture(autouse=True)
-def _offline_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _offline_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own model folder, or asks the internet for weights."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(_homes)
+    home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("CELLPOSE_LOCAL_MODELS_PATH", raising=False)
     monkeypatch.setenv("CELLBENCH_WEIGHTS_URL", "http://127.0.0.1:9")

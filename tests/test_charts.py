@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,30 @@ from tests.staged import ON_CPU, ON_GPU, stage_samples
 LINES = (charts.time_by_length, charts.percent_of_cpu, charts.speedup)
 
 
-def _tables(folder: Path, *machines: dict[str, Any], with_published: bool = True) -> Tables:
-    return _of(simulated(folder, list(machines)), with_published)
+@pytest.fixture(scope="module")
+def tables_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tables]:
+    """The tables of these machines: loaded once, since they are only read."""
+
+    @cache
+    def loaded(machines: str) -> Tables:
+        return _of(simulated(tmp_path_factory.mktemp("store"), json.loads(machines)), with_published=True)
+
+    @cache
+    def without_published(machines: str) -> Tables:
+        return replace(loaded(machines), published=None)
+
+    return lambda *machines, with_published=True: (loaded if with_published else without_published)(
+        json.dumps(machines)
+    )
 
 
 def _of(session: Session, with_published: bool = False) -> Tables:
     return store_tables.load(session, scope.resolve(session), with_published)
+
+
+@cache  # drawing and checking against Vega-Lite's grammar takes a third of a second
+def _spec(draw: Callable[[Tables], Any], tables: Tables) -> dict[str, Any]:
+    return draw(tables).to_dict()
 
 
 def _subtitle(spec: dict[str, Any]) -> str:
@@ -42,9 +62,9 @@ def _marks(spec: dict[str, Any]) -> list[str]:
     return [layer["mark"]["type"] for layer in spec["layer"]]
 
 
-def test_time_shows_medians_spread_and_every_repetition(tmp_path: Path) -> None:
-    tables = _tables(tmp_path, CPU, CUDA)
-    spec = charts.time_by_length(tables).to_dict()
+def test_time_shows_medians_spread_and_every_repetition(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of(CPU, CUDA)
+    spec = _spec(charts.time_by_length, tables)
     assert _marks(spec) == ["line", "point", "rule", "point"]
     assert len(spec["layer"][1]["data"]["values"]) == 20
     own = [row for row in spec["data"]["values"] if not row["published"]]
@@ -53,17 +73,17 @@ def test_time_shows_medians_spread_and_every_repetition(tmp_path: Path) -> None:
     assert own[1]["length"] == pytest.approx(2351.5, abs=0.1)
 
 
-def test_scale_is_switched_inside_the_chart_and_starts_as_asked(tmp_path: Path) -> None:
-    tables = _tables(tmp_path, CPU)
+def test_scale_is_switched_inside_the_chart_and_starts_as_asked(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of(CPU)
     values = {name: next(p["value"] for p in charts.draw(name, tables).to_dict()["params"] if p["name"] == "yscale")
               for name in ("time", "time-log")}  # fmt: skip
     assert values == {"time": "linear", "time-log": "log"}
 
 
-def test_published_series_are_marked_and_can_be_left_out(tmp_path: Path) -> None:
-    tables = _tables(tmp_path, CPU, CUDA)
+def test_published_series_are_marked_and_can_be_left_out(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of(CPU, CUDA)
     for draw in LINES:
-        shown = draw(tables).to_dict()
+        shown = _spec(draw, tables)
         others = [row for row in shown["data"]["values"] if row["published"]]
         assert {row["series"] for row in others} >= {"NVIDIA RTX 4070, CUDA (published)", "Apple M1, MPS (published)"}
         assert all(row["series"].endswith("(published)") and row["dash"] for row in others)
@@ -71,75 +91,75 @@ def test_published_series_are_marked_and_can_be_left_out(tmp_path: Path) -> None
         assert "(published)" not in json.dumps(draw(replace(tables, published=None)).to_dict())
 
 
-def test_ratios_are_those_of_the_view_with_a_rule_at_the_cpu(tmp_path: Path) -> None:
-    tables = _tables(tmp_path, CPU, CUDA, with_published=False)
+def test_ratios_are_those_of_the_view_with_a_rule_at_the_cpu(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of(CPU, CUDA, with_published=False)
     for draw, column, baseline in ((charts.speedup, "speedup", 1), (charts.percent_of_cpu, "percent_of_cpu", 100)):
-        spec = draw(tables).to_dict()
+        spec = _spec(draw, tables)
         assert [row["value"] for row in spec["data"]["values"]] == tables.speedups[column].to_pylist()
         assert spec["layer"][0]["data"]["values"] == [{"y": baseline}]
         assert spec["layer"][1]["encoding"]["y"]["scale"]["zero"] == {"expr": "true"}
 
 
-def test_a_series_looks_the_same_in_every_figure(tmp_path: Path) -> None:
-    tables = _tables(tmp_path, CPU, CUDA)
+def test_a_series_looks_the_same_in_every_figure(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of(CPU, CUDA)
     looks = []
     for draw in (charts.time_by_length, charts.speedup):
-        scale = draw(tables).to_dict()["layer"][-1]["encoding"]["shape"]["scale"]
+        scale = _spec(draw, tables)["layer"][-1]["encoding"]["shape"]["scale"]
         looks.append(dict(zip(scale["domain"], scale["range"], strict=True)))
     assert looks[1].items() <= looks[0].items()
 
 
-def test_the_picture_says_what_limits_it(tmp_path: Path) -> None:
-    tables = _tables(tmp_path, {**CPU, "repeats": 3}, {**CPU, "protocol": "article"}, {**CUDA, "failed": True})
-    said = _subtitle(charts.time_by_length(tables).to_dict())
+def test_the_picture_says_what_limits_it(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of({**CPU, "repeats": 3}, {**CPU, "protocol": "article"}, {**CUDA, "failed": True})
+    said = _subtitle(_spec(charts.time_by_length, tables))
     for note in ("simulated workload", "stand-in weights", "synthetic image", "few repetitions (n = 3)",
                  "10 failed repetitions excluded", "mixed protocols: article and standard", "without spread",
                  "model construction not included"):  # fmt: skip
         assert note in said.replace("\u00a0", " ")
 
 
-def test_honest_data_needs_no_caution(tmp_path: Path) -> None:
+def test_honest_data_needs_no_caution(tables_of: Callable[..., Tables]) -> None:
     real = {**CPU, "workload": "cellpose", "weights": "published", "image": "x.tif", "image_is_synthetic": False}
-    assert notes(_tables(tmp_path, real, with_published=False)) == []
+    assert notes(tables_of(real, with_published=False)) == []
 
 
-def test_series_names_hold_what_differs_and_nothing_else(tmp_path: Path) -> None:
-    one = charts.time_by_length(_tables(tmp_path / "1", CPU, CUDA, with_published=False)).to_dict()
+def test_series_names_hold_what_differs_and_nothing_else(tables_of: Callable[..., Tables]) -> None:
+    one = _spec(charts.time_by_length, tables_of(CPU, CUDA, with_published=False))
     assert _series(one) == ["Intel i7-8086K (cpu, 6 threads)", "NVIDIA RTX 4070 (cuda:0)"]
     both = [CPU, {**CPU, "node": "b"}, {**CPU, "protocol": "article"}]
-    several = charts.time_by_length(_tables(tmp_path / "2", *both, with_published=False)).to_dict()
+    several = _spec(charts.time_by_length, tables_of(*both, with_published=False))
     assert set(_series(several)) == {
         f"{place} · Intel i7-8086K (cpu, 6 threads), {protocol}"
         for place, protocol in (("desktop", "standard"), ("desktop", "article"), ("b", "standard"))
     }
 
 
-def test_without_an_accelerator_the_figure_says_so(tmp_path: Path) -> None:
-    spec = charts.speedup(_tables(tmp_path / "with", CPU)).to_dict()
+def test_without_an_accelerator_the_figure_says_so(tables_of: Callable[..., Tables]) -> None:
+    spec = _spec(charts.speedup, tables_of(CPU))
     assert "no accelerator was measured here" in _subtitle(spec)
     assert len(_series(spec)) == 2
-    empty = charts.speedup(_tables(tmp_path / "without", CPU, with_published=False)).to_dict()
+    empty = _spec(charts.speedup, tables_of(CPU, with_published=False))
     assert _marks(empty) == ["text"]
     assert "no accelerator" in empty["data"]["values"][0]["text"]
 
 
-def test_only_failures_make_an_empty_figure_with_the_reason(tmp_path: Path) -> None:
-    tables = _tables(tmp_path, {**CPU, "failed": True}, with_published=False)
+def test_only_failures_make_an_empty_figure_with_the_reason(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of({**CPU, "failed": True}, with_published=False)
     for draw in LINES:
-        spec = draw(tables).to_dict()
+        spec = _spec(draw, tables)
         assert _marks(spec) == ["text"]
         assert "10 failed repetitions excluded" in _subtitle(spec).replace("\u00a0", " ")
 
 
-def test_screen_readers_get_a_description(tmp_path: Path) -> None:
-    tables = _tables(tmp_path, CPU, CUDA)
+def test_screen_readers_get_a_description(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of(CPU, CUDA)
     for draw in LINES:
-        assert "NVIDIA RTX 4070 (cuda:0)" in draw(tables).to_dict()["description"]
+        assert "NVIDIA RTX 4070 (cuda:0)" in _spec(draw, tables)["description"]
 
 
-def test_unknown_figure(tmp_path: Path) -> None:
+def test_unknown_figure(tables_of: Callable[..., Tables]) -> None:
     with pytest.raises(CellbenchError, match="time-log"):
-        charts.draw("pie", _tables(tmp_path, CPU))
+        charts.draw("pie", tables_of(CPU))
 
 
 def test_published_means_are_the_articles() -> None:
@@ -153,7 +173,7 @@ def test_published_means_are_the_articles() -> None:
 def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
     samples = [make_sample(repetition=i, flags="load drift" if i == 3 else "") for i in range(5)]
     tables = _of(Session(make_store(tmp_path, samples)))
-    spec = charts.time_by_length(tables).to_dict()
+    spec = _spec(charts.time_by_length, tables)
     assert len(spec["layer"][1]["data"]["values"]) == 5
     assert "1 of 5 repetitions carries a flag: drift 1, load 1; none is left out" in _subtitle(spec)
     [row] = spec["data"]["values"]
@@ -177,8 +197,8 @@ DESK = {key: value for key, value in CPU.items() if key != "seconds"}
 CARD = {key: value for key, value in CUDA.items() if key != "seconds"}
 
 
-@pytest.fixture
-def staged(tmp_path: Path) -> Tables:
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """A CPU and a GPU, timed and taken apart at two sizes."""
     seconds = {"224": 10.0, "full": 100.0}
     samples = [*stage_samples(ON_CPU, seconds, **DESK), *stage_samples(ON_GPU, seconds, **CARD)]
@@ -187,7 +207,7 @@ def staged(tmp_path: Path) -> Tables:
             make_sample(**device, elapsed_s=10.0),
             make_sample(**device, crop="full", height_px=2160, width_px=2560),
         ]
-    return _of(Session(make_store(tmp_path, samples)))
+    return _of(Session(make_store(tmp_path_factory.mktemp("staged"), samples)))
 
 
 def _values(spec: dict[str, Any], layer: str) -> list[dict[str, Any]]:
@@ -196,7 +216,7 @@ def _values(spec: dict[str, Any], layer: str) -> list[dict[str, Any]]:
 
 
 def test_bars_of_the_stage_pass_stack_all_parts_without_gaps(staged: Tables) -> None:
-    parts = _values(charts.stages(staged).to_dict(), "parts")
+    parts = _values(_spec(charts.stages, staged), "parts")
     bars = {row["row"]: [each for each in parts if each["row"] == row["row"]] for row in parts}
     assert len(bars) == 4
     assert len(parts) == staged.stages.num_rows
@@ -209,7 +229,7 @@ def test_bars_of_the_stage_pass_stack_all_parts_without_gaps(staged: Tables) -> 
 
 
 def test_each_pass_is_named_and_its_share_told(staged: Tables) -> None:
-    spec = charts.stages(staged).to_dict()
+    spec = _spec(charts.stages, staged)
     first = [row for row in _values(spec, "passes") if row["row"].startswith("1\t")]
     assert [row["long"].replace("\u00a0", " ") for row in first] == [
         "style pass 61 %", "size pass 14 %", "mask pass 24 %", "outside 1 %"
@@ -220,7 +240,7 @@ def test_each_pass_is_named_and_its_share_told(staged: Tables) -> None:
 
 
 def test_the_axis_names_size_and_duration(staged: Tables) -> None:
-    domain = charts.stages(staged).to_dict()["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    domain = _spec(charts.stages, staged)["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert domain == [
         "0\t",
         "1\t224 px\t10 s",
@@ -244,13 +264,13 @@ def test_the_largest_crops_are_drawn_and_the_figure_says_so(tmp_path: Path) -> N
 
 
 def test_a_stage_figure_carries_the_same_cautions(staged: Tables) -> None:
-    said = _subtitle(charts.stages(staged).to_dict()).replace("\u00a0", " ")
+    said = _subtitle(_spec(charts.stages, staged)).replace("\u00a0", " ")
     for note in ("simulated workload", "stand-in weights", "synthetic image"):
         assert note in said
 
 
-def test_without_a_stage_pass_the_figure_says_so(tmp_path: Path) -> None:
-    spec = charts.draw("stages", _tables(tmp_path, CPU)).to_dict()
+def test_without_a_stage_pass_the_figure_says_so(tables_of: Callable[..., Tables]) -> None:
+    spec = charts.draw("stages", tables_of(CPU)).to_dict()
     assert "no stage pass was made" in json.dumps(spec)
 
 

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ def dotted(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+@cache
 def uses() -> dict[str, int | None]:
     """Every torch.mps.* and torch.backends.mps.* in the program, with its number of arguments where it is called."""
     found: dict[str, int | None] = {}

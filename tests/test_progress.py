@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 from rich.console import Console
 
-from harness import config, images, plan
+from harness import config, images, plan, synthetic
 from harness.bench import Material, Prepared
 from harness.fleet.members import Absent, member
 from harness.node.versions import versions
@@ -20,8 +20,9 @@ CPU = {"backend": "cpu", "index": 0, "name": "Some CPU"}
 
 @cache
 def sparse() -> images.Image:
-    """Drawn once: it takes a second."""
-    return images.load("sparse")
+    """Drawn small: the whole one takes a second."""
+    pixels = synthetic.sparse(height_px=192, width_px=192, n_cells=4).image
+    return images.Image("sparse", "sparse", pixels, images.hash_pixels(pixels), is_synthetic=True)
 
 
 def prepared(*names: str, promised: dict[str, int] | None = None, **flags: object) -> Prepared:

@@ -15,8 +15,8 @@ from tests.conftest import RUN_ID, make_sample, make_store
 CPU_S, CUDA_S = [4.0, 5.0, 9.0], [0.5, 0.4, 0.6]
 
 
-@pytest.fixture
-def session(tmp_path: Path) -> Session:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     cpu = [make_sample(repetition=i, elapsed_s=s) for i, s in enumerate(CPU_S)]
     cuda = [
         make_sample(repetition=i, elapsed_s=s, backend="cuda", device="cuda:0", device_name="G")
@@ -27,7 +27,13 @@ def session(tmp_path: Path) -> Session:
         make_sample(role="cold", phase="import", elapsed_s=99.0, crop=None),
         make_sample(crop="448", elapsed_s=None, status="crash", error_type="SIGKILL"),
     ]
-    return Session(make_store(tmp_path, cpu + cuda + others))
+    return make_store(tmp_path_factory.mktemp("store"), cpu + cuda + others)
+
+
+@pytest.fixture
+def session(store: Store) -> Session:
+    """A connection of its own for each test: what one asks of it is nothing to the next."""
+    return Session(store)
 
 
 def test_medians_are_those_of_the_timed_repetitions(session: Session) -> None:
@@ -153,9 +159,14 @@ def test_failures_are_rows(session: Session) -> None:
     assert run == {"n_cases": 3, "n_timed": 6, "n_failed": 1}  # the import phase is no case
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return Session(Store.make(tmp_path_factory.mktemp("empty")))
+
+
 @pytest.mark.parametrize("view", ["samples", *VIEWS])
-def test_every_view_works_on_an_empty_store(tmp_path: Path, view: str) -> None:
-    assert Session(Store.make(tmp_path)).table(f"SELECT * FROM {view}").num_rows == (40 if view == "published" else 0)
+def test_every_view_works_on_an_empty_store(empty: Session, view: str) -> None:
+    assert empty.table(f"SELECT * FROM {view}").num_rows == (40 if view == "published" else 0)
 
 
 def test_columns_explain_themselves(session: Session) -> None:

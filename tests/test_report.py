@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,18 @@ from tests.fleet import make_fleet
 from tests.staged import ON_CPU, ON_GPU, ceiling_samples, stage_samples
 
 
-@pytest.fixture
-def both(tmp_path: Path) -> Session:
-    """CPU and CUDA on one node."""
-    return simulated(tmp_path, [CPU, CUDA])
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """CPU and CUDA on one node; a session only reads."""
+    return simulated(tmp_path_factory.mktemp("both"), [CPU, CUDA])
 
 
+@cache
 def _data(session: Session) -> tables.Tables:
     return tables.load(session, scope.resolve(session))
 
 
+@cache  # a page takes a second, and several tests look at the same one
 def _page(session: Session, run: str | None = None, with_published: bool = True) -> str:
     return report.html(report.prepare(session, scope.resolve(session, run), with_published))
 
@@ -96,7 +99,7 @@ def test_banners_say_what_limits_the_numbers(tmp_path: Path) -> None:
 
 
 def test_the_page_loads_nothing(both: Session) -> None:
-    html = _page(both, None)
+    html = _page(both)
     assert "default-src &#39;none&#39;" in html
     assert not re.search(r"<link|@import|<(?:script|img|iframe)[^>]+src=|url\(|href=\"http", _markup(html))
     assert "<script src" not in html
@@ -114,7 +117,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
 
 
 def test_numbers_of_the_figures_are_those_of_the_query(both: Session) -> None:
-    time, speedup, percent, *_ = _specs(_page(both, None, with_published=False))
+    time, speedup, percent, *_ = _specs(_page(both, with_published=False))
     for spec, view, column in ((time, "medians", "median_s"), (percent, "speedups", "percent_of_cpu"),
                                (speedup, "speedups", "speedup")):  # fmt: skip
         drawn = sorted(row["value"] for row in spec["data"]["values"])
@@ -122,15 +125,15 @@ def test_numbers_of_the_figures_are_those_of_the_query(both: Session) -> None:
 
 
 def test_sql_under_a_figure_can_be_run_again(both: Session) -> None:
-    html = _page(both, None)
+    html = _page(both)
     texts = [text.replace("&#39;", "'").replace("&lt;", "<").replace("&gt;", ">")
              for text in re.findall(r"<pre><code>(SELECT.*?)</code>", html)]  # fmt: skip
     assert [both.table(text).num_rows for text in texts][:2] == [4, 2]
 
 
 def test_published_series_can_be_left_out(both: Session) -> None:
-    assert "published series" in _page(both, None).lower()
-    without = _page(both, None, with_published=False)
+    assert "published series" in _page(both).lower()
+    without = _page(both, with_published=False)
     assert "(published)" not in without
     assert "Benchmarking Cellpose" not in without
 
@@ -144,7 +147,7 @@ def test_failures_only_and_nothing_timed_still_make_a_page(tmp_path: Path) -> No
 
 def test_command_measures_the_same_again(both: Session, tmp_path: Path) -> None:
     asked = "cellbench run --profile quick --image sparse --crops 224,full --devices cpu,cuda:0"
-    assert f"{asked} --protocol standard --weights standin" in _page(both, None)
+    assert f"{asked} --protocol standard --weights standin" in _page(both)
     own = simulated(tmp_path / "own", [{**CPU, "image": "my cells.tif", "image_is_synthetic": False}])
     assert "--image &#39;PATH/my cells.tif&#39;" in _page(own, None)
 
@@ -161,19 +164,19 @@ CARD = {key: value for key, value in CUDA.items() if key != "seconds"}
 FULL = {"crop": "full", "height_px": 2160, "width_px": 2560}
 
 
-@pytest.fixture
-def staged(tmp_path: Path) -> Session:
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """CPU and CUDA, timed and taken apart at two sizes; the names are not to be trusted."""
     seconds = {"224": 10.0, "full": 100.0}
     card = CARD | {"device_name": HOSTILE["device_name"]}
     samples = [*stage_samples(ON_CPU, seconds, **DESK), *stage_samples(ON_GPU, seconds, ceilings=False, **card)]
     for device in (DESK, card):
         samples += [make_sample(**device, elapsed_s=10.0), make_sample(**device, **FULL, elapsed_s=98.0)]
-    return Session(make_store(tmp_path, samples))
+    return Session(make_store(tmp_path_factory.mktemp("staged"), samples))
 
 
 def test_a_stage_pass_is_a_figure_with_advice_and_its_check(staged: Session) -> None:
-    html = _page(staged, None, with_published=False).replace("\u00a0", " ")
+    html = _page(staged, with_published=False).replace("\u00a0", " ")
     assert 'id="stages"' in html
     assert "Give the diameter if you know it: estimating it takes 75 % of the call." in html
     assert "Work on several images at once: 70 % of the call" in html
@@ -198,7 +201,7 @@ def test_the_table_of_stages_adds_up(staged: Session) -> None:
 
 
 def test_without_a_stage_pass_there_is_no_figure_of_it(both: Session) -> None:
-    html = _page(both, None)
+    html = _page(both)
     assert 'id="stages"' not in html
     assert "The stage pass is one of its own" not in _markup(html)
 
@@ -278,7 +281,7 @@ def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, A
 @needs_browser
 @pytest.mark.parametrize("width_px", [320, 1100])
 def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_px: int) -> None:
-    page = report.write(_page(staged, None), tmp_path / "report.html")
+    page = report.write(_page(staged), tmp_path / "report.html")
     with browser(tmp_path / "profile") as chromium:
         chromium.call(
             "Emulation.setDeviceMetricsOverride", width=width_px, height=800, deviceScaleFactor=1, mobile=True
