@@ -124,8 +124,9 @@ class Block:
         norm, conv = block.proj
         scale, shift = affine(norm)
         weights = conv.weight[:, :, 0, 0]
-        self._weights, self._bias = (weights * scale).T.contiguous(), conv.bias + weights @ shift
+        self._weights = (weights * scale).T.contiguous()
         self._convolutions = [Convolution(each, engine) for each in block.conv]
+        self._convolutions[1].bias += conv.bias + weights @ shift  # the projection's own, as both are added
         self._engine = engine
 
     def __call__(
@@ -134,10 +135,11 @@ class Block:
         """Tensors (n, height, width, channels); x may have half the height and width of what was skipped."""
         first, second, third, fourth = self._convolutions
         size = (x if skipped is None else skipped).shape[1:3]
+        n_in, n_out = self._weights.shape
         # A 1 × 1 projection of an enlarged image is the enlarged projection.
-        projected = self._engine.memory("projected", (*x.shape[:3], len(self._bias)))
-        torch.addmm(self._bias, x.reshape(-1, x.shape[-1]), self._weights, out=projected.view(-1, len(self._bias)))
-        shape = (len(x), *size, len(self._bias))
+        projected = self._engine.memory("projected", (*x.shape[:3], n_out))
+        torch.mm(x.reshape(-1, n_in), self._weights, out=projected.view(-1, n_out))
+        shape = (len(x), *size, n_out)
         a, b, out = (self._engine.memory(owner, shape) for owner in ("a", "b", self))
         second(first(x, a), b, skipped, style, projected)
         return fourth(third(b, a, None, style), out, None, style, b)
@@ -153,8 +155,8 @@ class Convolution:
         self._conv, self._engine = conv, engine
         n_out, n_in = conv.weight.shape[:2]
         self._is_plain = bool(n_in % engine.columns or n_out % engine.columns)  # the image's own channels
+        self.bias = conv.bias.clone()
         if not self._is_plain:
-            self._bias = conv.bias.contiguous()
             self._weights = packed(conv.weight.numpy(), engine.columns)
 
     def __call__(
@@ -175,7 +177,7 @@ class Convolution:
         shift = shift.contiguous()
         n, height, width, n_out = out.shape
         at = [None if each is None else each.data_ptr()
-              for each in (x, y, self._scale, shift, self._weights, self._bias, residual, out)]  # fmt: skip
+              for each in (x, y, self._scale, shift, self._weights, self.bias, residual, out)]  # fmt: skip
         halved = [int(each is not None and each.shape[1] < height) for each in (x, residual)]
         self._engine.run(Layer(*at, n, height, width, x.shape[-1], n_out, *halved))
         return out
