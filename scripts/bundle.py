@@ -37,9 +37,8 @@ def size(text: str) -> int:
 
 def here() -> Target:
     """The kind of the machine that this runs on."""
-    arch = platform.machine()
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Target("macos_arm64" if sys.platform == "darwin" else f"linux_{arch}", python)
+    system = "macos" if sys.platform == "darwin" else "linux"
+    return Target(f"{system}_{platform.machine()}", f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
 def build(folder: Path) -> str:
@@ -105,6 +104,8 @@ def _blocks(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
 def make(args: argparse.Namespace) -> list[Path]:
     """Everything into args.to; the files that have to be carried over."""
     target = Target(args.platform, args.python)
+    if target not in TARGETS:  # what this machine is, unless it was said
+        raise WheelError(f"no bundle is for Python {target.python} on {target.platform}: say --python and --platform")
     without = {"torch", *(["ray"] if args.no_ray else []), *filter(None, args.without.split(","))}
     if unknown := without - pins().keys():
         raise WheelError(f"cellbench does not need {', '.join(sorted(unknown))}")

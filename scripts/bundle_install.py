@@ -57,7 +57,7 @@ def read_manifest() -> dict:
 def check_machine(manifest: dict) -> None:
     """Refuse another Python or platform than the bundle was made for."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    system = "macos_arm64" if sys.platform == "darwin" else f"linux_{platform.machine()}"
+    system = f"{'macos' if sys.platform == 'darwin' else 'linux'}_{platform.machine()}"
     if (python, system) != (manifest["python"], manifest["platform"]):
         use = f"run it with python{manifest['python']}, or " if system == manifest["platform"] else ""
         raise InstallError(

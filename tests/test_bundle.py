@@ -191,6 +191,13 @@ def test_published_weights_are_never_replaced_nor_half_there(tmp_path: Path, mon
     assert below(models) == {f"{bundle.WEIGHTS[0]} mine"}
 
 
+def test_a_kind_of_machine_that_is_not_served_is_refused(tmp_path: Path) -> None:
+    for there in ({"platform": "macos_x86_64", "python": "3.12"}, {"platform": "linux_x86_64", "python": "3.13"}):
+        with pytest.raises(WheelError, match=r"no bundle is for .* say --python and --platform"):
+            bundle.make(argparse.Namespace(to=tmp_path / "to", **there))
+    assert not (tmp_path / "to").exists()
+
+
 def test_what_a_bundle_cannot_be_made_of_leaves_nothing_to_carry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
