@@ -27,19 +27,38 @@ PINNED = ("cellpose", "numba", "torch", "ray")  # packages whose own pins are lo
 SPARED = ("ray",)  # run --no-ray does without it, and ray_head() says so
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
+PACKAGE = Path(__file__).parent
+
 Distribution = Callable[[str], Any]  # importlib.metadata.distribution, or something like it
 
 
 # ---------------------------------------------------------------- packages
 
 
-def versions(distribution: Distribution = metadata.distribution, python: str | None = None) -> Check:
+def tested(package: Path = PACKAGE) -> dict[str, str]:
+    """The versions that were tested together, by name; none where this is neither a checkout nor out of a bundle."""
+    for file in (package.parent / "constraints.txt", package / "data" / "constraints.txt"):
+        if file.is_file():
+            return dict(line.split("==") for line in file.read_text().splitlines() if "==" in line)
+    return {}
+
+
+def versions(
+    distribution: Distribution = metadata.distribution,
+    python: str | None = None,
+    tested: Callable[[], Mapping[str, str]] = tested,
+) -> Check:
     """Whether what is installed is what cellbench needs, and what the packages it rests on need."""
     from packaging.specifiers import SpecifierSet
 
     python = python or ".".join(map(str, sys.version_info[:3]))
     found = {name: version for name in NAMED if (version := _installed(name, distribution))}
-    evidence = ", ".join(f"{name} {version}" for name, version in {"Python": python, **found}.items())
+    known = tested()
+    others = {name for name, version in found.items() if name in known and version.split("+")[0] != known[name]}
+    evidence = ", ".join(
+        f"{name} {version}{f' (tested: {known[name]})' if name in others else ''}"
+        for name, version in {"Python": python, **found}.items()
+    )
     if _installed("cellbench", distribution) is None:
         fix = "install the checkout: python -m pip install -e ."
         return Check(

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from wheelhouse import PYTHONS, ROOT, TARGETS, Target, WheelError, closure, pins
+from wheelhouse import PYTHONS, ROOT, TARGETS, Target, WheelError, closure, download, pins
 
 WEIGHTS = ("cyto3", "size_cyto3.npy")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -37,9 +37,8 @@ def size(text: str) -> int:
 
 def here() -> Target:
     """The kind of the machine that this runs on."""
-    arch = platform.machine()
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Target("macos_arm64" if sys.platform == "darwin" else f"linux_{arch}", python)
+    system = "macos" if sys.platform == "darwin" else "linux"
+    return Target(f"{system}_{platform.machine()}", f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
 def build(folder: Path) -> str:
@@ -56,6 +55,7 @@ def build(folder: Path) -> str:
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, copy)
         shutil.copytree(ROOT / "harness", copy / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "constraints.txt", copy / "harness" / "data")  # doctor says what else than these is there
         if commit:
             (copy / "harness" / "data" / "commit").write_text(commit + "\n")
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(copy)]
@@ -104,6 +104,8 @@ def _blocks(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
 def make(args: argparse.Namespace) -> list[Path]:
     """Everything into args.to; the files that have to be carried over."""
     target = Target(args.platform, args.python)
+    if target not in TARGETS:  # what this machine is, unless it was said
+        raise WheelError(f"no bundle is for Python {target.python} on {target.platform}: say --python and --platform")
     without = {"torch", *(["ray"] if args.no_ray else []), *filter(None, args.without.split(","))}
     if unknown := without - pins().keys():
         raise WheelError(f"cellbench does not need {', '.join(sorted(unknown))}")
@@ -116,24 +118,25 @@ def make(args: argparse.Namespace) -> list[Path]:
         wheels.mkdir(parents=True)
         versions = closure(target, wheels, without)
         # pip's own wheel can be run as it is, so that a machine without pip or ensurepip will do.
-        subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest",
-             str(wheels), "pip"], check=True, capture_output=True,
-        )  # fmt: skip
+        download(target, ["pip"], wheels)
         commit = build(wheels)
         weights = add_weights(args.weights, content / "weights") if args.weights != "none" else []
         archive = Path(scratch) / f"cellbench-{target.platform}-py{target.python}{'-no-ray' if args.no_ray else ''}.tar"
         with tarfile.open(archive, "w") as tar:  # wheels are compressed already
             tar.add(content, arcname=".")
+        carried = Path(scratch) / "carried"
+        carried.mkdir()
         manifest = {
             "platform": target.platform, "python": target.python, "commit": commit or None, "weights": weights,
-            "with_ray": not args.no_ray, "archive": archive.name, "parts": split(archive, args.to, args.max_part),
+            "with_ray": not args.no_ray, "archive": archive.name, "parts": split(archive, carried, args.max_part),
             "versions": versions,
             # What the machine has to have: the version that was tested with the rest.
             "machine": {name: pins()[name] for name in sorted(without - ({"ray"} if args.no_ray else set()))},
         }  # fmt: skip
-    (args.to / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    shutil.copy(Path(__file__).with_name("bundle_install.py"), args.to / "install.py")
+        (carried / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        shutil.copy(Path(__file__).with_name("bundle_install.py"), carried / "install.py")
+        for file in carried.iterdir():  # only now, so that what failed leaves nothing to carry
+            file.rename(args.to / file.name)
     return sorted(args.to.iterdir())
 
 

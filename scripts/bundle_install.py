@@ -4,22 +4,30 @@
 
 Run it with the Python that has torch (`python -c 'import torch'`). A new environment is made in --to; what is not in
 the bundle, torch first of all, it finds where this Python has it. Nothing outside --to is written, but published
-weights go to where Cellpose looks for them, if the bundle has them. With --use-system-torch this machine's torch and
-numpy are taken as they are, though others were tested.
+weights go to where Cellpose looks for them, if the bundle has them. What was in --to before is kept until the new one
+works. With --use-system-torch this machine's torch and numpy are taken as they are, though others were tested.
 """
 
-from __future__ import annotations
+import sys
+
+# Said before anything that an old python3 does not know: some systems still call 3.6 that.
+if sys.version_info < (3, 11):  # noqa: UP036
+    print(
+        "install.py: Python " + sys.version.split()[0] + " is too old\n  fix: use the one with torch", file=sys.stderr
+    )
+    sys.exit(2)
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -32,15 +40,29 @@ class InstallError(Exception):
     """What is wrong and what to do about it."""
 
 
+def read_manifest() -> dict:
+    """What the bundle holds, as scripts/bundle wrote it down."""
+    file = HERE / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text())
+        manifest["machine"]  # the last that is written
+        return manifest
+    except FileNotFoundError:
+        wrong = "is missing"
+    except (ValueError, LookupError, TypeError):
+        wrong = "is damaged"
+    raise InstallError(f"{file.name} {wrong}\n  fix: copy it to {HERE} again")
+
+
 def check_machine(manifest: dict) -> None:
     """Refuse another Python or platform than the bundle was made for."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    system = "macos_arm64" if sys.platform == "darwin" else f"linux_{platform.machine()}"
+    system = f"{'macos' if sys.platform == 'darwin' else 'linux'}_{platform.machine()}"
     if (python, system) != (manifest["python"], manifest["platform"]):
+        use = f"run it with python{manifest['python']}, or " if system == manifest["platform"] else ""
         raise InstallError(
             f"this bundle is for Python {manifest['python']} on {manifest['platform']}, and this is Python {python} on "
-            f"{system}\n  fix: run it with python{manifest['python']}, or make another bundle: scripts/bundle "
-            f"--python {python} --platform {system}"
+            f"{system}\n  fix: {use}make another bundle; scripts/bundle --help says for which machines"
         )
 
 
@@ -56,7 +78,7 @@ def join(manifest: dict, folder: Path) -> Path:
                 continue
             digest = hashlib.sha256()
             with file.open("rb") as stream:
-                while block := stream.read(2**20):
+                for block in iter(lambda: stream.read(2**20), b""):
                     digest.update(block)
                     out.write(block)
             if digest.hexdigest() != part["sha256"]:
@@ -114,9 +136,42 @@ def folders_of(names: list[str]) -> list[str]:
     return sorted(set(seen.values()))
 
 
+@contextlib.contextmanager
+def making(to: Path) -> Iterator[Path]:
+    """A folder in `to` to work in; if the work fails, all is as it was before, the old environment in its place."""
+    if to.exists() and any(to.iterdir()) and not (to / "pyvenv.cfg").is_file():
+        raise InstallError(f"{to} is not empty and no environment\n  fix: name another folder with --to, or remove it")
+    is_new = not to.exists()
+    to.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=to, prefix=".install-"))
+    old = scratch / "old"
+    try:
+        old.mkdir()
+        move_all(to, old, but=scratch)
+        try:
+            yield scratch
+        except BaseException:
+            for made in set(to.iterdir()) - {scratch}:
+                shutil.rmtree(made) if made.is_dir() and not made.is_symlink() else made.unlink()
+            raise
+    except BaseException:
+        move_all(old, to)
+        raise
+    finally:
+        shutil.rmtree(scratch)
+        if is_new and not any(to.iterdir()):
+            to.rmdir()
+
+
+def move_all(source: Path, target: Path, but: Path | None = None) -> None:
+    """Everything in one folder into another one, on the same disk."""
+    for entry in set(source.glob("*")) - {but}:
+        entry.rename(target / entry.name)
+
+
 def install(manifest: dict, content: Path, to: Path, taken: dict[str, str]) -> None:
     """Make the environment from the wheels, then let it see the machine's own packages."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", str(to)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(to)], check=True)
     wheels = content / "wheels"
     [pip] = wheels.glob("pip-*.whl")
     chosen = [f"{name}=={version}" for name, version in manifest["versions"].items() if name not in taken]
@@ -131,6 +186,9 @@ def install(manifest: dict, content: Path, to: Path, taken: dict[str, str]) -> N
     [site] = (to / "lib").glob("python*/site-packages")
     # After the environment's own folder, so that what is in the bundle comes first.
     (site / "machine.pth").write_text("".join(f"{folder}\n" for folder in folders_of(list(taken))))
+    trial = subprocess.run([to / "bin" / "python", "-c", TRIAL], capture_output=True, text=True, check=False)
+    if trial.returncode:
+        raise InstallError(f"it does not work with this machine's {taken}:\n{trial.stderr.strip()[-1500:]}")
 
 
 def place_weights(content: Path) -> str | None:
@@ -140,9 +198,10 @@ def place_weights(content: Path) -> str | None:
         return None
     models = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or Path.home() / ".cellpose" / "models")
     models.mkdir(parents=True, exist_ok=True)
-    for file in weights.iterdir():
-        if not (models / file.name).exists():
-            shutil.copy(file, models)
+    with tempfile.TemporaryDirectory(dir=models) as scratch:  # so that no half file bears the name
+        for file in weights.iterdir():
+            if not (models / file.name).exists():
+                Path(shutil.copy(file, scratch)).rename(models / file.name)
     return str(models)
 
 
@@ -155,22 +214,24 @@ def main() -> int:
     args = parser.parse_args()
     to = args.to.expanduser().absolute()
     try:
-        manifest = json.loads((HERE / "manifest.json").read_text())
+        manifest = read_manifest()
         check_machine(manifest)
-        if to.exists() and any(to.iterdir()) and not (to / "pyvenv.cfg").is_file():
-            raise InstallError(f"{to} is not empty and no environment\n  fix: name another folder with --to")
         taken = of_machine(manifest, args.use_system_torch)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=to.parent, prefix=".cellbench-") as scratch:
-            content = Path(scratch) / "content"
-            with tarfile.open(join(manifest, Path(scratch))) as tar:
+        with making(to) as scratch:
+            content = scratch / "content"
+            with tarfile.open(join(manifest, scratch)) as tar:
                 tar.extractall(content, filter="data")
             install(manifest, content, to, taken)
             models = place_weights(content)
-        trial = subprocess.run([to / "bin" / "python", "-c", TRIAL], capture_output=True, text=True, check=False)
-        if trial.returncode:
-            raise InstallError(f"installed, but it does not work with {taken}:\n{trial.stderr.strip()[-1500:]}")
-    except (InstallError, OSError, KeyError, ValueError, subprocess.CalledProcessError, tarfile.TarError) as error:
+    except KeyboardInterrupt:
+        print("install.py: stopped; all is as it was before", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(
+            f"install.py: {error}\n  fix: see to room and rights there, or name another folder: --to", file=sys.stderr
+        )
+        return 2
+    except (InstallError, subprocess.CalledProcessError, tarfile.TarError) as error:
         print(f"install.py: {error}", file=sys.stderr)
         return 2
     tested = manifest["machine"] | manifest["versions"]

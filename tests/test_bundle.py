@@ -1,8 +1,11 @@
 """The bundle for machines without a network: what goes in, how it is cut, and what its install script refuses."""
 
 import argparse
+import ast
+import errno
 import hashlib
 import json
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -107,9 +110,120 @@ def test_missing_and_damaged_parts_are_named_at_once(parts: dict, tmp_path: Path
         bundle_install.join(parts, tmp_path)
 
 
+@pytest.mark.parametrize("text", ['{"python": "3.1', "{}", "[]", '"x"'])
+def test_a_damaged_manifest_is_named(parts: dict, tmp_path: Path, text: str) -> None:
+    with pytest.raises(bundle_install.InstallError, match=r"manifest.json is missing\n  fix: copy it"):
+        bundle_install.read_manifest()
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(bundle_install.InstallError, match=r"manifest.json is damaged\n  fix: copy it"):
+        bundle_install.read_manifest()
+
+
+def below(folder: Path) -> set[str]:
+    """Every file below a folder, with what is in it."""
+    return {f"{file.relative_to(folder)} {file.read_text()}" for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("stop", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_what_fails_leaves_the_old_environment_as_it_was(tmp_path: Path, stop: BaseException) -> None:
+    to = tmp_path / "to"
+    (to / "bin").mkdir(parents=True)
+    (to / "pyvenv.cfg").write_text("old")
+    (to / "bin" / "cellbench").write_text("old")
+    (to / ".hidden").symlink_to("bin")
+    before, names = below(to), set(os.listdir(to))
+
+    def work() -> None:
+        with bundle_install.making(to) as scratch:
+            assert os.listdir(to) == [scratch.name], "a new environment is made in an empty folder"
+            (to / "bin").mkdir()
+            (to / "bin" / "cellbench").write_text("new")
+            (to / "lib64").symlink_to("bin")
+            (to / "pyvenv.cfg").write_text("new")
+            raise stop
+
+    with pytest.raises(type(stop)):
+        work()
+    assert (below(to), set(os.listdir(to))) == (before, names)
+
+
+def test_what_fails_at_first_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), bundle_install.making(tmp_path / "to") as scratch:
+        (scratch / "x").write_text(str(1 / 0))
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_new_environment_takes_the_place_of_the_old_one_but_of_nothing_else(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        with bundle_install.making(tmp_path / "to"):
+            (tmp_path / "to" / "pyvenv.cfg").write_text(text)
+            (tmp_path / "to" / text).write_text("")
+    assert below(tmp_path / "to") == {"pyvenv.cfg second", "second "}
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.tif").write_text("x")
+    with (
+        pytest.raises(bundle_install.InstallError, match="not empty and no environment"),
+        bundle_install.making(tmp_path / "photos"),
+    ):
+        pass
+    assert below(tmp_path / "photos") == {"1.tif x"}
+
+
+def test_published_weights_are_never_replaced_nor_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, weights = tmp_path / "models", tmp_path / "content" / "weights"
+    weights.mkdir(parents=True)
+    models.mkdir()
+    monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", str(models))
+    for name in bundle.WEIGHTS:
+        (weights / name).write_text("bundle")
+    (models / bundle.WEIGHTS[0]).write_text("mine")
+    assert bundle_install.place_weights(tmp_path / "content") == str(models)
+    assert below(models) == {f"{bundle.WEIGHTS[0]} mine", f"{bundle.WEIGHTS[1]} bundle"}
+
+    def full(_: Path, folder: str) -> None:
+        Path(folder, "half").write_text("bun")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (models / bundle.WEIGHTS[1]).unlink()
+    monkeypatch.setattr(bundle_install.shutil, "copy", full)
+    with pytest.raises(OSError, match="No space"):
+        bundle_install.place_weights(tmp_path / "content")
+    assert below(models) == {f"{bundle.WEIGHTS[0]} mine"}
+
+
+def test_a_kind_of_machine_that_is_not_served_is_refused(tmp_path: Path) -> None:
+    for there in ({"platform": "macos_x86_64", "python": "3.12"}, {"platform": "linux_x86_64", "python": "3.13"}):
+        with pytest.raises(WheelError, match=r"no bundle is for .* say --python and --platform"):
+            bundle.make(argparse.Namespace(to=tmp_path / "to", **there))
+    assert not (tmp_path / "to").exists()
+
+
+def test_what_a_bundle_cannot_be_made_of_leaves_nothing_to_carry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise WheelError("no network")
+
+    monkeypatch.setattr(bundle, "closure", refuse)
+    args = argparse.Namespace(to=tmp_path / "to", platform=LINUX.platform, python="3.12", no_ray=True, without="")
+    with pytest.raises(WheelError, match="no network"):
+        bundle.make(args)
+    assert os.listdir(tmp_path / "to") == []
+
+
 def test_another_python_is_refused() -> None:
     with pytest.raises(bundle_install.InstallError, match=r"for Python 3.99 [\s\S]*another bundle"):
-        bundle_install.check_machine({"python": "3.99", "platform": "linux_x86_64"})
+        bundle_install.check_machine({"python": "3.99", "platform": bundle.here().platform})
+    with pytest.raises(bundle_install.InstallError, match=r"on amiga, [\s\S]*fix: make another bundle"):
+        bundle_install.check_machine({"python": bundle.here().python, "platform": "amiga"})
+
+
+def test_an_old_python_is_told_so_and_no_more() -> None:
+    """What stands above the check of the version is all that an older Python reads before it stops."""
+    source = Path(bundle_install.__file__).read_text()
+    ast.parse(source, feature_version=(3, 6))
+    first = next(node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom))
+    assert ast.unparse(first) == "import sys"
 
 
 def test_another_torch_only_if_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import cluster, dispatch, members, parcels
 from harness.measure.block import Order
 from harness.node import versions
@@ -207,3 +208,13 @@ def test_what_a_killed_command_kept_for_itself_goes_with_the_next(
         with parcels.scratch() as other:  # one that is in use stays
             assert mine.is_dir() and other.is_dir() and mine != other
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_ray_that_is_too_slow_to_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray says it, on a machine that is busy
+
+    monkeypatch.setattr(cluster, "_ray", lambda: SimpleNamespace(init=init))
+    with pytest.raises(FleetUnreachableError, match="timed out during startup") as caught:
+        cluster.start_local()
+    assert (caught.value.exit_code, "--no-ray" in caught.value.fix) == (4, True)

@@ -56,6 +56,23 @@ def test_without_ray_all_is_well_but_for_ray() -> None:
     assert "--no-ray" in installation.ray_head(None, distribution=environment(ray=None)).fix
 
 
+def test_other_versions_than_the_tested_ones_are_said() -> None:
+    tested = {"torch": "2.13.0", "numpy": "2.0.1", "ray": "2.60.0"}
+    check = installation.versions(environment(), "3.11.7", lambda: tested)
+    assert (check.verdict, check.fix) == (OK, None)
+    assert "numpy 2.0.2 (tested: 2.0.1)" in check.evidence
+    assert check.evidence.count("tested") == 1, "a build of torch is no other version"
+
+
+def test_the_tested_versions_come_from_the_checkout_or_from_the_bundle(tmp_path: Path) -> None:
+    assert {"torch", "numpy", "cellpose"} <= installation.tested().keys()
+    package = tmp_path / "site-packages" / "harness"
+    assert installation.tested(package) == {}
+    (package / "data").mkdir(parents=True)
+    (package / "data" / "constraints.txt").write_text("# tested together\ntorch==2.13.0\n\n")
+    assert installation.tested(package) == {"torch": "2.13.0"}
+
+
 def test_cellpose_4_is_a_failure_with_its_reason() -> None:
     check = installation.versions(environment(cellpose="4.0.6"), "3.11.7")
     assert check.verdict == FAIL
