@@ -229,7 +229,7 @@ ARROW = pa.schema(
 # The same without the meanings: they would be most of a small file.
 BARE = pa.schema([pa.field(c.name, c.type) for c in SAMPLES], metadata=ARROW.metadata)
 
-_NAMES = frozenset(ARROW.names)
+_TYPES = {field.name: field.type for field in ARROW}
 
 
 def table(samples: Iterable[Sample]) -> pa.Table:
@@ -238,7 +238,7 @@ def table(samples: Iterable[Sample]) -> pa.Table:
     for row in rows:
         if missing := [name for name in REQUIRED if row.get(name) is None]:
             raise KeyError(f"columns that every sample has: {missing}")
-        if unknown := row.keys() - _NAMES:
+        if unknown := row.keys() - _TYPES.keys():
             raise KeyError(f"columns that the schema does not know: {sorted(unknown)}")
     return pa.Table.from_pylist(rows, schema=ARROW)
 
@@ -257,8 +257,9 @@ def version_of(arrow_schema: pa.Schema) -> int | None:
 
 def mistyped(found: pa.Schema) -> list[str]:
     """The columns of a file that are here too but hold something else, as 'name: type'."""
-    known = {field.name: field.type for field in ARROW}
-    return [f"{f.name}: {f.type}" for f in found if f.name in known and not _reads_as(f.type, known[f.name])]
+    if found.equals(BARE):
+        return []
+    return [f"{f.name}: {f.type}" for f in found if f.name in _TYPES and not _reads_as(f.type, _TYPES[f.name])]
 
 
 def _reads_as(found: pa.DataType, wanted: pa.DataType) -> bool:

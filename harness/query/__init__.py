@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from harness.query.session import Answer, Session, which_run
-from harness.query.views import CASE, LENGTH, MACROS, SAME_WORK, VIEWS
+from harness.query.views import CASE, LENGTH, MACROS, VIEWS, same_work
 
-__all__ = ["CASE", "LENGTH", "MACROS", "SAME_WORK", "VIEWS", "Answer", "Session", "which_run"]
+__all__ = ["CASE", "LENGTH", "MACROS", "VIEWS", "Answer", "Session", "same_work", "which_run"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from harness import published, schema
 from harness.errors import CellbenchError
 from harness.node import facts
 from harness.query.views import COMPUTED, MACROS, VIEWS
-from harness.store import Store, parquet
+from harness.store import Opened, Store, parquet
 
 BATCH = 65_536  # rows
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
@@ -45,20 +45,43 @@ class Answer:
 class Session:
     """A locked connection to one store."""
 
-    def __init__(self, store: Store, time_limit_s: float = 60.0, memory_limit_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        store: Store,
+        time_limit_s: float = 60.0,
+        memory_limit_bytes: int = MEMORY_BYTES,
+        files: Sequence[Opened] | None = None,
+    ) -> None:
         self._store, self._time_limit_s, self._memory_limit_bytes = store, time_limit_s, memory_limit_bytes
-        self._connect()
+        self._connect(store.opened() if files is None else files)
 
-    def _connect(self) -> None:
-        files = self._store.opened()
+    @classmethod
+    def of_run(cls, store: Store, run_id: str | None) -> tuple[Session, str]:
+        """A session for questions about one run, the latest if None, and which it is; it may lack all other runs."""
+        files = store.opened()
+        try:
+            chosen = _chosen(parquet.runs(files), run_id)
+            session = cls(store, files=parquet.holding(files, chosen))
+            if not session._damaged:
+                return session, chosen
+        except (pa.ArrowException, OSError):
+            pass  # reading everything sets aside what is damaged, and another run may be the latest then
+        session = cls(store)
+        return session, which_run(session, run_id)
+
+    def _connect(self, files: Sequence[Opened]) -> None:
         self._files = [file.path for file in files]
+        self._damaged = False
         self._connection = con = duckdb.connect(":memory:")
         weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
-        stored = parquet.dataset(files)
-        # Views look at the samples several times over; a small store is read once instead.
-        is_small = stored.count_rows() <= HELD_ROWS
-        con.register("stored_samples", parquet.read(self._store.root, files)[1] if is_small else stored)
+        # Views look at the samples several times over; where they are few they are read once instead.
+        if sum(file.n_rows for file in files) <= HELD_ROWS:
+            whole, samples = parquet.read(self._store.root, files)
+            self._damaged = len(whole) < len(files)
+        else:
+            samples = parquet.dataset(files)
+        con.register("stored_samples", samples)
         con.register("published_means", published.means())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
         self._defined: set[str] = set()
@@ -142,9 +165,10 @@ class Session:
         except duckdb.InterruptException:
             raise
         except duckdb.Error:
-            if self._store.files() == self._files:
+            files = self._store.opened()
+            if [file.path for file in files] == self._files:
                 raise
-            self._connect()
+            self._connect(files)
             self._define(statement.query)
             return self._connection.sql(statement.query, params=given or None).to_arrow_reader(BATCH)
 
@@ -190,7 +214,11 @@ def meanings() -> dict[str, str]:
 
 def which_run(session: Session, run_id: str | None) -> str:
     """The run that is asked for, or the latest one; an error names the runs there are."""
-    known = session.table("SELECT DISTINCT run_id FROM samples ORDER BY run_id DESC")["run_id"].to_pylist()
+    return _chosen(session.table("SELECT DISTINCT run_id FROM samples")["run_id"].to_pylist(), run_id)
+
+
+def _chosen(runs: Iterable[str], run_id: str | None) -> str:
+    known = sorted(runs, reverse=True)
     if not known:
         raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
     if run_id is None:

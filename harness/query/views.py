@@ -11,6 +11,12 @@ SAME_WORK = (
     "image", "image_sha256", "crop", "height_px", "width_px",
 )  # fmt: skip
 
+
+def same_work(a: str, b: str) -> str:
+    """The condition under which one's time may be divided by the other's."""
+    return " AND ".join(f"{a}.{column} IS NOT DISTINCT FROM {b}.{column}" for column in SAME_WORK)
+
+
 CASE = "run_id, node, backend, device, device_name, crop, height_px, width_px, protocol, case_id"
 _SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
 # Repetitions of one process are not independent of each other, so where there are several processes the interval of
@@ -75,7 +81,7 @@ VIEWS = {
                   cpu.device_name AS cpu_name, cpu.median_s / gpu.median_s AS speedup,
                   100 * gpu.median_s / cpu.median_s AS percent_of_cpu
            FROM medians AS gpu JOIN medians AS cpu ON """
-        + " AND ".join(f"gpu.{c} IS NOT DISTINCT FROM cpu.{c}" for c in SAME_WORK)
+        + same_work("gpu", "cpu")
         + """
            WHERE cpu.backend = 'cpu' AND gpu.backend <> 'cpu'""",
     ),
@@ -213,7 +219,7 @@ MACROS = {
                   a.median_s AS a_median_s, b.median_s AS b_median_s, b.median_s / a.median_s AS ratio, a.n_pixels
            FROM (SELECT * FROM medians WHERE device = device_a) AS a
                 JOIN (SELECT * FROM medians WHERE device = device_b) AS b ON """
-        + " AND ".join(f"a.{c} IS NOT DISTINCT FROM b.{c}" for c in SAME_WORK)
+        + same_work("a", "b")
         + """
            ORDER BY a.run_id, a.node, a.protocol, a.variant, a.n_pixels""",
     ),

@@ -11,17 +11,18 @@ from rich.table import Table
 
 from harness import query
 from harness.errors import CellbenchError
-from harness.show import advice
 from harness.show.rows import show, stdout
 from harness.show.wording import device_label, percent, seconds, size_label
 from harness.store import Store
 
-CASES = """
+# Medians are worked out once, and each accelerator's put beside the CPU's.
+CASES = f"""
+    WITH m AS MATERIALIZED (SELECT * FROM medians WHERE run_id = $run_id)
     SELECT m.crop, m.device, m.device_name, m.node, m.protocol, m.image, m.weights, m.n,
            m.median_s, m.q1_s, m.q3_s, m.mean_s, m.sd_s, m.precision, m.stop_reason, m.n_blocks, m.n_flagged, m.flags,
-           m.n_cells, m.diameter_px, m.n_distinct_masks, s.speedup
-    FROM medians AS m LEFT JOIN speedups AS s USING (run_id, node, device, case_id)
-    WHERE m.run_id = $run_id
+           m.n_cells, m.diameter_px, m.n_distinct_masks,
+           cpu.median_s / m.median_s AS speedup
+    FROM m LEFT JOIN m AS cpu ON m.backend <> 'cpu' AND cpu.backend = 'cpu' AND {query.same_work("m", "cpu")}
     ORDER BY m.protocol DESC, m.node, m.n_pixels, m.backend = 'cpu' DESC, m.device
 """
 
@@ -62,21 +63,20 @@ STOPPED_SHORT = {
 
 def cases(store: Store, run_id: str | None) -> pa.Table:
     """One row per case of a run (the latest if None), as `cellbench show` prints them."""
-    session = query.Session(store)
-    return session.table(CASES, run_id=query.which_run(session, run_id))
+    session, run = query.Session.of_run(store, run_id)
+    return session.table(CASES, run_id=run)
 
 
 def stages(store: Store, run_id: str | None) -> tuple[pa.Table, pa.Table]:
     """One row per part of each case's call in a run (the latest if None), and the devices' ceilings."""
-    session = query.Session(store)
-    run = query.which_run(session, run_id)
+    session, run = query.Session.of_run(store, run_id)
     return session.table(STAGES, run_id=run), session.table("SELECT * FROM ceilings WHERE run_id = $run", run=run)
 
 
 def passes(store: Store, run_id: str | None) -> pa.Table:
     """One row per case that was looked at besides its time in a run (the latest if None): masks, memory, energy."""
-    session = query.Session(store)
-    found = session.table(PASSES, run_id=query.which_run(session, run_id))
+    session, run = query.Session.of_run(store, run_id)
+    found = session.table(PASSES, run_id=run)
     if not found.num_rows:
         raise CellbenchError(
             "this run looked at neither masks nor memory nor energy", None, "make one: cellbench run --passes masks"
@@ -127,6 +127,8 @@ def print_cases(table: pa.Table) -> None:
 
 def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
     """Print where the time of one call goes, a table for each device and crop, with what it tells."""
+    from harness.show import advice  # the plan and its configuration come with it, which other tables can do without
+
     rows = table.to_pylist()
     if not rows:
         raise CellbenchError("this run has no stage pass", None, "make one: cellbench run --passes stages")
@@ -146,6 +148,8 @@ def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
 
 
 def _stage_table(case: list[dict[str, Any]]) -> Table:
+    from harness.show import advice
+
     passes = advice.passes(case)
     shown = Table(box=None, pad_edge=False)
     shown.add_column("stage")

@@ -35,7 +35,7 @@ from harness.store.journal import Journal
 from harness.store.journal import read as read_journal
 from harness.store.parquet import Opened
 
-__all__ = ["Compacted", "Journal", "Store", "new_run_id", "read_journal"]
+__all__ = ["Compacted", "Journal", "Opened", "Store", "new_run_id", "read_journal"]
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 

@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from harness import schema
 from harness.errors import CellbenchError
 from harness.store import parquet
 from harness.store.parquet import LOCAL, Opened
@@ -98,12 +95,8 @@ def _compact(root: Path, folder: Path, found: list[Opened]) -> Compacted:
     name = hashlib.sha256(json.dumps(sorted(replaces.items())).encode()).hexdigest()[:16]
     target = folder / f"compact-{name}.parquet"
 
-    def write(stream: object) -> None:
-        with pq.ParquetWriter(stream, schema.ARROW, compression_level=LEVEL, **parquet.WRITING) as writer:
-            writer.add_key_value_metadata({parquet.REPLACES.decode(): json.dumps(replaces)})
-            writer.write_table(rows, ROW_GROUP)
-
-    parquet.put_local(target, write)
+    said = {parquet.REPLACES: json.dumps(replaces)}
+    parquet.put_local(target, lambda file: parquet.encode(file, rows, LEVEL, ROW_GROUP, said))
     for file in files:
         Path(file.path).unlink()
     parquet.sync_folder(folder)

@@ -8,10 +8,11 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -30,7 +31,6 @@ FORMAT = ds.ParquetFileFormat(
 LOCAL = fs.LocalFileSystem()
 OPENERS = 8  # footers read at once: a remote store answers in tens of milliseconds
 ATTEMPTS = 5  # a file that is listed and then gone was compacted meanwhile; so often in a row, something else is wrong
-WRITING = {"compression": "zstd", "write_page_checksum": True}
 REPLACES = b"cellbench.replaces"  # in a compacted file: JSON object, name → digest of each file that it stands for
 
 
@@ -46,6 +46,11 @@ class Opened:
         """The files of the same folder that this one stands for, by name, with the digests of what they held."""
         text = (self.fragment.metadata.metadata or {}).get(REPLACES)
         return json.loads(text) if text else {}
+
+    @property
+    def n_rows(self) -> int:
+        """How many samples are looked at when this is read."""
+        return sum(group.num_rows for group in self.fragment.row_groups)
 
 
 def opened(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
@@ -77,6 +82,31 @@ def readable(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
 
     with ThreadPoolExecutor(OPENERS) as pool:
         return [file for file in pool.map(open_each, listed(filesystem, root)) if file]
+
+
+def runs(files: Iterable[Opened]) -> set[str]:
+    """Which runs these files hold: by the footers where those name one run, else by the column."""
+    known, several = set(), []
+    for file in files:
+        column = max(0, file.fragment.physical_schema.get_field_index("run_id"))
+        metadata = file.fragment.metadata
+        for index in range(metadata.num_row_groups):
+            told = metadata.row_group(index).column(column)
+            range_ = told.statistics if told.path_in_schema == "run_id" else None
+            if range_ is not None and range_.has_min_max and range_.min == range_.max and range_.null_count == 0:
+                known.add(range_.min)
+            else:
+                several.append(replace(file, fragment=file.fragment.subset(row_group_ids=[index])))
+    for batch in dataset(several).scanner(columns=["run_id"]).to_batches():
+        known |= set(batch["run_id"].unique().to_pylist())
+    return known
+
+
+def holding(files: Iterable[Opened], run_id: str) -> list[Opened]:
+    """Of these files, what may hold a run by what their footers say; the rest need not be read."""
+    wanted = pc.field("run_id") == run_id
+    parts = (replace(file, fragment=file.fragment.subset(filter=wanted)) for file in files)
+    return [part for part in parts if part.fragment.row_groups]
 
 
 def read(root: PurePath, files: Sequence[Opened]) -> tuple[Sequence[Opened], pa.Table]:
@@ -178,10 +208,24 @@ def write(filesystem: fs.FileSystem, root: PurePath, samples: pa.Table) -> list[
         rows = samples.filter((pc.field("run_id") == run_id) & (pc.field("node") == node))
         path = _free(filesystem, root, run_id, node, rows)
         if path is not None:
-            bare = rows.cast(schema.BARE)
-            put(filesystem, path, lambda file, bare=bare: pq.write_table(bare, file, **WRITING))
+            put(filesystem, path, lambda file, rows=rows: encode(file, rows))
             new.append(path)
     return new
+
+
+def encode(
+    file: BinaryIO,
+    samples: pa.Table,
+    level: int | None = None,
+    row_group: int | None = None,
+    said: Mapping[bytes, str] = MappingProxyType({}),
+) -> None:
+    """Write samples as Parquet; Arrow's own copy of the schema stays out, it would be half of what opening costs."""
+    with pq.ParquetWriter(
+        file, schema.BARE, compression="zstd", compression_level=level, write_page_checksum=True, store_schema=False
+    ) as writer:
+        writer.add_key_value_metadata({**schema.BARE.metadata, **said})
+        writer.write_table(samples.cast(schema.BARE), row_group)
 
 
 def parts(samples: pa.Table) -> set[tuple[str, str]]:
