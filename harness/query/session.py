@@ -80,7 +80,7 @@ class Session:
             whole, samples = parquet.read(self._store.root, files)
             self._damaged = len(whole) < len(files)
         else:
-            samples = parquet.dataset(files, parquet.STREAMED)
+            samples = parquet.streamed(files)
         con.register("stored_samples", samples)
         con.register("published_means", published.means())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
