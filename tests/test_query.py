@@ -2,6 +2,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
@@ -10,7 +11,7 @@ from harness import schema
 from harness.errors import CellbenchError, StoreWarning
 from harness.query import VIEWS, Session, which_run
 from harness.query import session as session_module
-from harness.store import Store, parquet
+from harness.store import Store, scan
 from tests.conftest import RUN_ID, make_sample, make_store
 from tests.staged import ON_CPU, stage_samples
 
@@ -320,7 +321,7 @@ def test_a_session_of_one_run_leaves_the_others_unread(two_runs: Store, asked: s
 def test_a_session_of_one_run_finds_it_in_a_compacted_file(tmp_path: Path) -> None:
     store = make_store(tmp_path, [make_sample(run_id=run) for run in (OLDER, RUN_ID, NEWER)])
     assert [month.n_files for month in store.compact()] == [2]
-    assert parquet.runs(store.opened()) == {OLDER, RUN_ID, NEWER}
+    assert scan.runs(store.opened()) == {OLDER, RUN_ID, NEWER}
     session, run = Session.of_run(store, RUN_ID)
     assert session.table("SELECT n FROM medians WHERE run_id = $run", run=run)["n"].to_pylist() == [1]
     with pytest.raises(CellbenchError, match="there is no run nope"):
@@ -330,7 +331,7 @@ def test_a_session_of_one_run_finds_it_in_a_compacted_file(tmp_path: Path) -> No
 def test_runs_are_known_without_statistics(two_runs: Store) -> None:
     for file in two_runs.files():
         pq.write_table(pq.ParquetFile(file).read(), file, write_statistics=False)
-    assert parquet.runs(two_runs.opened()) == {OLDER, NEWER}
+    assert scan.runs(two_runs.opened()) == {OLDER, NEWER}
     session, run = Session.of_run(two_runs, OLDER)
     assert session.table("SELECT elapsed_s FROM samples WHERE run_id = $run", run=run)["elapsed_s"].to_pylist() == [1.0]
 
@@ -348,6 +349,18 @@ def test_damage_in_another_run_is_left_for_whoever_reads_that(two_runs: Store) -
     turn_a_bit(Path(two_runs.files()[0]), "elapsed_s")
     assert Session.of_run(two_runs, None)[1] == NEWER
     assert len(two_runs.files()) == 2
+
+
+def test_a_large_store_passes_by_files_whose_footers_exclude_what_is_asked(two_runs: Store) -> None:
+    files = two_runs.opened()
+    both, samples = scan.streamed(files), scan.dataset(files).to_table()
+    assert len(list(both.get_fragments(filter=pc.field("run_id") == OLDER))) == 1
+    last = max(samples["started_at"].to_pylist())
+    assert len(list(both.get_fragments(filter=pc.field("started_at") <= last))) == 2
+    assert list(both.get_fragments(filter=pc.field("started_at") > last)) == []
+    unsaid = pq.ParquetFile(files[0].path).read()
+    pq.write_table(unsaid, files[0].path, write_statistics=False)
+    assert len(list(scan.streamed(two_runs.opened()).get_fragments(filter=pc.field("run_id") == NEWER))) == 2
 
 
 @pytest.mark.parametrize("view", ["samples", *VIEWS])
