@@ -257,16 +257,17 @@ def version_of(arrow_schema: pa.Schema) -> int | None:
 
 def mistyped(found: pa.Schema) -> list[str]:
     """The columns of a file that are here too but hold something else, as 'name: type'."""
-    if found.equals(BARE):
-        return []
-    return [f"{f.name}: {f.type}" for f in found if f.name in _TYPES and not _reads_as(f.type, _TYPES[f.name])]
+    pairs = zip(found.names, found.types, strict=True)
+    return [f"{name}: {type_}" for name, type_ in pairs if name in _TYPES and not _reads_as(type_, _TYPES[name])]
 
 
 def _reads_as(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether values of one type can be read as another without being changed: 32 bits as 64, dictionaries as text."""
+    if found == wanted:
+        return True
     if pa.types.is_dictionary(found):
-        found = found.value_type
-    if pa.types.is_null(found) or found == wanted:
+        return _reads_as(found.value_type, wanted)
+    if pa.types.is_null(found):
         return True
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp)
     texts = (pa.types.is_string(t) or pa.types.is_large_string(t) for t in (found, wanted))

@@ -121,6 +121,8 @@ def test_the_command_lists_prints_and_asks(store: Store, tmp_path: Path) -> None
         ([], "nothing was asked"),
         (["nope"], "no query or view"),
         (["SELECT $x"], "missing: --param x"),
+        (["start-up", "--param", "run=nope"], "there is no run nope"),
+        (["SELECT * FROM read_text('/etc/hostname')"], "reads the results and nothing else"),
         (["SELECT 1", "--param", "x"], "name=value"),
         (["SELECT 1", "--json", "--csv"], "more than one output format"),
         (["SELECT sum(a.range) FROM range(10000000000) a", "--time-limit", "0.2"], "took longer"),

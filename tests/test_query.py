@@ -2,15 +2,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
 from harness import schema
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, StoreWarning
 from harness.query import VIEWS, Session, which_run
 from harness.query import session as session_module
-from harness.store import Store
+from harness.store import Store, scan
 from tests.conftest import RUN_ID, make_sample, make_store
+from tests.staged import ON_CPU, stage_samples
 
 CPU_S, CUDA_S = [4.0, 5.0, 9.0], [0.5, 0.4, 0.6]
 
@@ -299,3 +302,88 @@ def test_which_run(session: Session, tmp_path: Path) -> None:
         which_run(session, "nope")
     with pytest.raises(CellbenchError, match="no results"):
         which_run(Session(Store.make(tmp_path / "empty")), None)
+
+
+# ------------------------------------------------------------------ one run of many, and many rows
+
+OLDER, NEWER = "20260101T000000Z-aaaaaa", "20260401T000000Z-bbbbbb"
+
+
+def turn_a_bit(file: Path, column: str) -> None:
+    """Damage one page within a file, which its footer does not tell."""
+    found = pq.ParquetFile(file).metadata.row_group(0).column(schema.ARROW.names.index(column))
+    content = bytearray(file.read_bytes())
+    content[found.data_page_offset + found.total_compressed_size - 3] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.fixture
+def two_runs(tmp_path: Path) -> Store:
+    return make_store(tmp_path, [make_sample(run_id=run, elapsed_s=s) for run, s in ((OLDER, 1.0), (NEWER, 2.0))])
+
+
+@pytest.mark.parametrize("asked", [OLDER, NEWER, None])
+def test_a_session_of_one_run_leaves_the_others_unread(two_runs: Store, asked: str | None) -> None:
+    session, run = Session.of_run(two_runs, asked)
+    assert run == (asked or NEWER)
+    assert session.table("SELECT DISTINCT run_id FROM samples")["run_id"].to_pylist() == [run]
+
+
+def test_a_session_of_one_run_finds_it_in_a_compacted_file(tmp_path: Path) -> None:
+    store = make_store(tmp_path, [make_sample(run_id=run) for run in (OLDER, RUN_ID, NEWER)])
+    assert [month.n_files for month in store.compact()] == [2]
+    assert scan.runs(store.opened()) == {OLDER, RUN_ID, NEWER}
+    session, run = Session.of_run(store, RUN_ID)
+    assert session.table("SELECT n FROM medians WHERE run_id = $run", run=run)["n"].to_pylist() == [1]
+    with pytest.raises(CellbenchError, match="there is no run nope"):
+        Session.of_run(store, "nope")
+
+
+def test_runs_are_known_without_statistics(two_runs: Store) -> None:
+    for file in two_runs.files():
+        pq.write_table(pq.ParquetFile(file).read(), file, write_statistics=False)
+    assert scan.runs(two_runs.opened()) == {OLDER, NEWER}
+    session, run = Session.of_run(two_runs, OLDER)
+    assert session.table("SELECT elapsed_s FROM samples WHERE run_id = $run", run=run)["elapsed_s"].to_pylist() == [1.0]
+
+
+@pytest.mark.parametrize("column", ["run_id", "elapsed_s"])
+def test_where_the_latest_run_is_damaged_the_one_before_is_the_latest(two_runs: Store, column: str) -> None:
+    turn_a_bit(Path(two_runs.files()[1]), column)
+    with pytest.warns(StoreWarning, match="not what was written"):
+        session, run = Session.of_run(two_runs, None)
+    assert run == OLDER
+    assert session.table("SELECT run_id FROM samples")["run_id"].to_pylist() == [OLDER]
+
+
+def test_damage_in_another_run_is_left_for_whoever_reads_that(two_runs: Store) -> None:
+    turn_a_bit(Path(two_runs.files()[0]), "elapsed_s")
+    assert Session.of_run(two_runs, None)[1] == NEWER
+    assert len(two_runs.files()) == 2
+
+
+def test_a_large_store_passes_by_files_whose_footers_exclude_what_is_asked(two_runs: Store) -> None:
+    files = two_runs.opened()
+    both, samples = scan.streamed(files), scan.dataset(files).to_table()
+    assert len(list(both.get_fragments(filter=pc.field("run_id") == OLDER))) == 1
+    last = max(samples["started_at"].to_pylist())
+    assert len(list(both.get_fragments(filter=pc.field("started_at") <= last))) == 2
+    assert list(both.get_fragments(filter=pc.field("started_at") > last)) == []
+    unsaid = pq.ParquetFile(files[0].path).read()
+    pq.write_table(unsaid, files[0].path, write_statistics=False)
+    assert len(list(scan.streamed(two_runs.opened()).get_fragments(filter=pc.field("run_id") == NEWER))) == 2
+
+
+@pytest.mark.parametrize("view", ["samples", *VIEWS])
+def test_a_large_store_is_streamed_and_answers_the_same(
+    view: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = {"backend": "cuda", "device": "cuda:0", "device_name": "GPU"}
+    samples = [make_sample(repetition=i, elapsed_s=s, **on) for i, s in enumerate(CPU_S) for on in ({}, gpu)]
+    samples += [make_sample(elapsed_s=None, status="crash", run_id=NEWER), *stage_samples(ON_CPU, {"224": 1.0})]
+    store = make_store(tmp_path, samples)
+    sql = f"SELECT * FROM {view} ORDER BY ALL"
+    held = Session(store).table(sql)
+    monkeypatch.setattr(session_module, "HELD_ROWS", -1)
+    streamed = Session(store).table(sql)
+    assert streamed.equals(held)

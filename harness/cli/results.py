@@ -94,6 +94,10 @@ def query_(
 
     def answer(asked: str) -> None:
         found = named.find(asked)
+        if "run" in dict(found.defaults) and "run" in given:
+            query.which_run(
+                session, given["run"]
+            )  # a run that is not there has no rows, which would look like an answer
         with session.stream(found.sql, dict(found.defaults) | given) as answer:
             if parquet is not None:
                 n_rows = rows.save(parquet, answer.schema, answer.batches, "parquet")

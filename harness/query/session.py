@@ -18,7 +18,7 @@ from harness import published, schema
 from harness.errors import CellbenchError
 from harness.node import facts
 from harness.query.views import COMPUTED, MACROS, VIEWS
-from harness.store import Opened, Store, parquet
+from harness.store import Opened, Store, parquet, scan
 
 BATCH = 65_536  # rows
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
@@ -60,8 +60,8 @@ class Session:
         """A session for questions about one run, the latest if None, and which it is; it may lack all other runs."""
         files = store.opened()
         try:
-            chosen = _chosen(parquet.runs(files), run_id)
-            session = cls(store, files=parquet.holding(files, chosen))
+            chosen = _chosen(scan.runs(files), run_id)
+            session = cls(store, files=scan.holding(files, chosen))
             if not session._damaged:
                 return session, chosen
         except (pa.ArrowException, OSError):
@@ -80,7 +80,7 @@ class Session:
             whole, samples = parquet.read(self._store.root, files)
             self._damaged = len(whole) < len(files)
         else:
-            samples = parquet.dataset(files)
+            samples = scan.streamed(files)
         con.register("stored_samples", samples)
         con.register("published_means", published.means())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
@@ -183,11 +183,12 @@ class Session:
                 raise CellbenchError(
                     f"the query needs more memory than {limit}", sql, "narrow it, or give --memory-limit"
                 ) from error
-            raise CellbenchError(
-                str(error).strip(),
-                sql,
-                'see the columns: cellbench query "DESCRIBE samples"; views: ' + ", ".join(["samples", *VIEWS]),
-            ) from error
+            views = ", ".join(["samples", *VIEWS])
+            if isinstance(error, duckdb.PermissionException):
+                fix = f"a query reads the results and nothing else; views: {views}"
+            else:
+                fix = f'see the columns: cellbench query "DESCRIBE samples"; views: {views}'
+            raise CellbenchError(str(error).strip(), sql, fix) from error
 
     def _allowed(self, sql: str, parameters: Mapping[str, object]) -> tuple[duckdb.Statement, dict[str, object]]:
         """The one statement, if it reads, and its parameters, if they are all there."""

@@ -29,11 +29,11 @@ from harness.errors import CellbenchError, StorageError
 from harness.store import compact as compaction
 from harness.store import journal as journals
 from harness.store import merge as merging
-from harness.store import parquet
+from harness.store import parquet, scan
 from harness.store.compact import Compacted
 from harness.store.journal import Journal
 from harness.store.journal import read as read_journal
-from harness.store.parquet import Opened
+from harness.store.scan import Opened
 
 __all__ = ["Compacted", "Journal", "Opened", "Store", "new_run_id", "read_journal"]
 
@@ -170,13 +170,13 @@ class Store:
 
     def dataset(self) -> ds.Dataset:
         """Every sample in the store, lazily, in the one schema (older files get nulls, newer are refused)."""
-        return parquet.dataset(self.opened())
+        return scan.dataset(self.opened())
 
     def rows(self, run_id: str | None = None) -> pa.RecordBatchReader:
         """Every sample, or one run's, in batches as they are read."""
         wanted = None if run_id is None else pc.field("run_id") == run_id
         files = self.opened()
-        if run_id is not None and not parquet.dataset(files).count_rows(filter=wanted):
+        if run_id is not None and not scan.dataset(files).count_rows(filter=wanted):
             raise CellbenchError(f"there is no run {run_id}", str(self.root), "see: cellbench list")
         return pa.RecordBatchReader.from_batches(schema.ARROW, parquet.batches(files, wanted))
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from harness.errors import CellbenchError
 from harness.store import parquet
-from harness.store.parquet import LOCAL, Opened
+from harness.store.parquet import LOCAL
+from harness.store.scan import REPLACES, Opened
 
 ROW_GROUP = 2**17  # rows; several a year of one fleet, so that all cores read
 LEVEL = 9  # of zstd: written once, read often
@@ -95,7 +96,7 @@ def _compact(root: Path, folder: Path, found: list[Opened]) -> Compacted:
     name = hashlib.sha256(json.dumps(sorted(replaces.items())).encode()).hexdigest()[:16]
     target = folder / f"compact-{name}.parquet"
 
-    said = {parquet.REPLACES: json.dumps(replaces)}
+    said = {REPLACES: json.dumps(replaces)}
     parquet.put_local(target, lambda file: parquet.encode(file, rows, LEVEL, ROW_GROUP, said))
     for file in files:
         Path(file.path).unlink()

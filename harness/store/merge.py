@@ -14,8 +14,8 @@ from pyarrow import fs
 
 from harness import schema
 from harness.errors import CellbenchError
-from harness.store import parquet
-from harness.store.parquet import Opened
+from harness.store import parquet, scan
+from harness.store.scan import Opened
 
 Part = tuple[str, str]  # run and node
 
@@ -33,7 +33,7 @@ class Side:
         """The samples of one run on one node."""
         run_id, node = part
         wanted = (pc.field("run_id") == run_id) & (pc.field("node") == node)
-        return parquet.dataset(self.parts[part]).to_table(filter=wanted)
+        return scan.dataset(self.parts[part]).to_table(filter=wanted)
 
     def bytes_of(self, file: Opened) -> bytes:
         with self.filesystem.open_input_file(file.path.as_posix()) as stream:
@@ -46,7 +46,7 @@ def side(filesystem: fs.FileSystem, root: PurePath, runs: Iterable[str] | None =
     held: dict[Part, list[Opened]] = {}
     among = None if runs is None else pc.field("run_id").isin(sorted(runs))
     for file in files:
-        for part in parquet.parts(parquet.dataset([file]).to_table(columns=["run_id", "node"], filter=among)):
+        for part in parquet.parts(scan.dataset([file]).to_table(columns=["run_id", "node"], filter=among)):
             held.setdefault(part, []).append(file)
     return Side(filesystem, root, files, held)
 

@@ -1,56 +1,30 @@
-"""The Parquet files of a store: finding them, checking that they are ours, reading them as one, writing them whole."""
+"""The Parquet files of a store: finding them, checking that they are ours, reading and writing them whole."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from harness import schema
 from harness.errors import CellbenchError, DamagedFileError, StorageError, StoreWarning
+from harness.store.scan import FORMAT, Opened, dataset
 
-# Each page carries a checksum: a disk or a cable that turns a bit must not turn a figure.
-FORMAT = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-)
 LOCAL = fs.LocalFileSystem()
 OPENERS = 8  # footers read at once: a remote store answers in tens of milliseconds
 ATTEMPTS = 5  # a file that is listed and then gone was compacted meanwhile; so often in a row, something else is wrong
-REPLACES = b"cellbench.replaces"  # in a compacted file: JSON object, name → digest of each file that it stands for
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A Parquet file whose footer has been read and found to be ours."""
-
-    path: PurePath
-    fragment: ds.ParquetFileFragment
-
-    @property
-    def replaces(self) -> dict[str, str]:
-        """The files of the same folder that this one stands for, by name, with the digests of what they held."""
-        text = (self.fragment.metadata.metadata or {}).get(REPLACES)
-        return json.loads(text) if text else {}
-
-    @property
-    def n_rows(self) -> int:
-        """How many samples are looked at when this is read."""
-        return sum(group.num_rows for group in self.fragment.row_groups)
 
 
 def opened(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
@@ -82,31 +56,6 @@ def readable(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
 
     with ThreadPoolExecutor(OPENERS) as pool:
         return [file for file in pool.map(open_each, listed(filesystem, root)) if file]
-
-
-def runs(files: Iterable[Opened]) -> set[str]:
-    """Which runs these files hold: by the footers where those name one run, else by the column."""
-    known, several = set(), []
-    for file in files:
-        column = max(0, file.fragment.physical_schema.get_field_index("run_id"))
-        metadata = file.fragment.metadata
-        for index in range(metadata.num_row_groups):
-            told = metadata.row_group(index).column(column)
-            range_ = told.statistics if told.path_in_schema == "run_id" else None
-            if range_ is not None and range_.has_min_max and range_.min == range_.max and range_.null_count == 0:
-                known.add(range_.min)
-            else:
-                several.append(replace(file, fragment=file.fragment.subset(row_group_ids=[index])))
-    for batch in dataset(several).scanner(columns=["run_id"]).to_batches():
-        known |= set(batch["run_id"].unique().to_pylist())
-    return known
-
-
-def holding(files: Iterable[Opened], run_id: str) -> list[Opened]:
-    """Of these files, what may hold a run by what their footers say; the rest need not be read."""
-    wanted = pc.field("run_id") == run_id
-    parts = (replace(file, fragment=file.fragment.subset(filter=wanted)) for file in files)
-    return [part for part in parts if part.fragment.row_groups]
 
 
 def read(root: PurePath, files: Sequence[Opened]) -> tuple[Sequence[Opened], pa.Table]:
@@ -188,14 +137,6 @@ def digest(filesystem: fs.FileSystem, path: PurePath) -> str:
     """A short name for what a file holds."""
     with filesystem.open_input_file(path.as_posix()) as file:
         return hashlib.sha256(file.read()).hexdigest()[:32]
-
-
-def dataset(files: Iterable[Opened]) -> ds.Dataset:
-    """Every sample of these files, lazily, in the one schema: columns that an older file lacks are null."""
-    fragments = [file.fragment for file in files]
-    if not fragments:
-        return ds.dataset(schema.table([]))
-    return ds.FileSystemDataset(fragments, schema.ARROW, FORMAT, fragments[0].filesystem)
 
 
 def write(filesystem: fs.FileSystem, root: PurePath, samples: pa.Table) -> list[PurePath]:
