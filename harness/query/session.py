@@ -55,7 +55,7 @@ class Session:
         self._connection = con = duckdb.connect(":memory:")
         weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
-        stored = parquet.dataset(files)
+        stored = parquet.dataset(files, coded=True)
         # Views look at the samples several times over; a small store is read once instead.
         is_small = stored.count_rows() <= HELD_ROWS
         con.register("stored_samples", parquet.read(self._store.root, files)[1] if is_small else stored)
@@ -104,6 +104,19 @@ class Session:
                     )
                 batches.append(batch)
             return pa.Table.from_batches(batches, answer.schema)
+
+    @contextmanager
+    def holding(self, view: str, condition: str) -> Iterator[None]:
+        """While it lasts, a view has only the rows that fulfil a condition, and they are computed once, not each time."""
+        rows = self.table(f"SELECT * FROM {view} WHERE {condition}")
+        self._connection.register(f"held_{view}", rows)
+        self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM held_{view}")
+        try:
+            yield
+        finally:
+            self._define(view)  # it is gone where the store was opened anew meanwhile
+            self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {DEFINITIONS[view][1]}")
+            self._connection.unregister(f"held_{view}")
 
     @contextmanager
     def stream(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[Answer]:

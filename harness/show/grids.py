@@ -25,8 +25,10 @@ class Grid:
     @classmethod
     def grouped(cls, head: tuple[str, ...], rows: list[tuple[str, ...]], n_labels: int = 1) -> Grid:
         """Rows whose first item is the heading they belong under."""
-        headings = dict.fromkeys(row[0] for row in rows)
-        return cls(head, {name: [row[1:] for row in rows if row[0] == name] for name in headings}, n_labels)
+        groups: dict[str, list[tuple[str, ...]]] = {}
+        for heading, *cells in rows:
+            groups.setdefault(heading, []).append(tuple(cells))
+        return cls(head, groups, n_labels)
 
 
 def cases(data: Tables) -> Grid:

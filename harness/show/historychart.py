@@ -44,7 +44,7 @@ def draw(rows: list[Row], unit: str) -> alt.LayerChart:
             tooltip=[alt.Tooltip("run:N"), alt.Tooltip("said:N", title="value"), alt.Tooltip("state:N")],
         ),
     ]
-    chart = alt.layer(*layers, data=alt.Data(values=rows))
+    chart = alt.layer(*layers, data=drawing.data(rows))
     return drawing.theme(chart, alt.TitleParams(""), "One series over time", HEIGHT_PX)
 
 

@@ -95,15 +95,15 @@ def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
         for name in kept
         for level in (-REACH, 0, REACH)
     ]
-    marks = alt.Chart(alt.Data(values=levels)).encode(y=y, yOffset=offset)
+    marks = alt.Chart(drawing.data(levels)).encode(y=y, yOffset=offset)
     fields = ("strip", "size", "time", "off", "kind", "flags", "process")
     return [
         marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
         marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
-        alt.Chart(alt.Data(values=[{"strip": name, "deviation": REACH} for name in kept]))
+        alt.Chart(drawing.data([{"strip": name, "deviation": REACH} for name in kept]))
         .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
         .encode(y=y, yOffset=offset, x=alt.value(0), text="strip:N"),
-        alt.Chart(alt.Data(values=rows)).mark_point(size=30, strokeWidth=1.2, opacity=0.8).encode(
+        alt.Chart(drawing.data(rows)).mark_point(size=30, strokeWidth=1.2, opacity=0.8).encode(
             y=y, yOffset=offset, x=x, stroke=by_kind(alt.Stroke, 0), fill=by_kind(alt.Fill, 1),
             shape=by_kind(alt.Shape, 2),
             tooltip=[alt.Tooltip(f"{name}:N", title="series" if name == "strip" else name) for name in fields],

@@ -134,7 +134,8 @@ class Tables:
 
 def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
     """Everything that figures and reports show of a scope."""
-    rows = {name: session.table(sql(name, scope)) for name in QUERIES}
+    with session.holding("medians", scope.in_runs):  # which several of the queries look at
+        rows = {name: session.table(sql(name, scope)) for name in QUERIES}
     return Tables(**rows, published=published.means() if with_published else None)
 
 
