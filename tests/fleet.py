@@ -20,9 +20,7 @@ DEVICES: dict[str, dict[str, Any]] = {
 }
 
 
-def samples(
-    index: int, repeats: int = 5, crops: dict[str, tuple[int, int]] = CROPS
-) -> list[schema.Sample]:
+def samples(index: int, repeats: int = 5, crops: dict[str, tuple[int, int]] = CROPS) -> list[schema.Sample]:
     """One node in one run: one warm-up and the repetitions of every case; every eleventh node fails on its GPU."""
     begin = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     node = f"{NAMES[index % len(NAMES)]}-{index}"

@@ -46,11 +46,11 @@ class Session:
     """A locked connection to one store."""
 
     def __init__(self, store: Store, time_limit_s: float = 60.0, memory_limit_bytes: int = MEMORY_BYTES) -> None:
-        self._store, self._time_limit_s, self._memory_limit_bytes = store, time_limit_s, memory_limit_bytes
+        self.store, self._time_limit_s, self._memory_limit_bytes = store, time_limit_s, memory_limit_bytes
         self._connect()
 
     def _connect(self) -> None:
-        files = self._store.opened()
+        files = self.store.opened()
         self._files = [file.path for file in files]
         self._connection = con = duckdb.connect(":memory:")
         weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
@@ -58,7 +58,7 @@ class Session:
         stored = parquet.dataset(files, coded=True)
         # Views look at the samples several times over; a small store is read once instead.
         is_small = stored.count_rows() <= HELD_ROWS
-        con.register("stored_samples", parquet.read(self._store.root, files)[1] if is_small else stored)
+        con.register("stored_samples", parquet.read(self.store.root, files)[1] if is_small else stored)
         con.register("published_means", published.means())
         con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
         self._defined: set[str] = set()
@@ -107,7 +107,7 @@ class Session:
 
     @contextmanager
     def holding(self, view: str, condition: str) -> Iterator[None]:
-        """While it lasts, a view has only the rows that fulfil a condition, and they are computed once, not each time."""
+        """While it lasts, a view has only the rows that fulfil a condition, and they are computed once."""
         rows = self.table(f"SELECT * FROM {view} WHERE {condition}")
         self._connection.register(f"held_{view}", rows)
         self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM held_{view}")
@@ -155,7 +155,7 @@ class Session:
         except duckdb.InterruptException:
             raise
         except duckdb.Error:
-            if self._store.files() == self._files:
+            if self.store.files() == self._files:
                 raise
             self._connect()
             self._define(statement.query)

@@ -19,9 +19,9 @@ from pyarrow import csv
 
 from harness import __version__, published
 from harness.query import Session
-from harness.show import charts, differences, drawing, gridchart, grids, resources, sentences, tables
+from harness.show import charts, differences, drawing, gridchart, grids, historystrip, resources, sentences, tables
 from harness.show.grids import Grid
-from harness.show.scope import Scope
+from harness.show.scope import Scope, quoted_list
 from harness.show.tables import Tables
 from harness.show.wording import listed
 
@@ -154,6 +154,9 @@ def figures(report: Report) -> Iterator[Figure]:
     if data.cases:
         strip = {"Repetitions": grids.repetitions(data)}
         yield Figure("repetitions", charts.draw("repetitions", data), strip, sql("repetitions"))
+    if data.history:
+        past = [tables.sql_of_history(historystrip.chosen(data))]
+        yield Figure("history", charts.draw("history", data), {"History": grids.history(data)}, past)
     if data.coverage.num_rows:
         table = {"Coverage": grids.matrix(gridchart.coverage_cells(data))}
         yield Figure("coverage", charts.draw("coverage", data), table, sql("coverage"))
@@ -219,10 +222,16 @@ def _download(medians: pa.Table) -> dict[str, str]:
 
 def _earlier(session: Session, scope: Scope) -> list[dict[str, Any]]:
     """For each series of the scope its last median before the scope's runs."""
-    first = min(scope.runs).replace("'", "''")
+    earlier = (
+        f"role = 'timed' AND status = 'ok' AND run_id < {quoted_list([min(scope.runs)])} "
+        f"AND series_key IN (SELECT series_key FROM samples WHERE {scope.in_runs})"
+    )
+    last = session.table(f"SELECT max(run_id) AS run_id FROM samples WHERE {earlier} GROUP BY series_key")
+    if not (runs := sorted(set(last["run_id"].to_pylist()))):
+        return []
     return session.table(
         "SELECT run_id, series_key, median_s, torch_version, cellpose_version FROM medians "
-        f"WHERE run_id < '{first}' AND series_key IN (SELECT series_key FROM samples WHERE {scope.in_runs}) "
+        f"WHERE run_id IN ({quoted_list(runs)}) AND series_key IN (SELECT series_key FROM samples WHERE {scope.in_runs}) "
         "QUALIFY row_number() OVER (PARTITION BY series_key ORDER BY run_id DESC) = 1"
     ).to_pylist()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from harness.show import advice, dotchart, gains, gridchart
+from harness.show import advice, dotchart, gains, gridchart, history
 from harness.show.notes import FEW, flags_said
 from harness.show.tables import Tables
 from harness.show.wording import Row, count, listed, number, percent, series_namer, short_name, size_label
@@ -26,6 +26,16 @@ ENDINGS = {
     "plateau": "more repetitions would not have helped, since the machine itself wanders",
     "n_max": "there were as many as allowed",
     "time_cap": "the time was used up",
+}
+# What a state of the last run of a series says (docs/statistics.md), what matters first.
+JUDGED = {
+    "alarm": "slower, confirmed by a second run",
+    "improvement": "faster, confirmed by a second run",
+    "suspect": "beyond what is usual, in one run so far",
+    "usual": "as usual",
+    "dismissed": "as usual again",
+    "noisy": "too noisy to judge",
+    "learning": "with too few runs to tell",
 }
 MOST = 4  # sentences of a kind; the tables have the rest
 
@@ -211,10 +221,16 @@ def _before(data: Tables, earlier: list[Row]) -> list[str]:
     ]
     if versions:
         said.append(f"Meanwhile changed: {listed(sorted(versions))}.")
-    return [
-        *said,
-        "That is no verdict: processes of one machine differ too, and how much takes several of them to tell.",
-    ]
+    return [*said, _verdict(data)]
+
+
+def _verdict(data: Tables) -> str:
+    """What the runs before say about the last one of each series, where they are enough to tell."""
+    states = Counter(history.state(series, len(series.points) - 1) for series in data.history)
+    if not states.keys() - {"learning"}:
+        return "That is no verdict: processes of one machine differ too, and how much takes several of them to tell."
+    told = ", ".join(f"{states[state]} {words}" for state, words in JUDGED.items() if states[state])
+    return f"Judged by the runs before, of {len(data.history)} series: {told}."
 
 
 def _faster(data: Tables) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pyarrow as pa
 
-from harness import published
+from harness import annotations, history, published
+from harness.history import Series
 from harness.query import Session
-from harness.show.scope import Scope
+from harness.show.scope import Scope, quoted_list
 from harness.show.wording import Row, device_label, series_namer
 
 N_DRAWN = 40  # repetitions of a case that a figure draws at most; of more, every so many-th
@@ -77,12 +79,18 @@ QUERIES = {
         WHERE s.variant = 'stock' ORDER BY t.run_id, t.node, t.device, t.block, t.median_s DESC""",
     "throughput": "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute",
 }
+# The series of the scope that an earlier run has measured, too.
+_REPEATED = """SELECT series_key FROM samples
+    WHERE role = 'timed' AND status = 'ok' AND run_id <= $until
+          AND series_key IN (SELECT series_key FROM samples WHERE role = 'timed' AND status = 'ok' AND {cases})
+    GROUP BY series_key HAVING count(DISTINCT run_id) > 1 ORDER BY series_key"""
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
     """Rows of the queries of the same names, and the published series, or None to leave those out.
 
+    history: the times of the scope's series that were measured in several runs, up to the scope's last.
     Compared by identity, so that what is computed of them can be remembered.
     """
 
@@ -102,6 +110,7 @@ class Tables:
     coverage: pa.Table
     races: pa.Table
     throughput: pa.Table
+    history: tuple[Series, ...] = ()
     published: pa.Table | None = None
 
     @cached_property
@@ -136,9 +145,27 @@ def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
     """Everything that figures and reports show of a scope."""
     with session.holding("medians", scope.in_runs):  # which several of the queries look at
         rows = {name: session.table(sql(name, scope)) for name in QUERIES}
-    return Tables(**rows, published=published.means() if with_published else None)
+    return Tables(**rows, history=_history(session, scope), published=published.means() if with_published else None)
 
 
 def sql(name: str, scope: Scope) -> str:
     """The query of this name as it can be run again."""
     return QUERIES[name].format(cases=scope.cases, in_runs=scope.in_runs)
+
+
+def sql_of_history(series: Sequence[Series]) -> str:
+    """The query that gives the times of these series, run by run, up to the last run that they know."""
+    return history.sql_of_times(_wanted([each.key for each in series], max(each.last.run_id for each in series)))
+
+
+def _history(session: Session, scope: Scope) -> tuple[Series, ...]:
+    until = max(scope.runs)
+    keys = session.table(_REPEATED.format(cases=scope.cases), until=until)["series_key"].to_pylist()
+    if not keys:
+        return ()
+    said = annotations.read(Path(session.store.root)) if session.store.is_local else []
+    return tuple(history.times(session, said, until, _wanted(keys, until)))
+
+
+def _wanted(keys: Iterable[str], until: str) -> str:
+    return f"series_key IN ({quoted_list(keys)}) AND run_id <= {quoted_list([until])}"
