@@ -28,6 +28,7 @@ INTERRUPT_S = 0.1  # between two attempts to end a query
 ANSWER_BYTES = 10**9  # of an answer that is held as a whole
 # Words that ask what there is.
 CATALOGUE = {"show", "tables", "information_schema", "sqlite_master"}
+SAMPLES = "SELECT * FROM stored_samples"
 # Each view and macro by its name: how its definition begins, and its SQL.
 DEFINITIONS = {name: (f"CREATE VIEW {name} AS", sql) for name, (_, sql) in VIEWS.items()} | {
     signature.split("(")[0]: (f"CREATE MACRO {signature} AS TABLE", sql) for signature, (_, sql) in MACROS.items()
@@ -60,7 +61,7 @@ class Session:
         is_small = stored.count_rows() <= HELD_ROWS
         con.register("stored_samples", parquet.read(self.store.root, files)[1] if is_small else stored)
         con.register("published_means", published.means())
-        con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
+        con.execute(f"CREATE VIEW samples AS {SAMPLES}")
         self._defined: set[str] = set()
         self._commented = False
         # A seat belt, not a sandbox: a registered dataset stays readable, everything else is out of reach.
@@ -107,16 +108,26 @@ class Session:
 
     @contextmanager
     def holding(self, view: str, condition: str) -> Iterator[None]:
-        """While it lasts, a view has only the rows that fulfil a condition, and they are computed once."""
-        rows = self.table(f"SELECT * FROM {view} WHERE {condition}")
-        self._connection.register(f"held_{view}", rows)
+        """While it lasts, a view has only the rows that fulfil a condition, and they are computed once.
+
+        Of the samples, that is done where they are few; else it would not pay, and all of them stay.
+        """
+        if view == "samples" and self._is_much(condition):
+            yield
+            return
+        self._connection.register(f"held_{view}", self.table(f"SELECT * FROM {view} WHERE {condition}"))
         self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM held_{view}")
         try:
             yield
         finally:
             self._define(view)  # it is gone where the store was opened anew meanwhile
-            self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {DEFINITIONS[view][1]}")
+            body = DEFINITIONS[view][1] if view in DEFINITIONS else SAMPLES
+            self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {body}")
             self._connection.unregister(f"held_{view}")
+
+    def _is_much(self, condition: str) -> bool:
+        counted = self.table(f"SELECT count(*) FILTER ({condition}) AS mine, count(*) AS n FROM samples").to_pylist()[0]
+        return counted["mine"] > HELD_ROWS or counted["n"] <= HELD_ROWS  # of few in all, all are held already
 
     @contextmanager
     def stream(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[Answer]:

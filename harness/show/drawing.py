@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ import vl_convert
 from altair.utils import schemapi
 
 from harness.errors import CellbenchError
+from harness.node import folders
 
 # The four Okabe-Ito hues that keep a contrast of 3:1 on white and on near-black; shapes are the second code.
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -129,8 +131,15 @@ def script_json(value: Any) -> str:
 
 @cache
 def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script; it defines vegaEmbed."""
-    return vl_convert.javascript_bundle()
+    """Vega, Vega-Lite and vega-embed as one script; it defines vegaEmbed. Kept once made, since that takes seconds."""
+    kept = folders.home() / "scripts" / f"vega-{vl_convert.__version__}.js"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    script = vl_convert.javascript_bundle()
+    with contextlib.suppress(OSError, CellbenchError):  # where nothing can be kept, it is made anew each time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_file(kept, script.encode())
+    return script
 
 
 def write_file(path: Path, content: bytes) -> Path:

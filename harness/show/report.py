@@ -21,7 +21,7 @@ from harness import __version__, published
 from harness.query import Session
 from harness.show import charts, differences, drawing, gridchart, grids, historystrip, resources, sentences, tables
 from harness.show.grids import Grid
-from harness.show.scope import Scope, quoted_list
+from harness.show.scope import Scope
 from harness.show.tables import Tables
 from harness.show.wording import listed
 
@@ -113,10 +113,11 @@ class Report:
 def prepare(session: Session, scope: Scope, with_published: bool = True) -> Report:
     """Ask the store for everything that a report says."""
     data = tables.load(session, scope, with_published)
-    runs = session.table(f"SELECT * FROM runs WHERE {scope.in_runs} ORDER BY run_id DESC").to_pylist()
-    places, facts = differences.find(session, scope)
-    answers = sentences.answers(data, _earlier(session, scope))
-    return Report(scope, data, runs, answers, places, facts, [_command(session, run) for run in scope.runs[:3]])
+    with session.holding("samples", scope.in_runs):
+        runs = session.table(f"SELECT * FROM runs WHERE {scope.in_runs} ORDER BY run_id DESC").to_pylist()
+        places, facts = differences.find(session, scope)
+        commands = [_command(session, run) for run in scope.runs[:3]]
+    return Report(scope, data, runs, sentences.answers(data), places, facts, commands)
 
 
 def figures(report: Report) -> Iterator[Figure]:
@@ -218,22 +219,6 @@ def _download(medians: pa.Table) -> dict[str, str]:
     if len(content) > N_PLAIN_BYTES:
         content, kind, suffix = gzip.compress(content, mtime=0), "application/gzip", "csv.gz"
     return {"href": f"data:{kind};base64,{base64.b64encode(content).decode()}", "suffix": suffix}
-
-
-def _earlier(session: Session, scope: Scope) -> list[dict[str, Any]]:
-    """For each series of the scope its last median before the scope's runs."""
-    earlier = (
-        f"role = 'timed' AND status = 'ok' AND run_id < {quoted_list([min(scope.runs)])} "
-        f"AND series_key IN (SELECT series_key FROM samples WHERE {scope.in_runs})"
-    )
-    last = session.table(f"SELECT max(run_id) AS run_id FROM samples WHERE {earlier} GROUP BY series_key")
-    if not (runs := sorted(set(last["run_id"].to_pylist()))):
-        return []
-    return session.table(
-        "SELECT run_id, series_key, median_s, torch_version, cellpose_version FROM medians "
-        f"WHERE run_id IN ({quoted_list(runs)}) AND series_key IN (SELECT series_key FROM samples WHERE {scope.in_runs}) "
-        "QUALIFY row_number() OVER (PARTITION BY series_key ORDER BY run_id DESC) = 1"
-    ).to_pylist()
 
 
 def _command(session: Session, run: str) -> str:

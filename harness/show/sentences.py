@@ -100,13 +100,13 @@ def case_notes(data: Tables) -> list[str]:
     return said
 
 
-def answers(data: Tables, earlier: list[Row]) -> list[Answer]:
-    """What these results say to each question; `earlier`: the medians of the same series in older runs."""
+def answers(data: Tables) -> list[Answer]:
+    """What these results say to each question."""
     return [
         Answer("How fast is it, and how does that change with image size?", _how_fast(data)),
         Answer("How much does a GPU help, and from which image size on?", _gpu(data)),
         Answer("Which device should run the jobs, and do all give the same masks?", _which(data)),
-        Answer("Is it slower than before?", _before(data, earlier)),
+        Answer("Is it slower than before?", _before(data)),
         Answer("What would make it faster here, without changing the masks?", _faster(data)),
     ]
 
@@ -200,23 +200,22 @@ def _which(data: Tables) -> list[str]:
     return said
 
 
-def _before(data: Tables, earlier: list[Row]) -> list[str]:
-    now = {row["series_key"]: row for row in data.cases}
-    before = {row["series_key"]: row for row in earlier if row["series_key"] in now}
-    if not before:
+def _before(data: Tables) -> list[str]:
+    if not data.history:
         return [
             "These are the first results of their series in this store. Run it again after an update, and this says."
         ]
-    ratios = sorted(now[key]["median_s"] / row["median_s"] - 1 for key, row in before.items())
-    runs = {row["run_id"] for row in before.values()}
+    pairs = [series.points[-2:] for series in data.history]
+    ratios = sorted(now.value / before.value - 1 for before, now in pairs)
+    runs = {before.run_id for before, _ in pairs}
     versions = {
-        f"{name} {row[column]} → {now[key][column]}"
-        for key, row in before.items()
+        f"{name} {before.place[column]} → {now.place[column]}"
+        for before, now in pairs
         for name, column in (("torch", "torch_version"), ("cellpose", "cellpose_version"))
-        if row[column] != now[key][column]
+        if before.place[column] != now.place[column]
     }
     said = [
-        f"Beside {listed(sorted(runs))}, the medians of {count(len(before), 'case')} changed by "
+        f"Beside {listed(sorted(runs))}, the medians of {count(len(pairs), 'case')} changed by "
         f"{_signed(ratios[0])} to {_signed(ratios[-1])} (the middle one by {_signed(ratios[len(ratios) // 2])})."
     ]
     if versions:

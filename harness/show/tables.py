@@ -15,7 +15,7 @@ from harness.query import Session
 from harness.show.scope import Scope, quoted_list
 from harness.show.wording import Row, device_label, series_namer
 
-N_DRAWN = 40  # repetitions of a case that a figure draws at most; of more, every so many-th
+N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
 _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
 _CASES = "WHERE {cases}"
 QUERIES = {
@@ -25,14 +25,14 @@ QUERIES = {
     "processes": "SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s "
     f"FROM timed {_CASES} GROUP BY ALL ORDER BY ALL",
     # Warm-ups and repetitions in the order in which they were made; of many, every so many-th.
-    "repetitions": f"""SELECT * EXCLUDE (place) FROM (
-        SELECT *, row_number() OVER (PARTITION BY run_id, case_id, role ORDER BY block, repetition) AS place,
-               count(*) OVER (PARTITION BY run_id, case_id, role) AS n
-        FROM (SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed
-              UNION ALL
-              SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM samples
-              WHERE role = 'warmup' AND phase = 'call' AND status = 'ok') {_CASES})
-        WHERE (place - 1) % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at""",
+    "repetitions": f"""WITH made AS (
+        SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed {_CASES}
+        UNION ALL
+        SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM samples
+        {_CASES} AND role = 'warmup' AND phase = 'call' AND status = 'ok')
+        SELECT * FROM made JOIN (SELECT run_id, case_id, role, count(*) AS n FROM made GROUP BY ALL)
+             USING (run_id, case_id, role)
+        WHERE repetition % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at""",
     "flags": "SELECT flag, count(*) AS n FROM (SELECT unnest(string_split(flags, ' ')) AS flag FROM timed "
     f"{_CASES} AND flags <> '') GROUP BY flag ORDER BY n DESC, flag",
     # The same failure again and again is one row.
@@ -143,7 +143,8 @@ class Tables:
 
 def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
     """Everything that figures and reports show of a scope."""
-    with session.holding("medians", scope.in_runs):  # which several of the queries look at
+    # The queries look at the same samples, and several of them at the same medians.
+    with session.holding("samples", scope.in_runs), session.holding("medians", scope.in_runs):
         rows = {name: session.table(sql(name, scope)) for name in QUERIES}
     return Tables(**rows, history=_history(session, scope), published=published.means() if with_published else None)
 

@@ -23,8 +23,14 @@ from pyarrow import fs
 from harness import schema
 from harness.errors import CellbenchError, DamagedFileError, StorageError, StoreWarning
 
+# By these, files are left out unread; Arrow cannot do that by a column that it reads as a dictionary.
+PRUNED_BY = ("run_id", "node", "series_key")
 # Columns of few different texts, which stay as they lie in the file: each text once, and a number a row.
-CODED = [field.name for field in schema.ARROW if field.type == pa.string() and field.name != "environment"]
+CODED = [
+    field.name
+    for field in schema.ARROW
+    if field.type == pa.string() and field.name not in (*PRUNED_BY, "environment", "error_message")
+]
 # Each page carries a checksum: a disk or a cable that turns a bit must not turn a figure.
 FORMAT = ds.ParquetFileFormat(
     dictionary_columns=CODED,
