@@ -214,10 +214,13 @@ def _before(data: Tables) -> list[str]:
         for name, column in (("torch", "torch_version"), ("cellpose", "cellpose_version"))
         if before.place[column] != now.place[column]
     }
-    said = [
-        f"Beside {listed(sorted(runs))}, the medians of {count(len(pairs), 'case')} changed by "
-        f"{_signed(ratios[0])} to {_signed(ratios[-1])} (the middle one by {_signed(ratios[len(ratios) // 2])})."
-    ]
+    ends = f"{_signed(ratios[0])} to {_signed(ratios[-1])} (the middle one by {_signed(ratios[len(ratios) // 2])})"
+    changed = (
+        f"the medians of {len(pairs)} cases changed by {ends}"
+        if pairs[1:]
+        else (f"the median of 1 case changed by {_signed(ratios[0])}")
+    )
+    said = [f"Beside {listed(sorted(runs))}, {changed}."]
     if versions:
         said.append(f"Meanwhile changed: {listed(sorted(versions))}.")
     return [*said, _verdict(data)]
