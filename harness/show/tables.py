@@ -79,6 +79,11 @@ QUERIES = {
         WHERE s.variant = 'stock' ORDER BY t.run_id, t.node, t.device, t.block, t.median_s DESC""",
     "throughput": "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute",
 }
+# Passes that most runs do not make → the role that only they have; without it, nobody need look.
+ROLES = {
+    "stages": "stages", "ceilings": "ceiling", "memory": "memory", "energy": "energy", "agreement": "masks",
+    "races": "tune", "throughput": "throughput",
+}  # fmt: skip
 # The series of the scope that an earlier run has measured, too.
 _REPEATED = """SELECT series_key FROM samples
     WHERE role = 'timed' AND status = 'ok' AND run_id <= $until
@@ -145,7 +150,13 @@ def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
     """Everything that figures and reports show of a scope."""
     # The queries look at the same samples, and several of them at the same medians.
     with session.holding("samples", scope.in_runs), session.holding("medians", scope.in_runs):
-        rows = {name: session.table(sql(name, scope)) for name in QUERIES}
+        roles = set(session.table(f"SELECT DISTINCT role FROM samples WHERE {scope.in_runs}")["role"].to_pylist())
+        empty = {name for name, role in ROLES.items() if role not in roles}
+        asked = {name: sql(name, scope) for name in QUERIES}
+        rows = {
+            name: session.table(f"SELECT * FROM ({text}) LIMIT 0" if name in empty else text)
+            for name, text in asked.items()
+        }
     return Tables(**rows, history=_history(session, scope), published=published.means() if with_published else None)
 
 
