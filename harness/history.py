@@ -36,11 +36,12 @@ VERSIONS = (
 _PLACES = f"""
     SELECT series_key, run_id, min(started_at) AS started_at,
            {", ".join(f"max({name}) AS {name}" for name in (*LABELS, *VERSIONS))}
-    FROM timed WHERE run_id <= $until GROUP BY series_key, run_id"""
+    FROM timed WHERE run_id <= $until AND {{wanted}} GROUP BY series_key, run_id"""
 # A run's value is the median of its blocks' medians: repetitions of one process are not independent of each other.
 _TIMES = """
     SELECT series_key, run_id, 'time' AS metric, NULL AS method, median(median_s) AS value
-    FROM (SELECT series_key, run_id, block, median(elapsed_s) AS median_s FROM timed GROUP BY ALL) GROUP BY ALL"""
+    FROM (SELECT series_key, run_id, block, median(elapsed_s) AS median_s FROM timed WHERE {wanted} GROUP BY ALL)
+    GROUP BY ALL"""
 # Methods of measuring memory never share an axis, nor a series.
 _MEMORY = " UNION ALL ".join(
     f"""SELECT series_key, run_id, '{name}' AS metric, {"rss_method" if "rss" in name else "NULL"} AS method,
@@ -102,17 +103,33 @@ class Series:
 
 def read(session: Session, said: Sequence[Annotation], until: str) -> list[Series]:
     """All series with their runs up to `until`, by node, device, size and protocol; times first."""
-    by_run = {(row["series_key"], row["run_id"]): row for row in session.table(_PLACES, until=until).to_pylist()}
+    return _judged(session, said, until, _values(session), "true")
+
+
+def times(session: Session, said: Sequence[Annotation], until: str, wanted: str) -> list[Series]:
+    """The times alone, of the series that fulfil a condition in SQL."""
+    return _judged(session, said, until, session.table(sql_of_times(wanted)).to_pylist(), wanted)
+
+
+def sql_of_times(wanted: str) -> str:
+    """The query that gives each run's time of the series that fulfil a condition in SQL."""
+    return _TIMES.format(wanted=wanted)
+
+
+def _judged(session: Session, said: Sequence[Annotation], until: str, found: list[Row], wanted: str) -> list[Series]:
+    places = session.table(_PLACES.format(wanted=wanted), until=until).to_pylist()
+    by_run = {(row["series_key"], row["run_id"]): row for row in places}
     accepted: dict[tuple[str | None, str | None], dict[str, Annotation]] = {}
     for each in said:
         if each.kind == "accepted":
             accepted.setdefault((each.series_key, each.metric), {})[each.run_id] = each
     values: dict[tuple[str, str, str | None], list[Row]] = {}
-    for row in sorted(_values(session), key=lambda row: row["run_id"]):
+    for row in sorted(found, key=lambda row: row["run_id"]):
         if (row["series_key"], row["run_id"]) in by_run:
             values.setdefault((row["series_key"], row["metric"], row["method"]), []).append(row)
-    found = [_series(*name, rows, by_run, accepted.get(name[:2], {})) for name, rows in values.items()]
-    return sorted(found, key=_order)
+    return sorted(
+        (_series(*name, rows, by_run, accepted.get(name[:2], {})) for name, rows in values.items()), key=_order
+    )
 
 
 def _series(
@@ -130,7 +147,7 @@ def _series(
 
 def _values(session: Session) -> list[Row]:
     """A row per series, metric and run; masks and agreement as what the rules for them take."""
-    numbers = session.table(f"{_TIMES} UNION ALL {_MEMORY}").to_pylist()
+    numbers = session.table(f"{sql_of_times('true')} UNION ALL {_MEMORY}").to_pylist()
     masks = [
         row | {"metric": MASKS, "method": None, "value": Masks(frozenset(row["hashes"]), row["fewest"], row["most"])}
         for row in session.table(_MASKS).to_pylist()

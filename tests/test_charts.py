@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from harness import published
+from harness import alarms, annotations, published
 from harness.errors import CellbenchError
 from harness.query import Session
-from harness.show import charts, scope, stagechart
+from harness.show import charts, drawing, scope, stagechart
 from harness.show import tables as store_tables
 from harness.show.notes import notes
 from harness.show.tables import Tables
+from tests import nights
 from tests.conftest import CPU, CUDA, make_sample, make_store, simulated
 from tests.staged import ON_CPU, ON_GPU, stage_samples
 
@@ -277,3 +278,70 @@ def test_without_a_stage_pass_the_figure_says_so(tables_of: Callable[..., Tables
 def test_a_stage_pass_of_what_was_never_timed_is_not_drawn(tmp_path: Path) -> None:
     session = Session(make_store(tmp_path, stage_samples(ON_CPU, {"224": 1.0})))
     assert _of(session).stages.num_rows == 0
+
+
+def _past(folder: Path, **chosen: str) -> Tables:
+    """Nine series of ten runs: eight calm ones, with other software since the sixth, one slower at the end."""
+    samples = []
+    for crop in range(9):
+        for night in range(10):
+            time_s = (1 + crop) * (1 + night % 3 / 100) * (1.3 if crop == 4 and night > 7 else 1)
+            version = "2.12.0" if night < 5 else "2.13.0"
+            about = {"crop": str(64 * (crop + 1)), "height_px": 64 * (crop + 1), "torch_version": version}
+            samples += nights.timed(nights.run_id(night), [time_s], **about)
+    session = Session(nights.store(folder, samples))
+    return store_tables.load(session, scope.resolve(session, **chosen), with_published=False)
+
+
+def _dots(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return spec["layer"][-1]["data"]["values"]
+
+
+def test_history_draws_what_needs_a_look_first_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    spec = charts.draw("history", _past(tmp_path)).to_dict()
+    said = _subtitle(spec).replace("\u00a0", " ")
+    for note in ("8 of 9 series", "each strip reaches to ±50 %", "shaded: where a run was expected", "other software"):
+        assert note in said
+    assert "accepted" not in said
+    assert len({row["strip"] for row in _dots(spec)}) == 8
+    slow = [row for row in _dots(spec) if row["strip"].startswith("320 px")]
+    assert [row["state"] for row in slow] == ["learning"] * 5 + ["usual"] * 3 + ["suspect", "alarm"]
+    assert [row["run"] for row in slow if row["version"]] == [nights.run_id(5)]
+    assert not any(row["beyond"] for row in _dots(spec))
+
+
+def test_history_goes_up_to_the_scope_and_shows_its_band(tmp_path: Path) -> None:
+    spec = charts.draw("history", _past(tmp_path, run=nights.run_id(6))).to_dict()
+    rows = [row for row in _dots(spec) if row["strip"].startswith("320 px")]
+    assert [row["run"] for row in rows] == [nights.run_id(night) for night in range(7)]
+    assert [row["y_low"] is not None for row in rows] == [False] * 5 + [True] * 2
+    assert all(row["y_low"] < row["y"] < row["y_high"] for row in rows[5:])
+
+
+def test_an_accepted_change_is_a_mark_and_a_far_value_stands_at_the_edge(tmp_path: Path) -> None:
+    samples = [row for i in range(12) for row in nights.timed(nights.run_id(i), [1.0 if i < 6 else 4.0])]
+    session = Session(nights.store(tmp_path, samples))
+    annotations.add(tmp_path, alarms.accept(alarms.look(session, []), ["all"], "another card"))
+    spec = charts.draw("history", _of(session)).to_dict()
+    rows = _dots(spec)
+    assert [row["run"] for row in rows if row["accepted"]] == [nights.run_id(6)]
+    assert "accepted change" in _subtitle(spec)
+    far = charts.draw("history", _of(Session(nights.store(tmp_path / "far", samples)))).to_dict()
+    assert "6 beyond the strip stand at its edge" in _subtitle(far).replace("\u00a0", " ")
+
+
+def test_without_a_second_run_history_says_so(tables_of: Callable[..., Tables]) -> None:
+    spec = charts.draw("history", tables_of(CPU)).to_dict()
+    assert _marks(spec) == ["text"]
+    assert "more than one run" in spec["data"]["values"][0]["text"]
+
+
+@pytest.mark.slow
+def test_every_name_becomes_every_kind_of_file(tables_of: Callable[..., Tables]) -> None:
+    tables = tables_of(CPU, CUDA)
+    for name in charts.NAMES:
+        drawn = charts.draw(name, tables)
+        assert drawn.to_dict()["title"]["text"]
+        assert drawing.as_dict(drawn) == drawn.to_dict()
+        for kind, begin in {"png": b"\x89PNG", "svg": b"<svg", "json": b"{", "pdf": b"%PDF"}.items():
+            assert drawing.picture(drawn, kind).startswith(begin), (name, kind)

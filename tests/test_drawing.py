@@ -49,3 +49,14 @@ def test_an_empty_figure_says_why() -> None:
     spec = drawing.empty(drawing.heading("Title", []), "nothing was measured").to_dict()
     assert spec["data"]["values"] == [{"text": "nothing was measured"}]
     assert spec["description"] == "Title. Empty: nothing was measured."
+
+
+def test_the_bundle_is_made_once_and_kept_where_that_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(drawing.vl_convert, "javascript_bundle", lambda: "made")
+    assert drawing.bundle.__wrapped__() == "made"
+    monkeypatch.setattr(drawing.vl_convert, "javascript_bundle", lambda: "made again")
+    assert drawing.bundle.__wrapped__() == "made"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path / "file" / "nowhere"))
+    assert drawing.bundle.__wrapped__() == "made again"

@@ -48,6 +48,7 @@ OWNERS = {
         "show.stripchart",
         "show.charts",
         "show.historychart",
+        "show.historystrip",
     },
     "vl_convert": {"show.drawing"},
     "jinja2": {"show.report", "show.history", "show.index"},

@@ -387,3 +387,13 @@ def test_a_large_store_is_streamed_and_answers_the_same(
     monkeypatch.setattr(session_module, "HELD_ROWS", -1)
     streamed = Session(store).table(sql)
     assert streamed.equals(held)
+
+
+def test_a_view_that_is_held_is_narrow_and_whole_again_afterwards(tmp_path: Path) -> None:
+    found = Session(make_store(tmp_path, [make_sample(run_id=RUN_ID), make_sample(run_id=f"{RUN_ID}2", elapsed_s=2.0)]))
+    everything = found.table("SELECT * FROM medians ORDER BY run_id")
+    with found.holding("medians", f"run_id = '{RUN_ID}'"):
+        assert found.table("SELECT * FROM medians") == everything.slice(0, 1)
+        assert found.table("SELECT * FROM latest")["run_id"].to_pylist() == [RUN_ID]
+    assert found.table("SELECT * FROM medians ORDER BY run_id") == everything
+    assert found.table("SELECT * FROM latest")["run_id"].to_pylist() == [f"{RUN_ID}2"]

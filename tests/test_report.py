@@ -14,6 +14,7 @@ from harness.errors import CellbenchError
 from harness.query import Session
 from harness.show import grids, markdown, report, scope, sentences, tables
 from harness.store import Store
+from tests import nights
 from tests.browser import DRAWN, browser, needs_browser
 from tests.conftest import CPU, CUDA, HOSTILE, RUN_ID, make_sample, make_store, simulated
 from tests.fleet import make_fleet
@@ -345,3 +346,36 @@ def test_races_and_many_images_are_tables_of_the_page_and_of_the_comment(tmp_pat
 def _of(folder: Path) -> report.Report:
     session = Session(make_store(folder, [make_sample()]))
     return report.prepare(session, scope.resolve(session))
+
+
+def test_a_series_of_several_runs_brings_its_history_with_table_and_sql(tmp_path: Path) -> None:
+    levels = [1.0, 1.01, 0.99, 1.0, 1.01, 1.0, 1.3, 1.3]
+    session = Session(nights.store(tmp_path, [
+        row for night, level in enumerate(levels) for row in nights.timed(nights.run_id(night), [level, level])
+    ]))  # fmt: skip
+    made = report.prepare(session, scope.resolve(session))
+    [figure] = [figure for figure in report.figures(made) if figure.name == "history"]
+    assert session.table(figure.sql[0]).num_rows == len(levels)
+    [rows] = figure.tables["History"].groups.values()
+    assert [row[4] for row in rows] == ["learning"] * 5 + ["usual", "suspect", "alarm"]
+    assert "Judged by the runs before, of 1 series: 1 slower, confirmed by a second run." in report.html(made)
+    first = report.prepare(session, scope.resolve(session, nights.run_id(0)))
+    assert "history" not in [figure.name for figure in report.figures(first)]
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_browser_draws_history_on_a_phone(tmp_path: Path) -> None:
+    levels = [1.0, 1.01, 0.99, 1.0, 1.01, 1.0, 1.3, 1.3]
+    samples = [row for i, x in enumerate(levels) for row in nights.timed(nights.run_id(i), [x], node=HOSTILE["node"])]
+    session = Session(nights.store(tmp_path / "store", samples))
+    page = report.write(_page(session), tmp_path / "report.html")
+    with browser(tmp_path / "profile") as chromium:
+        chromium.call("Emulation.setDeviceMetricsOverride", width=320, height=800, deviceScaleFactor=1, mobile=True)
+        chromium.call("Page.navigate", url=page.as_uri())
+        assert chromium.evaluate(DRAWN)
+        assert chromium.evaluate("document.querySelectorAll('#history .mark-symbol path').length") >= len(levels)
+        assert chromium.evaluate("document.documentElement.scrollWidth") <= 320
+        assert json.loads(chromium.evaluate(CUT_OFF)) == []
+        said = [event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")]
+        assert said == []

@@ -7,12 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
 from harness import schema
 from harness.errors import CellbenchError, StorageError, StoreWarning
-from harness.store import Journal, Store, new_run_id, read_journal
+from harness.store import Journal, Store, new_run_id, read_journal, scan
 from tests.conftest import REPOSITORY, RUN_ID, make_sample, make_store
 
 
@@ -321,3 +322,14 @@ def test_a_place_where_no_store_can_be_is_known_before_anything_is_written(tmp_p
     with pytest.raises(StorageError, match="file is a file"):
         Store.check(tmp_path / "file" / "results")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_large_store_is_read_as_codes_and_row_groups_of_other_runs_are_not_read(tmp_path: Path) -> None:
+    made = make_store(tmp_path, [make_sample(run_id=run_id, status=run_id) for run_id in ("a", "b")])
+    files = made.opened()
+    coded = scan.streamed(files).to_table()
+    assert pa.types.is_dictionary(coded.schema.field("status").type)
+    assert coded.cast(schema.ARROW) == scan.dataset(files).to_table()
+    for column in scan.PRUNED_BY:
+        left = [file for file in files if file.fragment.subset(ds.field(column) == "no such").row_groups]
+        assert left == []

@@ -21,7 +21,7 @@ def chart_(
         str,
         typer.Argument(
             help="time, time-log, speedup, percent-of-cpu, throughput, ranking, stages, agreement, repetitions, "
-            "memory, memory-sampled, memory-cuda, memory-mps, energy or coverage."
+            "memory, memory-sampled, memory-cuda, memory-mps, energy, history or coverage."
         ),
     ],
     to: Annotated[Path, typer.Option("--to", help="File to write: .html .png .svg .pdf .json")],

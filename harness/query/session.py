@@ -28,6 +28,7 @@ INTERRUPT_S = 0.1  # between two attempts to end a query
 ANSWER_BYTES = 10**9  # of an answer that is held as a whole
 # Words that ask what there is.
 CATALOGUE = {"show", "tables", "information_schema", "sqlite_master"}
+SAMPLES = "SELECT * FROM stored_samples"
 # Each view and macro by its name: how its definition begins, and its SQL.
 DEFINITIONS = {name: (f"CREATE VIEW {name} AS", sql) for name, (_, sql) in VIEWS.items()} | {
     signature.split("(")[0]: (f"CREATE MACRO {signature} AS TABLE", sql) for signature, (_, sql) in MACROS.items()
@@ -52,7 +53,7 @@ class Session:
         memory_limit_bytes: int = MEMORY_BYTES,
         files: Sequence[Opened] | None = None,
     ) -> None:
-        self._store, self._time_limit_s, self._memory_limit_bytes = store, time_limit_s, memory_limit_bytes
+        self.store, self._time_limit_s, self._memory_limit_bytes = store, time_limit_s, memory_limit_bytes
         self._connect(store.opened() if files is None else files)
 
     @classmethod
@@ -77,13 +78,13 @@ class Session:
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
         # Views look at the samples several times over; where they are few they are read once instead.
         if sum(file.n_rows for file in files) <= HELD_ROWS:
-            whole, samples = parquet.read(self._store.root, files)
+            whole, samples = parquet.read(self.store.root, files)
             self._damaged = len(whole) < len(files)
         else:
             samples = scan.streamed(files)
         con.register("stored_samples", samples)
         con.register("published_means", published.means())
-        con.execute("CREATE VIEW samples AS SELECT * FROM stored_samples")
+        con.execute(f"CREATE VIEW samples AS {SAMPLES}")
         self._defined: set[str] = set()
         self._commented = False
         # A seat belt, not a sandbox: a registered dataset stays readable, everything else is out of reach.
@@ -129,6 +130,29 @@ class Session:
             return pa.Table.from_batches(batches, answer.schema)
 
     @contextmanager
+    def holding(self, view: str, condition: str) -> Iterator[None]:
+        """While it lasts, a view has only the rows that fulfil a condition, and they are computed once.
+
+        Of the samples, that is done where they are few; else it would not pay, and all of them stay.
+        """
+        if view == "samples" and self._is_much(condition):
+            yield
+            return
+        self._connection.register(f"held_{view}", self.table(f"SELECT * FROM {view} WHERE {condition}"))
+        self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM held_{view}")
+        try:
+            yield
+        finally:
+            self._define(view)  # it is gone where the store was opened anew meanwhile
+            body = DEFINITIONS[view][1] if view in DEFINITIONS else SAMPLES
+            self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {body}")
+            self._connection.unregister(f"held_{view}")
+
+    def _is_much(self, condition: str) -> bool:
+        counted = self.table(f"SELECT count(*) FILTER ({condition}) AS mine, count(*) AS n FROM samples").to_pylist()[0]
+        return counted["mine"] > HELD_ROWS or counted["n"] <= HELD_ROWS  # of few in all, all are held already
+
+    @contextmanager
     def stream(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[Answer]:
         """Run one SELECT; its rows are computed as they are taken, until the time is up."""
         statement, given = self._allowed(sql, parameters or {})
@@ -165,7 +189,7 @@ class Session:
         except duckdb.InterruptException:
             raise
         except duckdb.Error:
-            files = self._store.opened()
+            files = self.store.opened()
             if [file.path for file in files] == self._files:
                 raise
             self._connect(files)

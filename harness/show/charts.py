@@ -8,7 +8,17 @@ import altair as alt
 
 from harness import published
 from harness.errors import CellbenchError
-from harness.show import dotchart, gains, gridchart, linechart, looks, resources, stagechart, stripchart
+from harness.show import (
+    dotchart,
+    gains,
+    gridchart,
+    historystrip,
+    linechart,
+    looks,
+    resources,
+    stagechart,
+    stripchart,
+)
 from harness.show.linechart import Figure, Law, point
 from harness.show.notes import notes, provenance
 from harness.show.tables import Tables
@@ -141,6 +151,7 @@ NAMES: dict[str, Draw] = {
     "repetitions": stripchart.draw,
     **{method.name: _memory(method) for method in resources.METHODS},
     "energy": energy,
+    "history": historystrip.draw,
     "coverage": gridchart.coverage,
 }
 

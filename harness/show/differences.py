@@ -110,8 +110,9 @@ def _facts(session: Session, scope: Scope) -> list[Row]:
     columns = ", ".join(
         f"list_sort(list(DISTINCT {column}::VARCHAR) FILTER ({column} IS NOT NULL)) AS {column}" for column in ROWS
     )
+    seen = f"SELECT DISTINCT node, device, {', '.join(ROWS)} FROM samples WHERE {scope.in_runs}"
     return session.table(
-        f"SELECT node, device, {columns} FROM samples WHERE {scope.in_runs} AND image IS DISTINCT FROM 'control' "
+        f"SELECT node, device, {columns} FROM ({seen} AND image IS DISTINCT FROM 'control') "
         "GROUP BY node, device ORDER BY node, device"
     ).to_pylist()
 

@@ -82,7 +82,7 @@ def ranking(tables: Tables) -> alt.LayerChart:
     for row in rows:  # the words stand beyond the interval, on the side where there is room
         far_right = row["value"] > middle
         row |= {"far_right": far_right, "anchor": (row["low"] if far_right else row["high"]) or row["value"]}
-    chart = alt.layer(*_layers(rows), data=alt.Data(values=rows))
+    chart = alt.layer(*_layers(rows), data=drawing.data(rows))
     names = ", ".join(row["series"] for row in rows[:10])
     described = f"{TITLE} at {size}. Dots of megapixels per second, fastest first: {names}."
     return drawing.theme(chart, heading, described, BAND_PX * len(rows))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import secrets
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import altair as alt
 import vl_convert
+from altair.utils import schemapi
 
 from harness.errors import CellbenchError
+from harness.node import folders
 
 # The four Okabe-Ito hues that keep a contrast of 3:1 on white and on near-black; shapes are the second code.
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -30,6 +34,29 @@ EMBED = {"renderer": "svg", "actions": {"export": True, "source": False, "compil
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 )
+
+
+class _Rows:
+    """Rows of a figure as altair takes what is no class of its own: it neither copies nor looks into them."""
+
+    _schema: ClassVar[dict[str, str]] = {"type": "array"}
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def to_dict(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        return list(self._rows)
+
+
+def data(rows: Sequence[dict[str, Any]]) -> alt.Data:
+    """The rows of a figure. Altair walks through them at every step of building a chart unless they are wrapped."""
+    with unchecked():
+        return alt.Data(values=_Rows(rows))
+
+
+def unchecked() -> AbstractContextManager[None]:
+    """While it lasts, charts are not held against Vega-Lite’s grammar, which takes seconds; the tests do that."""
+    return schemapi.debug_mode(False)
 
 
 def heading(title: str, notes: Iterable[str]) -> alt.TitleParams:
@@ -51,7 +78,7 @@ def legend() -> alt.Legend:
 
 def empty(title: alt.TitleParams, text: str) -> alt.LayerChart:
     """A figure that says why there is nothing to see."""
-    words = alt.Chart(alt.Data(values=[{"text": text}])).mark_text(size=15, color=GREY).encode(text="text:N")
+    words = alt.Chart(data([{"text": text}])).mark_text(size=15, color=GREY).encode(text="text:N")
     return theme(alt.layer(words), title, f"{title.text}. Empty: {text}.", EMPTY_HEIGHT_PX)
 
 
@@ -104,8 +131,15 @@ def script_json(value: Any) -> str:
 
 @cache
 def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script; it defines vegaEmbed."""
-    return vl_convert.javascript_bundle()
+    """Vega, Vega-Lite and vega-embed as one script; it defines vegaEmbed. Kept once made, since that takes seconds."""
+    kept = folders.home() / "scripts" / f"vega-{vl_convert.__version__}.js"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    script = vl_convert.javascript_bundle()
+    with contextlib.suppress(OSError, CellbenchError):  # where nothing can be kept, it is made anew each time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_file(kept, script.encode())
+    return script
 
 
 def write_file(path: Path, content: bytes) -> Path:

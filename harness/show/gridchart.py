@@ -195,7 +195,7 @@ def _draw(
     chart = alt.layer(
         base.mark_rect(**outline, cornerRadius=2).encode(color=hue, tooltip=tooltip),
         base.mark_text(fontSize=WORDS_PX, baseline="middle", color=alt.ExprRef("datum.ink")).encode(text="word:N"),
-        data=alt.Data(values=rows),
+        data=drawing.data(rows),
     )
     px = BAND_PX if len(devices) <= N_ROOMY else SLIM_PX
     described = f"{title}. A matrix of {count(len(devices), 'device')} and {count(len(crops), 'crop')}."

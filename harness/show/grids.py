@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.measure.stages import PASSES, STAGES
-from harness.show import advice, charts, dotchart, gains, gridchart, resources
+from harness.show import advice, charts, dotchart, gains, gridchart, historystrip, resources
 from harness.show.differences import Finding, value_at
 from harness.show.tables import Tables
 from harness.show.wording import Row, listed, number, percent, seconds, side, size_label
@@ -25,8 +25,10 @@ class Grid:
     @classmethod
     def grouped(cls, head: tuple[str, ...], rows: list[tuple[str, ...]], n_labels: int = 1) -> Grid:
         """Rows whose first item is the heading they belong under."""
-        headings = dict.fromkeys(row[0] for row in rows)
-        return cls(head, {name: [row[1:] for row in rows if row[0] == name] for name in headings}, n_labels)
+        groups: dict[str, list[tuple[str, ...]]] = {}
+        for heading, *cells in rows:
+            groups.setdefault(heading, []).append(tuple(cells))
+        return cls(head, groups, n_labels)
 
 
 def cases(data: Tables) -> Grid:
@@ -182,6 +184,21 @@ def repetitions(data: Tables) -> Grid:
         for row in data.cases
     ]  # fmt: skip
     return Grid.grouped(("crop", "n", "median s", "first warm-up", "fastest", "slowest"), rows)
+
+
+def history(data: Tables) -> Grid:
+    """What the strips of history show, a row a run."""
+    rows = [
+        (
+            strip.name, row["run"], seconds(row["value"]), _off(row["value"], {"median_s": strip.reference_s}),
+            "–" if row["low"] is None else f"{seconds(row['low'])} – {seconds(row['high'])}", row["state"],
+            "; ".join(row[column] for column in historystrip.SAID if row[column]) or "–",
+        )
+        for strip in historystrip.strips(data)
+        for row in strip.rows
+        if row["value"] is not None
+    ]  # fmt: skip
+    return Grid.grouped(("run", "median", "off the usual", "expected", "state", "besides"), rows)
 
 
 def memory(data: Tables, method: resources.Method) -> Grid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -29,8 +30,8 @@ AXES = {
 
 def build(watched: Watch) -> str:
     """The page as HTML."""
-    order = sorted(watched.series, key=_rank)
-    runs = _runs(watched)
+    order = sorted(watched.series, key=rank)
+    runs = runs_of(watched.series)
     figures = [_figure(each, i, runs) for i, each in enumerate(order)]
     findings = [("alarm", each) for each in watched.alarms] + [("suspect", each) for each in watched.suspects]
     return template("history.html").render(
@@ -71,18 +72,21 @@ def _figure(series: Series, number: int, runs: dict[str, list[Row]]) -> Row:
         "title": f"{place['node']} · {what}",
         "axis": {"title": unit, **AXES.get(series.metric, {})},
         "said": _said(series),
-        "rows": _rows(series, scale, runs),
+        "rows": rows(series, scale, runs),
     }
 
 
-def _rows(series: Series, scale: float, runs: dict[str, list[Row]]) -> list[Row]:
-    """A row a run: value, band, state, marks; a row without a value where a run lacks it, since gaps stay gaps."""
-    rows = []
+def rows(series: Series, scale: float, runs: dict[str, list[Row]]) -> list[Row]:
+    """A row a run: value, band, state, marks; a row without a value where a run lacks it, since gaps stay gaps.
+
+    runs: as of runs_of.
+    """
+    made = []
     steps = changes.change_points([point.value for point in series.points]) if _is_number(series) else []
     for i, point in enumerate(series.points):
         band = point.judged.band
         accepted = series.accepted.get(point.run_id)
-        rows.append(
+        made.append(
             {
                 "at": point.started_at.isoformat(),
                 "run": point.run_id,
@@ -96,25 +100,25 @@ def _rows(series: Series, scale: float, runs: dict[str, list[Row]]) -> list[Row]
                 "level": "the level changed" if i in steps else None,
             }
         )
-    first, last = rows[0]["run"], rows[-1]["run"]
-    have = {row["run"] for row in rows}
-    blank = dict.fromkeys(rows[0])
+    first, last = made[0]["run"], made[-1]["run"]
+    have = {row["run"] for row in made}
+    blank = dict.fromkeys(made[0])
     missed = [
         blank | {"at": run["at"], "run": run["run"]}
         for run in runs.get(series.last.place["profile"], [])
         if first < run["run"] < last and run["run"] not in have and run["is_whole"]
     ]
-    return sorted(rows + (missed if series.metric == TIME else []), key=lambda row: row["run"])
+    return sorted(made + (missed if series.metric == TIME else []), key=lambda row: row["run"])
 
 
 def _is_number(series: Series) -> bool:
     return series.metric not in (MASKS, AGREEMENT)
 
 
-def _runs(watched: Watch) -> dict[str, list[Row]]:
+def runs_of(every: Iterable[Series]) -> dict[str, list[Row]]:
     """The runs of each profile, and whether each was one of all cases rather than a re-run of a few."""
     by_run: dict[tuple[str, str], list[Any]] = {}
-    for series in watched.series:
+    for series in every:
         if series.metric == TIME:
             for point in series.points:
                 by_run.setdefault((point.place["profile"], point.run_id), []).append(point.started_at)
@@ -159,7 +163,8 @@ def _said(series: Series) -> str:
     return f"{state(series, len(series.points) - 1)}: {now}{usual}; {runs}"
 
 
-def _rank(series: Series) -> int:
+def rank(series: Series) -> int:
+    """The place of a series among others: alarms first, then suspicions and noisy ones."""
     judged = series.last.judged.state
     return FIRST.index(judged) if judged in FIRST else len(FIRST) + (series.metric != TIME)
 

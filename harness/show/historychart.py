@@ -21,6 +21,8 @@ LOOK = {
     "alarm": (VERMILLION, "diamond"),
     "improvement": (GREEN, "diamond"),
 }
+# What stands at a run besides its value → colour and dashes of the line there.
+MARKS = {"version": (GREY, [3, 3]), "level": (PURPLE, [1, 3]), "accepted": (GREEN, [1, 0])}
 HEIGHT_PX = 130
 
 
@@ -33,9 +35,7 @@ def draw(rows: list[Row], unit: str) -> alt.LayerChart:
     points = base.transform_filter("isValid(datum.value)").mark_point(filled=True, size=46, opacity=1)
     layers = [
         base.mark_area(opacity=0.16, color=BLUE).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q"),
-        _mark(base, "version", GREY, [3, 3]),
-        _mark(base, "level", PURPLE, [1, 3]),
-        _mark(base, "accepted", GREEN, [1, 0]),
+        *[_mark(base, column, *look) for column, look in MARKS.items()],
         base.mark_line(color=GREY, strokeWidth=1).encode(y=y),
         points.encode(
             y=y,
@@ -44,7 +44,7 @@ def draw(rows: list[Row], unit: str) -> alt.LayerChart:
             tooltip=[alt.Tooltip("run:N"), alt.Tooltip("said:N", title="value"), alt.Tooltip("state:N")],
         ),
     ]
-    chart = alt.layer(*layers, data=alt.Data(values=rows))
+    chart = alt.layer(*layers, data=drawing.data(rows))
     return drawing.theme(chart, alt.TitleParams(""), "One series over time", HEIGHT_PX)
 
 

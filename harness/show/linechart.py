@@ -78,7 +78,7 @@ def draw(
     shown = list(dict.fromkeys(row["series"] for row in own + others))
     marks = _Marks(figure, look, crowded, bool(others), len(shown) > 1)
     layers = [*_rules(figure), *marks.laws(laws), marks.lines(), *marks.spread(rows, repetitions), marks.points(rows)]
-    chart = alt.layer(*layers, data=alt.Data(values=rows)).add_params(*_switches(figure.log, bool(others), shown))
+    chart = alt.layer(*layers, data=drawing.data(rows)).add_params(*_switches(figure.log, bool(others), shown))
     names = ", ".join(
         shown if len(shown) <= 2 * looks.MANY else [*shown[: 2 * looks.MANY], f"{len(shown) - 2 * looks.MANY} more"]
     )
@@ -116,7 +116,7 @@ class _Marks:
         """Every repetition, and the range of each point."""
         layers = []
         if repetitions:
-            dots = self._base().properties(data=alt.Data(values=list(repetitions)))
+            dots = self._base().properties(data=drawing.data(list(repetitions)))
             layers.append(dots.mark_point(shape="circle", size=8, strokeWidth=1.5).encode(opacity=self._opacity(0.4)))
         if any("low" in row for row in rows):
             ranges = self._base().transform_filter("isValid(datum.low)").encode(y="y_low:Q", y2="y_high:Q")
@@ -154,7 +154,7 @@ class _Marks:
     def _base(self, values: Sequence[Row] | None = None) -> alt.Chart:
         """A chart on the axes; without values it takes those of the whole figure."""
         x, y = _axes(self.figure)
-        data = {} if values is None else {"data": alt.Data(values=list(values))}
+        data = {} if values is None else {"data": drawing.data(list(values))}
         chart = _on_axis(alt.Chart(**data).encode(x=x, y=y, stroke=self.look["stroke"]), self.figure.log)
         return chart.transform_filter(SHOWN) if self.with_published else chart
 
@@ -169,7 +169,7 @@ class _Marks:
 def _rules(figure: Figure) -> list[alt.Chart]:
     if figure.baseline is None:
         return []
-    rule = alt.Chart(alt.Data(values=[{"y": figure.baseline}])).mark_rule(color=GREY, strokeWidth=1)
+    rule = alt.Chart(drawing.data([{"y": figure.baseline}])).mark_rule(color=GREY, strokeWidth=1)
     return [rule.encode(y="y:Q")]
 
 

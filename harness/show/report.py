@@ -19,7 +19,7 @@ from pyarrow import csv
 
 from harness import __version__, published
 from harness.query import Session
-from harness.show import charts, differences, drawing, gridchart, grids, resources, sentences, tables
+from harness.show import charts, differences, drawing, gridchart, grids, historystrip, resources, sentences, tables
 from harness.show.grids import Grid
 from harness.show.scope import Scope
 from harness.show.tables import Tables
@@ -113,10 +113,11 @@ class Report:
 def prepare(session: Session, scope: Scope, with_published: bool = True) -> Report:
     """Ask the store for everything that a report says."""
     data = tables.load(session, scope, with_published)
-    runs = session.table(f"SELECT * FROM runs WHERE {scope.in_runs} ORDER BY run_id DESC").to_pylist()
-    places, facts = differences.find(session, scope)
-    answers = sentences.answers(data, _earlier(session, scope))
-    return Report(scope, data, runs, answers, places, facts, [_command(session, run) for run in scope.runs[:3]])
+    with session.holding("samples", scope.in_runs):
+        runs = session.table(f"SELECT * FROM runs WHERE {scope.in_runs} ORDER BY run_id DESC").to_pylist()
+        places, facts = differences.find(session, scope)
+        commands = [_command(session, run) for run in scope.runs[:3]]
+    return Report(scope, data, runs, sentences.answers(data), places, facts, commands)
 
 
 def figures(report: Report) -> Iterator[Figure]:
@@ -154,6 +155,9 @@ def figures(report: Report) -> Iterator[Figure]:
     if data.cases:
         strip = {"Repetitions": grids.repetitions(data)}
         yield Figure("repetitions", charts.draw("repetitions", data), strip, sql("repetitions"))
+    if data.history:
+        past = [tables.sql_of_history(historystrip.chosen(data))]
+        yield Figure("history", charts.draw("history", data), {"History": grids.history(data)}, past)
     if data.coverage.num_rows:
         table = {"Coverage": grids.matrix(gridchart.coverage_cells(data))}
         yield Figure("coverage", charts.draw("coverage", data), table, sql("coverage"))
@@ -174,13 +178,15 @@ def html(report: Report) -> str:
     """The whole report as one page."""
     data = report.data
     protocols = sorted({str(row["protocol"]) for row in data.cases})
+    with drawing.unchecked():
+        drawn = list(figures(report))
     return _template().render(
         report=report,
         scope=report.scope,
         runs=report.runs,
         cases=grids.cases(data),
         case_notes=sentences.case_notes(data),
-        figures=list(figures(report)),
+        figures=drawn,
         policy=drawing.CONTENT_POLICY,
         embed=drawing.script_json(drawing.EMBED),
         searches=searches(data),
@@ -213,16 +219,6 @@ def _download(medians: pa.Table) -> dict[str, str]:
     if len(content) > N_PLAIN_BYTES:
         content, kind, suffix = gzip.compress(content, mtime=0), "application/gzip", "csv.gz"
     return {"href": f"data:{kind};base64,{base64.b64encode(content).decode()}", "suffix": suffix}
-
-
-def _earlier(session: Session, scope: Scope) -> list[dict[str, Any]]:
-    """For each series of the scope its last median before the scope's runs."""
-    first = min(scope.runs).replace("'", "''")
-    return session.table(
-        "SELECT run_id, series_key, median_s, torch_version, cellpose_version FROM medians "
-        f"WHERE run_id < '{first}' AND series_key IN (SELECT series_key FROM samples WHERE {scope.in_runs}) "
-        "QUALIFY row_number() OVER (PARTITION BY series_key ORDER BY run_id DESC) = 1"
-    ).to_pylist()
 
 
 def _command(session: Session, run: str) -> str:

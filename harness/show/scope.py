@@ -28,7 +28,7 @@ class Scope:
     @property
     def in_runs(self) -> str:
         """The condition for what belongs to a run rather than to a case."""
-        return f"run_id IN ({_listed(self.runs)})"
+        return f"run_id IN ({quoted_list(self.runs)})"
 
 
 def resolve(session: Session, run: str | None = None, since: str | None = None, series: str | None = None) -> Scope:
@@ -47,7 +47,7 @@ def resolve(session: Session, run: str | None = None, since: str | None = None, 
     runs = _runs(session, since)
     newest = (
         "(run_id, case_id) IN (SELECT max(run_id), arg_max(case_id, run_id) FROM samples "
-        f"WHERE role = 'timed' AND status = 'ok' AND run_id IN ({_listed(runs)}) GROUP BY series_key)"
+        f"WHERE role = 'timed' AND status = 'ok' AND run_id IN ({quoted_list(runs)}) GROUP BY series_key)"
     )
     title = f"The newest of each series since {since}, out of {len(runs)} run{'s' * (len(runs) != 1)}"
     return Scope(title, f"since-{_slug(since)}", runs, newest, newest=True)
@@ -71,7 +71,7 @@ def _of_series(session: Session, run: str | None, since: str | None, series: str
         raise CellbenchError(f"no such run has the series {series}", "--series", f"it is in {', '.join(runs)}")
     cases = (
         "(run_id, case_id) IN (SELECT run_id, case_id FROM samples "
-        f"WHERE starts_with(series_key, {_quoted(series)}) AND run_id IN ({_listed(chosen)}))"
+        f"WHERE starts_with(series_key, {_quoted(series)}) AND run_id IN ({quoted_list(chosen)}))"
     )
     return Scope(f"Series {', '.join(keys)}", f"series-{_slug(series)}", chosen, cases)
 
@@ -90,7 +90,8 @@ def _runs(session: Session, since: str) -> tuple[str, ...]:
     return found
 
 
-def _listed(texts: Iterable[str]) -> str:
+def quoted_list(texts: Iterable[str]) -> str:
+    """Texts as the inside of an SQL list."""
     return ", ".join(map(_quoted, texts))
 
 

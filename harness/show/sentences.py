@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from harness.show import advice, dotchart, gains, gridchart
+from harness.show import advice, dotchart, gains, gridchart, history
 from harness.show.notes import FEW, flags_said
 from harness.show.tables import Tables
 from harness.show.wording import Row, count, listed, number, percent, series_namer, short_name, size_label
@@ -26,6 +26,16 @@ ENDINGS = {
     "plateau": "more repetitions would not have helped, since the machine itself wanders",
     "n_max": "there were as many as allowed",
     "time_cap": "the time was used up",
+}
+# What a state of the last run of a series says (docs/statistics.md), what matters first.
+JUDGED = {
+    "alarm": "slower, confirmed by a second run",
+    "improvement": "faster, confirmed by a second run",
+    "suspect": "beyond what is usual, in one run so far",
+    "usual": "as usual",
+    "dismissed": "as usual again",
+    "noisy": "too noisy to judge",
+    "learning": "with too few runs to tell",
 }
 MOST = 4  # sentences of a kind; the tables have the rest
 
@@ -90,13 +100,13 @@ def case_notes(data: Tables) -> list[str]:
     return said
 
 
-def answers(data: Tables, earlier: list[Row]) -> list[Answer]:
-    """What these results say to each question; `earlier`: the medians of the same series in older runs."""
+def answers(data: Tables) -> list[Answer]:
+    """What these results say to each question."""
     return [
         Answer("How fast is it, and how does that change with image size?", _how_fast(data)),
         Answer("How much does a GPU help, and from which image size on?", _gpu(data)),
         Answer("Which device should run the jobs, and do all give the same masks?", _which(data)),
-        Answer("Is it slower than before?", _before(data, earlier)),
+        Answer("Is it slower than before?", _before(data)),
         Answer("What would make it faster here, without changing the masks?", _faster(data)),
     ]
 
@@ -190,31 +200,39 @@ def _which(data: Tables) -> list[str]:
     return said
 
 
-def _before(data: Tables, earlier: list[Row]) -> list[str]:
-    now = {row["series_key"]: row for row in data.cases}
-    before = {row["series_key"]: row for row in earlier if row["series_key"] in now}
-    if not before:
+def _before(data: Tables) -> list[str]:
+    if not data.history:
         return [
             "These are the first results of their series in this store. Run it again after an update, and this says."
         ]
-    ratios = sorted(now[key]["median_s"] / row["median_s"] - 1 for key, row in before.items())
-    runs = {row["run_id"] for row in before.values()}
+    pairs = [series.points[-2:] for series in data.history]
+    ratios = sorted(now.value / before.value - 1 for before, now in pairs)
+    runs = {before.run_id for before, _ in pairs}
     versions = {
-        f"{name} {row[column]} → {now[key][column]}"
-        for key, row in before.items()
+        f"{name} {before.place[column]} → {now.place[column]}"
+        for before, now in pairs
         for name, column in (("torch", "torch_version"), ("cellpose", "cellpose_version"))
-        if row[column] != now[key][column]
+        if before.place[column] != now.place[column]
     }
-    said = [
-        f"Beside {listed(sorted(runs))}, the medians of {count(len(before), 'case')} changed by "
-        f"{_signed(ratios[0])} to {_signed(ratios[-1])} (the middle one by {_signed(ratios[len(ratios) // 2])})."
-    ]
+    ends = f"{_signed(ratios[0])} to {_signed(ratios[-1])} (the middle one by {_signed(ratios[len(ratios) // 2])})"
+    changed = (
+        f"the medians of {len(pairs)} cases changed by {ends}"
+        if pairs[1:]
+        else (f"the median of 1 case changed by {_signed(ratios[0])}")
+    )
+    said = [f"Beside {listed(sorted(runs))}, {changed}."]
     if versions:
         said.append(f"Meanwhile changed: {listed(sorted(versions))}.")
-    return [
-        *said,
-        "That is no verdict: processes of one machine differ too, and how much takes several of them to tell.",
-    ]
+    return [*said, _verdict(data)]
+
+
+def _verdict(data: Tables) -> str:
+    """What the runs before say about the last one of each series, where they are enough to tell."""
+    states = Counter(history.state(series, len(series.points) - 1) for series in data.history)
+    if not states.keys() - {"learning"}:
+        return "That is no verdict: processes of one machine differ too, and how much takes several of them to tell."
+    told = ", ".join(f"{states[state]} {words}" for state, words in JUDGED.items() if states[state])
+    return f"Judged by the runs before, of {len(data.history)} series: {told}."
 
 
 def _faster(data: Tables) -> list[str]:

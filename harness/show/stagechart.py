@@ -136,7 +136,7 @@ def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.
     tooltip = [alt.Tooltip(f"{field}:N", title=field) for field in ("series", "pass", "stage", "time", "share")]
 
     def layer(values: list[Row], name: str) -> alt.Chart:
-        return alt.Chart(alt.Data(values=values), name=name).encode(y=y)
+        return alt.Chart(drawing.data(values), name=name).encode(y=y)
 
     passes = _spans(parts, ("row", "pass"), _pass_words)
     words = {"fontSize": WORDS_PX, "baseline": "middle", "text": alt.ExprRef(_fitting("datum.long", "datum.short"))}

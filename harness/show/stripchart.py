@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import altair as alt
@@ -15,6 +16,7 @@ from harness.show.wording import Row, seconds, size_label
 TITLE = "Every repetition beside its case’s median"
 N_DEVICES = 8  # that a figure draws
 BAND_PX = 92
+Drawn = tuple[Row, Row]  # a case, and one of its repetitions
 REACH = 0.25  # of the median, up and down, that a strip has room for; what lies beyond stands at its edge
 KINDS = {
     "repetition": (drawing.HUES[0], drawing.HUES[0], "circle"),
@@ -30,7 +32,7 @@ def draw(tables: Tables) -> alt.LayerChart:
         return drawing.empty(drawing.heading(TITLE, provenance(tables)), "no repetition was timed")
     shown = sorted(strips, key=lambda name: -_spread(strips[name]))[:N_DEVICES]
     kept = [name for name in tables.series if name in shown]
-    rows = [row for name in kept for row in strips[name]]
+    rows = [row for name in kept for row in _rows(name, strips[name])]
     said = [f"each strip reaches from −{REACH:.0%} to +{REACH:.0%} of the case’s median".replace("%", "\u00a0%")]
     if beyond := sum(row["beyond"] for row in rows):
         said.append(f"{beyond} beyond that stand at the edge")
@@ -45,39 +47,43 @@ def draw(tables: Tables) -> alt.LayerChart:
     return drawing.theme(alt.layer(*_layers(kept, rows)), heading, described, BAND_PX * len(kept))
 
 
-def _strips(tables: Tables) -> dict[str, list[Row]]:
-    """The points of each series in the order of measurement."""
+def _strips(tables: Tables) -> dict[str, list[Drawn]]:
+    """Each series' repetitions, each with its case, in the order of measurement."""
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
-    repetitions = [
-        (cases[key], row) for row in tables.repetitions.to_pylist() if (key := (row["run_id"], row["case_id"])) in cases
-    ]
-    drawn: dict[tuple[Any, ...], int] = {}
-    for case, row in repetitions:
-        key = (case["run_id"], case["case_id"], row["role"])
-        drawn[key] = drawn.get(key, 0) + 1
-    begin: dict[str, Any] = {}
-    for case, row in repetitions:
-        name = tables.name(case)
-        begin[name] = min(begin.get(name, row["started_at"]), row["started_at"])
-    strips: dict[str, list[Row]] = {}
-    for case, row in sorted(repetitions, key=lambda each: each[1]["started_at"]):
-        name = tables.name(case)
-        deviation = row["elapsed_s"] / case["median_s"] - 1
+    names = {key: tables.name(case) for key, case in cases.items()}
+    strips: dict[str, list[Drawn]] = {}
+    for row in tables.repetitions.to_pylist():
+        if case := cases.get(key := (row["run_id"], row["case_id"])):
+            strips.setdefault(names[key], []).append((case, row))
+    return {name: sorted(strip, key=lambda each: each[1]["started_at"]) for name, strip in strips.items()}
+
+
+def _deviation(case: Row, row: Row) -> float:
+    return row["elapsed_s"] / case["median_s"] - 1
+
+
+def _spread(strip: list[Drawn]) -> float:
+    return sum(min(REACH, abs(_deviation(*each))) for each in strip) / len(strip)
+
+
+def _rows(name: str, strip: list[Drawn]) -> list[Row]:
+    """The points of a series."""
+    begin = strip[0][1]["started_at"]
+    drawn = Counter((case["run_id"], case["case_id"], row["role"]) for case, row in strip)
+    rows = []
+    for case, row in strip:
+        deviation = _deviation(case, row)
         kind = "warm-up" if row["role"] == "warmup" else "flagged repetition" if row["flags"] else "repetition"
-        strips.setdefault(name, []).append(
+        rows.append(
             {
-                "strip": name, "minutes": (row["started_at"] - begin[name]).total_seconds() / 60,
+                "strip": name, "minutes": (row["started_at"] - begin).total_seconds() / 60,
                 "deviation": max(-REACH, min(REACH, deviation)), "beyond": abs(deviation) > REACH, "kind": kind,
                 "off": f"{100 * deviation:+.1f} %", "time": seconds(row["elapsed_s"]), "size": size_label(case),
                 "flags": row["flags"] or "none", "process": row["block"], "n": row["n"],
                 "n_case_drawn": drawn[case["run_id"], case["case_id"], row["role"]],
             }
         )  # fmt: skip
-    return strips
-
-
-def _spread(rows: list[Row]) -> float:
-    return sum(abs(row["deviation"]) for row in rows) / len(rows)
+    return rows
 
 
 def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
@@ -95,15 +101,15 @@ def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
         for name in kept
         for level in (-REACH, 0, REACH)
     ]
-    marks = alt.Chart(alt.Data(values=levels)).encode(y=y, yOffset=offset)
+    marks = alt.Chart(drawing.data(levels)).encode(y=y, yOffset=offset)
     fields = ("strip", "size", "time", "off", "kind", "flags", "process")
     return [
         marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
         marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
-        alt.Chart(alt.Data(values=[{"strip": name, "deviation": REACH} for name in kept]))
+        alt.Chart(drawing.data([{"strip": name, "deviation": REACH} for name in kept]))
         .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
         .encode(y=y, yOffset=offset, x=alt.value(0), text="strip:N"),
-        alt.Chart(alt.Data(values=rows)).mark_point(size=30, strokeWidth=1.2, opacity=0.8).encode(
+        alt.Chart(drawing.data(rows)).mark_point(size=30, strokeWidth=1.2, opacity=0.8).encode(
             y=y, yOffset=offset, x=x, stroke=by_kind(alt.Stroke, 0), fill=by_kind(alt.Fill, 1),
             shape=by_kind(alt.Shape, 2),
             tooltip=[alt.Tooltip(f"{name}:N", title="series" if name == "strip" else name) for name in fields],

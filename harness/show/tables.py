@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pyarrow as pa
 
-from harness import published
+from harness import annotations, history, published
+from harness.history import Series
 from harness.query import Session
-from harness.show.scope import Scope
+from harness.show.scope import Scope, quoted_list
 from harness.show.wording import Row, device_label, series_namer
 
-N_DRAWN = 40  # repetitions of a case that a figure draws at most; of more, every so many-th
+N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
 _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
 _CASES = "WHERE {cases}"
 QUERIES = {
@@ -23,14 +25,14 @@ QUERIES = {
     "processes": "SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s "
     f"FROM timed {_CASES} GROUP BY ALL ORDER BY ALL",
     # Warm-ups and repetitions in the order in which they were made; of many, every so many-th.
-    "repetitions": f"""SELECT * EXCLUDE (place) FROM (
-        SELECT *, row_number() OVER (PARTITION BY run_id, case_id, role ORDER BY block, repetition) AS place,
-               count(*) OVER (PARTITION BY run_id, case_id, role) AS n
-        FROM (SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed
-              UNION ALL
-              SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM samples
-              WHERE role = 'warmup' AND phase = 'call' AND status = 'ok') {_CASES})
-        WHERE (place - 1) % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at""",
+    "repetitions": f"""WITH made AS (
+        SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed {_CASES}
+        UNION ALL
+        SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM samples
+        {_CASES} AND role = 'warmup' AND phase = 'call' AND status = 'ok')
+        SELECT * FROM made JOIN (SELECT run_id, case_id, role, count(*) AS n FROM made GROUP BY ALL)
+             USING (run_id, case_id, role)
+        WHERE repetition % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at""",
     "flags": "SELECT flag, count(*) AS n FROM (SELECT unnest(string_split(flags, ' ')) AS flag FROM timed "
     f"{_CASES} AND flags <> '') GROUP BY flag ORDER BY n DESC, flag",
     # The same failure again and again is one row.
@@ -77,12 +79,23 @@ QUERIES = {
         WHERE s.variant = 'stock' ORDER BY t.run_id, t.node, t.device, t.block, t.median_s DESC""",
     "throughput": "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute",
 }
+# Passes that most runs do not make → the role that only they have; without it, nobody need look.
+ROLES = {
+    "stages": "stages", "ceilings": "ceiling", "memory": "memory", "energy": "energy", "agreement": "masks",
+    "races": "tune", "throughput": "throughput",
+}  # fmt: skip
+# The series of the scope that an earlier run has measured, too.
+_REPEATED = """SELECT series_key FROM samples
+    WHERE role = 'timed' AND status = 'ok' AND run_id <= $until
+          AND series_key IN (SELECT series_key FROM samples WHERE role = 'timed' AND status = 'ok' AND {cases})
+    GROUP BY series_key HAVING count(DISTINCT run_id) > 1 ORDER BY series_key"""
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
     """Rows of the queries of the same names, and the published series, or None to leave those out.
 
+    history: the times of the scope's series that were measured in several runs, up to the scope's last.
     Compared by identity, so that what is computed of them can be remembered.
     """
 
@@ -102,6 +115,7 @@ class Tables:
     coverage: pa.Table
     races: pa.Table
     throughput: pa.Table
+    history: tuple[Series, ...] = ()
     published: pa.Table | None = None
 
     @cached_property
@@ -134,10 +148,36 @@ class Tables:
 
 def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
     """Everything that figures and reports show of a scope."""
-    rows = {name: session.table(sql(name, scope)) for name in QUERIES}
-    return Tables(**rows, published=published.means() if with_published else None)
+    # The queries look at the same samples, and several of them at the same medians.
+    with session.holding("samples", scope.in_runs), session.holding("medians", scope.in_runs):
+        roles = set(session.table(f"SELECT DISTINCT role FROM samples WHERE {scope.in_runs}")["role"].to_pylist())
+        empty = {name for name, role in ROLES.items() if role not in roles}
+        asked = {name: sql(name, scope) for name in QUERIES}
+        rows = {
+            name: session.table(f"SELECT * FROM ({text}) LIMIT 0" if name in empty else text)
+            for name, text in asked.items()
+        }
+    return Tables(**rows, history=_history(session, scope), published=published.means() if with_published else None)
 
 
 def sql(name: str, scope: Scope) -> str:
     """The query of this name as it can be run again."""
     return QUERIES[name].format(cases=scope.cases, in_runs=scope.in_runs)
+
+
+def sql_of_history(series: Sequence[Series]) -> str:
+    """The query that gives the times of these series, run by run, up to the last run that they know."""
+    return history.sql_of_times(_wanted([each.key for each in series], max(each.last.run_id for each in series)))
+
+
+def _history(session: Session, scope: Scope) -> tuple[Series, ...]:
+    until = max(scope.runs)
+    keys = session.table(_REPEATED.format(cases=scope.cases), until=until)["series_key"].to_pylist()
+    if not keys:
+        return ()
+    said = annotations.read(Path(session.store.root)) if session.store.is_local else []
+    return tuple(history.times(session, said, until, _wanted(keys, until)))
+
+
+def _wanted(keys: Iterable[str], until: str) -> str:
+    return f"series_key IN ({quoted_list(keys)}) AND run_id <= {quoted_list([until])}"
