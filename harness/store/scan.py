@@ -17,7 +17,7 @@ from harness import schema
 
 # By these, row groups are left out unread; Arrow cannot do that by a column that it reads as codes.
 PRUNED_BY = ("run_id", "node")
-# Texts of which there are few different ones, read as codes where a store is large: half the memory, two thirds the time.
+# Texts of which there are few different ones, read as codes where a store is large: half the memory, less time.
 CODED = [
     field.name
     for field in schema.ARROW
