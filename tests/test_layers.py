@@ -52,7 +52,7 @@ OWNERS = {
     },
     "vl_convert": {"show.drawing"},
     "jinja2": {"show.report", "show.history", "show.index"},
-    "rich": {"show.screen", "show.progress", "show.coverage", "show.verdicts", "show.rows"},
+    "rich": {"show.screen", "show.progress", "show.coverage", "show.printing", "show.rows"},
     "prompt_toolkit": {"show.prompt"},
     "duckdb": {"query"},
     "tifffile": {"tiff"},

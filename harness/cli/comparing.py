@@ -72,11 +72,11 @@ def alarms_(
     md: Markdown = False,
 ) -> None:
     """What is unusual in the newest run of every series: times, masks, memory; improvements too."""
-    from harness.show import verdicts
+    from harness.show import watched
 
     wanted = form(json, False, md)
     _, found = _look(out, run)
-    verdicts.print_watch(found, wanted, every)
+    watched.print_watch(found, wanted, every)
     if fail_on_alarm and found.alarms:
         raise typer.Exit(1)
 

@@ -12,7 +12,8 @@ import jinja2
 
 from harness.alarms import WORDS, Watch
 from harness.history import AGREEMENT, MASKS, TIME, VERSIONS, Series
-from harness.show import drawing, historychart, verdicts
+from harness.show import drawing, historychart
+from harness.show.watched import shown, text
 from harness.show.wording import count, device_label, size_label
 from harness.stats import changes
 from harness.stats.watch import AGREEMENTS
@@ -37,7 +38,7 @@ def build(watched: Watch) -> str:
     return template("history.html").render(
         headline=headline(watched),
         run_id=watched.run_id,
-        findings=[(state, each.series.id, each.series.selector, verdicts.text(each), each) for state, each in findings],
+        findings=[(state, each.series.id, each.series.selector, text(each), each) for state, each in findings],
         gaps=watched.gaps,
         figures=figures,
         cautions=_cautions(watched),
@@ -94,7 +95,7 @@ def rows(series: Series, scale: float, runs: dict[str, list[Row]]) -> list[Row]:
                 "low": band.low * scale if band else None,
                 "high": band.high * scale if band else None,
                 "state": state(series, i),
-                "said": verdicts.shown(series.metric, point.value),
+                "said": shown(series.metric, point.value),
                 "version": _changed(series, i),
                 "accepted": f"accepted by {accepted.by}: {accepted.why}" if accepted else None,
                 "level": "the level changed" if i in steps else None,
@@ -154,12 +155,8 @@ def _changed(series: Series, index: int) -> str | None:
 
 def _said(series: Series) -> str:
     band, runs = series.last.judged.band, count(len(series.points), "run")
-    now = verdicts.shown(series.metric, series.last.value)
-    usual = (
-        f", usual {verdicts.shown(series.metric, band.low)} to {verdicts.shown(series.metric, band.high)}"
-        if band
-        else ""
-    )
+    now = shown(series.metric, series.last.value)
+    usual = f", usual {shown(series.metric, band.low)} to {shown(series.metric, band.high)}" if band else ""
     return f"{state(series, len(series.points) - 1)}: {now}{usual}; {runs}"
 
 
