@@ -104,14 +104,19 @@ class Host:
         return self.start(command).wait(timeout_s)
 
     def count(self, word: str) -> int:
-        """How many processes on the host have this word in their command line, as the kernel tells from outside."""
+        """How many processes on the host were started with this word in their command line, as the kernel tells.
+
+        What such a process forks has its command line until it becomes another program, and is not counted: on a busy
+        machine that moment can last.
+        """
         mine = (Path(f"/proc/{self.init_pid}") / "ns/pid").readlink()
-        n_found = 0
+        parents: dict[int, int] = {}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended meanwhile
-                words = (process / "cmdline").read_bytes()
-                n_found += word.encode() in words and (process / "ns/pid").readlink() == mine
-        return n_found
+                if word.encode() in (process / "cmdline").read_bytes() and (process / "ns/pid").readlink() == mine:
+                    fields = (process / "stat").read_text().rpartition(")")[2].split()
+                    parents[int(process.name)] = int(fields[1])
+        return sum(parent not in parents for parent in parents.values())
 
     def processes(self) -> list[str]:
         """Command lines of what runs on the host, its first process and its sshd left out."""
