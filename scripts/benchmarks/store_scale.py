@@ -138,7 +138,10 @@ def ask(tool: str, root: Path, month: bool, rounds: int, others: Path | None) ->
         f"BEGIN, END = datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)\n{QUESTIONS[tool]}\n"
         f"times = []\nfor _ in range({rounds}):\n    begin = time.perf_counter()\n    n = ask({month})\n"
         "    times.append(time.perf_counter() - begin)\n"
-        f"peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * {1 if sys.platform == 'darwin' else 1024}\n"
+        # On Linux getrusage would tell the peak of the process that made the data, if that was higher: it is inherited.
+        "if sys.platform == 'linux':\n    lines = open('/proc/self/status').read().splitlines()\n"
+        "    peak = next(1024 * int(line.split()[1]) for line in lines if line.startswith('VmHWM'))\n"
+        "else:\n    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(json.dumps({'first_s': times[0], 'best_s': min(times), 'groups': n, 'peak_mb': peak / 1e6}))"
     )
     env = os.environ | ({"PYTHONPATH": f"{REPOSITORY}:{others.resolve()}"} if others and tool != "cellbench" else {})
