@@ -3,7 +3,7 @@
     python scripts/benchmarks/variants_table.py --out results/variants
     python scripts/benchmarks/variants_table.py --image my.tif --crops 1344 --variant lossless --out results/variants
 
-Measures the built-in images (or --image FILE) on the CPU at each of --crops: first a race of stock and the variant
+Measures the built-in images (or --image FILE) on --device at each of --crops: first a race of stock and the variant
 (masks at estimated and fixed diameter, then calls in turn), then the stage pass of both in one fresh process. The
 network's floor is its operations over the best rate that this device reached in the same process.
 """
@@ -27,17 +27,18 @@ from harness.store import Store, new_run_id
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="lossless+winograd")
+    parser.add_argument("--device", default="cpu", help="cpu, mps, cuda or cuda:N")
     parser.add_argument("--image", action="append", default=[])
     parser.add_argument("--crops", default="448,896")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", default="standin")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    variants.settings(args.variant, "cpu")
+    variants.settings(args.variant, args.device.partition(":")[0])
     for image in args.image or ["sparse", "dense"]:
         for crop in config.split(args.crops):
-            flags = {"image": image, "crops": (crop,), "devices": ("cpu",), "weights": args.weights, "control": False}
-            measured(flags, args.variant, args.rounds, args.out)
+            what = {"image": image, "crops": (crop,), "devices": (args.device,), "weights": args.weights}
+            measured(what | {"control": False}, args.variant, args.rounds, args.out)
 
 
 def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> None:
