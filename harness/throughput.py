@@ -19,11 +19,11 @@ from harness import bench, fleet, images, schema
 from harness.bench import Prepared
 from harness.errors import CellbenchError
 from harness.fleet import parcels
-from harness.measure import race
 from harness.measure.block import Order
 from harness.measure.throughput import picture
 from harness.plan import Task
 from harness.schema import Sample
+from harness.stats import ratio
 from harness.store import Store, new_run_id
 
 SUFFIXES = (".tif", ".tiff")
@@ -131,7 +131,7 @@ def rates(rows: Sequence[Sample]) -> list[Rate]:
         rate = statistics.median(60 * row["n_images"] / row["elapsed_s"] for row in good) if good else None
         turns = {row["repetition"]: row["elapsed_s"] for row in good}
         both = [(row["elapsed_s"], turns[row["repetition"]]) for row in stock if row["repetition"] in turns]
-        known = race.speedup(*map(list, zip(*both, strict=True))) if both and stock is not good else (None,) * 3
+        known = ratio.in_turn(both) if both and stock is not good else (None,) * 3
         masks = {row["mask_sha256"] for row in good} | {row["mask_sha256"] for row in stock}
         found.append(Rate(node, device, way, rate, len(good), *known, len(masks) == 1 if good else None, note))
     return found

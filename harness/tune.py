@@ -12,9 +12,9 @@ from pathlib import Path
 from harness import bench, fleet, schema, variants
 from harness.bench import Prepared
 from harness.errors import CellbenchError
-from harness.measure import race
 from harness.plan import Block, Case, Effort, Task
 from harness.schema import Sample
+from harness.stats import ratio
 from harness.store import Store, new_run_id
 
 # What is tried, in this order, on top of the best so far; one race a group. What changes no bit comes first.
@@ -77,7 +77,8 @@ def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
     found = []
     for name in dict.fromkeys([*verdicts, *times, *notes]):
         worst = max(verdicts[name], key=RANK.__getitem__, default=None)
-        known = race.speedup(times["stock"], times[name]) if times["stock"] and times[name] else (None,) * 3
+        pairs = list(zip(times["stock"], times[name], strict=False))  # what was raced no further has fewer
+        known = ratio.in_turn(pairs) if pairs else (None,) * 3
         found.append(Outcome(name, worst, *known, len(times[name]), notes.get(name, "")))
     return found
 

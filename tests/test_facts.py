@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from harness.measure import worker, workload
+from harness.measure import block, worker, workload
 from harness.node import facts, nvidia, probe
 from tests.test_nvidia import gpu
 
@@ -102,6 +102,14 @@ def test_the_key_is_16_hex_digits_and_the_order_does_not_matter() -> None:
 )
 def test_the_library_behind_matrix_products(config: str, blas: str | None) -> None:
     assert workload._blas(config) == blas
+
+
+def test_the_driver_names_the_gpu_where_the_machine_has_no_name_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = SimpleNamespace(facts=lambda: {"gpu_name": "NVIDIA H200"}, live=lambda: {"gpu_mhz": 1980})
+    monkeypatch.setattr(block, "open_gpu", lambda _: driver)
+    monkeypatch.setattr(workload, "environment", lambda _: {})
+    told = block.environment("cuda:0", {"torch_version": "2.11.0+cu130"})
+    assert (told["gpu_name"], told["gpu_mhz"], told["torch_version"]) == ("NVIDIA H200", 1980, "2.11.0+cu130")
 
 
 @pytest.mark.slow

@@ -65,6 +65,16 @@ def test_one_machine_has_a_line_for_each_case() -> None:
     assert lines[-1].endswith("done")
 
 
+def test_a_pass_is_told_once_however_many_rows_it_has() -> None:
+    told = prepared("desk", crops=(64,), passes=("stages", "memory"))
+    case = told.blocks[0].cases[0]
+    same = {"crop": case.crop, "variant": case.variant, "protocol": case.protocol}
+    rows = [make_sample(**same, node="desk", role=role, phase=phase, stop_reason=None)
+            for role in ("stages", "memory") for phase in ("stage", "stage", "call") for _ in range(3)]  # fmt: skip
+    lines = shown(told, [*case_rows(told, "desk", 1.0), *rows])
+    assert [sum(f"standard: {name}" in line for line in lines) for name in ("stages", "memory")] == [1, 1]
+
+
 def test_variants_of_a_crop_are_not_mixed() -> None:
     told = prepared("desk", crops=(64,), variants=("stock", "lossless"))
     lines = [line for line in shown(told, case_rows(told, "desk", 1.0)) if line.startswith("cpu ")]

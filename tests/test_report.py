@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import CellbenchError
 from harness.query import Session
-from harness.show import grids, markdown, report, scope, sentences, tables
+from harness.show import gridchart, grids, markdown, report, scope, sentences, tables
 from harness.store import Store
 from tests import nights
 from tests.browser import DRAWN, browser, needs_browser
@@ -147,8 +147,8 @@ def test_failures_only_and_nothing_timed_still_make_a_page(tmp_path: Path) -> No
 
 
 def test_command_measures_the_same_again(both: Session, tmp_path: Path) -> None:
-    asked = "cellbench run --profile quick --image sparse --crops 224,full --devices cpu,cuda:0"
-    assert f"{asked} --protocol standard --weights standin" in _page(both)
+    asked = "cellbench run --image sparse --weights standin --profile quick --crops 224,full --devices cpu,cuda:0"
+    assert f"{asked} --protocol standard --blocks 1 --repeats 5" in _page(both)
     own = simulated(tmp_path / "own", [{**CPU, "image": "my cells.tif", "image_is_synthetic": False}])
     assert "--image &#39;PATH/my cells.tif&#39;" in _page(own, None)
 
@@ -237,7 +237,8 @@ def test_control_and_ceilings_are_no_part_of_the_facts(both: Session, tmp_path: 
     samples = [own, make_sample(**control), *ceiling_samples(image="control")]
     session = Session(make_store(tmp_path / "own", samples))
     html = _page(session, None)
-    assert "--image PATH/a.tif --crops 224 " in html
+    assert "--image PATH/a.tif " in html
+    assert "--crops 224 " in html
     assert "control" not in _markup(html).split('id="environment"')[1].split('id="methods"')[0]
 
 
@@ -323,8 +324,8 @@ def test_a_browser_draws_a_large_fleet_whose_figures_are_compressed(tmp_path: Pa
 def test_races_and_many_images_are_tables_of_the_page_and_of_the_comment(tmp_path: Path) -> None:
     race = [
         make_sample(role="tune", variant=variant, position=i, repetition=n, elapsed_s=elapsed_s)
-        for i, (variant, elapsed_s) in enumerate((("stock", 6.0), ("lossless+plain", 3.0)))
-        for n in range(3)
+        for i, (variant, times_s) in enumerate((("stock", (6.0, 6.0, 6.0)), ("lossless+plain", (2.0, 3.0, 4.5))))
+        for n, elapsed_s in enumerate(times_s)
     ]
     masks = [
         make_sample(role="masks", variant="lossless+plain", agreement=word) for word in ("identical", "equivalent")
@@ -335,12 +336,27 @@ def test_races_and_many_images_are_tables_of_the_page_and_of_the_comment(tmp_pat
     ]
     made = report.prepare(session := Session(make_store(tmp_path, [*race, *masks, *many])), scope.resolve(session))
     page, comment = _markup(report.html(made)), markdown.text(made)
-    row = '<th scope="row">lossless+plain<td>3<td>3.00<td>2.00<td>equivalent'
+    row = '<th scope="row">lossless+plain<td>3<td>3.00<td>2.00 (0.730–5.48)<td>equivalent'
     assert row in re.sub(r"\s*\n", "", page)
-    assert "| lossless+plain | 3 | 3.00 | 2.00 | equivalent |" in comment
+    assert "| lossless+plain | 3 | 3.00 | 2.00 (0.730–5.48) | equivalent |" in comment
+    assert "lossless+plain is 2.00 (0.730–5.48) times as fast as stock, masks equivalent" in comment
+    assert "cellbench tune --image sparse --weights standin --device cpu --crop 224" in comment
     assert "12 images: sparse 224 px" in page
     assert "| stock | 2 | 1 | 8 | 3 | 11.8 | 11.6 – 12.0 | the same each time |" in comment.replace("\u00a0", " ")
     assert "Variants raced" not in report.html(_of(tmp_path / "other"))
+
+
+def test_among_the_newest_of_each_series_a_pass_may_be_older_than_the_times(tmp_path: Path) -> None:
+    old, new = "20260101T000000Z-000001", "20260102T000000Z-000002"
+    masks = make_sample(run_id=old, **CARD, role="masks", agreement="close", diameter_asked_px=0.0)
+    samples = [make_sample(run_id=old, **CARD), *stage_samples(ON_GPU, {"224": 1.0}, run_id=old, **CARD), masks,
+               make_sample(run_id=new, **CARD, elapsed_s=2.0)]  # fmt: skip
+    session = Session(make_store(tmp_path, samples))
+    data = tables.load(session, scope.resolve(session, since="2026-01-01"))
+    assert data.medians["median_s"].to_pylist() == [2.0]
+    assert set(data.stages["run_id"].to_pylist()) == {old}
+    assert [cell.state for cell in gridchart.agreement_cells(data)] == ["close"]
+    assert tables.load(session, scope.resolve(session, new)).stages.num_rows == 0
 
 
 def _of(folder: Path) -> report.Report:

@@ -30,6 +30,24 @@ def test_stages_are_a_table_a_crop_with_what_it_tells(tmp_path: Path, capsys: py
     assert "stand-in weights" in shown.err
 
 
+def test_a_search_is_a_table_of_its_races(tmp_path: Path) -> None:
+    calls = {"stock": (6.0, 8.0, 10.0), "lossless": (3.0, 4.0, 5.0), "bf16": (7.0, 9.0)}
+    race = [
+        make_sample(role="tune", variant=variant, repetition=n, elapsed_s=elapsed_s)
+        for variant, times_s in calls.items()
+        for n, elapsed_s in enumerate(times_s)
+    ]
+    masks = make_sample(role="masks", variant="lossless", agreement="equivalent")
+    store = make_store(tmp_path, [*race, masks])
+    assert not screen.cases(store, None).num_rows
+    found = {row["variant"]: row for row in screen.races(store, None).to_pylist()}
+    assert (found["lossless"]["times_stock"], found["lossless"]["masks"]) == (pytest.approx(2), "equivalent")
+    # Raced no further after two rounds, of which each is compared with stock's in the same round.
+    assert found["bf16"]["times_stock"] == pytest.approx((6 / 7 * 8 / 9) ** 0.5)
+    assert found["bf16"]["low"] < found["bf16"]["times_stock"] < found["bf16"]["high"]
+    assert screen.races(make_store(tmp_path / "none", [make_sample()]), None).num_rows == 0
+
+
 def test_a_device_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = DESK | {"device_name": "[red]CPU[/nonsense]"}
     store = make_store(tmp_path, [make_sample(**hostile), *stage_samples(ON_CPU, {"224": 10.0}, **hostile)])

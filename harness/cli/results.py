@@ -24,7 +24,7 @@ def show_(
     csv: Csv = False,
     md: Markdown = False,
 ) -> None:
-    """A table of one run: crop, device, median, IQR, mean ± SD, n, cells, speed-up."""
+    """A table of one run: crop, device, median, IQR, mean ± SD, n, cells, speed-up; of a search, its races."""
     from harness.show import screen
     from harness.store import Store
 
@@ -39,6 +39,9 @@ def show_(
         screen.print_stages(table, ceilings) if wanted == "table" else screen.print_table(table, wanted)
         return
     table = screen.cases(Store.at(out), run)
+    if not table.num_rows and (searched := screen.races(Store.at(out), run)).num_rows:
+        screen.print_table(searched, wanted)
+        return
     screen.print_cases(table) if wanted == "table" else screen.print_table(table, wanted)
 
 

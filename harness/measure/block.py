@@ -119,7 +119,8 @@ def environment(device: str, known: Sample) -> dict[str, Any]:
     gpu = open_gpu(device)
     told = {**(gpu.facts() | gpu.live() if gpu else {}), **known}
     others = {fact.name: told[fact.name] for fact in facts.FACTS if fact.name in told}
-    return others | probe.environment() | workload.environment(device)
+    # The driver knows the GPU better than the machine, which on Linux has no name for it.
+    return probe.environment() | others | workload.environment(device)
 
 
 def open_gpu(device: str) -> nvidia.Gpu | None:

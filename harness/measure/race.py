@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from harness import variants
 from harness.measure import agreement, block, timing, workload
 from harness.measure.block import Finished, Order
@@ -113,14 +111,3 @@ def _drop_losers(racers: list[Racer]) -> None:
     for racer in known:
         slow = statistics.median(racer.times_s) > LOSING * best_s
         racer.is_out |= bool(slow and racer.case.variant != "stock")
-
-
-def speedup(stock_s: list[float], ours_s: list[float]) -> tuple[float, float | None, float | None]:
-    """How many times faster than stock, with a 95 % interval: Student's t on the logarithms of ratios in turn."""
-    n = min(len(stock_s), len(ours_s))
-    logs = np.log(np.array(stock_s[:n]) / np.array(ours_s[:n]))
-    middle = float(logs.mean())
-    if n < 2:
-        return float(np.exp(middle)), None, None
-    half = timing.t_975(n - 1) * float(logs.std(ddof=1)) / n**0.5
-    return float(np.exp(middle)), float(np.exp(middle - half)), float(np.exp(middle + half))

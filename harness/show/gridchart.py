@@ -93,10 +93,11 @@ def agreement(tables: Tables) -> alt.LayerChart:
 def agreement_cells(tables: Tables) -> list[Cell]:
     """Each device × crop with the letter of its masks: A is what most devices found, ties by their order."""
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
-    compared: dict[tuple[Any, ...], Row] = {}
+    compared: dict[tuple[str | None, str], Row] = {}
     for row in tables.agreement.to_pylist():
         if not row["diameter_asked_px"]:  # at the estimated diameter, as it is timed
-            compared[row["run_id"], row["node"], row["device"], row["crop"]] = row
+            # The same case may have been compared in an older run than that of its times.
+            compared[None, row["case_id"]] = compared[row["run_id"], row["case_id"]] = row
     columns = _columns(list(cases.values()))
     by_column: dict[str, list[tuple[Row, Row]]] = {}
     for row in tables.masks.to_pylist():
@@ -106,7 +107,7 @@ def agreement_cells(tables: Tables) -> list[Cell]:
     for crop in dict.fromkeys(columns[key] for key in sorted(columns, key=lambda key: key[0])):
         letters = _letters([(case["image_sha256"], row["mask"]) for case, row in by_column.get(crop, [])])
         for case, row in by_column.get(crop, []):
-            beside = compared.get((case["run_id"], case["node"], case["device"], case["crop"]))
+            beside = compared.get((case["run_id"], case["case_id"])) or compared.get((None, case["case_id"]))
             unstable = "±" if row["n_masks"] > 1 else ""
             cells.append(
                 Cell(

@@ -109,10 +109,10 @@ def races(data: Tables) -> Grid:
     """The races of variants: how each did beside stock in the same race, and what became of the masks."""
     rows = [
         (
-            f"{row['node']} {row['device']}, {row['image']} {size_label(row)}, race {row['block'] + 1}", row["variant"],
-            str(row["n"]), number(row["median_s"]), number(row["speedup"]), row["masks"] or "not compared",
+            f"{each.place}, race {each.row['block'] + 1}", each.row["variant"], str(each.row["n"]),
+            number(each.row["median_s"]), each.times, each.row["masks"] or "not compared",
         )
-        for row in data.races.to_pylist()
+        for each in data.raced
     ]  # fmt: skip
     return Grid.grouped(("variant", "n", "median s", "× stock", "masks"), rows)
 

@@ -172,7 +172,7 @@ class _Pace:
         self.times_s: dict[Case, list[float]] = defaultdict(list)
         self.status: dict[Case, str] = {}
         self.pace_s: float | None = None  # per TFLOP of the network
-        self._at, self._calls = 0, 0
+        self._at, self._calls, self._begun = 0, 0, -1
         self._work_tflop = self._spent_s = 0.0
 
     @property
@@ -222,7 +222,7 @@ class _Pace:
         for index, task in enumerate(self.block.tasks[self._at :], self._at):
             same_role = sample["role"] in (("warmup", task.role) if task.role in ("timed", "control") else (task.role,))
             if task.case.is_of(sample) and same_role:
-                began = index > self._at or not self._calls
+                began, self._begun = index > self._begun, index
                 if index > self._at:
                     self._at, self._calls = index, 0
                 return began

@@ -166,8 +166,8 @@ def figures(report: Report) -> Iterator[Figure]:
 def searches(data: Tables) -> dict[str, Grid]:
     """The tables of what was raced and of many images, by their captions; those that have rows."""
     found = {
-        "Variants raced: each in turn with stock, in processes of their own. × stock: stock’s median ÷ this one. "
-        "Masks: the worst of the comparisons with stock on the CPU.": grids.races(data),
+        "Variants raced: each in turn with stock, in processes of their own. × stock: how many times as fast, with the "
+        "95 % interval. Masks: the worst of the comparisons with stock on the CPU.": grids.races(data),
         "Many images: the medians of images a minute, each way in turn with the others, in processes of its own.":
         grids.many_images(data),
     }  # fmt: skip
@@ -224,28 +224,40 @@ def _download(medians: pa.Table) -> dict[str, str]:
 def _command(session: Session, run: str) -> str:
     """The command that would measure the same again; what the rows do not tell is left to the reader."""
     row = session.table(
-        """SELECT max(profile) AS profile, max(image) AS image, bool_and(image_is_synthetic) AS built_in,
-                  max(weights) AS weights,
+        """WITH made AS (SELECT * FROM samples WHERE run_id = $run AND image IS DISTINCT FROM 'control'),
+                asked AS (SELECT * FROM made WHERE role IN ('timed', 'tune')),
+                crops AS (SELECT crop, max(height_px) AS height_px FROM asked GROUP BY crop),
+                blocks AS (SELECT count(DISTINCT block) AS n FROM asked GROUP BY node, device)
+           SELECT max(profile) AS profile, max(image) AS image, bool_and(image_is_synthetic) AS built_in,
+                  max(weights) AS weights, bool_or(role = 'tune') AS is_search,
                   string_agg(DISTINCT device, ',' ORDER BY device) AS devices,
-                  string_agg(DISTINCT protocol, ',' ORDER BY protocol) AS protocols
-           FROM samples WHERE run_id = $run AND image IS DISTINCT FROM 'control'""",
+                  string_agg(DISTINCT protocol, ',' ORDER BY protocol) AS protocols,
+                  string_agg(DISTINCT variant, ',' ORDER BY variant <> 'stock', variant) AS variants,
+                  (SELECT string_agg(crop, ',' ORDER BY height_px) FROM crops) AS crops,
+                  (SELECT max(n) FROM blocks) AS blocks,
+                  (SELECT max(repetition) + 1 FROM asked HAVING bool_and(stop_reason = 'fixed_n')) AS repeats
+           FROM made""",
         run=run,
     ).to_pylist()[0]
-    crops = session.table(
-        "SELECT crop FROM samples WHERE run_id = $run AND crop <> 'control' GROUP BY crop ORDER BY max(height_px)",
-        run=run,
-    )["crop"].to_pylist()
     image = row["image"] if row["built_in"] or not row["image"] else f"PATH/{row['image']}"
-    weights = {"published": "cyto3", "standin": "standin", "custom": "PATH"}.get(row["weights"])
     flags = {
-        "profile": row["profile"],
         "image": image,
-        "crops": ",".join(crops),
-        "devices": row["devices"],
-        "protocol": row["protocols"],
-        "weights": weights,
+        "weights": {"published": "cyto3", "standin": "standin", "custom": "PATH"}.get(row["weights"]),
     }
-    return shlex.join(["cellbench", "run", *(word for flag, to in flags.items() if to for word in (f"--{flag}", to))])
+    if row["is_search"]:
+        return _line("tune", flags | {"device": row["devices"], "crop": row["crops"]})
+    flags |= {
+        "profile": row["profile"], "crops": row["crops"], "devices": row["devices"], "protocol": row["protocols"],
+        "variants": row["variants"] if row["variants"] != "stock" else None, "blocks": row["blocks"],
+        "repeats": row["repeats"],
+    }  # fmt: skip
+    return _line("run", flags)
+
+
+def _line(command: str, flags: dict[str, object]) -> str:
+    return shlex.join(
+        ["cellbench", command, *(word for flag, to in flags.items() if to for word in (f"--{flag}", str(to)))]
+    )
 
 
 @cache

@@ -25,6 +25,10 @@ class Scope:
     cases: str
     newest: bool = False
 
+    def cases_of(self, role: str) -> str:
+        """The condition for cases by this role: where the newest count, a pass may be older than the times."""
+        return _newest(self.runs, role) if self.newest else self.cases
+
     @property
     def in_runs(self) -> str:
         """The condition for what belongs to a run rather than to a case."""
@@ -45,12 +49,15 @@ def resolve(session: Session, run: str | None = None, since: str | None = None, 
         found = which_run(session, run)
         return Scope(f"Run {found}", found, (found,), f"run_id = {_quoted(found)}")
     runs = _runs(session, since)
-    newest = (
-        "(run_id, case_id) IN (SELECT max(run_id), arg_max(case_id, run_id) FROM samples "
-        f"WHERE role = 'timed' AND status = 'ok' AND run_id IN ({quoted_list(runs)}) GROUP BY series_key)"
-    )
     title = f"The newest of each series since {since}, out of {len(runs)} run{'s' * (len(runs) != 1)}"
-    return Scope(title, f"since-{_slug(since)}", runs, newest, newest=True)
+    return Scope(title, f"since-{_slug(since)}", runs, _newest(runs, "timed"), newest=True)
+
+
+def _newest(runs: Iterable[str], role: str) -> str:
+    return (
+        "(run_id, case_id) IN (SELECT max(run_id), arg_max(case_id, run_id) FROM samples "
+        f"WHERE role = {_quoted(role)} AND status = 'ok' AND run_id IN ({quoted_list(runs)}) GROUP BY series_key)"
+    )
 
 
 def _of_series(session: Session, run: str | None, since: str | None, series: str) -> Scope:

@@ -84,6 +84,20 @@ def passes(store: Store, run_id: str | None) -> pa.Table:
     return found.select([name for name in found.column_names if found[name].null_count < found.num_rows])
 
 
+def races(store: Store, run_id: str | None) -> pa.Table:
+    """One row per race and variant of a run (the latest if None): how many times as fast as stock, with its masks."""
+    from harness.show import raced, scope, tables  # only a search for speed has any
+
+    session = query.Session.of_run(store, run_id)[0]
+    found = session.table(tables.sql("races", scope.resolve(session, run_id)))
+    kept = ("node", "device", "image", "crop", "block", "variant", "n", "median_s")
+    return pa.Table.from_pylist([
+        {name: each.row[name] for name in kept}
+        | {"times_stock": each.speedup, "low": each.low, "high": each.high, "masks": each.row["masks"]}
+        for each in raced.races(found.to_pylist())
+    ])  # fmt: skip
+
+
 def print_table(table: pa.Table, form: str = "table") -> None:
     """Print rows on stdout: as a table for people, or as json, csv or md for programs."""
     show(table.schema, table.to_batches(), form, limit=0)

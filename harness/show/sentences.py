@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from harness.show import advice, dotchart, gains, gridchart, history
+from harness.show import advice, dotchart, gains, gridchart, history, raced
 from harness.show.notes import FEW, flags_said
 from harness.show.tables import Tables
 from harness.show.wording import Row, count, listed, number, percent, series_namer, short_name, size_label
@@ -236,10 +236,17 @@ def _verdict(data: Tables) -> str:
 
 
 def _faster(data: Tables) -> list[str]:
+    said = [
+        f"{place}: {each.row['variant']} is {each.times} times as fast as stock, masks {each.row['masks']}."
+        if each
+        else f"{place}: of what was raced nothing is faster than stock without changing the masks."
+        for place, each in raced.winners(data.raced).items()
+    ]
     found = remarks(data)
     if not found:
-        return ["No stage pass was made, so nobody knows where the time goes: run it with --passes stages."]
-    said = [f"{title}: {text}" for title, each in found.items() for text in each["advice"]]
+        unknown = "No stage pass was made, so nobody knows where the time goes: run it with --passes stages."
+        return said[:MOST] or [unknown]
+    said += [f"{title}: {text}" for title, each in found.items() for text in each["advice"]]
     return said[:MOST] or ["The stage pass shows nothing that stands out."]
 
 

@@ -12,6 +12,8 @@ import pyarrow as pa
 from harness import annotations, history, published
 from harness.history import Series
 from harness.query import Session
+from harness.show import raced
+from harness.show.raced import Raced
 from harness.show.scope import Scope, quoted_list
 from harness.show.wording import Row, device_label, series_namer
 
@@ -64,7 +66,8 @@ QUERIES = {
         ORDER BY node, backend <> 'cpu', device, protocol, variant, max(height_px * width_px)""",
     # One row a variant and race, which is a block: beside stock in the same race, and the worst of its masks.
     "races": """WITH times AS (
-            SELECT run_id, node, device, crop, image, block, variant, median(elapsed_s) AS median_s, count(*) AS n
+            SELECT run_id, node, device, crop, image, block, variant, median(elapsed_s) AS median_s, count(*) AS n,
+                   list(elapsed_s ORDER BY repetition) AS turns_s
             FROM samples WHERE role = 'tune' AND status = 'ok' AND {in_runs} GROUP BY ALL),
         masks AS (
             SELECT run_id, node, device, block, variant,
@@ -72,7 +75,7 @@ QUERIES = {
                         WHEN bool_and(agreement IN ('identical', 'equivalent')) THEN 'equivalent'
                         WHEN bool_or(agreement = 'different') THEN 'different' ELSE 'close' END AS masks
             FROM samples WHERE role = 'masks' AND status = 'ok' AND {in_runs} GROUP BY ALL)
-        SELECT t.*, s.median_s / t.median_s AS speedup, masks.masks
+        SELECT t.*, s.turns_s AS stock_s, masks.masks
         FROM times AS t JOIN times AS s USING (run_id, node, device, crop, image, block)
              LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.block, masks.variant)
                                 = (t.run_id, t.node, t.device, t.block, t.variant)
@@ -129,6 +132,11 @@ class Tables:
         return self.speedups.to_pylist()
 
     @cached_property
+    def raced(self) -> list[Raced]:
+        """The races of variants."""
+        return raced.races(self.races.to_pylist())
+
+    @cached_property
     def name(self) -> Callable[[Row], str]:
         """The name of a row's series, the same in every figure and table; for rows that hold run_id and case_id."""
         name = series_namer(self.cases)
@@ -162,7 +170,7 @@ def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
 
 def sql(name: str, scope: Scope) -> str:
     """The query of this name as it can be run again."""
-    return QUERIES[name].format(cases=scope.cases, in_runs=scope.in_runs)
+    return QUERIES[name].format(cases=scope.cases_of(ROLES.get(name, "timed")), in_runs=scope.in_runs)
 
 
 def sql_of_history(series: Sequence[Series]) -> str:
