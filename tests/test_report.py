@@ -294,11 +294,10 @@ def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_p
         words = chromium.evaluate("[...document.querySelectorAll('#stages svg text')].map((text) => text.textContent)")
         assert {"224 px10 s", "full image100 s"} <= set(words)  # two lines each
         assert any(word.startswith("network") for word in words)
-        # Words inside a bar keep their own ink, whatever the page's.
-        inks = chromium.evaluate(
-            "[...document.querySelectorAll('#stages .inside_marks text')].map((text) => getComputedStyle(text).fill)"
-        )
-        assert set(inks) == {"rgb(255, 255, 255)", "rgb(0, 0, 0)"}
+        # Words inside a bar or a cell keep their own ink, whatever the page's.
+        for figure, inks in {"stages": {"rgb(255, 255, 255)", "rgb(0, 0, 0)"}, "coverage": {"rgb(0, 0, 0)"}}.items():
+            words = f"[...document.querySelectorAll('#{figure} .inside_marks text')]"
+            assert set(chromium.evaluate(f"{words}.map((text) => getComputedStyle(text).fill)")) == inks
 
 
 @pytest.mark.slow

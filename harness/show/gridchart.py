@@ -193,9 +193,10 @@ def _draw(
     fields = ("device", "crop", "state", "detail")
     tooltip = [alt.Tooltip(f"{name}:N", title=name) for name in fields]
     outline = {"stroke": GREY, "strokeWidth": 0.5, "strokeOpacity": 0.6}
+    words = base.mark_text(fontSize=WORDS_PX, baseline="middle", color=alt.ExprRef("datum.ink")).encode(text="word:N")
     chart = alt.layer(
         base.mark_rect(**outline, cornerRadius=2).encode(color=hue, tooltip=tooltip),
-        base.mark_text(fontSize=WORDS_PX, baseline="middle", color=alt.ExprRef("datum.ink")).encode(text="word:N"),
+        words.properties(name="inside"),  # a page that colours words for its background leaves these as they are
         data=drawing.data(rows),
     )
     px = BAND_PX if len(devices) <= N_ROOMY else SLIM_PX
