@@ -30,6 +30,11 @@ class Grid:
             groups.setdefault(heading, []).append(tuple(cells))
         return cls(head, groups, n_labels)
 
+    @property
+    def n_lines(self) -> int:
+        """How many lines the table has, headings among them."""
+        return 1 + sum(len(rows) + bool(heading) for heading, rows in self.groups.items())
+
 
 def cases(data: Tables) -> Grid:
     """One row per case: medians, spread, cells, speed-up; flags where there are any."""
