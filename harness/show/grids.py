@@ -178,7 +178,7 @@ def ranking(data: Tables) -> Grid:
 def repetitions(data: Tables) -> Grid:
     """What the strip shows, a row a case: its first warm-up, and its fastest and slowest repetition."""
     first: dict[tuple[str, str], float] = {}
-    for row in data.repetitions.to_pylist():
+    for row in data.calls:
         if row["role"] == "warmup":
             first.setdefault((row["run_id"], row["case_id"]), row["elapsed_s"])
     rows = [
