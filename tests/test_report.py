@@ -242,6 +242,10 @@ def test_control_and_ceilings_are_no_part_of_the_facts(both: Session, tmp_path: 
     assert "control" not in _markup(html).split('id="environment"')[1].split('id="methods"')[0]
 
 
+HEIGHT = "new Promise((done) => setTimeout(() => done(document.documentElement.scrollHeight), 500))"
+PAINTED = """JSON.stringify([...document.querySelectorAll(".scroll, .chart-wrapper")].map((each) =>
+  getComputedStyle(each).contentVisibility))"""
+
 MARKED = "'.mark-symbol path, .mark-rect path, .mark-text text'"
 MARKS = f"[...document.querySelectorAll('.chart')].map((c) => c.querySelectorAll({MARKED}).length)"
 
@@ -314,6 +318,13 @@ def test_a_browser_draws_a_large_fleet_whose_figures_are_compressed(tmp_path: Pa
         assert chromium.evaluate(DRAWN)
         for name in packed:
             assert chromium.evaluate(f"document.querySelectorAll('#{name} svg path').length") > 50
+        # What was not painted yet takes about the room that it will have, and none of it is left out on paper.
+        guessed_px = chromium.evaluate(HEIGHT)
+        chromium.call("Emulation.setEmulatedMedia", media="print")
+        assert set(json.loads(chromium.evaluate(PAINTED))) == {"visible"}
+        chromium.call("Emulation.setEmulatedMedia", media="screen")
+        chromium.call("Emulation.setDeviceMetricsOverride", width=800, height=30_000, deviceScaleFactor=1, mobile=False)
+        assert chromium.evaluate(HEIGHT) == pytest.approx(guessed_px, rel=0.05)
     assert not [event for event in chromium.events if event["method"] == "Runtime.exceptionThrown"]
 
 

@@ -187,7 +187,7 @@ def _repetitions(tables: Tables) -> tuple[list[Row], str]:
     if looks.is_crowded(tables.series):
         return [], "no single repetitions, since there are too many series"
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
-    timed = [row for row in tables.repetitions.to_pylist() if row["role"] == "timed"]
+    timed = [row for row in tables.calls if row["role"] == "timed"]
     points = [
         point(cases[key], tables.name(row), row["elapsed_s"])
         for row in timed

@@ -84,15 +84,24 @@ def empty(title: alt.TitleParams, text: str) -> alt.LayerChart:
 
 def theme(chart: alt.LayerChart, title: alt.TitleParams, description: str, height: float = HEIGHT_PX) -> alt.LayerChart:
     """A chart in the house's look; the description is for screen readers."""
+    return chart.properties(title=title, description=description, width=WIDTH_PX, height=height, config=_look())
+
+
+@cache
+def _look() -> alt.Config:
+    """The house's look; in one piece, since altair copies the whole chart for each `configure_…`."""
     words = {"labelColor": GREY, "titleColor": GREY, "labelFontSize": 12, "titleFontSize": 12}
-    return (
-        chart.properties(title=title, description=description, width=WIDTH_PX, height=height)
-        .configure(background="transparent", font=FONT, padding=8)
-        .configure_view(stroke=None)
-        .configure_axis(**words, titleFontWeight="normal", domainColor=GREY, tickColor=GREY, gridOpacity=0.2)
-        .configure_axisY(gridColor=GREY, titlePadding=10)
-        .configure_legend(labelColor=GREY, symbolSize=70, symbolOpacity=1, rowPadding=4)
-        .configure_title(anchor="start", color=GREY, fontSize=16, subtitleColor=GREY, subtitleFontSize=12, offset=16)
+    return alt.Config(
+        background="transparent",
+        font=FONT,
+        padding=8,
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(**words, titleFontWeight="normal", domainColor=GREY, tickColor=GREY, gridOpacity=0.2),
+        axisY=alt.AxisConfig(gridColor=GREY, titlePadding=10),
+        legend=alt.LegendConfig(labelColor=GREY, symbolSize=70, symbolOpacity=1, rowPadding=4),
+        title=alt.TitleConfig(
+            anchor="start", color=GREY, fontSize=16, subtitleColor=GREY, subtitleFontSize=12, offset=16
+        ),
     )
 
 

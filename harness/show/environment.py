@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness import plan
-from harness.measure import worker
 from harness.node import facts
 from harness.node.facts import Fact
 from harness.plan import Device
@@ -17,6 +16,8 @@ def ask(device: str = "auto") -> dict[str, Any]:
 
     device: cpu, mps, cuda or cuda:N; auto takes the fastest kind. CellbenchError if this machine lacks it.
     """
+    from harness.measure import worker  # brings what measures, for which a report must not wait
+
     chosen = plan.choose((device,), [Device(**found) for found in worker.devices()])[0]
     told = worker.ask("environment", device=chosen.id)
     return {fact.name: told.get(fact.name) for fact in facts.FACTS}

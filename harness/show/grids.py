@@ -30,6 +30,11 @@ class Grid:
             groups.setdefault(heading, []).append(tuple(cells))
         return cls(head, groups, n_labels)
 
+    @property
+    def n_lines(self) -> int:
+        """How many lines the table has, headings among them."""
+        return 1 + sum(len(rows) + bool(heading) for heading, rows in self.groups.items())
+
 
 def cases(data: Tables) -> Grid:
     """One row per case: medians, spread, cells, speed-up; flags where there are any."""
@@ -173,7 +178,7 @@ def ranking(data: Tables) -> Grid:
 def repetitions(data: Tables) -> Grid:
     """What the strip shows, a row a case: its first warm-up, and its fastest and slowest repetition."""
     first: dict[tuple[str, str], float] = {}
-    for row in data.repetitions.to_pylist():
+    for row in data.calls:
         if row["role"] == "warmup":
             first.setdefault((row["run_id"], row["case_id"]), row["elapsed_s"])
     rows = [

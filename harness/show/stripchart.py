@@ -52,7 +52,7 @@ def _strips(tables: Tables) -> dict[str, list[Drawn]]:
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
     names = {key: tables.name(case) for key, case in cases.items()}
     strips: dict[str, list[Drawn]] = {}
-    for row in tables.repetitions.to_pylist():
+    for row in tables.calls:
         if case := cases.get(key := (row["run_id"], row["case_id"])):
             strips.setdefault(names[key], []).append((case, row))
     return {name: sorted(strip, key=lambda each: each[1]["started_at"]) for name, strip in strips.items()}
@@ -76,7 +76,7 @@ def _rows(name: str, strip: list[Drawn]) -> list[Row]:
         kind = "warm-up" if row["role"] == "warmup" else "flagged repetition" if row["flags"] else "repetition"
         rows.append(
             {
-                "strip": name, "minutes": (row["started_at"] - begin).total_seconds() / 60,
+                "strip": name, "minutes": (row["started_at"] - begin) / 1e6 / 60,
                 "deviation": max(-REACH, min(REACH, deviation)), "beyond": abs(deviation) > REACH, "kind": kind,
                 "off": f"{100 * deviation:+.1f} %", "time": seconds(row["elapsed_s"]), "size": size_label(case),
                 "flags": row["flags"] or "none", "process": row["block"], "n": row["n"],

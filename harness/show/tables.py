@@ -137,6 +137,13 @@ class Tables:
         return raced.races(self.races.to_pylist())
 
     @cached_property
+    def calls(self) -> list[Row]:
+        """The repetitions as rows; started_at in µs, since dates of Python would take longer than all other columns."""
+        place = self.repetitions.schema.get_field_index("started_at")
+        started = self.repetitions["started_at"].cast(pa.int64())
+        return self.repetitions.set_column(place, "started_at", started).to_pylist()
+
+    @cached_property
     def name(self) -> Callable[[Row], str]:
         """The name of a row's series, the same in every figure and table; for rows that hold run_id and case_id."""
         name = series_namer(self.cases)
