@@ -66,14 +66,15 @@ def test_usage_errors_exit_with_2(words: list[str]) -> None:
     [
         (["--profile", "nightly"], "no profile"),
         (["--image", "/nowhere/x.tif"], "/nowhere/x.tif"),
-        (["--crops", "9000"], "9000"),
-        (["--crops", "0"], "--crops"),
-        (["--crops", "half"], "--crops"),
-        (["--repeats", "0"], "--repeats"),
-        (["--protocol", "fast"], "--protocol"),
-        (["--devices", "tpu"], "tpu"),
-        (["--weights", "/nowhere/weights", "--crops", "64"], "/nowhere/weights"),
-        (["--weights", "cyto3", "--crops", "64"], "cyto3"),
+        # A process each; the configuration's own tests say the same sooner.
+        pytest.param(["--crops", "9000"], "9000", marks=pytest.mark.slow),
+        pytest.param(["--crops", "0"], "--crops", marks=pytest.mark.slow),
+        pytest.param(["--crops", "half"], "--crops", marks=pytest.mark.slow),
+        pytest.param(["--repeats", "0"], "--repeats", marks=pytest.mark.slow),
+        pytest.param(["--protocol", "fast"], "--protocol", marks=pytest.mark.slow),
+        pytest.param(["--devices", "tpu"], "tpu", marks=pytest.mark.slow),
+        pytest.param(["--weights", "/nowhere/weights", "--crops", "64"], "/nowhere/weights", marks=pytest.mark.slow),
+        pytest.param(["--weights", "cyto3", "--crops", "64"], "cyto3", marks=pytest.mark.slow),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(image: Path, tmp_path: Path, flags: list[str], said: str) -> None:
@@ -88,12 +89,14 @@ def test_a_device_that_this_machine_lacks(image: Path, tmp_path: Path) -> None:
     assert "it has: " in said
 
 
+@pytest.mark.slow
 def test_an_output_that_cannot_be_written(image: Path, tmp_path: Path) -> None:
     done = cellbench("run", "--image", image, "--crops", "64", "--weights", "standin", "--out", image / "results")
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
 
 
+@pytest.mark.slow
 def test_show_list_and_query_read_a_store(tmp_path: Path) -> None:
     make_store(tmp_path, [make_sample(repetition=i, elapsed_s=1 + i / 10) for i in range(3)])
     shown = cellbench("show", "--out", tmp_path)
@@ -109,6 +112,7 @@ def test_show_list_and_query_read_a_store(tmp_path: Path) -> None:
     assert "| 3 |" in cellbench("query", "-", "--out", tmp_path, "--md", stdin="SELECT count(*) n FROM timed").stdout
 
 
+@pytest.mark.slow
 def test_reading_what_is_not_there(tmp_path: Path) -> None:
     for words in (["show"], ["list"], ["query", "SELECT 1"], ["report"]):
         done = cellbench(*words, "--out", tmp_path / "nowhere")

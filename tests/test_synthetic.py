@@ -27,6 +27,7 @@ def test_a_seed_always_draws_the_same_pixels() -> None:
     assert not np.array_equal(scene.image, synthetic.sparse(seed=1, height_px=256, width_px=256, n_cells=5).image)
 
 
+@pytest.mark.slow
 def test_sparse_holds_about_160_cells_of_68_px() -> None:
     scene = synthetic.sparse()
     assert scene.image.shape == scene.labels.shape == (2160, 2560)
