@@ -369,6 +369,15 @@ def test_among_the_newest_of_each_series_a_pass_may_be_older_than_the_times(tmp_
     assert tables.load(session, scope.resolve(session, new)).stages.num_rows == 0
 
 
+def test_masks_of_a_variant_do_not_stand_for_those_of_stock(tmp_path: Path) -> None:
+    masks = {"role": "masks", "diameter_asked_px": 0.0}
+    raced = make_sample(**CARD, **masks, case_id="b", variant="bf16", agreement="different")
+    stock = [make_sample(**CARD, case_id="a"), make_sample(**CARD, **masks, case_id="a", agreement="identical"), raced]
+    session = Session(make_store(tmp_path, stock))
+    data = tables.load(session, scope.resolve(session))
+    assert [cell.state for cell in gridchart.agreement_cells(data)] == ["identical"]
+
+
 def _of(folder: Path) -> report.Report:
     session = Session(make_store(folder, [make_sample()]))
     return report.prepare(session, scope.resolve(session))
