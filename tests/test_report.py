@@ -149,6 +149,11 @@ def test_failures_only_and_nothing_timed_still_make_a_page(tmp_path: Path) -> No
 def test_command_measures_the_same_again(both: Session, tmp_path: Path) -> None:
     asked = "cellbench run --image sparse --weights standin --profile quick --crops 224,full --devices cpu,cuda:0"
     assert f"{asked} --protocol standard --blocks 1 --repeats 5" in _page(both)
+    many = make_sample(role="throughput", variant="lossless", n_images=12, n_processes=2, n_in_flight=1)
+    said = "cellbench throughput --image sparse --weights standin --variants lossless --device cpu --crop 224"
+    assert f"{said} --n-images 12" in _page(Session(make_store(tmp_path / "many", [many])))
+    failed = make_sample(role="warmup", status="crashed", elapsed_s=None, stop_reason=None)
+    assert "--crops 224 --devices cpu" in _page(Session(make_store(tmp_path / "failed", [failed])))
     own = simulated(tmp_path / "own", [{**CPU, "image": "my cells.tif", "image_is_synthetic": False}])
     assert "--image &#39;PATH/my cells.tif&#39;" in _page(own, None)
 

@@ -225,17 +225,19 @@ def _command(session: Session, run: str) -> str:
     """The command that would measure the same again; what the rows do not tell is left to the reader."""
     row = session.table(
         """WITH made AS (SELECT * FROM samples WHERE run_id = $run AND image IS DISTINCT FROM 'control'),
-                asked AS (SELECT * FROM made WHERE role IN ('timed', 'tune')),
+                asked AS (SELECT * FROM made WHERE role IN ('warmup', 'timed', 'tune', 'throughput')),
                 crops AS (SELECT crop, max(height_px) AS height_px FROM asked GROUP BY crop),
                 blocks AS (SELECT count(DISTINCT block) AS n FROM asked GROUP BY node, device)
            SELECT max(profile) AS profile, max(image) AS image, bool_and(image_is_synthetic) AS built_in,
                   max(weights) AS weights, bool_or(role = 'tune') AS is_search,
+                  max(n_images) FILTER (role = 'throughput') AS n_images,
                   string_agg(DISTINCT device, ',' ORDER BY device) AS devices,
                   string_agg(DISTINCT protocol, ',' ORDER BY protocol) AS protocols,
                   string_agg(DISTINCT variant, ',' ORDER BY variant <> 'stock', variant) AS variants,
                   (SELECT string_agg(crop, ',' ORDER BY height_px) FROM crops) AS crops,
                   (SELECT max(n) FROM blocks) AS blocks,
-                  (SELECT max(repetition) + 1 FROM asked HAVING bool_and(stop_reason = 'fixed_n')) AS repeats
+                  (SELECT max(repetition) + 1 FROM made WHERE role = 'timed'
+                   HAVING bool_and(stop_reason = 'fixed_n')) AS repeats
            FROM made""",
         run=run,
     ).to_pylist()[0]
@@ -246,10 +248,14 @@ def _command(session: Session, run: str) -> str:
     }
     if row["is_search"]:
         return _line("tune", flags | {"device": row["devices"], "crop": row["crops"]})
+    flags["variants"] = row["variants"] if row["variants"] != "stock" else None
+    if row["n_images"]:
+        return _line(
+            "throughput", flags | {"device": row["devices"], "crop": row["crops"], "n-images": row["n_images"]}
+        )
     flags |= {
         "profile": row["profile"], "crops": row["crops"], "devices": row["devices"], "protocol": row["protocols"],
-        "variants": row["variants"] if row["variants"] != "stock" else None, "blocks": row["blocks"],
-        "repeats": row["repeats"],
+        "blocks": row["blocks"], "repeats": row["repeats"],
     }  # fmt: skip
     return _line("run", flags)
 
