@@ -279,6 +279,17 @@ def kill(scene: Scene) -> None:
     scene.told(process)
 
 
+def kill_at_end(scene: Scene) -> None:
+    """The driver is killed after its last repetition, as it puts things away."""
+    process = scene.run()
+    scene.at_call(process, N_CALLS)
+    while sum(map(len, scene.finished().values())) < N_CALLS and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(scene.dice.random() * 0.3)
+    scene.kill(process.pid)
+    process.wait()
+
+
 def kill_child(scene: Scene) -> None:
     """The measuring process is killed."""
     process = scene.run()
@@ -541,9 +552,9 @@ def late_node(scene: Scene) -> None:
 KINDS: dict[str, Callable[[Scene], None]] = {
     each.__name__: each
     for each in (
-        kill, kill_child, freeze_child, mischief, interrupt, interrupt_early, interrupt_twice, damage_journal,
-        damage_parquet, full, blocked, two_runs, two_resumes, readers, kill_recovery, kill_driver_of_ray,
-        kill_part_of_ray, kill_child_of_ray, interrupt_ray, unplug_node, freeze_node, late_node,
+        kill, kill_at_end, kill_child, freeze_child, mischief, interrupt, interrupt_early, interrupt_twice,
+        damage_journal, damage_parquet, full, blocked, two_runs, two_resumes, readers, kill_recovery,
+        kill_driver_of_ray, kill_part_of_ray, kill_child_of_ray, interrupt_ray, unplug_node, freeze_node, late_node,
     )
 }  # fmt: skip
 NEED_ROOT = {"full"}

@@ -221,7 +221,11 @@ def test_a_killed_run_is_resumed_and_nothing_is_measured_twice(image: Path, tmp_
     after = json.loads(cellbench("query", timed, "--out", out, "--json").stdout)
     assert [(row["crop"], row["repetition"]) for row in after] == [(c, i) for c in ("64", "96") for i in range(4)]
     assert all(row in after for row in before)
+
+    killed_at_its_end = Path.home() / ".cellbench" / "scratch" / "run-killed"
+    killed_at_its_end.mkdir()
     assert "nothing is left to measure" in cellbench("resume", "--out", out).stderr
+    assert not killed_at_its_end.exists()
 
 
 def _ray_processes() -> list[str]:

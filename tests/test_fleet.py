@@ -202,11 +202,15 @@ def test_what_a_killed_command_kept_for_itself_goes_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path))
+    parcels.forget_killed()  # nobody was here yet
     (tmp_path / "scratch" / "run-dead").mkdir(parents=True)
     with parcels.scratch() as mine:
         assert [path.name for path in (tmp_path / "scratch").iterdir()] == [mine.name]
         with parcels.scratch() as other:  # one that is in use stays
             assert mine.is_dir() and other.is_dir() and mine != other
+        (tmp_path / "scratch" / "run-dead").mkdir()
+        parcels.forget_killed()
+        assert [path.name for path in (tmp_path / "scratch").iterdir()] == [mine.name]
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

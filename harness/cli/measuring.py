@@ -112,6 +112,7 @@ def resume_(
 ) -> None:
     """Go on with a run that was stopped or killed, with what has no end yet; nothing finished is timed again."""
     from harness import bench, fleet, resume
+    from harness.fleet import parcels
     from harness.show import progress
     from harness.store import Store
 
@@ -120,6 +121,7 @@ def resume_(
     manifest = resume.read(store, run_id)
     todo = resume.left(store, manifest, retry_failed)
     if not todo:
+        parcels.forget_killed()  # it may have been killed after its last repetition
         typer.echo(f"run {run_id} is complete: nothing is left to measure", err=True)
         return
     material = bench.gather(manifest.config)

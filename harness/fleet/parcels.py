@@ -85,9 +85,7 @@ def scratch() -> Iterator[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root):  # nobody takes a new folder, not locked yet, for a dead one's
-            for folder in root.iterdir():
-                with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):
-                    shutil.rmtree(folder, ignore_errors=True)
+            _forget_killed(root)
             made = TemporaryDirectory(prefix="run-", dir=root)
             held = os.open(made.name, os.O_RDONLY)
             fcntl.flock(held, fcntl.LOCK_EX)
@@ -100,6 +98,20 @@ def scratch() -> Iterator[Path]:
             yield Path(made.name)
     finally:
         os.close(held)
+
+
+def forget_killed() -> None:
+    """Remove the scratch folders of processes that were killed."""
+    with suppress(OSError):  # it is only tidied up: whoever cannot, or has none, is not stopped
+        root = home() / "scratch"
+        with _locked(root):
+            _forget_killed(root)
+
+
+def _forget_killed(root: Path) -> None:
+    for folder in root.iterdir():
+        with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
