@@ -134,6 +134,18 @@ def test_logs_are_kept_and_rotated(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_a_scheduler_appends_does_not_grow_for_ever(tmp_path: Path) -> None:
+    schedule = make(tmp_path)
+    schedule.home.mkdir(parents=True)
+    with schedule.scheduler_log.open("a") as appended:  # as cron and launchd hold it
+        for n, left in ((10, 10), (steps.SCHEDULER_LOG_BYTES, 0), (5, 5)):
+            appended.write("x" * n)
+            appended.flush()
+            with steps.log_of(schedule, datetime(2026, 1, 1)):
+                pass
+            assert schedule.scheduler_log.stat().st_size == left
+
+
 def test_a_step_that_hangs_is_stopped_with_all_that_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "STOP_S", 0.3)
     code = (

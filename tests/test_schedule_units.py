@@ -82,7 +82,13 @@ def test_systemd_accepts_the_units(tmp_path: Path, user: str | None) -> None:
 def test_the_service_stops_like_ctrl_c_and_catches_up(tmp_path: Path) -> None:
     made = units.systemd(make(tmp_path), PYTHON, ENVIRONMENT, tmp_path, "me")
     service, timer = made.files.values()
-    for line in ("Type=oneshot", "User=me", "KillSignal=SIGINT", 'Environment="AWKWARD=a \\"b\\" 50%%$ \\\\ c"'):
+    for line in (
+        "Type=oneshot",
+        "User=me",
+        "KillSignal=SIGINT",
+        "KillMode=mixed",
+        'Environment="AWKWARD=a \\"b\\" 50%%$ \\\\ c"',
+    ):
         assert line in service.splitlines()
     assert re.search(r"^TimeoutStartSec=\d+", service, re.MULTILINE)
     assert "Persistent=true" in timer.splitlines()

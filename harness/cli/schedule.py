@@ -127,8 +127,9 @@ def run_now_(
     if if_due and not state.is_due(schedule, datetime.now()):
         typer.echo("not due", err=True)
         return
-    # However a scheduler stops us, the measurement that goes on is stopped in order.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # However a scheduler stops us, the measurement that goes on is stopped in order, and we say so.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
     try:
         night = nightly.run_now(schedule)
     except KeyboardInterrupt:

@@ -55,6 +55,11 @@ class Schedule(BaseModel):
         return Path(self.out) / "schedule" / self.name
 
     @property
+    def scheduler_log(self) -> Path:
+        """What a scheduler without a journal of its own keeps of each start."""
+        return self.home / "scheduler.log"
+
+    @property
     def file(self) -> Path:
         return definition_file(Path(self.out), self.name)
 

@@ -21,6 +21,7 @@ from harness.schedule.definition import Schedule
 STOP_S = 90.0  # for a command that is told to stop: it saves what it has and takes Ray down
 SHORT_S = 1800.0  # for a step that measures nothing
 TIMED_OUT = 124
+SCHEDULER_LOG_BYTES = 100_000
 
 COMMAND = (sys.executable, "-m", "harness.cli")
 
@@ -118,7 +119,7 @@ def running_runs(out: Path) -> list[str]:
 
 @contextmanager
 def log_of(schedule: Schedule, now: datetime) -> Iterator[Path]:
-    """This night's log; the oldest ones beyond `keep_logs` are removed."""
+    """This night's log; the oldest ones beyond `keep_logs` are removed, and the scheduler's own begins anew."""
     folder = schedule.home / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{now.strftime('%Y%m%dT%H%M%S')}.log"
@@ -126,3 +127,6 @@ def log_of(schedule: Schedule, now: datetime) -> Iterator[Path]:
     yield log
     for old in sorted(folder.glob("*.log"))[: -schedule.keep_logs]:
         old.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):  # only cron and launchd write it
+        if schedule.scheduler_log.stat().st_size > SCHEDULER_LOG_BYTES:
+            os.truncate(schedule.scheduler_log, 0)  # not removed: the scheduler appends to it just now

@@ -62,8 +62,10 @@ def systemd(schedule: Schedule, python: str, environment: Mapping[str, str], fol
         *(f"Environment={_quoted(f'{key}={value}')}" for key, value in sorted(environment.items())),
         f"ExecStart={' '.join(_quoted(word, is_command=True) for word in argv(schedule, python))}",
         f"TimeoutStartSec={_total_h(schedule):g}h",
-        # As Ctrl-C: what was measured is saved and Ray is taken down.
+        # As Ctrl-C: what was measured is saved and Ray is taken down. Only to the command itself, which tells the
+        # measurement that goes on; a second Ctrl-C would cut that short.
         "KillSignal=SIGINT",
+        "KillMode=mixed",
         f"TimeoutStopSec={STOP_S}",
         "",
     ]
@@ -106,7 +108,7 @@ def launchd(schedule: Schedule, python: str, environment: Mapping[str, str], fol
     hour, minute = map(int, schedule.at.split(":"))
     moment = {"Hour": hour, "Minute": minute}
     when = [{"Weekday": (DAYS.index(day) + 1) % 7, **moment} for day in schedule.days] or [moment]
-    log = str(schedule.home / "launchd.log")
+    log = str(schedule.scheduler_log)
     plist = {
         "Label": name,
         # The Mac must not fall asleep while it measures.
@@ -139,7 +141,7 @@ def cron(schedule: Schedule, python: str, environment: Mapping[str, str]) -> Uni
     """
     settings = [f"{key}={value}" for key, value in sorted(environment.items())]
     command = shlex.join(["/usr/bin/env", *settings, *argv(schedule, python)])
-    log = shlex.quote(str(schedule.home / "cron.log"))
+    log = shlex.quote(str(schedule.scheduler_log))
     script = schedule.home / "start.sh"
     text = f"cd {shlex.quote(schedule.folder)} && exec {command} >> {log} 2>&1\n"
     line = f"/bin/sh {shlex.quote(str(script))}".replace("%", r"\%")
