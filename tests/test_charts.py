@@ -110,6 +110,21 @@ def test_a_series_looks_the_same_in_every_figure(tables_of: Callable[..., Tables
     assert looks[1].items() <= looks[0].items()
 
 
+def test_what_limits_say_lies_where_nothing_else_is(tables_of: Callable[..., Tables]) -> None:
+    spec = _spec(charts.speedup, tables_of({**CPU, "repeats": 3}))  # one's own has no law: the published ones are drawn
+    above, below = (layer for layer in spec["layer"] if layer["mark"]["type"] == "text")
+    assert [len(each["data"]["values"]) for each in (above, below)] == [1, 1]
+    assert above["data"]["values"][0]["value"] > below["data"]["values"][0]["value"]
+    assert above["data"]["values"][0]["text"].splitlines()[0] == "published"
+    for layer in (above, below):
+        assert layer["encoding"]["x"] == {"value": "width"}
+        assert layer["mark"]["align"] == "right"
+    ends = {layer["encoding"]["x"]["scale"]["domainMax"]["expr"].split(" / ")[0] for layer in spec["layer"]
+            if "scale" in layer.get("encoding", {}).get("x", {})}  # fmt: skip
+    longest = max(row["length"] for row in spec["data"]["values"])
+    assert ends == {str(longest)}
+
+
 def test_the_picture_says_what_limits_it(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of({**CPU, "repeats": 3}, {**CPU, "protocol": "article"}, {**CUDA, "failed": True})
     said = _subtitle(_spec(charts.time_by_length, tables))

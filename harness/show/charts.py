@@ -214,7 +214,8 @@ def _law(gain: gains.Gained) -> Law:
     known = gain.gain
     # An interval far wider than its estimate would flatten everything else; then it stands in the words alone.
     bounds = (known.limit_low, known.limit_high) if gains.is_narrow(known) else (None, None)
-    return Law(gain.series, gain.is_published, points, known.limit, *bounds, gains.limit_text(known))
+    text = ("published\n" if gain.is_published else "") + gains.limit_text(known)
+    return Law(gain.series, gain.is_published, points, known.limit, *bounds, text)
 
 
 def _bounds(low: float | None, high: float | None) -> Row:

@@ -114,8 +114,8 @@ def is_narrow(gain: Gain) -> bool:
 
 
 def limit_text(gain: Gain) -> str:
-    """The limit with its interval: 'limit 11.9× (11.2–12.7)'."""
-    return f"limit {number(gain.limit)}×{between(gain.limit_low, gain.limit_high)}"
+    """The limit and its interval as two short lines: 'limit 11.9×' and '(11.2–12.7)'."""
+    return f"limit {number(gain.limit)}×\n{between(gain.limit_low, gain.limit_high).strip()}"
 
 
 def between(low: float | None, high: float | None) -> str:

@@ -14,6 +14,10 @@ from harness.show.wording import Row
 
 SHOWN = "show_published || !datum.published"
 FAINT = 0.08
+# Right of the largest image, for what the limits say: nothing else is there for words to lie on. At most a share of the
+# width, for a phone.
+ROOM_PX, ROOM_SHARE = 90, 0.3
+LINE_PX = 13
 ALL = "all"  # of the list of series to highlight
 # Ticks of the logarithmic axis, 1 ms to 50,000 s; those outside the data are not drawn.
 LOG_TICKS = [round(digit * 10.0**power, 3) for power in range(-3, 5) for digit in (1, 2, 5)]
@@ -76,7 +80,8 @@ def draw(
     look = looks.of_kinds(rows) if crowded else looks.of_series(*series, {row["series"] for row in rows})
     rows = [row | {"dash": look["dash"].get(row["series"])} for row in rows]
     shown = list(dict.fromkeys(row["series"] for row in own + others))
-    marks = _Marks(figure, look, crowded, bool(others), len(shown) > 1)
+    end = max(row["length"] for row in rows) if laws else None
+    marks = _Marks(figure, look, crowded, bool(others), len(shown) > 1, end)
     layers = [*_rules(figure), *marks.laws(laws), marks.lines(), *marks.spread(rows, repetitions), marks.points(rows)]
     chart = alt.layer(*layers, data=drawing.data(rows)).add_params(*_switches(figure.log, bool(others), shown))
     names = ", ".join(
@@ -95,6 +100,7 @@ class _Marks:
     crowded: bool
     with_published: bool
     choosable: bool
+    end: float | None  # image length up to which there are points, where room is to be left beyond
 
     def lines(self) -> alt.Chart:
         lines = self._base().mark_line(strokeWidth=1 if self.crowded else 1.6, strokeDash=alt.ExprRef("datum.dash"))
@@ -135,7 +141,7 @@ class _Marks:
         ]
         limits = [
             {"series": law.series, "published": law.is_published, "value": law.limit, "low": law.low, "high": law.high,
-             "text": law.text} for law in laws
+             "text": law.text} for law in sorted(laws, key=lambda law: -law.limit)
         ]  # fmt: skip
         line = self._base(curves).mark_line(strokeWidth=1, strokeDash=[1, 3]).encode(opacity=self._opacity(0.9))
         flat = {"x": alt.value(0), "x2": alt.value("width")}
@@ -146,14 +152,20 @@ class _Marks:
             opacity=self._opacity(0.12),
         )  # fmt: skip
         rule = base.mark_rule(strokeWidth=1, strokeDash=[5, 3]).encode(**flat, opacity=self._opacity(0.9))
-        words = base.mark_text(align="right", dy=-6, fontSize=11, color=GREY, strokeWidth=0).encode(
-            x=alt.value("width"), text="text:N", stroke=alt.value(None), opacity=self._opacity(1.0)
+        # The highest above its line and the others below: two that are close do not meet.
+        return [band, rule, line, self._words(limits[:1], above=True), self._words(limits[1:])]
+
+    def _words(self, limits: Sequence[Row], above: bool = False) -> alt.Chart:
+        n_more = max((limit["text"].count("\n") for limit in limits), default=0)  # lines hang from the first
+        place = {"baseline": "bottom", "dy": -3 - LINE_PX * n_more} if above else {"baseline": "top", "dy": 4}
+        text = self._base(limits).mark_text(
+            **place, align="right", fontSize=11, lineHeight=LINE_PX, lineBreak="\n", color=GREY, strokeWidth=0
         )
-        return [band, rule, line, words]
+        return text.encode(x=alt.value("width"), text="text:N", stroke=alt.value(None), opacity=self._opacity(1.0))
 
     def _base(self, values: Sequence[Row] | None = None) -> alt.Chart:
         """A chart on the axes; without values it takes those of the whole figure."""
-        x, y = _axes(self.figure)
+        x, y = _axes(self.figure, self.end)
         data = {} if values is None else {"data": drawing.data(list(values))}
         chart = _on_axis(alt.Chart(**data).encode(x=x, y=y, stroke=self.look["stroke"]), self.figure.log)
         return chart.transform_filter(SHOWN) if self.with_published else chart
@@ -199,10 +211,14 @@ def _switches(log: bool | None, with_published: bool, shown: Sequence[str]) -> l
     return switches
 
 
-def _axes(figure: Figure) -> tuple[alt.X, alt.Y]:
+def _axes(figure: Figure, end: float | None) -> tuple[alt.X, alt.Y]:
     log = figure.log
-    x_axis = alt.Axis(grid=False, tickCount=6, format="d", labelFlush=False)
-    x = alt.X("length:Q", title="Image length √(h·w) in px", axis=x_axis, scale=alt.Scale(zero=True))
+    x_axis = {"grid": False, "tickCount": 6, "format": "d", "labelFlush": False}
+    x_scale: dict[str, Any] = {"zero": True}
+    if end is not None:
+        x_scale |= {"domainMax": alt.ExprRef(f"{end} / (1 - min({ROOM_PX} / width, {ROOM_SHARE}))"), "nice": False}
+        x_axis |= {"labelExpr": f"datum.value > {end} ? '' : datum.label"}  # nothing was measured there
+    x = alt.X("length:Q", title="Image length √(h·w) in px", axis=alt.Axis(**x_axis), scale=alt.Scale(**x_scale))
     powers = ", ".join(f"log({tick}) / LN10" for tick in LOG_TICKS)
     y_axis = alt.Axis(
         values=alt.ExprRef(_by_scale("null", f"[{powers}]", log)),
