@@ -10,7 +10,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         return _version()
     if name == "accelerate":
-        return import_module("harness.variants").accelerate
+        return import_module("harness.engines.cellpose3.variants").accelerate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -55,6 +55,7 @@ def build(folder: Path) -> str:
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, copy)
         shutil.copytree(ROOT / "harness", copy / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / "harness" / "data").mkdir(exist_ok=True)
         shutil.copy(ROOT / "constraints.txt", copy / "harness" / "data")  # doctor says what else than these is there
         if commit:
             (copy / "harness" / "data" / "commit").write_text(commit + "\n")

@@ -45,8 +45,9 @@ import tifffile
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from harness import resume, schema  # noqa: E402
+from harness import schema  # noqa: E402
 from harness.plan import CONTROL_REPEATS  # noqa: E402
+from harness.run import resume  # noqa: E402
 from harness.store import Store, read_journal  # noqa: E402
 
 PROFILE = """
@@ -111,7 +112,7 @@ class Scene:
             **os.environ, "PYTHONPATH": f"{ROOT / 'tests' / 'simulated'}:{ROOT}", "CHAOS_FOLDER": str(self.folder),
             "HOME": str(self.folder / home), "TMPDIR": str(self.folder / "tmp"), "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
-        command = [sys.executable, "-m", "harness.cli", *words]
+        command = [sys.executable, "-m", "harness", *words]
         with said:
             return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/")
 

@@ -3,10 +3,10 @@
 The published weights cannot be fetched everywhere. The stand-in has the identical architecture, so
 its network costs the same; its masks are plausible, not cyto3's. Run from a checkout:
 
-    python scripts/train_standin.py --out harness/data/standin
+    python scripts/train_standin.py --out harness/engines/cellpose3/standin
 
 Writes cyto3 (fp16 parameters) and size_cyto3.npy, named as cellpose looks for them, and loss.csv.
-Nothing but harness.synthetic is ever shown to the network.
+Nothing but harness.images.synthetic is ever shown to the network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cellpose.dynamics import labels_to_flows
 from cellpose.resnet_torch import CPnet
 from cellpose.transforms import normalize99
 
-from harness import synthetic
+from harness.images import synthetic
 
 DIAM_PX = 30.0  # cellpose trains every cell at this diameter; stored as diam_mean and diam_labels
 TILE_PX = 224  # the side of cellpose's tiles, so styles are fitted on what they are used on

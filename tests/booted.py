@@ -86,7 +86,7 @@ class Machine:
         return said
 
     def cellbench(self, *words: object, **options: bool) -> str:
-        return self.run(sys.executable, "-m", "harness.cli", *words, **options)
+        return self.run(sys.executable, "-m", "harness", *words, **options)
 
     def is_active(self, *unit: str) -> bool:
         return self.run("systemctl", "is-active", *unit, may_fail=True).strip() == "active"

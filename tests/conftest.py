@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import images, schema, store, synthetic
+from harness import images, schema, store
+from harness.images import synthetic
 from harness.measure.block import Order
 from harness.plan import Block, Case, Device, Effort, Task
 from harness.query import Session

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tifffile
 
-from harness import config, images, query, schema, store
+from harness import images, query, schema, store
 from harness.errors import CellbenchError, StoreWarning
+from harness.plan import config
 from tests.conftest import RUN_ID, make_sample
 
 INTERESTING = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)

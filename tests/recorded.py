@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.node.sources import Sources
+from harness.machine.probe_io import Sources
 
 CPU = "sys/devices/system/cpu"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.query import Session
-from harness.show import advice
+from harness.results import advice
 from tests.conftest import CPU, CUDA, make_sample, make_store
 from tests.staged import ON_CPU, ON_GPU, Shares, stage_samples
 

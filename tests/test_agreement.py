@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from harness import weights
+from harness.engines.cellpose3 import weights
 from harness.measure import agreement, workload
 from harness.measure.workload import Segmentation
 

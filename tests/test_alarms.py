@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
-from harness import alarms, annotations, history, schema
-from harness.alarms import Watch
+from harness import schema
 from harness.errors import CellbenchError
+from harness.judge import alarms, annotations, history
+from harness.judge.alarms import Watch
 from harness.query import Session
 from tests import nights
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import annotations
 from harness.errors import CellbenchError
+from harness.judge import annotations
 from tests.conftest import RUN_ID
 
 

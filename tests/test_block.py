@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness import schema, synthetic
+from harness import schema
 from harness.errors import DeviceFallbackError
+from harness.images import synthetic
+from harness.machine import interference
 from harness.measure import agreement, block, energy, stages, worker, workload
 from harness.measure.block import Finished, Order
 from harness.measure.stages import Ceiling, Part
-from harness.node import interference
 from harness.plan import CONTROL, N_ROWS, Device, Task
 from tests.conftest import TWICE, case
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import FleetUnreachableError
-from harness.fleet import cluster
+from harness.fleet.driver import cluster
 from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import tifffile
 
-from harness import synthetic
+from harness.images import synthetic
 from tests.conftest import RUN_ID, make_sample, make_store
 
 COMMAND = Path(sys.executable).with_name("cellbench")

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import annotations, schema, selection
-from harness.compare import Comparison, compare
+from harness import schema
 from harness.errors import CellbenchError
+from harness.judge import annotations, selection
+from harness.judge.compare import Comparison, compare
 from tests import nights
 
 CALM = (1.00, 1.01, 0.99)

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import config
 from harness.errors import CellbenchError
+from harness.plan import config
 
 
 def write(tmp_path: Path, text: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.node import confinement
+from harness.machine import virtualization
 from tests import recorded
 
 DMI = "sys/class/dmi/id"
@@ -33,7 +33,7 @@ DMI = "sys/class/dmi/id"
     ],
 )
 def test_virtualisation(tmp_path: Path, flags: str | None, files: dict[str, str], found: str | None) -> None:
-    assert confinement.virtualisation(recorded.linux(tmp_path, files), flags) == found
+    assert virtualization.virtualisation(recorded.linux(tmp_path, files), flags) == found
 
 
 @pytest.mark.parametrize(
@@ -54,32 +54,32 @@ def test_virtualisation(tmp_path: Path, flags: str | None, files: dict[str, str]
 )
 def test_container(tmp_path: Path, files: dict[str, str], environ: dict[str, str], found: str) -> None:
     sources = recorded.linux(tmp_path, {"proc/self/cgroup": "0::/"} | files, environ)
-    assert confinement.container(sources) == found
+    assert virtualization.container(sources) == found
 
 
 def test_where_nothing_is_told_the_container_is_unknown(tmp_path: Path) -> None:
-    assert confinement.container(recorded.linux(tmp_path, {})) is None
+    assert virtualization.container(recorded.linux(tmp_path, {})) is None
 
 
 def test_the_tightest_limit_up_the_tree_counts(tmp_path: Path) -> None:
     sources = recorded.linux(tmp_path, recorded.SERVER)
-    assert confinement.cpu_limit(sources) == 2.5
-    assert confinement.memory_limit_bytes(sources) == 64 * 2**30
+    assert virtualization.cpu_limit(sources) == 2.5
+    assert virtualization.memory_limit_bytes(sources) == 64 * 2**30
 
 
 def test_limits_of_older_control_groups(tmp_path: Path) -> None:
     sources = recorded.linux(tmp_path, recorded.CONTAINER)
-    assert (confinement.cpu_limit(sources), confinement.memory_limit_bytes(sources)) == (None, None)
+    assert (virtualization.cpu_limit(sources), virtualization.memory_limit_bytes(sources)) == (None, None)
     tighter = {
         "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "150000",
         "sys/fs/cgroup/memory/jobs/memory.limit_in_bytes": "1073741824",
     }
     sources = recorded.linux(tmp_path, tighter)
-    assert (confinement.cpu_limit(sources), confinement.memory_limit_bytes(sources)) == (1.5, 2**30)
+    assert (virtualization.cpu_limit(sources), virtualization.memory_limit_bytes(sources)) == (1.5, 2**30)
 
 
 def test_docker_in_a_virtual_machine(tmp_path: Path) -> None:
-    assert confinement.facts(recorded.linux(tmp_path, recorded.CONTAINER), "avx2 hypervisor") == {
+    assert virtualization.facts(recorded.linux(tmp_path, recorded.CONTAINER), "avx2 hypervisor") == {
         "virtualisation": "unnamed",
         "container": "docker",
         "cgroup_cpu_limit": None,

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.plan import Block, Task
-from harness.show import coverage
+from harness.terminal import coverage
 from tests.conftest import CPU_DEVICE, RUN_ID, TWICE, case, make_sample, make_store
 
 BLOCK = Block(

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from harness import diagnosis
-from harness.diagnosis import FAIL, OK, SKIPPED, WARN, Check
 from harness.errors import CellbenchError
+from harness.machine import checks
+from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
 
 GOOD, BAD = Check("clock", OK, "ticks"), Check("sync cuda:0", FAIL, "stops\nearly", "mend   it")
 
@@ -16,7 +16,7 @@ def broken(error: Exception) -> Check:
 
 
 def test_a_look_that_breaks_is_a_failed_check() -> None:
-    [check] = diagnosis.tried("disk", lambda: broken(ZeroDivisionError("by zero")))
+    [check] = checks.tried("disk", lambda: broken(ZeroDivisionError("by zero")))
     assert (check.name, check.verdict) == ("disk", FAIL)
     assert "ZeroDivisionError: by zero" in check.evidence
     assert check.fix
@@ -24,19 +24,19 @@ def test_a_look_that_breaks_is_a_failed_check() -> None:
 
 def test_an_error_of_ours_keeps_its_fix() -> None:
     error = CellbenchError("no weights", "/models", "fetch them")
-    assert diagnosis.tried("weights", lambda: broken(error)) == [
+    assert checks.tried("weights", lambda: broken(error)) == [
         Check("weights", FAIL, "no weights (/models)", "fetch them")
     ]
-    assert diagnosis.tried("x", lambda: broken(CellbenchError("no", None, None)))[0].evidence == "no"
+    assert checks.tried("x", lambda: broken(CellbenchError("no", None, None)))[0].evidence == "no"
 
 
 def test_one_check_or_several() -> None:
-    assert diagnosis.tried("a", lambda: GOOD) == [GOOD]
-    assert diagnosis.tried("a", lambda: [GOOD, BAD]) == [GOOD, BAD]
+    assert checks.tried("a", lambda: GOOD) == [GOOD]
+    assert checks.tried("a", lambda: [GOOD, BAD]) == [GOOD, BAD]
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert diagnosis.show(iter([GOOD, BAD]), as_json=True) == [GOOD, BAD]
+    assert checks.show(iter([GOOD, BAD]), as_json=True) == [GOOD, BAD]
     assert json.loads(capsys.readouterr().out) == [
         {"name": "clock", "verdict": "ok", "evidence": "ticks", "fix": None},
         {"name": "sync cuda:0", "verdict": "fail", "evidence": "stops\nearly", "fix": "mend   it"},
@@ -44,7 +44,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_text_is_a_line_a_check_and_one_for_its_fix(capsys: pytest.CaptureFixture[str]) -> None:
-    diagnosis.show([GOOD, BAD])
+    checks.show([GOOD, BAD])
     first, second, fix, last = capsys.readouterr().out.splitlines()
     assert first.split() == ["ok", "clock", "ticks"]
     assert second.split() == ["fail", "sync", "cuda:0", "stops", "early"]
@@ -54,15 +54,15 @@ def test_text_is_a_line_a_check_and_one_for_its_fix(capsys: pytest.CaptureFixtur
 
 def test_text_fits_a_narrow_terminal() -> None:
     for check in (Check("n", WARN, "word " * 50, "word " * 50), Check("n", SKIPPED, "x" * 300)):
-        assert max(map(len, diagnosis.text(check, 60).splitlines())) <= 60
+        assert max(map(len, checks.text(check, 60).splitlines())) <= 60
     long = "python -m pip install " + '"cellpose<4,>=3.1.1" ' * 5
-    assert '"cellpose<4,>=3.1.1"' in diagnosis.text(Check("n", FAIL, "", long), 60)
+    assert '"cellpose<4,>=3.1.1"' in checks.text(Check("n", FAIL, "", long), 60)
 
 
 def test_each_check_is_shown_before_the_next_is_made(capsys: pytest.CaptureFixture[str]) -> None:
-    def checks():
+    def looks():
         yield GOOD
         assert "clock" in capsys.readouterr().out
         yield BAD
 
-    diagnosis.show(checks())
+    checks.show(looks())

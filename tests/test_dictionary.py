@@ -3,9 +3,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from harness import dictionary, schema
+from harness import schema
 from harness.cli.app import app
-from harness.node import facts
+from harness.machine import facts
+from harness.query import dictionary
 from tests.conftest import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "schema.md"

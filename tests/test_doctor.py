@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from harness import doctor, installation
-from harness.diagnosis import FAIL, OK, SKIPPED, WARN, Check
+from harness.doctor import installation, machine_checks
 from harness.errors import CellbenchError
-from harness.node import interference, probe
-from harness.node.sources import Sources
+from harness.machine import interference, probe
+from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
+from harness.machine.probe_io import Sources
 
 COMMAND = Path(sys.executable).with_name("cellbench")
-real_devices = doctor.devices
+real_devices = machine_checks.devices
 PMSET = """System-wide power settings:
 Currently in use:
  standby              1
@@ -44,7 +44,7 @@ def ticking(*steps_ns: int) -> Callable[[], int]:
     [((40,), OK), ((0, 0, 1000), OK), ((0, 1001), WARN), ((15_600_000,), WARN), ((0,), WARN), ((40, 40, -1), FAIL)],
 )
 def test_clock(steps_ns: tuple[int, ...], verdict: str) -> None:
-    check = doctor.clock(ticking(*steps_ns))
+    check = machine_checks.clock(ticking(*steps_ns))
     assert check.verdict == verdict
     assert (check.fix is None) is (verdict == OK)
 
@@ -66,7 +66,7 @@ class Clocks:
         self.now += span_s * 1e9
 
     def check(self) -> Check:
-        return doctor.wall_clock(self.now_ns, self.wall_ns, self.sleep)
+        return machine_checks.wall_clock(self.now_ns, self.wall_ns, self.sleep)
 
 
 @pytest.mark.parametrize(("rate", "verdict"), [(1.0, OK), (1.0005, OK), (1.05, WARN), (0.9, WARN), (-4.0, WARN)])
@@ -102,7 +102,7 @@ def watch(flags: str = "", share: float | None = 0.01, temperature_c: float | No
 )
 def test_load_and_heat(seen: Any, verdicts: list[str]) -> None:
     slept_s: list[float] = []
-    checks = doctor.load(seen, slept_s.append)
+    checks = machine_checks.load(seen, slept_s.append)
     assert [check.name for check in checks] == ["load", "heat"]
     assert [check.verdict for check in checks] == verdicts
     assert all((check.fix is None) is (check.verdict != WARN) for check in checks)
@@ -111,8 +111,8 @@ def test_load_and_heat(seen: Any, verdicts: list[str]) -> None:
 
 def test_a_mac_tells_of_pressure_not_of_degrees() -> None:
     seen = {"flags": "", "cpu_temperature_c": None}
-    assert doctor.heat(seen, "darwin").verdict == OK
-    assert doctor.heat({**seen, "flags": "thermal"}, "darwin").verdict == WARN
+    assert machine_checks.heat(seen, "darwin").verdict == OK
+    assert machine_checks.heat({**seen, "flags": "thermal"}, "darwin").verdict == WARN
 
 
 @pytest.mark.parametrize(("facts", "verdict", "fix"), [
@@ -133,7 +133,7 @@ def test_a_mac_tells_of_pressure_not_of_degrees() -> None:
     ({"cpu_energy_preference": "balance_power"}, WARN, "--epp"),
 ])  # fmt: skip
 def test_power(facts: dict[str, Any], verdict: str, fix: str) -> None:
-    check = doctor.power(facts)
+    check = machine_checks.power(facts)
     assert check.verdict == verdict
     assert fix in (check.fix or "")
     assert (check.fix is None) is (verdict != WARN)
@@ -141,7 +141,7 @@ def test_power(facts: dict[str, Any], verdict: str, fix: str) -> None:
 
 @pytest.mark.parametrize(("limit", "verdict"), [(None, OK), (4.0, OK), (3.5, WARN), (0.5, WARN)])
 def test_container(limit: float | None, verdict: str) -> None:
-    assert doctor.container({"container": "docker", "cgroup_cpu_limit": limit}, threads=4).verdict == verdict
+    assert machine_checks.container({"container": "docker", "cgroup_cpu_limit": limit}, threads=4).verdict == verdict
 
 
 # ------------------------------------------------------------------ room
@@ -156,7 +156,7 @@ def ram(available_gb: float) -> Any:
     [(12, None, OK), (0.5, None, WARN), (12, 10**12, OK), (12, 10**9, WARN), (12, 0, WARN)],
 )
 def test_memory(available_gb: float, limit_bytes: int | None, verdict: str) -> None:
-    check = doctor.memory(limit_bytes, ram(available_gb), lambda: SimpleNamespace(used=2e9))
+    check = machine_checks.memory(limit_bytes, ram(available_gb), lambda: SimpleNamespace(used=2e9))
     assert check.verdict == verdict
     assert "2.0 GB swapped out" in check.evidence
 
@@ -170,7 +170,7 @@ def free(results_mb: float, temporary_mb: float) -> Callable[[Path], Any]:
 )
 def test_disk(tmp_path: Path, results_mb: float, temporary_mb: float, verdict: str) -> None:
     out = tmp_path / "new" / "results"
-    check = doctor.disk(out, tmp_path / "temporary", free(results_mb, temporary_mb))
+    check = machine_checks.disk(out, tmp_path / "temporary", free(results_mb, temporary_mb))
     assert check.verdict == verdict
     assert (check.fix is None) is (verdict == OK)
     assert not out.parent.exists()
@@ -180,11 +180,11 @@ def test_results_that_cannot_go_there(tmp_path: Path, monkeypatch: pytest.Monkey
     file = tmp_path / "file"
     file.touch(mode=0o755)
     for out in (file, file / "results"):
-        check = doctor.disk(out)
+        check = machine_checks.disk(out)
         assert check.verdict == FAIL
         assert "not a folder" in check.evidence
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert "cannot be written" in doctor.disk(tmp_path / "results").evidence
+    assert "cannot be written" in machine_checks.disk(tmp_path / "results").evidence
 
 
 # ------------------------------------------------------------------ macOS
@@ -198,7 +198,7 @@ def mac(answer: str | None, **environ: str) -> Sources:
     ("answer", "verdict"), [(PMSET.format(minutes=1), WARN), (PMSET.format(minutes=0), OK), (None, SKIPPED)]
 )
 def test_a_mac_that_falls_asleep(answer: str | None, verdict: str) -> None:
-    checks = {check.name: check for check in doctor.macos(mac(answer), Path("/data"), None, Path("/Users/me"))}
+    checks = {check.name: check for check in machine_checks.macos(mac(answer), Path("/data"), None, Path("/Users/me"))}
     assert checks["sleep"].verdict == verdict
     assert "ray on macOS" not in checks
     assert "ProcessType" in checks["scheduled runs"].evidence
@@ -210,13 +210,13 @@ def test_a_mac_that_falls_asleep(answer: str | None, verdict: str) -> None:
 )
 def test_a_folder_that_macos_guards(folder: str, verdict: str) -> None:
     home = Path("/Users/me")
-    checks = {check.name: check for check in doctor.macos(mac(None), home / folder, None, home)}
+    checks = {check.name: check for check in machine_checks.macos(mac(None), home / folder, None, home)}
     assert checks["folder"].verdict == verdict
 
 
 def test_rays_leave_to_form_a_cluster_on_a_mac() -> None:
     def check(**environ: str) -> Check:
-        found = doctor.macos(mac(None, **environ), Path("/data"), "head:6379", Path("/Users/me"))
+        found = machine_checks.macos(mac(None, **environ), Path("/data"), "head:6379", Path("/Users/me"))
         return next(each for each in found if each.name == "ray on macOS")
 
     assert check().verdict == WARN
@@ -233,16 +233,16 @@ def test_what_the_child_found() -> None:
         asked.append((task, arguments))
         return [{"name": "sync cpu", "verdict": OK, "evidence": "synchronous", "fix": None}]
 
-    assert doctor.devices(ask) == [Check("sync cpu", OK, "synchronous")]
+    assert machine_checks.devices(ask) == [Check("sync cpu", OK, "synchronous")]
     assert asked == [("selfcheck", {"devices": [], "threads": probe.n_cores()})]
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """examine() without a child and without sleeping."""
-    monkeypatch.setattr(doctor, "devices", lambda: Check("devices", OK, "all well"))
-    monkeypatch.setattr(doctor, "load", lambda: Check("load", OK, "idle"))
-    monkeypatch.setattr(doctor, "wall_clock", lambda: Check("wall clock", OK, "in step"))
+    monkeypatch.setattr(machine_checks, "devices", lambda: Check("devices", OK, "all well"))
+    monkeypatch.setattr(machine_checks, "load", lambda: Check("load", OK, "idle"))
+    monkeypatch.setattr(machine_checks, "wall_clock", lambda: Check("wall clock", OK, "in step"))
 
 
 NAMES = [
@@ -253,9 +253,9 @@ NAMES = [
 
 def test_every_check_is_made(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    names = [check.name for check in doctor.examine(tmp_path / "results", sources=Sources(system="linux"))]
+    names = [check.name for check in machine_checks.examine(tmp_path / "results", sources=Sources(system="linux"))]
     assert names == NAMES
-    on_a_mac = [check.name for check in doctor.examine(tmp_path / "results", sources=mac(None))]
+    on_a_mac = [check.name for check in machine_checks.examine(tmp_path / "results", sources=mac(None))]
     assert on_a_mac == [*NAMES, "sleep", "folder", "scheduled runs"]
 
 
@@ -268,8 +268,10 @@ def test_checks_that_break_hide_no_other(quick: None, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(probe, "environment", broken)
     monkeypatch.setattr(installation, "versions", broken)
-    monkeypatch.setattr(doctor, "devices", dead)
-    found = {check.name: check for check in doctor.examine(tmp_path / "results", sources=Sources(system="linux"))}
+    monkeypatch.setattr(machine_checks, "devices", dead)
+    found = {
+        check.name: check for check in machine_checks.examine(tmp_path / "results", sources=Sources(system="linux"))
+    }
     assert list(found) == NAMES
     assert [name for name in NAMES if found[name].verdict == FAIL] == [
         "power", "container", "memory", "versions", "devices"
@@ -284,9 +286,9 @@ def test_the_address_comes_from_the_flag_or_from_ray(
     seen: list[str | None] = []
     monkeypatch.setattr(installation, "ray_head", lambda address: seen.append(address) or Check("ray", OK, ""))
     sources = Sources(system="linux", environ={"RAY_ADDRESS": "environment:6379"})
-    list(doctor.examine(tmp_path, "flag:6379", sources))
-    list(doctor.examine(tmp_path, None, sources))
-    list(doctor.examine(tmp_path, None, Sources(system="linux", environ={})))
+    list(machine_checks.examine(tmp_path, "flag:6379", sources))
+    list(machine_checks.examine(tmp_path, None, sources))
+    list(machine_checks.examine(tmp_path, None, Sources(system="linux", environ={})))
     assert seen == ["flag:6379", "environment:6379", None]
 
 
@@ -328,8 +330,10 @@ def test_a_child_that_dies_is_a_failed_check(quick: None, tmp_path: Path, monkey
         "import os, sys; sys.stderr.write('out of luck'); sys.stderr.flush(); os._exit(9)"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(doctor, "devices", real_devices)
-    found = {check.name: check for check in doctor.examine(tmp_path / "results", sources=Sources(system="linux"))}
+    monkeypatch.setattr(machine_checks, "devices", real_devices)
+    found = {
+        check.name: check for check in machine_checks.examine(tmp_path / "results", sources=Sources(system="linux"))
+    }
     assert found["devices"].verdict == FAIL
     assert "out of luck" in found["devices"].evidence
     assert found["clock"].verdict == OK

@@ -7,8 +7,8 @@ from pathlib import Path
 import altair as alt
 import pytest
 
+from harness.charts import rendering
 from harness.errors import CellbenchError
-from harness.show import drawing
 
 HOSTILE = "</script><b>{{ 7 * 7 }}"
 
@@ -17,7 +17,7 @@ HOSTILE = "</script><b>{{ 7 * 7 }}"
 def chart() -> alt.LayerChart:
     """A figure with a name in it that would like to be markup."""
     dots = alt.Chart(alt.Data(values=[{"a": 1, "name": HOSTILE}])).mark_point().encode(x="a:Q", shape="name:N")
-    return drawing.theme(alt.layer(dots), drawing.heading("Dots", ["a note", "another"]), "Dots.")
+    return rendering.theme(alt.layer(dots), rendering.heading("Dots", ["a note", "another"]), "Dots.")
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def chart() -> alt.LayerChart:
     [("a.png", b"\x89PNG"), ("a.svg", b"<svg"), ("a.pdf", b"%PDF"), ("a.json", b"{"), ("a.html", b"<!doctype")],
 )
 def test_save_every_format(tmp_path: Path, chart: alt.LayerChart, name: str, start: bytes) -> None:
-    content = drawing.save(chart, tmp_path / name).read_bytes()
+    content = rendering.save(chart, tmp_path / name).read_bytes()
     assert content.lstrip().startswith(start)
     assert b"cdn.jsdelivr" not in content
     assert b"</script><b>" not in content or name == "a.json"
@@ -35,28 +35,28 @@ def test_save_every_format(tmp_path: Path, chart: alt.LayerChart, name: str, sta
 @pytest.mark.parametrize("name", ["a.gif", "a", "missing/a.svg"])
 def test_save_explains_what_it_cannot_write(tmp_path: Path, chart: alt.LayerChart, name: str) -> None:
     with pytest.raises(CellbenchError, match="cannot be written"):
-        drawing.save(chart, tmp_path / name)
+        rendering.save(chart, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_notes_stand_below_the_title_and_no_line_starts_with_a_separator(chart: alt.LayerChart) -> None:
-    lines = drawing.heading("Title", ["note number one"] * 12).to_dict()["subtitle"]
+    lines = rendering.heading("Title", ["note number one"] * 12).to_dict()["subtitle"]
     assert len(lines) > 1
     assert not any(line.startswith("·") for line in lines)
 
 
 def test_an_empty_figure_says_why() -> None:
-    spec = drawing.empty(drawing.heading("Title", []), "nothing was measured").to_dict()
+    spec = rendering.empty(rendering.heading("Title", []), "nothing was measured").to_dict()
     assert spec["data"]["values"] == [{"text": "nothing was measured"}]
     assert spec["description"] == "Title. Empty: nothing was measured."
 
 
 def test_the_bundle_is_made_once_and_kept_where_that_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(drawing.vl_convert, "javascript_bundle", lambda: "made")
-    assert drawing.bundle.__wrapped__() == "made"
-    monkeypatch.setattr(drawing.vl_convert, "javascript_bundle", lambda: "made again")
-    assert drawing.bundle.__wrapped__() == "made"
+    monkeypatch.setattr(rendering.vl_convert, "javascript_bundle", lambda: "made")
+    assert rendering.bundle.__wrapped__() == "made"
+    monkeypatch.setattr(rendering.vl_convert, "javascript_bundle", lambda: "made again")
+    assert rendering.bundle.__wrapped__() == "made"
     (tmp_path / "file").touch()
     monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path / "file" / "nowhere"))
-    assert drawing.bundle.__wrapped__() == "made again"
+    assert rendering.bundle.__wrapped__() == "made again"

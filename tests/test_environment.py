@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from harness.doctor.environment import ask as find_environment
 from harness.errors import CellbenchError
+from harness.machine import facts
+from harness.machine.facts import Fact
 from harness.measure import worker
-from harness.node import facts
-from harness.node.facts import Fact
-from harness.show import environment
+from harness.results.formatting import fact_text
+from harness.terminal import environment
 
 COMMAND = Path(sys.executable).with_name("cellbench")
 
@@ -33,7 +35,7 @@ COMMAND = Path(sys.executable).with_name("cellbench")
     ],
 )
 def test_values_as_people_read_them(fact: Fact, value: object, text: str) -> None:
-    assert environment.shown(fact, value) == text
+    assert fact_text(fact, value) == text
 
 
 def test_every_fact_has_a_line_in_its_group() -> None:
@@ -63,7 +65,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize(("word", "device"), [("auto", "cuda:0"), ("cuda", "cuda:0"), ("cpu", "cpu")])
 def test_one_device_is_asked_and_every_fact_is_there(asked: list[str], word: str, device: str) -> None:
-    told = environment.ask(word)
+    told = find_environment(word)
     assert asked == [device]
     assert list(told) == [fact.name for fact in facts.FACTS]
     assert {name for name, value in told.items() if value is not None} == {"cpu_model"}
@@ -71,7 +73,7 @@ def test_one_device_is_asked_and_every_fact_is_there(asked: list[str], word: str
 
 def test_a_device_that_this_machine_lacks(asked: list[str]) -> None:
     with pytest.raises(CellbenchError, match="no device mps"):
-        environment.ask("mps")
+        find_environment("mps")
     assert asked == []
 
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.errors import CellbenchError
 from harness.query import Session
-from harness.store import Store, foreign
-from harness.store.foreign import Origin
+from harness.store import Store, csv_import
+from harness.store.csv_import import Origin
 from tests.conftest import RUN_ID, SEED_DATA, make_sample, make_store
 
 THEN = datetime(2024, 8, 31, tzinfo=UTC)
@@ -49,7 +49,7 @@ def run(*words: object) -> tuple[int, str, str]:
 
 def test_the_articles_file_becomes_samples(tmp_path: Path) -> None:
     store = Store.make(tmp_path / "store")
-    store.add(foreign.read(written(tmp_path, ARTICLE), ASKED))
+    store.add(csv_import.read(written(tmp_path, ARTICLE), ASKED))
     rows = Session(store).table("SELECT * FROM samples ORDER BY elapsed_s").to_pylist()
     assert [(r["device"], r["crop"], r["height_px"], r["width_px"], r["n_cells"], r["repetition"]) for r in rows] == [
         ("cuda:0", "224", 224, 224, 3, 1), ("cuda:0", "224", 224, 224, 3, 0), ("cpu", "224", 224, 224, 3, 0),
@@ -65,7 +65,7 @@ def test_the_articles_file_becomes_samples(tmp_path: Path) -> None:
 
 
 def test_a_simple_file_becomes_samples_and_nothing_is_invented(tmp_path: Path) -> None:
-    rows = foreign.read(written(tmp_path, SIMPLE), Origin(measured_at=THEN)).to_pylist()
+    rows = csv_import.read(written(tmp_path, SIMPLE), Origin(measured_at=THEN)).to_pylist()
     assert [(r["device"], r["backend"], r["crop"], r["elapsed_s"], r["repetition"]) for r in rows] == [
         ("cpu", "cpu", "224", 1.5, 0), ("cpu", "cpu", "224", 1.25, 1), ("cuda:0", "cuda", "full", 2.5, 0),
     ]  # fmt: skip
@@ -78,7 +78,7 @@ def test_a_simple_file_becomes_samples_and_nothing_is_invented(tmp_path: Path) -
 def test_imported_timings_are_never_in_a_series_with_measured_ones(tmp_path: Path) -> None:
     mine = make_sample(node="desk")
     said = {"device_name": "Some CPU", "cpu_model": "Some CPU"}
-    [theirs, *_] = foreign.read(written(tmp_path, SIMPLE), Origin(measured_at=THEN, columns=said)).to_pylist()
+    [theirs, *_] = csv_import.read(written(tmp_path, SIMPLE), Origin(measured_at=THEN, columns=said)).to_pylist()
     assert theirs["series_key"] != mine["series_key"]
 
 
@@ -147,7 +147,7 @@ def test_files_that_are_no_csv(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (SEED_DATA / "published_single_run.csv").is_file(), reason="the author's file is not here")
 def test_the_authors_own_file(tmp_path: Path) -> None:
-    rows = foreign.read(SEED_DATA / "published_single_run.csv", ASKED).to_pylist()
+    rows = csv_import.read(SEED_DATA / "published_single_run.csv", ASKED).to_pylist()
     assert len(rows) == 20
     assert {row["crop"] for row in rows} >= {"224", "2016", "full"}
     full = [row for row in rows if row["crop"] == "full"]

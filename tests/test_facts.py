@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
+from harness.machine import facts, nvidia, probe
 from harness.measure import block, worker, workload
-from harness.node import facts, nvidia, probe
 from tests.test_nvidia import gpu
 
 NAMES = {fact.name for fact in facts.FACTS}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.errors import CellbenchError, FleetUnreachableError
-from harness.fleet import cluster, dispatch, members, parcels
+from harness.fleet.driver import artifacts, cluster, scheduler, survey
+from harness.machine import versions
+from harness.machine.versions import Difference
 from harness.measure.block import Order
-from harness.node import versions
-from harness.node.versions import Difference
 from tests.conftest import RUN_ID, case, make_sample
 
 ANSWER = {
@@ -25,14 +25,14 @@ ANSWER = {
 
 
 def test_a_member_is_what_it_says_under_the_name_of_its_fleet() -> None:
-    found = members.member(ANSWER, "big-box", {"cuda": 0, "mps": 0}, drives=True)
+    found = survey.member(ANSWER, "big-box", {"cuda": 0, "mps": 0}, drives=True)
     assert (found.name, found.facts["node"], found.node.threads, found.drives) == ("big-box", "big-box", 4, True)
     assert [device.id for device in found.node.devices] == ["cpu"]
     assert found.lacking == ()
 
 
 def test_a_promised_device_that_does_not_compute_stays_in_to_fail_by_name() -> None:
-    found = members.member(ANSWER, "desk", {"cuda": 2, "mps": 0})
+    found = survey.member(ANSWER, "desk", {"cuda": 2, "mps": 0})
     assert [device.id for device in found.node.devices] == ["cpu", "cuda:0", "cuda:1"]
     assert found.lacking == ("cuda",)
 
@@ -63,34 +63,34 @@ def test_the_code_is_known_by_its_content(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_parcels_are_kept_and_found_by_their_hashes() -> None:
-    files = [parcels.parcel("image.npy", b"pixels"), parcels.parcel("cyto3", b"weights")]
-    label, sums = parcels.label(files), {each.name: each.sha256 for each in files}
-    assert parcels.find(label, sums) is None
-    folder = parcels.unpack(files)
-    assert parcels.find(label, sums) == folder
+    files = [artifacts.parcel("image.npy", b"pixels"), artifacts.parcel("cyto3", b"weights")]
+    label, sums = artifacts.label(files), {each.name: each.sha256 for each in files}
+    assert artifacts.find(label, sums) is None
+    folder = artifacts.unpack(files)
+    assert artifacts.find(label, sums) == folder
     assert (Path(folder) / "cyto3").read_bytes() == b"weights"
     (Path(folder) / "cyto3").write_bytes(b"weight5")
-    assert parcels.find(label, sums) is None
+    assert artifacts.find(label, sums) is None
 
 
 def test_a_damaged_parcel_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    damaged = dataclasses.replace(parcels.parcel("cyto3", b"weights"), content=b"weight5")
+    damaged = dataclasses.replace(artifacts.parcel("cyto3", b"weights"), content=b"weight5")
     with pytest.raises(CellbenchError, match="arrived damaged"):
-        parcels.unpack([damaged], tmp_path)
+        artifacts.unpack([damaged], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_parcels_that_nobody_asks_for_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = Path(parcels.unpack([parcels.parcel("a", b"1")], tmp_path))
-    monkeypatch.setattr(parcels.time, "time", lambda: old.stat().st_mtime + parcels.KEPT_S + 1)
-    parcels.unpack([parcels.parcel("a", b"2")], tmp_path)
+    old = Path(artifacts.unpack([artifacts.parcel("a", b"1")], tmp_path))
+    monkeypatch.setattr(artifacts.time, "time", lambda: old.stat().st_mtime + artifacts.KEPT_S + 1)
+    artifacts.unpack([artifacts.parcel("a", b"2")], tmp_path)
     assert not old.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CellbenchError, match="could not be stored"):
-        parcels.unpack([parcels.parcel("a", b"1")], tmp_path / "file")
+        artifacts.unpack([artifacts.parcel("a", b"1")], tmp_path / "file")
 
 
 # ---------------------------------------------------------------- dispatch
@@ -154,7 +154,7 @@ def test_nodes_take_turns_and_every_sample_comes(order: Callable[..., Order]) ->
     made = order(case(64), case(96))
     todo = [on("a", made), on("a", made, 1), on("b", made)]
     ray, actors = Ray(), {name: Actor(name) for name in "ab"}
-    done = list(dispatch.samples(ray, actors, todo, {"a": {}, "b": {}}))
+    done = list(scheduler.samples(ray, actors, todo, {"a": {}, "b": {}}))
     assert sorted((s["node"], s["block"], s["crop"]) for s in done) == [
         ("a", 0, "64"), ("a", 0, "96"), ("a", 1, "64"), ("a", 1, "96"), ("b", 0, "64"), ("b", 0, "96")
     ]  # fmt: skip
@@ -164,7 +164,7 @@ def test_nodes_take_turns_and_every_sample_comes(order: Callable[..., Order]) ->
 
 def test_a_node_is_asked_again_only_when_its_sample_has_been_dealt_with(order: Callable[..., Order]) -> None:
     actor = Actor("a")
-    running = dispatch.samples(Ray(), {"a": actor}, [on("a", order(case(64), case(96)))], {"a": {}})
+    running = scheduler.samples(Ray(), {"a": actor}, [on("a", order(case(64), case(96)))], {"a": {}})
     next(running)
     assert actor._left == 998  # the one answer that was given
 
@@ -175,7 +175,7 @@ def test_a_lost_node_s_tasks_are_rows_and_the_others_go_on(order: Callable[..., 
     error = getattr(Ray.exceptions, kind)("The node died.\nmuch more\nits link was cut")
     actors = {"a": Actor("a", error, after=2), "b": Actor("b")}
     todo = [on("a", made), on("a", made, 1), on("b", made)]
-    done = list(dispatch.samples(Ray(), actors, todo, {"a": {"cpu_model": "Its CPU"}, "b": {}}))
+    done = list(scheduler.samples(Ray(), actors, todo, {"a": {"cpu_model": "Its CPU"}, "b": {}}))
     lost = [s for s in done if s["status"] == status]
     assert [(s["node"], s["block"], s["crop"]) for s in lost] == [("a", 0, "96"), ("a", 1, "64"), ("a", 1, "96")]
     assert {(s["cpu_model"], s["error_message"]) for s in lost} == {("Its CPU", "The node died. its link was cut")}
@@ -202,14 +202,14 @@ def test_what_a_killed_command_kept_for_itself_goes_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path))
-    parcels.forget_killed()  # nobody was here yet
+    artifacts.forget_killed()  # nobody was here yet
     (tmp_path / "scratch" / "run-dead").mkdir(parents=True)
-    with parcels.scratch() as mine:
+    with artifacts.scratch() as mine:
         assert [path.name for path in (tmp_path / "scratch").iterdir()] == [mine.name]
-        with parcels.scratch() as other:  # one that is in use stays
+        with artifacts.scratch() as other:  # one that is in use stays
             assert mine.is_dir() and other.is_dir() and mine != other
         (tmp_path / "scratch" / "run-dead").mkdir()
-        parcels.forget_killed()
+        artifacts.forget_killed()
         assert [path.name for path in (tmp_path / "scratch").iterdir()] == [mine.name]
     assert list((tmp_path / "scratch").iterdir()) == []
 

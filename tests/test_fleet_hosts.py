@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from hosts import REPOSITORY, Done, Host
 
-from harness.node import probe
+from harness.machine import probe
 from harness.schema import Sample
 
 LACKING = hosts.why_not()

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from harness import images, synthetic
+from harness import images
 from harness.errors import CellbenchError
+from harness.images import synthetic
 
 ARTICLE_IMAGE = Path(__file__).parents[2] / "shared" / "seed-data" / "cell_00505.tif"
 ARTICLE_SHA256 = "866c7efc3f4901a3f0f82ae8367bcf581425a7871978aad8439cb00f1e781c4a"

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness import installation, weights
-from harness.diagnosis import FAIL, OK, SKIPPED, WARN
+from harness.doctor import installation
+from harness.engines.cellpose3 import weights
+from harness.engines.cellpose3.weights import Published
 from harness.errors import CellbenchError
-from harness.node import network
-from harness.weights import Published
+from harness.fleet import network
+from harness.machine.checks import FAIL, OK, SKIPPED, WARN
 from tests.conftest import make_sample, make_store
 
 NEEDS = ["cellpose<4,>=3.1.1", "numpy", "torch>=2.6", "ray[default]==2.60.*", 'pytest>=8; extra == "test"']

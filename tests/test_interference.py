@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from harness import schema
-from harness.node import interference, nvidia
-from harness.node.interference import Machine, Watch, wait_for_idle
+from harness.machine import interference, nvidia
+from harness.machine.interference import Machine, Watch, wait_for_idle
 from tests.conftest import make_sample
 
 PMSET_QUIET = """Note: No thermal warning level has been recorded

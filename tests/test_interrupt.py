@@ -54,7 +54,7 @@ def working(process: subprocess.Popen) -> None:
 
 def query(folder: Path, *words: str) -> list[str]:
     simulated(folder, [CPU])
-    return [sys.executable, "-m", "harness.cli", "query", *words, "--out", str(folder), "--time-limit", "600"]
+    return [sys.executable, "-m", "harness", "query", *words, "--out", str(folder), "--time-limit", "600"]
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import CellbenchError
-from harness.join import command
-from harness.join.command import Setup
-from harness.node import tags
-from harness.node.ray_settings import ENVIRONMENT
+from harness.fleet import tags
+from harness.fleet.nodes import command
+from harness.fleet.nodes.command import Setup
+from harness.fleet.ray_settings import ENVIRONMENT
 
 GPU = "NVIDIA GeForce RTX 4090"
 TWO_GPUS = [

@@ -14,13 +14,13 @@ import psutil
 import pytest
 
 from harness.errors import CellbenchError, FleetUnreachableError
-from harness.join import daemon, joining, token
-from harness.join.command import Command, Setup
-from harness.join.daemon import Running
-from harness.join.head import Head, Member
-from harness.join.joining import Asked
-from harness.node import network
-from harness.node.tags import Tags
+from harness.fleet import network
+from harness.fleet.nodes import daemon, node_setup, token
+from harness.fleet.nodes.command import Command, Setup
+from harness.fleet.nodes.daemon import Running
+from harness.fleet.nodes.head import Head, Member
+from harness.fleet.nodes.node_setup import Asked
+from harness.fleet.tags import Tags
 
 SETUP = Setup("desk", "127.0.0.1", "127.0.0.1:6379", is_head=True)
 TAGS = Tags("desk", (("cpu", 1),))
@@ -180,19 +180,19 @@ def lan(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("lan")
 def test_where_a_node_is_to_be(tmp_path: Path) -> None:
-    setup = joining.place(Asked(is_head=True))
+    setup = node_setup.place(Asked(is_head=True))
     assert (setup.name, setup.ip, setup.head, setup.is_head) == ("b-ro-Mac.local", "10.0.0.9", "10.0.0.9:6379", True)
-    setup = joining.place(Asked(address="desk:7000", name="mac", port_base=21_000))
+    setup = node_setup.place(Asked(address="desk:7000", name="mac", port_base=21_000))
     assert (setup.name, setup.ip, setup.head) == ("mac", "10.0.0.9", "10.0.0.5:7000")
     assert setup.port_base == 21_000
     # Ray itself never takes loopback where there is another address.
-    assert joining.place(Asked(address="localhost:6379")).head == "10.0.0.9:6379"
-    assert joining.place(Asked(is_head=True, ip="127.0.0.1", port=7000)).head == "10.0.0.9:7000"
-    assert joining.place(Asked(is_head=True, ip="192.168.7.1")).head == "192.168.7.1:6379"
-    assert joining.place(Asked(address="elsewhere:6379")).head == "elsewhere:6379"
+    assert node_setup.place(Asked(address="localhost:6379")).head == "10.0.0.9:6379"
+    assert node_setup.place(Asked(is_head=True, ip="127.0.0.1", port=7000)).head == "10.0.0.9:7000"
+    assert node_setup.place(Asked(is_head=True, ip="192.168.7.1")).head == "192.168.7.1:6379"
+    assert node_setup.place(Asked(address="elsewhere:6379")).head == "elsewhere:6379"
     config = tmp_path / "bootstrap.yaml"
     config.touch()
-    assert joining.place(Asked(is_head=True, autoscaling_config=str(config))).autoscaling_config == str(config)
+    assert node_setup.place(Asked(is_head=True, autoscaling_config=str(config))).autoscaling_config == str(config)
 
 
 @pytest.mark.usefixtures("lan")
@@ -209,7 +209,7 @@ def test_where_a_node_is_to_be(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(asked: Asked, said: str) -> None:
     with pytest.raises(CellbenchError) as refused:
-        joining.place(asked)
+        node_setup.place(asked)
     assert said in str(refused.value)
     assert refused.value.exit_code == 2
 
@@ -230,8 +230,8 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 
 def check(setup: Setup, folder: Path, *members: Member, **there: str) -> list[str]:
-    head = Head(setup.head, {**joining.versions(), **there}, True, members)
-    return joining.check(setup, folder, {}, lambda _address: head)
+    head = Head(setup.head, {**node_setup.versions(), **there}, True, members)
+    return node_setup.check(setup, folder, {}, lambda _address: head)
 
 
 def test_a_machine_that_fits_joins(setup: Setup, folder: Path) -> None:
@@ -259,7 +259,7 @@ def test_nothing_is_started_that_would_not_work(
     with monkeypatch.context() as patch:
         (tmp_path / "ray").mkdir()
         (tmp_path / "ray" / "ray_current_cluster").touch()
-        patch.setattr(joining.os, "access", lambda path, _how: Path(path).name != "ray_current_cluster")
+        patch.setattr(node_setup.os, "access", lambda path, _how: Path(path).name != "ray_current_cluster")
         with pytest.raises(CellbenchError, match="belongs to somebody else"):
             check(setup, folder)
     with pytest.raises(CellbenchError, match="no folder"):
@@ -286,14 +286,14 @@ def test_a_head_that_nobody_can_reach_is_told(setup: Setup, folder: Path) -> Non
 
 def test_tags_are_proved_unless_they_are_given() -> None:
     devices = [{"backend": "cpu", "index": 0, "name": "Some CPU"}]
-    assert joining.tags("desk", None, lambda: devices)[0].resources() == {"bench_slot": 1, "bench_cpu": 1}
-    given, [warning] = joining.tags("desk", "cpu,mps", lambda: pytest.fail("asked"))
+    assert node_setup.tags("desk", None, lambda: devices)[0].resources() == {"bench_slot": 1, "bench_cpu": 1}
+    given, [warning] = node_setup.tags("desk", "cpu,mps", lambda: pytest.fail("asked"))
     assert given.resources()["bench_mps"] == 1
     assert "on trust" in warning
 
 
 def test_a_head_says_how_others_join() -> None:
-    said = joining.welcome(replace(SETUP, ip="10.0.0.5", head="10.0.0.5:6379"), TAGS)
+    said = node_setup.welcome(replace(SETUP, ip="10.0.0.5", head="10.0.0.5:6379"), TAGS)
     assert "@10.0.0.5 && cellbench node start --address 10.0.0.5:6379\n" in said
     assert "6379, 20001-20006, 20100-20199" in said
-    assert "node start" not in joining.welcome(replace(SETUP, is_head=False), TAGS)
+    assert "node start" not in node_setup.welcome(replace(SETUP, is_head=False), TAGS)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from harness.errors import CellbenchError, FleetUnreachableError
-from harness.join import head, status
-from harness.join.daemon import Running
-from harness.join.head import Head, Member
-from harness.node import network
-from harness.node.versions import versions
+from harness.fleet import network
+from harness.fleet.nodes import head, status
+from harness.fleet.nodes.daemon import Running
+from harness.fleet.nodes.head import Head, Member
+from harness.machine.versions import versions
 
 HERE = {
     "python": "3.11.7",

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import CellbenchError
-from harness.join import keeping, service
-from harness.join.joining import Asked
-from harness.join.service import Owner, Service
+from harness.fleet.nodes import service, service_setup
+from harness.fleet.nodes.node_setup import Asked
+from harness.fleet.nodes.service import Owner, Service
 
-PROGRAM = (sys.executable, "-m", "harness.cli")
+PROGRAM = (sys.executable, "-m", "harness")
 WORDS = ["--address", "10.0.0.5:6379", "--name", "mac"]
 AGAIN = [*PROGRAM, "node", "install", *WORDS]
 
@@ -52,7 +52,7 @@ def test_a_unit_never_gives_up_and_stops_in_order() -> None:
     assert told["TimeoutStopSec"] == ["45"]
     assert told["KillMode"] == ["mixed"]
     assert told["User"] == ["alice"]
-    assert told["ExecStart"] == [f"{sys.executable} -m harness.cli node start --block {' '.join(WORDS)}"]
+    assert told["ExecStart"] == [f"{sys.executable} -m harness node start --block {' '.join(WORDS)}"]
     assert {"HOME=/home/alice", "CELLBENCH_HOME=/data/cellbench"} < set(told["Environment"])
     assert not any("UNRELATED" in each for each in told["Environment"])
     unit = its_service.text.split("[Service]")[0]
@@ -156,7 +156,7 @@ def test_without_rights_the_command_for_sudo_is_told(tmp_path: Path, monkeypatch
     calls = Recorder()
     with pytest.raises(CellbenchError, match="rights of root") as refused:
         service.install(made(), AGAIN, calls, tmp_path)
-    assert refused.value.fix == f"sudo {sys.executable} -m harness.cli node install {' '.join(WORDS)}"
+    assert refused.value.fix == f"sudo {sys.executable} -m harness node install {' '.join(WORDS)}"
     assert calls.calls == []
     assert not list(tmp_path.rglob("*.service"))
     service.install(made(scope="user"), AGAIN, calls, tmp_path)  # needs none
@@ -167,13 +167,13 @@ def test_what_is_asked_for_reaches_the_service(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("SUDO_USER", raising=False)
     asked = Asked(address="127.0.0.1:6379", name="box", port_base=21_000)
     with pytest.raises(CellbenchError, match="no token"):
-        keeping.service_for(asked, None, "system", None)
-    shown, again = keeping.service_for(asked, "cpu,cuda=2", "system", None, only_shown=True)
+        service_setup.service_for(asked, None, "system", None)
+    shown, again = service_setup.service_for(asked, "cpu,cuda=2", "system", None, only_shown=True)
     words = "--address 127.0.0.1:6379 --name box --port-base 21000 --tags cpu,cuda=2"
     assert words in shown.text
-    assert " ".join(again).startswith(f"{sys.executable} -m harness.cli node install {words} --scope system --as ")
-    removed, _ = keeping.service_to_remove(21_000, "system", None)
+    assert " ".join(again).startswith(f"{sys.executable} -m harness node install {words} --scope system --as ")
+    removed, _ = service_setup.service_to_remove(21_000, "system", None)
     assert removed.path == shown.path
     for bad in ({"scope": "galaxy"}, {"user": "no-such-user-here"}):
         with pytest.raises(CellbenchError):
-            keeping.service_for(asked, None, **{"scope": "system", "user": None, **bad}, only_shown=True)
+            service_setup.service_for(asked, None, **{"scope": "system", "user": None, **bad}, only_shown=True)

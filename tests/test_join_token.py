@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import CellbenchError
-from harness.join import token
+from harness.fleet.nodes import token
 
 
 def mode(path: Path) -> int:

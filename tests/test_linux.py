@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.node import linux
+from harness.machine import linux
 from tests import recorded
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.node import linux, macos
+from harness.machine import linux, macos
 from tests import recorded
 
 

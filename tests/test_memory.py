@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import schema, weights
+from harness import schema
+from harness.engines.cellpose3 import weights
 from harness.measure import memory
 
 MIB = 2**20

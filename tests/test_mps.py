@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import config, plan
+from harness import plan
 from harness.measure import memory, workload
-from harness.plan import Device, Node
+from harness.plan import Device, Node, config
 from tests.test_layers import FILES
 
 TORCH = Path(importlib.util.find_spec("torch").origin).parent  # found, not imported

@@ -14,8 +14,8 @@ from harness.cli.app import app
 from harness.errors import CellbenchError
 from harness.query import Session
 from harness.query.named import QUERIES, find
-from harness.show import prompt
 from harness.store import Store
+from harness.terminal import prompt
 from tests.conftest import RUN_ID, make_sample, make_store
 from tests.staged import ON_CPU, stage_samples
 

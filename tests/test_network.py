@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from harness.node import network
+from harness.fleet import network
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.join import head
-from harness.node import network
-from harness.node.versions import versions
+from harness.fleet import network
+from harness.fleet.nodes import head
+from harness.machine.versions import versions
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ class Machine:
         )
 
     def argv(self, *words: object) -> list[str]:
-        return [sys.executable, "-m", "harness.cli", "node", *map(str, words)]
+        return [sys.executable, "-m", "harness", "node", *map(str, words)]
 
     def start(self, *words: object) -> subprocess.CompletedProcess[str]:
         return self.node("start", *self.where(), *words)

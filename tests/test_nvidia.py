@@ -12,7 +12,7 @@ import pynvml
 import pytest
 
 from harness import schema
-from harness.node import nvidia
+from harness.machine import nvidia
 
 UUID = "GPU-5f0b1c2d-0000-1111-2222-333344445555"
 FOREIGN_PID = 2**22 + 7  # above the largest that Linux gives

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from harness import config, plan
+from harness import plan
 from harness.errors import CellbenchError
-from harness.plan import Device, Node
+from harness.plan import Device, Node, config
 
 CPU, CUDA0, CUDA1 = Device("cpu", 0, "CPU"), Device("cuda", 0, "A"), Device("cuda", 1, "B")
 HAVE = (CUDA0, CUDA1, CPU)

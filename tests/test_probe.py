@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from harness import schema
-from harness.node import probe
-from harness.node.sources import Sources
+from harness.machine import probe
+from harness.machine.probe_io import Sources
 from tests import recorded
 
 

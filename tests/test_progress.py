@@ -7,12 +7,14 @@ from functools import cache
 import pytest
 from rich.console import Console
 
-from harness import config, images, plan, synthetic
-from harness.bench import Material, Prepared
-from harness.fleet.members import Absent, member
-from harness.node.versions import versions
-from harness.show.progress import Progress
-from harness.weights import Weights
+from harness import images, plan
+from harness.engines.cellpose3.weights import Weights
+from harness.fleet.driver.survey import Absent, member
+from harness.images import synthetic
+from harness.machine.versions import versions
+from harness.plan import config
+from harness.run.bench import Material, Prepared
+from harness.terminal.progress import Progress
 from tests.conftest import make_sample
 
 CPU = {"backend": "cpu", "index": 0, "name": "Some CPU"}

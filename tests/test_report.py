@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from harness.charts import heatmap
 from harness.errors import CellbenchError
 from harness.query import Session
-from harness.show import gridchart, grids, markdown, report, scope, sentences, tables
+from harness.report import html_report, markdown, narrative, report_tables
+from harness.results import scope, tables
 from harness.store import Store
 from tests import nights
 from tests.browser import DRAWN, browser, needs_browser
@@ -34,7 +36,7 @@ def _data(session: Session) -> tables.Tables:
 
 @cache  # a page takes a second, and several tests look at the same one
 def _page(session: Session, run: str | None = None, with_published: bool = True) -> str:
-    return report.html(report.prepare(session, scope.resolve(session, run), with_published))
+    return html_report.html(html_report.prepare(session, scope.resolve(session, run), with_published))
 
 
 def _specs(html: str) -> list[dict[str, Any]]:
@@ -42,7 +44,7 @@ def _specs(html: str) -> list[dict[str, Any]]:
 
 
 def _headline(session: Session) -> str:
-    return sentences.headline(_data(session)).replace("\u00a0", " ")
+    return narrative.headline(_data(session)).replace("\u00a0", " ")
 
 
 def _markup(html: str) -> str:
@@ -93,7 +95,7 @@ def test_unknown_and_missing_runs_are_explained(both: Session, tmp_path: Path) -
 
 def test_banners_say_what_limits_the_numbers(tmp_path: Path) -> None:
     few = simulated(tmp_path, [{**CPU, "repeats": 3}, {**CUDA, "n_cells": 9}, {**CPU, "node": "b", "failed": True}])
-    said = "\n".join(sentences.banners(_data(few)))
+    said = "\n".join(narrative.banners(_data(few)))
     for text in ("Simulated", "Stand-in", "Synthetic", "10 repetitions failed", "2 cases with fewer than 5"):
         assert text in said
     assert "different numbers of cells in 2 cases" in said
@@ -159,10 +161,10 @@ def test_command_measures_the_same_again(both: Session, tmp_path: Path) -> None:
 
 
 def test_write_is_whole_or_not_at_all(both: Session, tmp_path: Path) -> None:
-    path = report.write("<p>é</p>", tmp_path / "report.html")
+    path = html_report.write("<p>é</p>", tmp_path / "report.html")
     assert path.read_text(encoding="utf-8") == "<p>é</p>"
     with pytest.raises(CellbenchError, match="cannot be written"):
-        report.write("", tmp_path / "missing" / "report.html")
+        html_report.write("", tmp_path / "missing" / "report.html")
 
 
 DESK = {key: value for key, value in CPU.items() if key != "seconds"}
@@ -193,12 +195,12 @@ def test_a_stage_pass_is_a_figure_with_advice_and_its_check(staged: Session) -> 
 
 
 def test_remarks_are_those_of_the_largest_image(staged: Session) -> None:
-    said = sentences.remarks(_data(staged))
+    said = narrative.remarks(_data(staged))
     assert [title.rsplit(", ", 1)[1] for title in said] == ["full image"] * 2
 
 
 def test_the_table_of_stages_adds_up(staged: Session) -> None:
-    grid = grids.stages(_data(staged))
+    grid = report_tables.stages(_data(staged))
     assert grid.head == ("stage", "style pass s", "size pass s", "mask pass s", "outside s", "all s", "share")
     rows = grid.groups["Intel i7-8086K (cpu, 6 threads), full image"]
     assert rows[0][:6] == ("network", "60.0", "14.0", "14.0", "", "88.0")
@@ -218,19 +220,19 @@ def test_flags_are_counted_under_the_table_and_nothing_is_dropped(tmp_path: Path
     html = _page(session, None, with_published=False)
     assert "2 of 5 repetitions carry a flag: load 2. None is left out of a median or figure." in html
     assert "2 (load)" in html
-    assert grids.cases(_data(session)).head[-1] == "flagged"
+    assert report_tables.cases(_data(session)).head[-1] == "flagged"
 
 
 def test_no_flags_no_column(both: Session) -> None:
-    assert "flagged" not in grids.cases(_data(both)).head
-    assert sentences.case_notes(_data(both)) == []
+    assert "flagged" not in report_tables.cases(_data(both)).head
+    assert narrative.case_notes(_data(both)) == []
 
 
 def test_the_ends_of_repetitions_are_told(tmp_path: Path) -> None:
     samples = [make_sample(repetition=i, stop_reason="precision" if i == 4 else None) for i in range(5)]
     samples += [make_sample(**FULL, repetition=i, block=i // 5, stop_reason=None) for i in range(10)]
     samples[-1]["stop_reason"] = "time_cap"
-    notes = sentences.case_notes(_data(Session(make_store(tmp_path, samples))))
+    notes = narrative.case_notes(_data(Session(make_store(tmp_path, samples))))
     assert "the mean was known as well as asked for (1 case)" in notes[0]
     assert "the time was used up (1 case)" in notes[0]
     assert notes[1] == "The repetitions of a case come from up to 2 processes."
@@ -268,7 +270,7 @@ CUT_OFF = """JSON.stringify([...document.querySelectorAll(".chart")].flatMap((bo
 @needs_browser
 @pytest.mark.parametrize("machines", [[CPU, CUDA], [HOSTILE, {**HOSTILE, "node": "b" * 80}], [{**CPU, "failed": True}]])
 def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, Any]]) -> None:
-    page = report.write(_page(simulated(tmp_path / "store", machines), None), tmp_path / "report.html")
+    page = html_report.write(_page(simulated(tmp_path / "store", machines), None), tmp_path / "report.html")
     with browser(tmp_path / "profile") as chromium:
         chromium.call("Emulation.setDeviceMetricsOverride", width=320, height=800, deviceScaleFactor=1, mobile=True)
         chromium.call("Page.navigate", url=page.as_uri())
@@ -292,7 +294,7 @@ def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, A
 @needs_browser
 @pytest.mark.parametrize("width_px", [320, 1100])
 def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_px: int) -> None:
-    page = report.write(_page(staged), tmp_path / "report.html")
+    page = html_report.write(_page(staged), tmp_path / "report.html")
     with browser(tmp_path / "profile") as chromium:
         chromium.call(
             "Emulation.setDeviceMetricsOverride", width=width_px, height=800, deviceScaleFactor=1, mobile=True
@@ -313,7 +315,7 @@ def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_p
 @needs_browser
 def test_a_browser_draws_a_large_fleet_whose_figures_are_compressed(tmp_path: Path) -> None:
     page, session = tmp_path / "page.html", Session(make_fleet(tmp_path / "store", 50))
-    report.write(report.html(report.prepare(session, scope.resolve(session))), page)
+    html_report.write(html_report.html(html_report.prepare(session, scope.resolve(session))), page)
     text = page.read_text()
     packed = [name for name, first in re.findall(r'data-chart="([^"]+)">(.)', text) if first != "{"]
     assert {"time", "throughput", "coverage"} <= set(packed)
@@ -349,8 +351,8 @@ def test_races_and_many_images_are_tables_of_the_page_and_of_the_comment(tmp_pat
         make_sample(role="throughput", n_images=12, n_processes=2, n_in_flight=1, repetition=n, elapsed_s=60.0 + n)
         for n in range(3)
     ]
-    made = report.prepare(session := Session(make_store(tmp_path, [*race, *masks, *many])), scope.resolve(session))
-    page, comment = _markup(report.html(made)), markdown.text(made)
+    made = html_report.prepare(session := Session(make_store(tmp_path, [*race, *masks, *many])), scope.resolve(session))
+    page, comment = _markup(html_report.html(made)), markdown.text(made)
     row = '<th scope="row">lossless+plain<td>3<td>3.00<td>2.00 (0.730–5.48)<td>equivalent'
     assert row in re.sub(r"\s*\n", "", page)
     assert "| lossless+plain | 3 | 3.00 | 2.00 (0.730–5.48) | equivalent |" in comment
@@ -358,7 +360,7 @@ def test_races_and_many_images_are_tables_of_the_page_and_of_the_comment(tmp_pat
     assert "cellbench tune --image sparse --weights standin --device cpu --crop 224" in comment
     assert "12 images: sparse 224 px" in page
     assert "| stock | 2 | 1 | 8 | 3 | 11.8 | 11.6 – 12.0 | the same each time |" in comment.replace("\u00a0", " ")
-    assert "Variants raced" not in report.html(_of(tmp_path / "other"))
+    assert "Variants raced" not in html_report.html(_of(tmp_path / "other"))
 
 
 def test_among_the_newest_of_each_series_a_pass_may_be_older_than_the_times(tmp_path: Path) -> None:
@@ -370,7 +372,7 @@ def test_among_the_newest_of_each_series_a_pass_may_be_older_than_the_times(tmp_
     data = tables.load(session, scope.resolve(session, since="2026-01-01"))
     assert data.medians["median_s"].to_pylist() == [2.0]
     assert set(data.stages["run_id"].to_pylist()) == {old}
-    assert [cell.state for cell in gridchart.agreement_cells(data)] == ["close"]
+    assert [cell.state for cell in heatmap.agreement_cells(data)] == ["close"]
     assert tables.load(session, scope.resolve(session, new)).stages.num_rows == 0
 
 
@@ -380,12 +382,12 @@ def test_masks_of_a_variant_do_not_stand_for_those_of_stock(tmp_path: Path) -> N
     stock = [make_sample(**CARD, case_id="a"), make_sample(**CARD, **masks, case_id="a", agreement="identical"), raced]
     session = Session(make_store(tmp_path, stock))
     data = tables.load(session, scope.resolve(session))
-    assert [cell.state for cell in gridchart.agreement_cells(data)] == ["identical"]
+    assert [cell.state for cell in heatmap.agreement_cells(data)] == ["identical"]
 
 
-def _of(folder: Path) -> report.Report:
+def _of(folder: Path) -> html_report.Report:
     session = Session(make_store(folder, [make_sample()]))
-    return report.prepare(session, scope.resolve(session))
+    return html_report.prepare(session, scope.resolve(session))
 
 
 def test_a_series_of_several_runs_brings_its_history_with_table_and_sql(tmp_path: Path) -> None:
@@ -393,14 +395,14 @@ def test_a_series_of_several_runs_brings_its_history_with_table_and_sql(tmp_path
     session = Session(nights.store(tmp_path, [
         row for night, level in enumerate(levels) for row in nights.timed(nights.run_id(night), [level, level])
     ]))  # fmt: skip
-    made = report.prepare(session, scope.resolve(session))
-    [figure] = [figure for figure in report.figures(made) if figure.name == "history"]
+    made = html_report.prepare(session, scope.resolve(session))
+    [figure] = [figure for figure in html_report.figures(made) if figure.name == "history"]
     assert session.table(figure.sql[0]).num_rows == len(levels)
     [rows] = figure.tables["History"].groups.values()
     assert [row[4] for row in rows] == ["learning"] * 5 + ["usual", "suspect", "alarm"]
-    assert "Judged by the runs before, of 1 series: 1 slower, confirmed by a second run." in report.html(made)
-    first = report.prepare(session, scope.resolve(session, nights.run_id(0)))
-    assert "history" not in [figure.name for figure in report.figures(first)]
+    assert "Judged by the runs before, of 1 series: 1 slower, confirmed by a second run." in html_report.html(made)
+    first = html_report.prepare(session, scope.resolve(session, nights.run_id(0)))
+    assert "history" not in [figure.name for figure in html_report.figures(first)]
 
 
 @pytest.mark.slow
@@ -409,7 +411,7 @@ def test_a_browser_draws_history_on_a_phone(tmp_path: Path) -> None:
     levels = [1.0, 1.01, 0.99, 1.0, 1.01, 1.0, 1.3, 1.3]
     samples = [row for i, x in enumerate(levels) for row in nights.timed(nights.run_id(i), [x], node=HOSTILE["node"])]
     session = Session(nights.store(tmp_path / "store", samples))
-    page = report.write(_page(session), tmp_path / "report.html")
+    page = html_report.write(_page(session), tmp_path / "report.html")
     with browser(tmp_path / "profile") as chromium:
         chromium.call("Emulation.setDeviceMetricsOverride", width=320, height=800, deviceScaleFactor=1, mobile=True)
         chromium.call("Page.navigate", url=page.as_uri())

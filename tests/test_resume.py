@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import config, resume, schema
+from harness import schema
 from harness.errors import CellbenchError
-from harness.plan import CONTROL, Block, Task
-from harness.resume import Manifest
+from harness.plan import CONTROL, Block, Task, config
+from harness.run import resume
+from harness.run.resume import Manifest
 from harness.store import Store
 from tests.conftest import CPU_DEVICE, RUN_ID, TWICE, case, make_sample, make_store
 

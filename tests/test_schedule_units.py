@@ -123,7 +123,7 @@ def test_the_cron_lines_are_what_cron_reads(tmp_path: Path) -> None:
     assert shlex.split(command.replace(r"\%", "%")) == ["/bin/sh", str(script)]
     words = shlex.split(text)
     assert words[:6] == ["cd", "/tmp", "&&", "exec", "/usr/bin/env", "AWKWARD=" + ENVIRONMENT["AWKWARD"]]
-    assert words[7:10] == [PYTHON, "-m", "harness.cli"]
+    assert words[7:10] == [PYTHON, "-m", "harness"]
 
 
 def test_a_crontab_keeps_everybody_elses_lines(tmp_path: Path) -> None:

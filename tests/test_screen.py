@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import CellbenchError
-from harness.show import screen
+from harness.terminal import run_tables
 from tests.conftest import CPU, make_sample, make_store
 from tests.staged import ON_CPU, stage_samples
 
@@ -17,7 +17,7 @@ DESK = {key: value for key, value in CPU.items() if key != "seconds"}
 def test_stages_are_a_table_a_crop_with_what_it_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     timed = make_sample(**DESK, elapsed_s=10.0)
     store = make_store(tmp_path, [timed, *stage_samples(ON_CPU, {"224": 10.0}, **DESK)])
-    screen.print_stages(*screen.stages(store, None))
+    run_tables.print_stages(*run_tables.stages(store, None))
     shown = capsys.readouterr()
     lines = [" ".join(line.split()) for line in shown.out.replace("\u00a0", " ").splitlines()]
     assert lines[:3] == [
@@ -39,25 +39,25 @@ def test_a_search_is_a_table_of_its_races(tmp_path: Path) -> None:
     ]
     masks = make_sample(role="masks", variant="lossless", agreement="equivalent")
     store = make_store(tmp_path, [*race, masks])
-    assert not screen.cases(store, None).num_rows
-    found = {row["variant"]: row for row in screen.races(store, None).to_pylist()}
+    assert not run_tables.cases(store, None).num_rows
+    found = {row["variant"]: row for row in run_tables.races(store, None).to_pylist()}
     assert (found["lossless"]["times_stock"], found["lossless"]["masks"]) == (pytest.approx(2), "equivalent")
     # Raced no further after two rounds, of which each is compared with stock's in the same round.
     assert found["bf16"]["times_stock"] == pytest.approx((6 / 7 * 8 / 9) ** 0.5)
     assert found["bf16"]["low"] < found["bf16"]["times_stock"] < found["bf16"]["high"]
-    assert screen.races(make_store(tmp_path / "none", [make_sample()]), None).num_rows == 0
+    assert run_tables.races(make_store(tmp_path / "none", [make_sample()]), None).num_rows == 0
 
 
 def test_a_device_name_is_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = DESK | {"device_name": "[red]CPU[/nonsense]"}
     store = make_store(tmp_path, [make_sample(**hostile), *stage_samples(ON_CPU, {"224": 10.0}, **hostile)])
-    screen.print_stages(*screen.stages(store, None))
+    run_tables.print_stages(*run_tables.stages(store, None))
     assert "[red]" in capsys.readouterr().out
 
 
 def test_without_a_stage_pass_the_way_to_one_is_told(tmp_path: Path) -> None:
     with pytest.raises(CellbenchError, match="--passes stages"):
-        screen.print_stages(*screen.stages(make_store(tmp_path, [make_sample()]), None))
+        run_tables.print_stages(*run_tables.stages(make_store(tmp_path, [make_sample()]), None))
 
 
 def test_what_was_looked_at_besides_times_is_a_table(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_what_was_looked_at_besides_times_is_a_table(tmp_path: Path) -> None:
         make_sample(role="memory", peak_rss_bytes=1_234_000_000, rss_method="VmHWM"),
         make_sample(role="energy", status="skipped", elapsed_s=None),
     ]
-    table = screen.passes(make_store(tmp_path, samples), None)
+    table = run_tables.passes(make_store(tmp_path, samples), None)
     assert table.to_pylist() == [
         {"crop": "224", "device": "cpu", "node": "desk", "masks": "close", "masks_at_cpu_diameter": "identical",
          "ap50": 0.96, "ap90": 0.9, "cells_on_cpu": 4, "delta_cells": -1, "peak_rss_gb": 1.23, "rss_method": "VmHWM"},
@@ -79,4 +79,4 @@ def test_what_was_looked_at_besides_times_is_a_table(tmp_path: Path) -> None:
 
 def test_without_passes_the_way_to_them_is_told(tmp_path: Path) -> None:
     with pytest.raises(CellbenchError, match="--passes masks"):
-        screen.passes(make_store(tmp_path, [make_sample()]), None)
+        run_tables.passes(make_store(tmp_path, [make_sample()]), None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.diagnosis import FAIL, OK, WARN
+from harness.machine.checks import FAIL, OK, WARN
 from harness.measure import selfcheck, workload
 from harness.measure.selfcheck import Chain
 

@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from harness.node import sources
-from harness.node.sources import Sources
+from harness.machine import probe_io
+from harness.machine.probe_io import Sources
 
 PYTHON = sys.executable
 
 
 def test_a_command_that_prints() -> None:
-    assert sources.run([PYTHON, "-c", "print(' 7 ')"]) == "7"
+    assert probe_io.run([PYTHON, "-c", "print(' 7 ')"]) == "7"
 
 
 @pytest.mark.parametrize("command", [["/nowhere/tool"], [PYTHON, "-c", "print(1); raise SystemExit(3)"]])
 def test_a_command_that_is_not_there_or_fails(command: list[str]) -> None:
-    assert sources.run(command) is None
+    assert probe_io.run(command) is None
 
 
 def test_a_command_that_hangs() -> None:
-    assert sources.run([PYTHON, "-c", "import time; time.sleep(60)"], timeout_s=0.2) is None
+    assert probe_io.run([PYTHON, "-c", "import time; time.sleep(60)"], timeout_s=0.2) is None
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def told_to_go_on() -> Iterator[None]:
 
 
 def test_a_command_never_reads_our_input(told_to_go_on: None) -> None:
-    assert sources.run([PYTHON, "-c", "import sys; print(len(sys.stdin.read()))"]) == "0"
+    assert probe_io.run([PYTHON, "-c", "import sys; print(len(sys.stdin.read()))"]) == "0"
 
 
 def test_files(tmp_path: Path) -> None:

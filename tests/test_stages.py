@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness import plan, weights
+from harness import plan
+from harness.engines.cellpose3 import weights
 from harness.measure import stages
 from harness.measure.stages import Part, Recorder
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import images, synthetic, weights
+from harness import images
+from harness.engines.cellpose3 import weights
+from harness.images import synthetic
 from harness.measure import worker
 from harness.measure.block import Finished, Order
 from harness.plan import Block, Case, Task

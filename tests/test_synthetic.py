@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from harness import synthetic
+from harness.images import synthetic
 
 
 def diameters_px(labels: np.ndarray) -> np.ndarray:

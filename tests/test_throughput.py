@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from harness import throughput
 from harness.errors import CellbenchError
-from harness.show import tuned
-from harness.throughput import Way
+from harness.run import throughput
+from harness.run.throughput import Way
+from harness.terminal import tuning_view
 from tests.conftest import make_sample
 
 FIRST, SECOND = Way(), Way("stock", 2)
@@ -73,17 +73,17 @@ def test_other_masks_and_failures_are_told() -> None:
     rows = [row(FIRST, 0, 60.0), row(SECOND, 0, 30.0, mask_sha256="3" * 64), failed]
     second = throughput.rates(rows)[1]
     assert (second.same_masks, second.note, second.n) == (False, "oom_host: too much", 1)
-    assert "2.00×, other masks" in tuned.rates([second])
+    assert "2.00×, other masks" in tuning_view.rates([second])
     only = throughput.rates([row(FIRST, 0, 60.0), failed])[1]
     assert only.images_per_minute is None
-    assert "oom_host: too much" in tuned.rates([only])
+    assert "oom_host: too much" in tuning_view.rates([only])
 
 
 @pytest.mark.slow
 def test_the_command_measures_and_stores_real_throughput(tmp_path: Path) -> None:
     words = ("throughput", "--crop", "64", "--n-images", "3", "--processes", "1,2", "--in-flight", "2", "--rounds", "1")
     done = subprocess.run(
-        [sys.executable, "-m", "harness.cli", *words, "--weights", "standin", "--out", str(tmp_path), "--json"],
+        [sys.executable, "-m", "harness", *words, "--weights", "standin", "--out", str(tmp_path), "--json"],
         capture_output=True, text=True, check=False, env=os.environ,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,7 @@ def test_the_command_measures_and_stores_real_throughput(tmp_path: Path) -> None
     assert two["same_masks"]
     assert one["images_per_minute"] > 0
     asked = subprocess.run(
-        [sys.executable, "-m", "harness.cli", "query", "--json", "--out", str(tmp_path),
+        [sys.executable, "-m", "harness", "query", "--json", "--out", str(tmp_path),
          "SELECT n_images, n_processes, torch_threads, images_per_minute FROM throughput ORDER BY n_processes"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import tune
-from harness.show import tuned
-from harness.tune import Outcome
+from harness.run import tune
+from harness.run.tune import Outcome
+from harness.terminal import tuning_view
 
 
 def rows(variant: str, *times_s: float, masks: tuple[str, ...] = ("identical",)) -> list[dict[str, object]]:
@@ -71,19 +71,19 @@ def test_a_step_takes_the_place_of_what_it_cannot_stand_beside() -> None:
 
 
 def test_what_can_be_had_without_this_package_is_written_out() -> None:
-    text = tuned.snippet("lossless+channels-last+batch=16")
+    text = tuning_view.snippet("lossless+channels-last+batch=16")
     assert "# without cellbench only, in plain cellpose and torch:" in text
     assert "#     model.cp.net.mkldnn = False; model.cp.net.to(memory_format=torch.channels_last)" in text
     assert text.endswith("#     model.eval(…, batch_size=16)")
-    assert "# all of it, in plain cellpose and torch:\n#     torch.set_num_threads(4); cv2" in tuned.snippet(
+    assert "# all of it, in plain cellpose and torch:\n#     torch.set_num_threads(4); cv2" in tuning_view.snippet(
         "threads=4"
     )
-    assert "in plain" not in tuned.snippet("lossless+winograd")
+    assert "in plain" not in tuning_view.snippet("lossless+winograd")
 
 
 def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
     found = tune.Tuned("run", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
-    said = tuned.text(found)
+    said = tuning_view.text(found)
     assert "fastest with identical masks:  none beats stock" in said
     assert (
         "fastest with equivalent masks: lossless+plain, 2.00 times as fast (95 % interval 1.90 to 2.10, n = 5)" in said
@@ -96,7 +96,7 @@ def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
 def cellbench(*words: str) -> subprocess.CompletedProcess[str]:
     environ = os.environ | {"OMP_WAIT_POLICY": "passive"}
     return subprocess.run(
-        [sys.executable, "-m", "harness.cli", *words], capture_output=True, text=True, check=False, env=environ
+        [sys.executable, "-m", "harness", *words], capture_output=True, text=True, check=False, env=environ
     )
 
 

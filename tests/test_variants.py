@@ -10,9 +10,9 @@ import textwrap
 
 import pytest
 
-from harness import weights
+from harness.engines.cellpose3 import weights
+from harness.engines.cellpose3.variants.settings import LOSSLESS, VARIANTS, Settings, settings, split
 from harness.errors import CellbenchError
-from harness.variants.settings import LOSSLESS, VARIANTS, Settings, settings, split
 
 
 def test_groups_are_taken_apart_and_stock_is_nothing() -> None:
@@ -59,9 +59,8 @@ def test_each_variant_says_what_it_sets_and_may_change() -> None:
 
 
 def test_importing_harness_is_light() -> None:
-    code = (
-        "import sys, harness, harness.variants; print([m for m in ('torch', 'numba', 'cellpose') if m in sys.modules])"
-    )
+    heavy = "[m for m in ('torch', 'numba', 'cellpose') if m in sys.modules]"
+    code = f"import sys, harness, harness.engines.cellpose3.variants; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -71,7 +70,7 @@ warnings.simplefilter("ignore")
 import numpy as np, torch
 from cellpose import dynamics, metrics, models, transforms, plot, core
 from harness import synthetic, variants
-from harness.variants import hooks, kernels, postprocessing as fast
+from harness.engines.cellpose3.variants import hooks, kernels, postprocessing as fast
 torch.set_num_threads(1)
 """
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import weights
+from harness.engines.cellpose3 import weights
 from harness.errors import CellbenchError
 
 HTML = b"<!DOCTYPE html><html><body>Sign in to the guest network</body></html>"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.engines.cellpose3.variants import settings
 from harness.errors import CellbenchError
-from harness.variants import settings
 from tests.test_variants import in_child
 
 LAYERS = """
 from torch import nn
 from torch.nn import functional
-from harness.variants import winograd
+from harness.engines.cellpose3.variants import winograd
 torch.manual_seed(0)
 told = {}
 for n_threads in (1, 3):
@@ -56,7 +56,7 @@ def test_a_layer_is_what_torch_computes_with_borders_sums_and_halved_images() ->
 def test_the_network_is_as_exact_as_torch_and_the_same_for_any_number_of_threads() -> None:
     told = in_child(
         """
-        from harness.variants import network, winograd
+        from harness.engines.cellpose3.variants import network, winograd
         model = models.Cellpose(model_type="cyto3")
         net = network.dense_copy(model.cp.net, model.cp.pretrained_model)
         image = synthetic.sparse(height_px=224, width_px=448).image.astype(np.float32)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.show import wording
+from harness.results import formatting
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from harness.show import wording
     [(0.98, 3, "0.980"), (9.996, 3, "10.0"), (1234.5, 3, "1,234"), (0.0, 3, "0"), (None, 3, "–"), (66.4, 2, "66")],
 )
 def test_number(value: float | None, digits: int, text: str) -> None:
-    assert wording.number(value, digits) == text
+    assert formatting.number(value, digits) == text
 
 
 @pytest.mark.parametrize(
@@ -22,16 +22,16 @@ def test_number(value: float | None, digits: int, text: str) -> None:
     [(0.0123, "12.3 ms"), (1.0, "1 s"), (12.34, "12.3 s"), (123.4, "123 s"), (None, "–"), (math.nan, "–")],
 )
 def test_seconds(value_s: float | None, text: str) -> None:
-    assert wording.seconds(value_s) == text
+    assert formatting.seconds(value_s) == text
 
 
 @pytest.mark.parametrize(("share", "decimals", "text"), [(0.776, 0, "78 %"), (0.0312, 1, "3.1 %"), (None, 0, "–")])
 def test_percent(share: float | None, decimals: int, text: str) -> None:
-    assert wording.percent(share, decimals).replace("\u00a0", " ") == text
+    assert formatting.percent(share, decimals).replace("\u00a0", " ") == text
 
 
 def test_count() -> None:
-    assert (wording.count(1, "case"), wording.count(0, "case")) == ("1 case", "0 cases")
+    assert (formatting.count(1, "case"), formatting.count(0, "case")) == ("1 case", "0 cases")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_count() -> None:
     ],
 )
 def test_flags_are_counted_by_repetition_and_by_kind(flags: tuple[int, int, dict[str, int]], said: str | None) -> None:
-    assert wording.flagged(*flags) == said
+    assert formatting.flagged(*flags) == said
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_flags_are_counted_by_repetition_and_by_kind(flags: tuple[int, int, dict
     ],
 )
 def test_short_name(name: str | None, short: str) -> None:
-    assert wording.short_name(name) == short
+    assert formatting.short_name(name) == short
 
 
 @pytest.mark.parametrize(("crop", "text"), [("224", "224 px"), ("full", "full image")])
 def test_size_label(crop: str, text: str) -> None:
-    assert wording.size_label({"crop": crop}) == text
+    assert formatting.size_label({"crop": crop}) == text

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import plan, schema, weights
+from harness import plan, schema
+from harness.engines.cellpose3 import weights
 from harness.errors import CellbenchError
+from harness.machine import probe
 from harness.measure import worker
 from harness.measure.block import Finished, Order
-from harness.node import probe
 from harness.plan import CONTROL, Task
 from tests.conftest import RUN_ID, case
 

@@ -44,27 +44,30 @@ def start_(
     import os
     import sys
 
-    from harness.join import command, joining
-    from harness.node import folders, network
+    from harness.fleet import network
+    from harness.fleet.nodes import command, node_setup
+    from harness.machine import folders
 
-    asked = joining.Asked(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
+    asked = node_setup.Asked(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
     if address and not head and not print_:
         network.reach(address)  # bounded, while looking up a name is not
-    setup = joining.place(asked)
+    setup = node_setup.place(asked)
     command.check(setup, sys.platform)
     folder = folders.home()
     if not print_:
-        _warn(joining.check(setup, folder, os.environ))
-    its_tags, warnings = joining.tags(setup.name, tags)
+        _warn(node_setup.check(setup, folder, os.environ))
+    its_tags, warnings = node_setup.tags(setup.name, tags)
     _warn(warnings)
-    ray_start = command.ray_start(setup, its_tags, sys.platform, joining.ray())
+    ray_start = command.ray_start(setup, its_tags, sys.platform, node_setup.ray())
     if print_:
         typer.echo(ray_start.text())
     elif block:
-        joining.hold(setup, its_tags, ray_start, folder, lambda: typer.echo(joining.welcome(setup, its_tags), err=True))
+        node_setup.hold(
+            setup, its_tags, ray_start, folder, lambda: typer.echo(node_setup.welcome(setup, its_tags), err=True)
+        )
     else:
-        joining.start(setup, its_tags, ray_start, folder)
-        typer.echo(joining.welcome(setup, its_tags))
+        node_setup.start(setup, its_tags, ray_start, folder)
+        typer.echo(node_setup.welcome(setup, its_tags))
 
 
 @app.command("stop")
@@ -72,8 +75,8 @@ def stop_(
     port_base: Annotated[int | None, typer.Option("--port-base", help="Which one, if several run here.")] = None,
 ) -> None:
     """Stop the node that was started here, and nothing else of Ray."""
-    from harness.join import daemon, service
-    from harness.node import folders
+    from harness.fleet.nodes import daemon, service
+    from harness.machine import folders
 
     folder = folders.home()
     nodes = [node for node in daemon.running(folder) if port_base in (None, node.port_base)]
@@ -99,9 +102,10 @@ def status_(address: Address = None, json: Json = False) -> None:
     import os
     from json import dumps
 
-    from harness.join import daemon, status
-    from harness.join import head as its_head
-    from harness.node import folders, network
+    from harness.fleet import network
+    from harness.fleet.nodes import daemon, status
+    from harness.fleet.nodes import head as its_head
+    from harness.machine import folders
 
     here = daemon.running(folders.home())
     of = status.which_head(address, here, os.environ)
@@ -112,10 +116,10 @@ def status_(address: Address = None, json: Json = False) -> None:
         return
     import pyarrow as pa
 
-    from harness.show import screen
+    from harness.terminal import run_tables
 
     typer.echo(status.sentence(fleet, here), err=True)
-    screen.print_table(pa.Table.from_pylist(status.rows(fleet, here)))
+    run_tables.print_table(pa.Table.from_pylist(status.rows(fleet, here)))
 
 
 @app.command("token")
@@ -130,7 +134,7 @@ def token_(
     """The secret that admits to the fleet: made if there is none, brought from the head, carried to other machines."""
     import os
 
-    from harness.join import token
+    from harness.fleet.nodes import token
 
     home = Path.home()
     if source is not None:
@@ -161,10 +165,10 @@ def install_(
     print_: Print = False,
 ) -> None:
     """Keep this machine in the fleet: a service of systemd or launchd that starts its node at boot, and again."""
-    from harness.join import joining, keeping, service
+    from harness.fleet.nodes import node_setup, service, service_setup
 
-    asked = joining.Asked(head, address, port, ip, name, port_base, temp_dir)
-    its_service, again = keeping.service_for(asked, tags, scope, user, only_shown=print_)
+    asked = node_setup.Asked(head, address, port, ip, name, port_base, temp_dir)
+    its_service, again = service_setup.service_for(asked, tags, scope, user, only_shown=print_)
     if print_:
         typer.echo(f"# {its_service.path}", err=True)
         typer.echo(its_service.text, nl=False)
@@ -176,9 +180,9 @@ def install_(
 @app.command("uninstall")
 def uninstall_(port_base: PortBase = PORT_BASE, scope: Scope = "system", user: User = None) -> None:
     """Take the service away that install made, and stop its node."""
-    from harness.join import keeping, service
+    from harness.fleet.nodes import service, service_setup
 
-    its_service, again = keeping.service_to_remove(port_base, scope, user)
+    its_service, again = service_setup.service_to_remove(port_base, scope, user)
     path = service.uninstall(its_service, again)
     typer.echo(f"{path} is gone" if path else f"nothing is installed: there is no {its_service.path}", err=True)
 

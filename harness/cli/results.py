@@ -25,35 +25,35 @@ def show_(
     md: Markdown = False,
 ) -> None:
     """A table of one run: crop, device, median, IQR, mean ± SD, n, cells, speed-up; of a search, its races."""
-    from harness.show import screen
     from harness.store import Store
+    from harness.terminal import run_tables
 
     wanted = form(json, csv, md)
     if stages and passes:
         raise CellbenchError("more than one table", "--stages --passes", "choose one")
     if passes:
-        screen.print_table(screen.passes(Store.at(out), run), wanted)
+        run_tables.print_table(run_tables.passes(Store.at(out), run), wanted)
         return
     if stages:
-        table, ceilings = screen.stages(Store.at(out), run)
-        screen.print_stages(table, ceilings) if wanted == "table" else screen.print_table(table, wanted)
+        table, ceilings = run_tables.stages(Store.at(out), run)
+        run_tables.print_stages(table, ceilings) if wanted == "table" else run_tables.print_table(table, wanted)
         return
-    table = screen.cases(Store.at(out), run)
-    if not table.num_rows and (searched := screen.races(Store.at(out), run)).num_rows:
-        screen.print_table(searched, wanted)
+    table = run_tables.cases(Store.at(out), run)
+    if not table.num_rows and (searched := run_tables.races(Store.at(out), run)).num_rows:
+        run_tables.print_table(searched, wanted)
         return
-    screen.print_cases(table) if wanted == "table" else screen.print_table(table, wanted)
+    run_tables.print_cases(table) if wanted == "table" else run_tables.print_table(table, wanted)
 
 
 @app.command("list")
 def list_(out: Place = str(RESULTS), json: Json = False, csv: Csv = False, md: Markdown = False) -> None:
     """The runs in a store, newest first."""
     from harness import query
-    from harness.show import screen
     from harness.store import Store
+    from harness.terminal import run_tables
 
     table = query.Session(Store.at(out)).table("SELECT * FROM runs ORDER BY started_at DESC")
-    screen.print_table(table, form(json, csv, md))
+    run_tables.print_table(table, form(json, csv, md))
 
 
 @app.command("query")
@@ -79,8 +79,8 @@ def query_(
     """Ask the results anything, in SQL or by name: `query --list`; columns: `schema`; views: docs/schema.md."""
     from harness import query
     from harness.query import named
-    from harness.show import rows
     from harness.store import Store
+    from harness.terminal import writers
 
     wanted = form(json, csv, md)
     if list_:
@@ -103,15 +103,15 @@ def query_(
             )  # a run that is not there has no rows, which would look like an answer
         with session.stream(found.sql, dict(found.defaults) | given) as answer:
             if parquet is not None:
-                n_rows = rows.save(parquet, answer.schema, answer.batches, "parquet")
+                n_rows = writers.save(parquet, answer.schema, answer.batches, "parquet")
                 typer.echo(f"{n_rows} rows in {parquet}", err=True)
             else:
-                rows.show(answer.schema, answer.batches, wanted, limit)
+                writers.show(answer.schema, answer.batches, wanted, limit)
 
     if text is not None:
         answer(text)
         return
-    from harness.show import prompt
+    from harness.terminal import prompt
 
     prompt.ask(answer, lambda said: typer.echo(said, err=True))
 
@@ -123,14 +123,14 @@ def schema_(
     md: Markdown = False,
 ) -> None:
     """Every column: name, type, unit, meaning, since which version; --md: the whole of docs/schema.md."""
-    from harness import dictionary
-    from harness.show import screen
+    from harness.query import dictionary
+    from harness.terminal import run_tables
 
     wanted = form(json, False, md)
     if wanted == "md":
         typer.echo(dictionary.markdown(), nl=False)
     else:
-        screen.print_table(dictionary.columns(table), wanted)
+        run_tables.print_table(dictionary.columns(table), wanted)
 
 
 @app.command("merge")
@@ -139,7 +139,7 @@ def merge_(
     out: Place = str(RESULTS),
 ) -> None:
     """Take the results of other machines into --out, and what was said about them; each store whole or not at all."""
-    from harness import annotations
+    from harness.judge import annotations
     from harness.store import Store
 
     sources = [Store.at(other) for other in others]
@@ -172,17 +172,17 @@ def export_(
     format_: Annotated[str | None, typer.Option("--format", help="parquet, csv, json or arrow.")] = None,
 ) -> None:
     """Write all samples, or one run's, into one file; Parquet keeps the schema and may lie in a store."""
-    from harness.show import rows
     from harness.store import Store
+    from harness.terminal import writers
 
-    wanted = rows.form_of(to, format_)
+    wanted = writers.form_of(to, format_)
     batches = Store.at(out).rows(run)
     if str(to) != "-":
-        typer.echo(f"{rows.save(to, batches.schema, batches, wanted)} rows in {to}", err=True)
+        typer.echo(f"{writers.save(to, batches.schema, batches, wanted)} rows in {to}", err=True)
         return
-    if wanted in rows.BINARY and sys.stdout.isatty():
+    if wanted in writers.BINARY and sys.stdout.isatty():
         raise CellbenchError(f"{wanted} is not for a terminal", "--to -", "give a file, or --format csv")
-    rows.show(batches.schema, batches, wanted)
+    writers.show(batches.schema, batches, wanted)
 
 
 @app.command("import")
@@ -197,19 +197,19 @@ def import_(
     set_: Annotated[list[str] | None, typer.Option("--set", help="column=value of every row.")] = None,
 ) -> None:
     """Take in timings that others published, so that they stand beside one's own, marked as imported."""
-    from harness.store import Store, foreign
+    from harness.store import Store, csv_import
 
     if gpu not in (None, "cuda", "mps"):
         raise CellbenchError(f"unknown GPU {gpu!r}", "--gpu", "cuda or mps")
     try:
-        measured_at = foreign.instant(date) if date else None
+        measured_at = csv_import.instant(date) if date else None
         columns = _parameters(set_ or [], "--set")
-        samples = foreign.read(file, foreign.Origin(node, measured_at, gpu, columns))
+        samples = csv_import.read(file, csv_import.Origin(node, measured_at, gpu, columns))
     except ValueError as error:
         raise CellbenchError(str(error), "--date" if date else "--set") from error
     new = Store.make(out).add(samples)
     done = "imported as" if new else "was imported before: it is"
-    typer.echo(f"{samples.num_rows} samples; {file} {done} run {foreign.run_of(samples)}", err=True)
+    typer.echo(f"{samples.num_rows} samples; {file} {done} run {csv_import.run_of(samples)}", err=True)
 
 
 def _parameters(words: list[str], flag: str = "--param") -> dict[str, str]:
@@ -225,7 +225,7 @@ def _print_named(wanted: str) -> None:
     import pyarrow
 
     from harness.query.named import QUERIES
-    from harness.show import screen
+    from harness.terminal import run_tables
 
     listed = [
         {
@@ -235,4 +235,4 @@ def _print_named(wanted: str) -> None:
         }
         for name, named in QUERIES.items()
     ]
-    screen.print_table(pyarrow.Table.from_pylist(listed), wanted)
+    run_tables.print_table(pyarrow.Table.from_pylist(listed), wanted)

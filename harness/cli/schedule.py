@@ -37,7 +37,7 @@ def install_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be installed, and stop.")] = False,
 ) -> None:
     """Run a profile every night: measure, judge, confirm, report, tell."""
-    from harness import config
+    from harness.plan import config
     from harness.schedule import definition, install
 
     config.load(profile)

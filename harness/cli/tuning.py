@@ -35,15 +35,15 @@ def tune(
     """Search for the fastest way to run cellpose here whose masks stay the same."""
     from dataclasses import asdict
 
-    from harness import fleet
-    from harness import tune as tuning
-    from harness.show import tuned
+    from harness.fleet import driver
+    from harness.run import tune as tuning
+    from harness.terminal import tuning_view
 
     level, budget_s = _gate(gate), _seconds(budget)
-    with fleet.opened(use_ray=False) as here:
+    with driver.opened(use_ray=False) as here:
         prepared = _prepared(here, image, crop, device, weights)
         found = tuning.search(prepared, here, out, level, budget_s, lambda text: typer.echo(text, err=True))
-    typer.echo(json_.dumps(asdict(found), indent=2) if json else tuned.text(found))
+    typer.echo(json_.dumps(asdict(found), indent=2) if json else tuning_view.text(found))
 
 
 @app.command("verify-masks")
@@ -58,15 +58,16 @@ def verify_masks(
     json: Json = False,
 ) -> None:
     """Compare a variant's masks with stock cellpose's on the CPU; exit code 5 if they are not as alike as asked."""
-    from harness import fleet, variants
-    from harness import tune as tuning
+    from harness.engines.cellpose3 import variants
+    from harness.fleet import driver
+    from harness.run import tune as tuning
 
     level = _gate(gate)
     backend = device.split(":")[0]
     variants.settings(variant, backend if backend != "auto" else None)
     if not variants.split(variant):
         raise CellbenchError("stock is what variants are compared with", "--variant stock", "name a variant")
-    with fleet.opened(use_ray=False) as here:
+    with driver.opened(use_ray=False) as here:
         rows = list(tuning.verify(_prepared(here, image, crop, device, weights), here, out, variant))
     if failed := [row for row in rows if row["role"] != "masks"]:
         raise CasesFailedError(f"{variant} failed: {failed[0]['error_message']}", str(out), "try it with less")
@@ -103,10 +104,10 @@ def throughput(
     """Measure images a minute: a folder of images, several processes a device, several images in flight."""
     from dataclasses import asdict
 
-    from harness import fleet
-    from harness import throughput as rated
-    from harness import variants as known
-    from harness.show import tuned
+    from harness.engines.cellpose3 import variants as known
+    from harness.fleet import driver
+    from harness.run import throughput as rated
+    from harness.terminal import tuning_view
 
     names = variants.split(",")
     for name in names:
@@ -119,7 +120,7 @@ def throughput(
     ]
     found = rated.folder(folder) if folder else []
     said = None if folder is None else folder.absolute().name
-    with fleet.opened(address, bool(address)) as here:
+    with driver.opened(address, bool(address)) as here:
         prepared = _prepared(here, found[0].source if found else image, "full" if found else str(crop), device, weights)
         material = prepared.material
         pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
@@ -128,9 +129,9 @@ def throughput(
         for row in rated.measure(prepared, here, pictures, ways, rounds, out, said):
             rows.append(row)
             if row["role"] == "throughput":
-                typer.echo(tuned.turn(row), err=True)
+                typer.echo(tuning_view.turn(row), err=True)
     rates = rated.rates(rows)
-    typer.echo(json_.dumps([asdict(rate) for rate in rates], indent=2) if json else tuned.rates(rates))
+    typer.echo(json_.dumps([asdict(rate) for rate in rates], indent=2) if json else tuning_view.rates(rates))
     if bad := [rate for rate in rates if rate.note]:
         raise CasesFailedError(f"{len(bad)} of {len(rates)} ways failed: {bad[0].note}", str(out), "try with less")
 
@@ -151,7 +152,8 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _prepared(here: Any, image: str, crop: str, device: str, weights: str) -> Any:
-    from harness import bench, config
+    from harness.plan import config
+    from harness.run import bench
 
     flags = {"image": image, "crops": config.split(crop), "devices": (device,), "weights": weights, "blocks": 1,
              "control": False, "passes": (), "protocols": ("standard",)}  # fmt: skip

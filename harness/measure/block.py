@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from harness import images, schema, synthetic, variants
+from harness import images, schema
+from harness.engines.cellpose3 import variants
 from harness.errors import CellbenchError
+from harness.images import synthetic
+from harness.machine import facts, interference, nvidia, probe
 from harness.measure import agreement, energy, memory, stages, timing, workload
 from harness.measure.timing import Repetition
 from harness.measure.workload import Segmentation
-from harness.node import facts, interference, nvidia, probe
 from harness.plan import CONTROL, CONTROL_REPEATS, N_ROWS, STOCK, Block, Case, Effort, Task
 from harness.schema import Sample
 
@@ -112,7 +114,7 @@ def _start(base: Sample, order: Order) -> Iterator[Sample]:
 
 
 def environment(device: str, known: Sample) -> dict[str, Any]:
-    """The facts about this node (harness.node.facts) for one device, in this process as it is now.
+    """The facts about this node (harness.machine.facts) for one device, in this process as it is now.
 
     known: columns of a sample, for what the workload and not the machine decides.
     """

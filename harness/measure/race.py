@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from harness import variants
+from harness.engines.cellpose3 import variants
 from harness.measure import agreement, block, timing, workload
 from harness.measure.block import Finished, Order
 from harness.plan import Case

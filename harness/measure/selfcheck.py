@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.diagnosis import FAIL, OK, WARN, Check, tried
+from harness.machine.checks import FAIL, OK, WARN, Check, tried
 from harness.measure import workload
 
 CHAIN_S = 0.05  # long beside a launch (about 10 us) and beside a read-back (below 1 ms), short for who waits

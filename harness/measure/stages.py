@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, NamedTuple, TypeVar
 
+from harness.engines.cellpose3.catalogue import PASSES, STAGES
 from harness.plan import TILE_TFLOP
 
 T = TypeVar("T")
@@ -22,26 +23,6 @@ Sync = Callable[[], None]
 Work = Callable[[], Any]
 Timed = Callable[[Work], float]  # seconds
 Sized = Callable[[int, str], tuple[Work, float]]  # size, device → work, its GFLOP
-
-# cellpose goes over the image three times when it estimates the diameter: once for the style vector and a first
-# guess, once for masks at that guess, once for the masks it returns.
-PASSES = ("style", "size", "mask", "none")
-STAGES = {
-    "construct": "building the model, where the protocol times it",
-    "convert": "image to float32 with two channels",
-    "normalize": "percentiles and scaling of the image",
-    "resize": "image, flows or masks to another size",
-    "tile": "padding, cutting tiles, collecting what the network says of them",
-    "network": "the network, with copies to and from the device",
-    "stitch": "blending tiles into one image",
-    "dynamics": "moving pixels along the flows",
-    "seeds": "masks from where the pixels end up",
-    "qc": "quality control: each mask's own flows against the network's",
-    "cleanup": "filling holes, dropping small masks",
-    "flow_image": "colouring the flows, for display only",
-    "diameter": "median diameter of the masks",
-    "other": "what no hook claims",
-}
 
 # Both scale with the tile's area. Operations: plan.TILE_TFLOP. Traffic: bytes that every operation of the unfused fp32
 # network reads and writes for one tile, counted with a TorchDispatchMode.

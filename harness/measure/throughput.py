@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import variants
+from harness.engines.cellpose3 import variants
 from harness.measure import block, workload
 from harness.measure.block import Order
 from harness.measure.workload import Segmentation

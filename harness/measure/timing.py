@@ -9,16 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from harness.stats.student import t_975
+
 T = TypeVar("T")
 
 # Looks at the durations so far and says why they are enough, or None to go on.
 Enough = Callable[[Sequence[float]], str | None]
-
-# 97.5 % quantiles of Student's t for 1 to 10 degrees of freedom (any table); beyond, the expansion in 1/df is
-# right to four digits (Abramowitz & Stegun 26.7.5).
-T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
-Z_975 = 1.959964
-T_TERMS = ((4, {3: 1, 1: 1}), (96, {5: 5, 3: 16, 1: 3}), (384, {7: 3, 5: 19, 3: 17, 1: -15}))
 
 SPREAD_MIN = 3  # repetitions that even the time cap leaves, so that a spread can be shown
 PLATEAU_WINDOW = 8  # repetitions over which the precision must have improved …
@@ -99,16 +95,6 @@ def precision(times_s: Sequence[float]) -> float | None:
     half_width_s = t_975(n - 1) * statistics.stdev(times_s) / math.sqrt(n)
     mean_s = statistics.fmean(times_s)
     return half_width_s / mean_s if mean_s else math.inf
-
-
-def t_975(df: int) -> float:
-    """The 97.5 % quantile of Student's t with df degrees of freedom."""
-    if df <= len(T_975):
-        return T_975[df - 1]
-    z, terms = Z_975, 0.0
-    for power, (divisor, factors) in enumerate(T_TERMS, 1):
-        terms += sum(factor * z**degree for degree, factor in factors.items()) / (divisor * df**power)
-    return z + terms
 
 
 def repetitions(

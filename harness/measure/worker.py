@@ -29,9 +29,9 @@ from typing import Any
 
 from harness import plan
 from harness.errors import CellbenchError
+from harness.machine import probe
 from harness.measure import block, race, selfcheck, throughput, workload
 from harness.measure.block import Finished, Order
-from harness.node import probe
 from harness.plan import Task
 from harness.schema import Sample
 

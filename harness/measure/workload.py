@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import DeviceFallbackError
-from harness.node import probe
+from harness.machine import probe
 
 if TYPE_CHECKING:
     from cellpose import models
@@ -123,7 +123,7 @@ def gpu_uuid(device: str) -> str | None:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """The facts of harness.node.facts that torch, OpenCV and numba tell about this process; null where unknown."""
+    """The facts of harness.machine.facts that torch, OpenCV and numba tell about this process; null where unknown."""
     import cv2
     import numba
     import torch

@@ -14,9 +14,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from harness import published, schema
+from harness import schema
 from harness.errors import CellbenchError
-from harness.node import facts
+from harness.machine import facts
+from harness.query import reference_timings
 from harness.query.views import COMPUTED, MACROS, VIEWS
 from harness.store import Opened, Store, parquet, scan
 
@@ -83,7 +84,7 @@ class Session:
         else:
             samples = scan.streamed(files)
         con.register("stored_samples", samples)
-        con.register("published_means", published.means())
+        con.register("published_means", reference_timings.means())
         con.execute(f"CREATE VIEW samples AS {SAMPLES}")
         self._defined: set[str] = set()
         self._commented = False

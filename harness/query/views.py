@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.measure.timing import T_975
-from harness.node import facts
+from harness.machine import facts
+from harness.stats.student import t_975
 
 # What two cases must share before one's time may be divided by the other's.
 SAME_WORK = (
@@ -21,7 +21,7 @@ CASE = "run_id, node, backend, device, device_name, crop, height_px, width_px, p
 _SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
 # Repetitions of one process are not independent of each other, so where there are several processes the interval of
 # the mean is that of their means: Student's t for one degree of freedom less than there are processes.
-T_BY_COUNT = list(T_975)
+T_BY_COUNT = [t_975(df) for df in range(1, 31)]  # beyond, the last is right to 0.5 %
 DRIFT = 0.05  # between the control case's medians before and after a block's cases, of which the machine is told
 LENGTH = "sqrt(height_px * width_px) AS length_px, height_px * width_px AS n_pixels"
 
@@ -55,7 +55,7 @@ VIEWS = {
             known AS (
                 SELECT run_id, case_id, count(*) AS n_blocks,
                        CASE WHEN count(*) = 1 THEN max(precision)
-                            ELSE {T_BY_COUNT}[least(count(*), {len(T_975)} + 1) - 1]
+                            ELSE {T_BY_COUNT}[least(count(*), {len(T_BY_COUNT)} + 1) - 1]
                                  * stddev_samp(mean_s) / sqrt(count(*)) / avg(mean_s) END AS precision
                 FROM processes GROUP BY ALL)
             SELECT run_id, profile, node, backend, device, device_name, crop, height_px, width_px, length_px, n_pixels,

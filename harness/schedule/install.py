@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import config
 from harness.errors import CellbenchError
+from harness.plan import config
 from harness.schedule import definition, state, units
 from harness.schedule.definition import Schedule
 from harness.schedule.units import Unit

@@ -23,7 +23,7 @@ SHORT_S = 1800.0  # for a step that measures nothing
 TIMED_OUT = 124
 SCHEDULER_LOG_BYTES = 100_000
 
-COMMAND = (sys.executable, "-m", "harness.cli")
+COMMAND = (sys.executable, "-m", "harness")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def label(schedule: Schedule) -> str:
 def argv(schedule: Schedule, python: str) -> list[str]:
     """What a scheduler starts. --if-due makes it harmless to be started twice, as after a boot."""
     return [
-        python, "-m", "harness.cli", "schedule", "run-now", schedule.name, "--out", schedule.out, "--if-due",
+        python, "-m", "harness", "schedule", "run-now", schedule.name, "--out", schedule.out, "--if-due",
     ]  # fmt: skip
 
 

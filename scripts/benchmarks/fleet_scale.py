@@ -24,13 +24,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import config, plan, schema
-from harness.fleet import dispatch
-from harness.fleet.relay import Relay
+from harness import plan, schema
+from harness.fleet import ray_settings
+from harness.fleet.driver import scheduler
+from harness.fleet.driver.actor import Relay
 from harness.measure import block
 from harness.measure.block import Finished, Order
-from harness.node import ray_settings
-from harness.plan import Device, Node
+from harness.plan import Device, Node, config
 from harness.schema import Sample
 from harness.store import Store, new_run_id
 
@@ -69,7 +69,7 @@ def measure(ray: Any, relays: dict[str, Any], args: argparse.Namespace, folder: 
     ends: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with Store.make(folder).journal(run_id) as journal:
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
-        for sample in dispatch.samples(ray, relays, todo, {name: {} for name in relays}):
+        for sample in scheduler.samples(ray, relays, todo, {name: {} for name in relays}):
             journal.append(sample)
             begun_s = sample["started_at"].timestamp()
             ends[sample["node"]].append((begun_s, begun_s + sample["elapsed_s"]))

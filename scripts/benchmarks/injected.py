@@ -15,9 +15,10 @@ import time
 
 import numpy as np
 
-from harness import images, weights
+from harness import images
+from harness.engines.cellpose3 import weights
+from harness.machine import probe
 from harness.measure import timing, worker, workload
-from harness.node import probe
 
 SHARE = 0.05
 

@@ -12,8 +12,8 @@ import argparse
 import statistics
 import time
 
+from harness.machine import interference
 from harness.measure import timing
-from harness.node import interference
 
 
 def quantiles(values_s: list[float]) -> str:

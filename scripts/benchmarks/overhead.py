@@ -18,10 +18,12 @@ import sys
 from collections import defaultdict
 from dataclasses import asdict
 
-from harness import bench, config, fleet
-from harness.bench import Material
+from harness.fleet import driver
 from harness.measure import worker
 from harness.measure.block import Order
+from harness.plan import config
+from harness.run import bench
+from harness.run.bench import Material
 
 BARE = """
 import json, sys, time
@@ -48,7 +50,7 @@ for task in order["block"]["tasks"]:
 
 def bare(material: Material) -> list[tuple[str, float]]:
     """Crop and seconds of each repetition of the bare loop; the first of each crop is a warm-up."""
-    with fleet.opened(use_ray=False) as here:
+    with driver.opened(use_ray=False) as here:
         return _bare(ordered(material, here))
 
 
@@ -62,11 +64,11 @@ def _bare(order: Order) -> list[tuple[str, float]]:
 
 def harnessed(material: Material, use_ray: bool) -> list[tuple[str, float]]:
     """Crop and seconds of each timed repetition of the harness."""
-    with fleet.opened(use_ray=use_ray) as here:
+    with driver.opened(use_ray=use_ray) as here:
         return [(s["crop"], s["elapsed_s"]) for s in here.samples([ordered(material, here)]) if s["role"] == "timed"]
 
 
-def ordered(material: Material, here: fleet.Fleet) -> Order:
+def ordered(material: Material, here: driver.Fleet) -> Order:
     """The one block of the comparison."""
     prepared = bench.prepare(material, here.members)
     [order] = bench.orders(prepared, "overhead", here.deliver(material.parcels()))

@@ -17,9 +17,9 @@ from contextlib import contextmanager, nullcontext
 
 import psutil
 
-from harness.fleet import cluster
-from harness.join import daemon
-from harness.node import folders
+from harness.fleet.driver import cluster
+from harness.fleet.nodes import daemon
+from harness.machine import folders
 
 KINDS = ("gcs_server", "raylet", "log_monitor", "dashboard/agent", "dashboard", "runtime_env", "worker", "cellbench")
 

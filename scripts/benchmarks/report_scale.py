@@ -41,7 +41,7 @@ def make(store: Path, page: Path) -> tuple[float, float]:
     """Seconds and peak memory in MB of the command that makes the page."""
     begin_s = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", "report", "--to", str(page), "--out", str(store)],
+        [sys.executable, "-m", "harness", "report", "--to", str(page), "--out", str(store)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     _, status, used = os.wait4(process.pid, 0)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.node import probe
+from harness.machine import probe
 
 COMMAND = Path(sys.executable).with_name("cellbench")
 PROFILE = """crops = [{crops}]

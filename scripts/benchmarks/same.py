@@ -15,13 +15,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import bench, config, fleet, query
+from harness import query
+from harness.fleet import driver
+from harness.plan import config
+from harness.run import bench
 
 
 def medians(material: bench.Material) -> dict[str, dict[str, float]]:
     """One run's row of the view medians, per crop."""
     with tempfile.TemporaryDirectory() as folder:
-        with fleet.opened(use_ray=False) as here:
+        with driver.opened(use_ray=False) as here:
             prepared = bench.prepare(material, here.members)
             result = bench.run(prepared, here, Path(folder), on_sample=lambda _: None)
         rows = query.Session(result.store).table("SELECT * FROM medians").to_pylist()

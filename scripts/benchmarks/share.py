@@ -12,7 +12,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from harness import bench, config, fleet, query
+from harness import query
+from harness.fleet import driver
+from harness.plan import config
+from harness.run import bench
 
 
 def main() -> None:
@@ -23,7 +26,7 @@ def main() -> None:
     print("| run | wall after Ray is up, s | in warm-ups and repetitions, s | share | with the cold call |")
     print("|---:|---:|---:|---:|---:|")
     for i in range(args.runs):
-        with tempfile.TemporaryDirectory() as folder, fleet.opened() as here:
+        with tempfile.TemporaryDirectory() as folder, driver.opened() as here:
             prepared = bench.prepare(material, here.members)
             result = bench.run(prepared, here, Path(folder), on_sample=lambda _: None)
             sql = "SELECT role, sum(elapsed_s) AS s FROM samples WHERE phase = 'call' GROUP BY role"

@@ -15,7 +15,9 @@ import csv
 import sys
 from pathlib import Path
 
-from harness import bench, config, fleet
+from harness.fleet import driver
+from harness.plan import config
+from harness.run import bench
 
 
 def published(path: Path) -> dict[str, tuple[int, float]]:
@@ -53,7 +55,7 @@ def main() -> None:
     )
     print("|---:|---:|---:|---:|---:|---:|")
     bad = 0
-    with fleet.opened(use_ray=False) as here:
+    with driver.opened(use_ray=False) as here:
         todo = bench.orders(bench.prepare(material, here.members), "table", here.deliver(material.parcels()))
         ours = {s["crop"]: s for s in here.samples(todo) if s["role"] == "timed"}
     for crop, (n_cells, diameter_px) in theirs.items():

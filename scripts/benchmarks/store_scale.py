@@ -167,7 +167,7 @@ def shown_s(root: Path, rounds: int) -> float:
     times = []
     for _ in range(rounds + 1):
         begin = time.perf_counter()
-        words = [sys.executable, "-m", "harness.cli", "show", "--out", str(root)]
+        words = [sys.executable, "-m", "harness", "show", "--out", str(root)]
         subprocess.run(words, check=True, capture_output=True, cwd=REPOSITORY)
         times.append(time.perf_counter() - begin)
     return statistics.median(times[1:])

@@ -19,8 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import bench, config, fleet, tune, variants
-from harness.plan import Task
+from harness.engines.cellpose3 import variants
+from harness.fleet import driver
+from harness.plan import Task, config
+from harness.run import bench, tune
 from harness.store import Store, new_run_id
 
 
@@ -43,7 +45,7 @@ def main() -> None:
 
 def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> None:
     """One image and crop: the race, then the stages."""
-    with fleet.opened(use_ray=False) as here:
+    with driver.opened(use_ray=False) as here:
         prepared = bench.prepare(bench.gather(config.load("quick", flags)), here.members)
         block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
         cases = [replace(case, variant=name) for name in ("stock", variant)]
@@ -67,7 +69,7 @@ def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> Non
         print(f"| {stage} | {by[stage, 'stock']:.3f} | {by[stage, variant]:.3f} | {floor} |", flush=True)
 
 
-def rows(prepared: bench.Prepared, here: fleet.Fleet, out: Path, block: Any) -> Iterator[dict[str, Any]]:
+def rows(prepared: bench.Prepared, here: driver.Fleet, out: Path, block: Any) -> Iterator[dict[str, Any]]:
     """The rows of one block, stored as they come."""
     run_id = new_run_id(time.time())
     places = here.deliver(prepared.material.parcels())

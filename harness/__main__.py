@@ -1,0 +1,5 @@
+"""`python -m harness` is `cellbench`."""
+
+from harness.cli import main
+
+main()

@@ -1,0 +1,54 @@
+"""The figure of one series over time; drawn once, and filled with each series' rows by the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from harness.charts import rendering
+from harness.charts.rendering import GREY, HUES
+
+Row = dict[str, Any]
+BLUE, VERMILLION, GREEN, PURPLE = HUES
+# State of a run → what its point looks like. Colour and shape say the same, and the words below the title say it again.
+LOOK = {
+    "usual": (GREY, "circle"),
+    "learning": (GREY, "square"),
+    "noisy": (PURPLE, "cross"),
+    "dismissed": (BLUE, "circle"),
+    "suspect": (VERMILLION, "triangle-up"),
+    "alarm": (VERMILLION, "diamond"),
+    "improvement": (GREEN, "diamond"),
+}
+# What stands at a run besides its value → colour and dashes of the line there.
+MARKS = {"version": (GREY, [3, 3]), "level": (PURPLE, [1, 3]), "accepted": (GREEN, [1, 0])}
+HEIGHT_PX = 130
+
+
+def draw(rows: list[Row], unit: str) -> alt.LayerChart:
+    """Rows: at, value, low, high, state, run, said; marks version, accepted, level. A null breaks the line."""
+    base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=alt.Axis(grid=False, tickCount=6)))
+    y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=",.4~r"))
+    states = list(LOOK)
+    colours, shapes = zip(*LOOK.values(), strict=True)
+    points = base.transform_filter("isValid(datum.value)").mark_point(filled=True, size=46, opacity=1)
+    layers = [
+        base.mark_area(opacity=0.16, color=BLUE).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q"),
+        *[_mark(base, column, *look) for column, look in MARKS.items()],
+        base.mark_line(color=GREY, strokeWidth=1).encode(y=y),
+        points.encode(
+            y=y,
+            color=alt.Color("state:N", scale=alt.Scale(domain=states, range=list(colours)), legend=None),
+            shape=alt.Shape("state:N", scale=alt.Scale(domain=states, range=list(shapes)), legend=None),
+            tooltip=[alt.Tooltip("run:N"), alt.Tooltip("said:N", title="value"), alt.Tooltip("state:N")],
+        ),
+    ]
+    chart = alt.layer(*layers, data=rendering.data(rows))
+    return rendering.theme(chart, alt.TitleParams(""), "One series over time", HEIGHT_PX)
+
+
+def _mark(base: alt.Chart, column: str, colour: str, dash: list[int]) -> alt.Chart:
+    """A vertical line where the column says something."""
+    rule = base.transform_filter(f"datum.{column} != null").mark_rule(color=colour, strokeDash=dash, strokeWidth=1.5)
+    return rule.encode(tooltip=[alt.Tooltip(f"{column}:N")])

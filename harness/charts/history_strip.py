@@ -1,0 +1,198 @@
+"""The strips of history: the times of a scope's series, run after run, beside what was usual."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import altair as alt
+
+from harness.charts import rendering
+from harness.charts.history_chart import LOOK, MARKS
+from harness.charts.rendering import GREY
+from harness.judge.history import Series
+from harness.results import history_rows
+from harness.results.formatting import Row, device_label, seconds, size_label
+from harness.results.notes import provenance
+from harness.results.tables import Tables
+
+TITLE = "Each case over time, beside what was usual"
+N_SERIES = 8  # that a figure draws: those that need a look first, then those that moved most
+N_RUNS = 120  # of a series that a figure draws: the newest
+BAND_PX = 92
+REACHES = (0.1, 0.25, 0.5, 1.0)  # how far a strip reaches up and down: the first of these that all values fit into
+FILLED = 0.72  # of a strip's height
+SAID = {
+    "version": "grey dashes: other software than the run before",
+    "level": "dotted: the level changed",
+    "accepted": "green: an accepted change, where what is usual starts anew",
+}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One series as it is drawn: its name, what 0 % means in s, and a row a run."""
+
+    name: str
+    reference_s: float
+    rows: list[Row]
+
+
+def draw(tables: Tables) -> alt.LayerChart:
+    """Deviation from the usual time against the date: the band of what was expected, states, versions, resets."""
+    shown = strips(tables)
+    if not shown:
+        return rendering.empty(
+            rendering.heading(TITLE, provenance(tables)), "no case of these was measured in more than one run"
+        )
+    reach = _reach(shown)
+    rows = [row for i, strip in enumerate(shown) for row in _placed(strip, len(shown) - 1 - i, reach)]
+    heading = rendering.heading(TITLE, [*_said(tables, rows, reach), *provenance(tables)])
+    described = f"{TITLE}. A dot a run for {', '.join(strip.name for strip in shown)}."
+    return rendering.theme(alt.layer(*_layers(shown, rows, reach)), heading, described, BAND_PX * len(shown))
+
+
+def strips(tables: Tables) -> list[Strip]:
+    """The series that the figure draws."""
+    name, runs = _namer(tables.history), history_rows.runs_of(tables.history)
+    return [
+        Strip(name(series), _reference_s(series), history_rows.rows(series, 1, runs)[-N_RUNS:])
+        for series in chosen(tables)
+    ]
+
+
+def chosen(tables: Tables) -> list[Series]:
+    """The series that need a look first, then those that moved most, in the order of the other figures."""
+    moved = sorted(tables.history, key=lambda series: (history_rows.rank(series), -_moved(series)))[:N_SERIES]
+    return [series for series in tables.history if series in moved]
+
+
+def _moved(series: Series) -> float:
+    reference_s = _reference_s(series)
+    return max(abs(point.value / reference_s - 1) for point in series.points)
+
+
+def _reference_s(series: Series) -> float:
+    """The usual time of the last run that has one; the median of all runs while that is being learned."""
+    known = [point.judged.band.middle for point in series.points if point.judged.band]
+    return known[-1] if known else median(point.value for point in series.points)
+
+
+def _namer(every: Sequence[Series]) -> Any:
+    places = [series.last.place for series in every]
+    varied = [
+        column for column in ("protocol", "variant", "weights", "image") if len({row[column] for row in places}) > 1
+    ]
+    several = len({row["node"] for row in places}) > 1
+
+    def name(series: Series) -> str:
+        row = series.last.place
+        node = f"{row['node']} · " if several else ""
+        # The size first: on a phone a name is cut short.
+        return f"{size_label(row)} · {node}{device_label(row)}" + "".join(f", {row[column]}" for column in varied)
+
+    names = Counter(map(name, every))
+    return lambda series: name(series) if names[name(series)] == 1 else f"{name(series)}, series {series.key}"
+
+
+def _reach(shown: Sequence[Strip]) -> float:
+    """How far up and down the strips reach, as a share of the usual; what lies beyond stands at the edge."""
+    ends = [
+        abs(row[column] / strip.reference_s - 1)
+        for strip in shown
+        for row in strip.rows
+        for column in ("value", "low", "high")
+        if row[column] is not None
+    ]
+    return next((reach for reach in REACHES if max(ends) <= reach), REACHES[-1])
+
+
+def _placed(strip: Strip, centre: int, reach: float) -> list[Row]:
+    """The rows of a strip with their heights in the figure."""
+
+    def height(value: float | None) -> float | None:
+        if value is None:
+            return None
+        return centre + FILLED * max(-1.0, min(1.0, (value / strip.reference_s - 1) / reach)) / 2
+
+    return [
+        {name: row[name] for name in ("at", "run", "state", "said", *SAID)}
+        | {
+            "strip": strip.name, "y": height(row["value"]), "y_low": height(row["low"]), "y_high": height(row["high"]),
+            "bottom": centre - FILLED / 2, "top": centre + FILLED / 2,
+            "off": None if row["value"] is None else f"{100 * (row['value'] / strip.reference_s - 1):+.1f} %",
+            "beyond": row["value"] is not None and abs(row["value"] / strip.reference_s - 1) > reach,
+        }
+        for row in strip.rows
+    ]  # fmt: skip
+
+
+def _said(tables: Tables, rows: Sequence[Row], reach: float) -> list[str]:
+    said = ["a dot is a run: the median of its processes’ medians", f"each strip reaches to ±{100 * reach:.0f}\u00a0%"]
+    if any(row["y_low"] is not None for row in rows):
+        said.append("shaded: where a run was expected, by those before it (99.9\u00a0% to either side)")
+    else:
+        said.append("too few runs yet to say what is usual")
+    said += [text for column, text in SAID.items() if any(row[column] for row in rows)]
+    if beyond := sum(row["beyond"] for row in rows):
+        said.append(f"{beyond} beyond the strip stand at its edge")
+    if (n := len(tables.history)) > N_SERIES:
+        said.append(f"{N_SERIES} of {n} series: those that need a look first, then those that moved most")
+    if any(len(series.points) > N_RUNS for series in tables.history):
+        said.append(f"the newest {N_RUNS} runs")
+    return said
+
+
+def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.Chart]:
+    scale = alt.Scale(domain=[-0.5, len(shown) - 0.5], nice=False, zero=False)
+    x = alt.X("at:T", title=None, axis=alt.Axis(grid=False, tickCount=6))
+
+    def y(column: str) -> alt.Y:
+        return alt.Y(f"{column}:Q", axis=None, scale=scale)
+
+    levels = [
+        {"y": len(shown) - 1 - i + FILLED * level / 2, "label": f"{100 * level * reach:+.0f} %" if level else usual}
+        for i, strip in enumerate(shown)
+        for level, usual in ((-1, ""), (0, seconds(strip.reference_s)), (1, ""))
+    ]
+    names = [{"y": len(shown) - 1 - i + FILLED / 2, "strip": strip.name} for i, strip in enumerate(shown)]
+    marks = alt.Chart(rendering.data(levels)).encode(y=y("y"))
+    base = alt.Chart(rendering.data(rows)).encode(x=x, detail="strip:N")
+    return [
+        marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
+        marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
+        alt.Chart(rendering.data(names))
+        .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
+        .encode(y=y("y"), x=alt.value(0), text="strip:N"),
+        base.mark_area(opacity=0.16, color=rendering.HUES[0]).encode(y=y("y_low"), y2="y_high:Q"),
+        # Vega warns of a layer without rows.
+        *[_mark(base, column, y) for column in SAID if any(row[column] for row in rows)],
+        base.mark_line(color=GREY, strokeWidth=1).encode(y=y("y")),
+        _points(base, rows).encode(y=y("y")),
+    ]
+
+
+def _mark(base: alt.Chart, column: str, y: Any) -> alt.Chart:
+    """A vertical line through a strip where the column says something."""
+    colour, dash = MARKS[column]
+    rule = base.transform_filter(f"datum.{column} != null").mark_rule(color=colour, strokeDash=dash, strokeWidth=1.5)
+    return rule.encode(y=y("bottom"), y2="top:Q", tooltip=[alt.Tooltip(f"{column}:N")])
+
+
+def _points(base: alt.Chart, rows: Sequence[Row]) -> alt.Chart:
+    states = [state for state in LOOK if any(row["state"] == state for row in rows)]
+
+    def by_state(channel: Any, i: int) -> Any:
+        scale = alt.Scale(domain=states, range=[LOOK[state][i] for state in states])
+        return channel("state:N", legend=rendering.legend(), scale=scale)
+
+    fields = {"strip": "series", "run": "run", "said": "median", "off": "off the usual", "state": "state"}
+    points = base.transform_filter("isValid(datum.y)").mark_point(filled=True, size=46, opacity=1)
+    return points.encode(
+        color=by_state(alt.Color, 0),
+        shape=by_state(alt.Shape, 1),
+        tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in fields.items()],
+    )

@@ -1,0 +1,177 @@
+"""What all figures share: palette, theme, how a figure becomes a file. Only `save` and `write_file` touch the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import textwrap
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import altair as alt
+import vl_convert
+from altair.utils import schemapi
+
+from harness.errors import CellbenchError
+from harness.machine import folders
+
+# The four Okabe-Ito hues that keep a contrast of 3:1 on white and on near-black; shapes are the second code.
+HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+# Readable on both backgrounds, so one transparent picture serves light and dark.
+GREY = "#777777"
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+WIDTH_PX, HEIGHT_PX, EMPTY_HEIGHT_PX = 640, 340, 120
+NOTE_CHARACTERS = 100
+NARROW = "width < 480"  # a phone's figure, in the language of Vega
+EMBED = {"renderer": "svg", "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
+# Nothing from the network, enforced; Vega compiles its expressions, which needs unsafe-eval.
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+
+
+class _Rows:
+    """Rows of a figure as altair takes what is no class of its own: it neither copies nor looks into them."""
+
+    _schema: ClassVar[dict[str, str]] = {"type": "array"}
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows = rows
+
+    def to_dict(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        return list(self._rows)
+
+
+def data(rows: Sequence[dict[str, Any]]) -> alt.Data:
+    """The rows of a figure. Altair walks through them at every step of building a chart unless they are wrapped."""
+    with unchecked():
+        return alt.Data(values=_Rows(rows))
+
+
+def unchecked() -> AbstractContextManager[None]:
+    """While it lasts, charts are not held against Vega-Lite’s grammar, which takes seconds; the tests do that."""
+    return schemapi.debug_mode(False)
+
+
+def heading(title: str, notes: Iterable[str]) -> alt.TitleParams:
+    """A title with the notes that travel with the picture."""
+    # The separator sticks to the word before it, so that no line starts with one.
+    return alt.TitleParams(title, subtitle=textwrap.wrap("\u00a0· ".join(notes), NOTE_CHARACTERS))
+
+
+def legend() -> alt.Legend:
+    """The legend below a figure, narrow enough for a phone."""
+    return alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=alt.ExprRef(f"{NARROW} ? 1 : 2"),
+        labelLimit=alt.ExprRef(f"{NARROW} ? width - 18 : 0.6 * width"),
+        labelFontSize=alt.ExprRef(f"{NARROW} ? 10.5 : 12"),
+    )
+
+
+def empty(title: alt.TitleParams, text: str) -> alt.LayerChart:
+    """A figure that says why there is nothing to see."""
+    words = alt.Chart(data([{"text": text}])).mark_text(size=15, color=GREY).encode(text="text:N")
+    return theme(alt.layer(words), title, f"{title.text}. Empty: {text}.", EMPTY_HEIGHT_PX)
+
+
+def theme(chart: alt.LayerChart, title: alt.TitleParams, description: str, height: float = HEIGHT_PX) -> alt.LayerChart:
+    """A chart in the house's look; the description is for screen readers."""
+    return chart.properties(title=title, description=description, width=WIDTH_PX, height=height, config=_look())
+
+
+@cache
+def _look() -> alt.Config:
+    """The house's look; in one piece, since altair copies the whole chart for each `configure_…`."""
+    words = {"labelColor": GREY, "titleColor": GREY, "labelFontSize": 12, "titleFontSize": 12}
+    return alt.Config(
+        background="transparent",
+        font=FONT,
+        padding=8,
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(**words, titleFontWeight="normal", domainColor=GREY, tickColor=GREY, gridOpacity=0.2),
+        axisY=alt.AxisConfig(gridColor=GREY, titlePadding=10),
+        legend=alt.LegendConfig(labelColor=GREY, symbolSize=70, symbolOpacity=1, rowPadding=4),
+        title=alt.TitleConfig(
+            anchor="start", color=GREY, fontSize=16, subtitleColor=GREY, subtitleFontSize=12, offset=16
+        ),
+    )
+
+
+def save(chart: alt.LayerChart, path: Path | str) -> Path:
+    """Write a chart as html (works offline), png, svg, pdf or json, by the suffix of the path; whole or not at all."""
+    path = Path(path)
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("html", "png", "svg", "pdf", "json"):
+        raise CellbenchError(
+            f"a chart cannot be written as {path.suffix or 'a file without a suffix'}",
+            str(path),
+            "end the name with .html, .png, .svg, .pdf or .json",
+        )
+    if kind == "html":
+        return write_file(path, _html(chart).encode())
+    return write_file(path, picture(chart, kind))
+
+
+def picture(chart: alt.LayerChart, kind: str) -> bytes:
+    """A chart as png, svg, pdf or json."""
+    buffer = io.BytesIO() if kind in ("png", "pdf") else io.StringIO()
+    chart.save(buffer, format=kind, **({"scale_factor": 2} if kind == "png" else {}))
+    content = buffer.getvalue()
+    return content if isinstance(content, bytes) else content.encode()
+
+
+def as_dict(chart: alt.LayerChart) -> dict[str, Any]:
+    """The chart in Vega-Lite; not held against its grammar, which takes seconds where there are many points."""
+    return chart.to_dict(validate=False)
+
+
+def script_json(value: Any) -> str:
+    """JSON for a script element: without any "<", nothing in it can end the element or open a comment."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+@cache
+def bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script; it defines vegaEmbed. Kept once made, since that takes seconds."""
+    kept = folders.home() / "scripts" / f"vega-{vl_convert.__version__}.js"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    script = vl_convert.javascript_bundle()
+    with contextlib.suppress(OSError, CellbenchError):  # where nothing can be kept, it is made anew each time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_file(kept, script.encode())
+    return script
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file under a temporary name and move it into place, so that nobody ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CellbenchError(
+            f"the file cannot be written: {error.strerror}", str(path), "give a path in an existing, writable folder"
+        ) from error
+    return path
+
+
+def _html(chart: alt.LayerChart) -> str:
+    """A page of one chart; altair's own does not escape the names in it."""
+    return f"""<!doctype html>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">
+<title>{chart.title.text}</title>
+<div id="chart"></div>
+<script>{bundle()}</script>
+<script>vegaEmbed("#chart", {script_json(as_dict(chart))}, {script_json(EMBED)}).catch(console.error)</script>
+"""

@@ -1,0 +1,117 @@
+"""The strip of repetitions: every call of a device in the order in which it was made, beside its case's median."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import altair as alt
+
+from harness.charts import rendering
+from harness.charts.rendering import GREY
+from harness.results.formatting import Row, seconds, size_label
+from harness.results.notes import flags_said, provenance
+from harness.results.tables import Tables
+
+TITLE = "Every repetition beside its case’s median"
+N_DEVICES = 8  # that a figure draws
+BAND_PX = 92
+Drawn = tuple[Row, Row]  # a case, and one of its repetitions
+REACH = 0.25  # of the median, up and down, that a strip has room for; what lies beyond stands at its edge
+KINDS = {
+    "repetition": (rendering.HUES[0], rendering.HUES[0], "circle"),
+    "flagged repetition": (rendering.HUES[1], rendering.HUES[1], "triangle-up"),
+    "warm-up": (GREY, "transparent", "square"),
+}
+
+
+def draw(tables: Tables) -> alt.LayerChart:
+    """Deviation from the median against minutes since the device began; flags and warm-ups told apart."""
+    strips = _strips(tables)
+    if not strips:
+        return rendering.empty(rendering.heading(TITLE, provenance(tables)), "no repetition was timed")
+    shown = sorted(strips, key=lambda name: -_spread(strips[name]))[:N_DEVICES]
+    kept = [name for name in tables.series if name in shown]
+    rows = [row for name in kept for row in _rows(name, strips[name])]
+    said = [f"each strip reaches from −{REACH:.0%} to +{REACH:.0%} of the case’s median".replace("%", "\u00a0%")]
+    if beyond := sum(row["beyond"] for row in rows):
+        said.append(f"{beyond} beyond that stand at the edge")
+    if len(kept) < len(strips):
+        said.append(f"the {len(kept)} of {len(strips)} series that spread most")
+    if flags := flags_said(tables):
+        said.append(flags)
+    if any(row["n"] > row["n_case_drawn"] for row in rows):
+        said.append("of cases with many repetitions every so many-th")
+    heading = rendering.heading(TITLE, [*said, *provenance(tables)])
+    described = f"{TITLE}. Dots in the order of measurement for {', '.join(kept)}."
+    return rendering.theme(alt.layer(*_layers(kept, rows)), heading, described, BAND_PX * len(kept))
+
+
+def _strips(tables: Tables) -> dict[str, list[Drawn]]:
+    """Each series' repetitions, each with its case, in the order of measurement."""
+    cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
+    names = {key: tables.name(case) for key, case in cases.items()}
+    strips: dict[str, list[Drawn]] = {}
+    for row in tables.calls:
+        if case := cases.get(key := (row["run_id"], row["case_id"])):
+            strips.setdefault(names[key], []).append((case, row))
+    return {name: sorted(strip, key=lambda each: each[1]["started_at"]) for name, strip in strips.items()}
+
+
+def _deviation(case: Row, row: Row) -> float:
+    return row["elapsed_s"] / case["median_s"] - 1
+
+
+def _spread(strip: list[Drawn]) -> float:
+    return sum(min(REACH, abs(_deviation(*each))) for each in strip) / len(strip)
+
+
+def _rows(name: str, strip: list[Drawn]) -> list[Row]:
+    """The points of a series."""
+    begin = strip[0][1]["started_at"]
+    drawn = Counter((case["run_id"], case["case_id"], row["role"]) for case, row in strip)
+    rows = []
+    for case, row in strip:
+        deviation = _deviation(case, row)
+        kind = "warm-up" if row["role"] == "warmup" else "flagged repetition" if row["flags"] else "repetition"
+        rows.append(
+            {
+                "strip": name, "minutes": (row["started_at"] - begin) / 1e6 / 60,
+                "deviation": max(-REACH, min(REACH, deviation)), "beyond": abs(deviation) > REACH, "kind": kind,
+                "off": f"{100 * deviation:+.1f} %", "time": seconds(row["elapsed_s"]), "size": size_label(case),
+                "flags": row["flags"] or "none", "process": row["block"], "n": row["n"],
+                "n_case_drawn": drawn[case["run_id"], case["case_id"], row["role"]],
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
+    y = alt.Y("strip:N", axis=None, sort=None, scale=alt.Scale(domain=kept, paddingInner=0.3, paddingOuter=0.2))
+    offset = alt.YOffset("deviation:Q", scale=alt.Scale(domain=[REACH, -REACH]))
+    x = alt.X("minutes:Q", title="Minutes since the device’s first call", axis=alt.Axis(grid=False, tickCount=6))
+    kinds = [kind for kind in KINDS if any(row["kind"] == kind for row in rows)]
+
+    def by_kind(channel: Any, i: int) -> Any:
+        scale = alt.Scale(domain=kinds, range=[KINDS[kind][i] for kind in kinds])
+        return channel("kind:N", legend=rendering.legend(), scale=scale)
+
+    levels = [
+        {"strip": name, "deviation": level, "label": "median" if level == 0 else f"{100 * level:+.0f} %"}
+        for name in kept
+        for level in (-REACH, 0, REACH)
+    ]
+    marks = alt.Chart(rendering.data(levels)).encode(y=y, yOffset=offset)
+    fields = ("strip", "size", "time", "off", "kind", "flags", "process")
+    return [
+        marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
+        marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
+        alt.Chart(rendering.data([{"strip": name, "deviation": REACH} for name in kept]))
+        .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
+        .encode(y=y, yOffset=offset, x=alt.value(0), text="strip:N"),
+        alt.Chart(rendering.data(rows)).mark_point(size=30, strokeWidth=1.2, opacity=0.8).encode(
+            y=y, yOffset=offset, x=x, stroke=by_kind(alt.Stroke, 0), fill=by_kind(alt.Fill, 1),
+            shape=by_kind(alt.Shape, 2),
+            tooltip=[alt.Tooltip(f"{name}:N", title="series" if name == "strip" else name) for name in fields],
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,190 @@
+"""The figure of the stage pass: one bar a device and crop, its parts as shares of the call; pass after pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import altair as alt
+
+from harness.charts import rendering
+from harness.engines.cellpose3.catalogue import PASSES, STAGES
+from harness.results import advice
+from harness.results.formatting import percent, seconds, size_label
+
+Row = dict[str, Any]
+
+TITLE = "Where the time of one call goes"
+N_CROPS = 4  # per device, the largest; all stand in the table
+N_SERIES = 8  # from which on only the largest crop of so many is drawn
+BAR_PX, BAND_PX, WORDS_PX = 22, 50, 11
+CHARACTER_PX = 0.58 * WORDS_PX  # on average, in the fonts of drawing.FONT
+# What is coloured alike, in the order in which it is stacked: hue, and an ink that keeps 4.5:1 on it.
+GROUPS = {
+    "network": (rendering.HUES[0], "#ffffff"),
+    "dynamics and seeds": (rendering.HUES[1], "#000000"),
+    "quality control": (rendering.HUES[3], "#000000"),
+    "images, tiles and masks on the processor": (rendering.HUES[2], "#000000"),
+    "not attributed": (rendering.GREY, "#000000"),
+}
+GROUP_OF = {
+    "network": "network",
+    "dynamics": "dynamics and seeds",
+    "seeds": "dynamics and seeds",
+    "qc": "quality control",
+    "other": "not attributed",
+}
+SHORT = {"dynamics and seeds": "dynamics", "images, tiles and masks on the processor": "processor"}
+
+
+def draw(stages: Sequence[Row], name: Callable[[Row], str], notes: Sequence[str]) -> alt.LayerChart:
+    """Stacked bars of a view's rows; `name` tells the series of a row."""
+    series = _series(stages, name)
+    if not series:
+        return rendering.empty(rendering.heading(TITLE, notes), "no stage pass was made")
+    all_notes = ["medians of the stage pass, as shares of its call"]
+    n_crops = N_CROPS if len(series) <= N_SERIES else 1
+    if n_crops == 1:
+        all_notes.append(f"the largest crop of {N_SERIES} of {len(series)} series, one of each device model first")
+        series = _chosen(series)
+    elif any(len(cases) > n_crops for cases in series.values()):
+        all_notes.append(f"the {n_crops} largest crops of each device")
+    rows: list[str] = []
+    headings: list[Row] = []
+    parts: list[Row] = []
+    for title, cases in series.items():
+        headings.append({"row": _row_key(rows, ""), "title": title})
+        for case in cases[-n_crops:]:
+            row = _row_key(rows, f"{size_label(case[0])}\t{seconds(case[0]['total_s'])}")
+            parts += [{"row": row, "series": title, **part} for part in _parts(case)]
+    chart = alt.layer(*_layers(rows, headings, parts))
+    described = f"{TITLE}. Stacked bars of the shares of cellpose's stages in one call, for {', '.join(series)}."
+    heading = rendering.heading(TITLE, [*all_notes, *notes])
+    return rendering.theme(chart, heading, described, BAND_PX * len(rows))
+
+
+def _series(stages: Sequence[Row], name: Callable[[Row], str]) -> dict[str, list[list[Row]]]:
+    """The cases of each series, the largest image last."""
+    found: dict[str, list[list[Row]]] = {}
+    for case in advice.by_case(stages):
+        found.setdefault(name(case[0]), []).append(case)
+    return {title: sorted(cases, key=lambda case: case[0]["n_pixels"]) for title, cases in found.items()}
+
+
+def _chosen(series: dict[str, list[list[Row]]]) -> dict[str, list[list[Row]]]:
+    """As many series as a figure draws: the first of each device model, then the others."""
+    models: dict[str, str] = {}
+    for title, cases in series.items():
+        models.setdefault(cases[-1][0]["device_name"], title)
+    first = set(models.values())
+    order = sorted(series, key=lambda title: title not in first)[:N_SERIES]
+    return {title: cases for title, cases in series.items() if title in order}
+
+
+def _row_key(rows: list[str], label: str) -> str:
+    """A new place on the vertical axis; the axis shows what stands behind the first tab, line by line."""
+    rows.append(f"{len(rows)}\t{label}")
+    return rows[-1]
+
+
+def _parts(case: Sequence[Row]) -> list[Row]:
+    """A case's parts from left to right: pass by pass, in each what is coloured alike side by side."""
+    groups, passes, order = list(GROUPS), list(PASSES), list(STAGES)
+    shares = advice.shares(case)
+
+    def place(row: Row) -> tuple[int, int, int]:
+        return passes.index(row["stage_pass"]), groups.index(_group(row["stage"])), order.index(row["stage"])
+
+    found, begin = [], 0.0
+    for row in sorted(case, key=place):
+        share = shares[row["stage_pass"], row["stage"]]
+        end = begin + share
+        found.append(
+            {
+                "begin": begin,
+                "end": end,
+                "pass": row["stage_pass"],
+                "stage": advice.stage_label(row["stage"]),
+                "group": _group(row["stage"]),
+                "time": seconds(row["median_s"]),
+                "share": percent(share, 1),
+            }
+        )
+        begin = end
+    return found
+
+
+def _group(stage: str) -> str:
+    return GROUP_OF.get(stage, "images, tiles and masks on the processor")
+
+
+def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.Chart]:
+    y = alt.Y(
+        "row:N",
+        title=None,
+        sort=None,
+        scale=alt.Scale(domain=rows),
+        axis=alt.Axis(
+            domain=False, ticks=False, labelExpr="slice(split(datum.label, '\\t'), 1)", labelOffset=-7, labelPadding=6
+        ),
+    )
+    axis = alt.Axis(grid=False, tickCount=alt.ExprRef(f"{rendering.NARROW} ? 3 : 5"), format="%")
+    x = alt.X("begin:Q", title="Share of the call", axis=axis, scale=alt.Scale(domain=[0, 1], nice=False))
+    shown = [group for group in GROUPS if any(part["group"] == group for part in parts)]
+    hues = alt.Scale(domain=shown, range=[GROUPS[group][0] for group in shown])
+    hue = alt.Color("group:N", scale=hues, legend=rendering.legend())
+    tooltip = [alt.Tooltip(f"{field}:N", title=field) for field in ("series", "pass", "stage", "time", "share")]
+
+    def layer(values: list[Row], name: str) -> alt.Chart:
+        return alt.Chart(rendering.data(values), name=name).encode(y=y)
+
+    passes = _spans(parts, ("row", "pass"), _pass_words)
+    words = {"fontSize": WORDS_PX, "baseline": "middle", "text": alt.ExprRef(_fitting("datum.long", "datum.short"))}
+    return [
+        layer(parts, "parts").mark_bar(height=BAR_PX).encode(x=x, x2="end:Q", color=hue, tooltip=tooltip),
+        # A hairline on each pass's left border, from the bar's foot up to the pass's name.
+        layer(passes, "borders")
+        .mark_tick(orient="vertical", size=BAR_PX + 16, thickness=1, yOffset=-8, color=rendering.GREY)
+        .encode(x=x),
+        layer(passes, "passes")
+        .mark_text(**words, align="left", dx=4, dy=-BAR_PX / 2 - 8, color=rendering.GREY)
+        .encode(x=x),
+        layer(_spans(parts, ("row", "pass", "group"), _group_words), "inside")
+        .mark_text(**words, color=alt.ExprRef("datum.ink"))
+        .encode(x=alt.X("middle:Q")),
+        layer(headings, "headings")
+        .mark_text(
+            align="left", fontSize=13, fontWeight="bold", dy=BAND_PX / 6, color=rendering.GREY,
+            limit=alt.ExprRef("width"), text=alt.ExprRef("datum.title"),
+        )
+        .encode(x=alt.XDatum(0)),
+    ]  # fmt: skip
+
+
+def _spans(parts: list[Row], keys: tuple[str, ...], words: Callable[[Row, str], Row]) -> list[Row]:
+    """Neighbouring parts that agree in keys, as one: where it is and what to write there, long or short."""
+    found = []
+    for _, group in groupby(parts, key=lambda part: tuple(part[key] for key in keys)):
+        members = list(group)
+        begin, end = members[0]["begin"], members[-1]["end"]
+        place = {"row": members[0]["row"], "begin": begin, "middle": (begin + end) / 2, "room": end - begin}
+        found.append(place | words(members[0], percent(end - begin)))
+    return found
+
+
+def _pass_words(part: Row, share: str) -> Row:
+    if part["pass"] == "none":
+        return {"long": f"outside {share}", "short": ""}
+    return {"long": f"{part['pass']} pass {share}", "short": part["pass"]}
+
+
+def _group_words(part: Row, share: str) -> Row:
+    group = part["group"]
+    return {"long": f"{SHORT.get(group, group)} {share}", "short": share, "ink": GROUPS[group][1]}
+
+
+def _fitting(*texts: str) -> str:
+    """An expression of Vega: the first text that has room in the width that it is given, or none."""
+    tests = [f"datum.room * width > {CHARACTER_PX} * length({text}) + 8 ? {text} : " for text in texts]
+    return "".join(tests) + "''"

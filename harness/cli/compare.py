@@ -1,0 +1,156 @@
+"""Commands that judge: compare, alarms, accept, tag; and the pages over all runs: history, index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, Json, Markdown, Out, Run, form
+from harness.errors import CellbenchError
+
+app = typer.Typer()
+
+# What a gate can be about, and the exit status it gives.
+GATES = {"slower": 1, "unclear": 1, "missing": 1, "failed": 1, "not-comparable": 1, "masks": 5}
+
+
+@app.command("compare")
+def compare_(
+    a: Annotated[str, typer.Argument(help="Before: run, date, tag, node, latest, previous, key=value, or path.")],
+    b: Annotated[str, typer.Argument(help="After: likewise.")],
+    out: Out = RESULTS,
+    margin: Annotated[float, typer.Option(help="A change within this is none that matters: 0.05 is ±5 %.")] = 0.05,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(help="Exit with 1 on slower,unclear,missing,failed,not-comparable; masks: 5."),
+    ] = None,
+    json: Json = False,
+    md: Markdown = False,
+) -> None:
+    """Did it get slower? Ratio, interval and verdict for every case of two sets of results."""
+    from harness.judge import compare, selection
+    from harness.terminal import comparison_view
+
+    wanted = form(json, False, md)
+    gates = _gates(fail_on)
+    if not 0 < margin < 1:
+        raise CellbenchError(f"a margin of {margin:g} makes no sense", "--margin", "0.05 is ±5 %")
+    found = compare.compare(selection.select(out, a), selection.select(out, b), margin)
+    comparison_view.print_comparison(found, wanted)
+    _gate(found, gates)
+
+
+def _gates(text: str | None) -> list[str]:
+    asked = [word.strip().lower() for word in (text or "").split(",") if word.strip()]
+    if unknown := [word for word in asked if word not in GATES]:
+        raise CellbenchError(f"unknown: {', '.join(unknown)}", "--fail-on", f"choose some of {', '.join(GATES)}")
+    return asked
+
+
+def _gate(found: object, gates: list[str]) -> None:
+    """Exit as the gates say; where nothing could be judged, no gate is passed."""
+    cases = found.cases
+    failing = {word for word in gates for case in cases if case.verdict.lower().replace(" ", "-") == word}
+    if "masks" in gates and any(case.same_masks is False for case in cases):
+        failing.add("masks")
+    if gates and not any(case.verdict in ("FASTER", "SLOWER", "SAME") for case in cases):
+        typer.echo("cellbench: nothing could be judged, so the gate is not passed", err=True)
+        failing.add("unclear")
+    if failing:
+        raise typer.Exit(max(GATES[word] for word in failing))
+
+
+@app.command("alarms")
+def alarms_(
+    out: Out = RESULTS,
+    run: Run = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every series, not only the unusual ones.")] = False,
+    fail_on_alarm: Annotated[bool, typer.Option("--fail-on-alarm", help="Exit with 1 if there is an alarm.")] = False,
+    json: Json = False,
+    md: Markdown = False,
+) -> None:
+    """What is unusual in the newest run of every series: times, masks, memory; improvements too."""
+    from harness.terminal import alarms_view
+
+    wanted = form(json, False, md)
+    _, found = _look(out, run)
+    alarms_view.print_watch(found, wanted, every)
+    if fail_on_alarm and found.alarms:
+        raise typer.Exit(1)
+
+
+@app.command("accept")
+def accept_(
+    names: Annotated[list[str], typer.Argument(help="Names of alarms as `cellbench alarms` shows them, or all.")],
+    why: Annotated[str, typer.Option(help="What made the change; kept with it.")],
+    out: Out = RESULTS,
+) -> None:
+    """Accept changes: the usual begins anew with the first run of each alarm."""
+    from harness.judge import alarms, annotations
+
+    if not why.strip():
+        raise CellbenchError("a change is accepted for a reason", "--why", 'say it: --why "torch 2.14"')
+    store, found = _look(out, None)
+    accepted = alarms.accept(found, names, why)
+    annotations.add(store.root, accepted)
+    for each in accepted:
+        typer.echo(f"{each.alarm}: accepted; its baseline begins at run {each.run_id}", err=True)
+
+
+@app.command("tag")
+def tag_(
+    run: Annotated[str, typer.Argument(help="Run to name, or latest.")],
+    name: Annotated[str, typer.Argument(help="Its tag; `compare` takes it.")],
+    out: Out = RESULTS,
+) -> None:
+    """Give a run a name, such as before-update."""
+    from harness import query
+    from harness.judge import annotations, selection
+    from harness.store import Store
+
+    store = Store.at(out)
+    if not name or set(name) & set("=,/ "):
+        raise CellbenchError("a tag has no spaces, commas, slashes or equals signs", name, "before-update")
+    run_id = selection.run(query.Session(store), run)
+    annotations.add(store.root, [annotations.said("tag", run_id, name=name)])
+    typer.echo(f"{run_id} is tagged {name}", err=True)
+
+
+@app.command("history")
+def history_(
+    out: Out = RESULTS,
+    to: Annotated[Path | None, typer.Option("--to", help="HTML file to write; in --out if not given.")] = None,
+) -> None:
+    """Write the history page: every series over time, with its usual range, alarms, versions and accepted changes."""
+    from harness.charts import rendering
+    from harness.report import history_page
+
+    _, found = _look(out, None)
+    typer.echo(rendering.write_file(to or out / "history.html", history_page.build(found).encode()))
+
+
+@app.command("index")
+def index_(
+    out: Out = RESULTS,
+    to: Annotated[Path | None, typer.Option("--to", help="HTML file to write; in --out if not given.")] = None,
+) -> None:
+    """Write the index page: all runs, their reports and alarms."""
+    from harness import query
+    from harness.charts import rendering
+    from harness.report import index_page
+
+    store, found = _look(out, None)
+    path = to or out / "index.html"
+    runs = query.Session(store).table("SELECT * FROM runs ORDER BY run_id DESC").to_pylist()
+    typer.echo(rendering.write_file(path, index_page.build(runs, found, path.parent).encode()))
+
+
+def _look(out: Path, run_id: str | None) -> tuple:
+    from harness import query
+    from harness.judge import alarms, annotations
+    from harness.store import Store
+
+    store = Store.at(out)
+    return store, alarms.look(query.Session(store), annotations.read(store.root), run_id)

@@ -1,0 +1,228 @@
+"""Commands that measure or examine machines: run, resume, env, doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from json import dumps
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, Json, Out
+from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, StorageError
+
+if TYPE_CHECKING:
+    from harness.plan import Block
+    from harness.run.bench import Result
+    from harness.terminal.progress import Progress
+
+app = typer.Typer()
+
+WaitFor = Annotated[int, typer.Option(min=0, help="Wait until this many nodes have joined, for an hour at most.")]
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")] = "quick",
+    image: Annotated[str | None, typer.Option(help="sparse, dense, or a 2-D TIFF file.")] = None,
+    plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")] = None,
+    crops: Annotated[str | None, typer.Option(help="Sides of centred squares in px, and full: 224,448,full.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto, or some of cpu, mps, cuda, cuda:N.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="standard, article, or both: standard,article.")] = None,
+    variants: Annotated[
+        str | None, typer.Option(help="How cellpose is executed: stock, or names joined by +: stock,lossless+plain.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="auto, cyto3, standin, or a path.")] = None,
+    trust: Annotated[
+        str | None, typer.Option(help="SHA-256 of a size model of your own, which cellpose unpickles: it can run code.")
+    ] = None,
+    warmups: Annotated[int | None, typer.Option(help="Warm-up calls before each case's repetitions.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Timed repetitions of each case.")] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="Repeat until the mean is known this well: 0.02 is ±2 %.")
+    ] = None,
+    passes: Annotated[str | None, typer.Option(help="Besides times: some of stages, memory, energy, masks.")] = None,
+    blocks: Annotated[int | None, typer.Option(help="Fresh processes per device.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the libraries; the cores if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the order of cases.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Some cases, as NODE/DEVICE/CROP with wildcards: desk1/cuda:0/448,*/cpu/*")
+    ] = None,
+    out: Out = RESULTS,
+    address: Annotated[
+        str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
+    ] = None,
+    nodes: Annotated[str | None, typer.Option(help="Names of nodes to keep to: desk1,mac2.")] = None,
+    wait_for: WaitFor = 0,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Measure even where nodes have another cellpose or cellbench.")
+    ] = False,
+    no_ray: Annotated[bool, typer.Option("--no-ray", help="Measure without Ray; the rows are the same.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
+) -> None:
+    """Measure this machine, or every node of a fleet: crops × devices, every repetition kept."""
+    from harness.fleet import driver
+    from harness.plan import config
+    from harness.run import bench
+    from harness.store import Store, new_run_id
+    from harness.terminal import progress
+
+    flags = {
+        "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
+        "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "trust": trust,
+        "crops": config.split(crops),
+        "devices": config.split(devices), "protocols": config.split(protocol),
+        "precision": precision, "passes": config.split(passes),
+        "variants": config.split(variants), "only": config.split(only),
+    }  # fmt: skip
+    if wait_for and not address:
+        raise CellbenchError("nodes join a fleet", "--wait-for", "say which one: --address HOST:PORT")
+    if no_ray and address:
+        raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")
+    material = bench.gather(config.load(profile, flags))
+    Store.check(out)
+    console = progress.console(quiet)
+    use_ray = not no_ray and (bool(address) or not dry_run)  # to look at this machine, none has to be started
+    run_id = new_run_id(time())
+    with (
+        _resumable(run_id, out),
+        driver.opened(address, use_ray, config.split(nodes) or (), progress.waiting(console), wait_for) as machines,
+    ):
+        prepared = bench.prepare(material, machines.members, allow_mixed)
+        shown = progress.Progress(prepared, console)
+        shown.begin(machines.absent)
+        if dry_run:
+            return
+        with shown:
+            result = bench.run(prepared, machines, out, shown.sample, run_id)
+    _end(shown, result, prepared.blocks)
+
+
+@app.command("resume")
+def resume_(
+    run: Annotated[str | None, typer.Argument(help="Run to go on with; the latest if not given.")] = None,
+    out: Out = RESULTS,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what ended badly.")] = False,
+    address: Annotated[str | None, typer.Option(help="Another address of the fleet: auto, or HOST:PORT.")] = None,
+    wait_for: WaitFor = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
+) -> None:
+    """Go on with a run that was stopped or killed, with what has no end yet; nothing finished is timed again."""
+    from harness.fleet import driver
+    from harness.fleet.driver import artifacts
+    from harness.run import bench, resume
+    from harness.store import Store
+    from harness.terminal import progress
+
+    store = Store.at(out)
+    run_id = run or resume.latest(store)
+    manifest = resume.read(store, run_id)
+    todo = resume.left(store, manifest, retry_failed)
+    if not todo:
+        artifacts.forget_killed()  # it may have been killed after its last repetition
+        typer.echo(f"run {run_id} is complete: nothing is left to measure", err=True)
+        return
+    material = bench.gather(manifest.config)
+    console = progress.console(quiet)
+    with (
+        _resumable(run_id, out),
+        driver.opened(
+            address or manifest.address, manifest.use_ray, (), progress.waiting(console), wait_for
+        ) as machines,
+    ):
+        prepared = bench.again(material, manifest, machines.members, todo)
+        shown = progress.Progress(prepared, console)
+        shown.begin(machines.absent)
+        with shown:
+            result = bench.run(prepared, machines, out, shown.sample, run_id)
+    _end(shown, result, manifest.blocks)
+
+
+@contextmanager
+def _resumable(run_id: str, out: Path) -> Iterator[None]:
+    """Ctrl-C or SIGTERM once stops and saves, twice stops at once; either way exit code 130, and how to go on.
+
+    A disk that takes no more stops it in the same way, with an error of its own.
+    """
+    import os
+    import signal
+
+    def at_once(*_: object) -> None:
+        os._exit(130)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(*_: object) -> None:
+        for each in signals:
+            signal.signal(each, at_once)
+        raise KeyboardInterrupt
+
+    has_begun = (out / "runs" / f"{run_id}.json").is_file
+    before = {each: signal.signal(each, stop) for each in signals}
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
+        if has_begun():
+            typer.echo(f"  go on:  cellbench resume {run_id} --out {out}", err=True)
+        raise typer.Exit(130) from None
+    except StorageError as error:
+        if not has_begun():
+            raise
+        fix = f"{error.fix}; then go on: cellbench resume {run_id} --out {out}"
+        raise CasesFailedError(f"{error.what}; what was measured until then is kept", error.where, fix) from error
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:
+    """Say what became of the run; a case that failed or is missing is an exit code of its own."""
+    from harness.terminal import coverage, run_tables
+
+    shown.end(result)
+    covered = coverage.table(result.store, result.run_id, planned)
+    bad = coverage.bad(covered)
+    if bad or len({block.node for block in planned}) > 1:
+        coverage.show(shown.console, covered)
+    if result.n_timed:
+        run_tables.print_cases(run_tables.cases(result.store, result.run_id))
+    if bad or result.n_failed:
+        raise CasesFailedError(
+            f"{result.n_failed} measurements failed, {bad} of {len(covered)} cases are not done; the rest is saved",
+            f"{result.store.root}, run {result.run_id}",
+            f"try them again: cellbench resume {result.run_id} --retry-failed --out {result.store.root}",
+        )
+
+
+@app.command("env")
+def env_(
+    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N.")] = "auto", json: Json = False
+) -> None:
+    """The facts about this machine that are stored with every block: hardware, power, system, libraries."""
+    from harness.doctor.environment import ask as find_environment
+    from harness.terminal import environment
+
+    told = find_environment(device)
+    typer.echo(dumps(told, indent=2) if json else environment.text(told))
+
+
+@app.command("doctor")
+def doctor_(
+    out: Out = RESULTS,
+    address: Annotated[str | None, typer.Option(help="HOST:PORT of Ray's head; RAY_ADDRESS if not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Check this machine in seconds: devices, clock, threads, versions, weights, load, power, room, Ray."""
+    from harness.doctor import machine_checks
+    from harness.machine import checks
+
+    shown = checks.show(machine_checks.examine(out, address), json)
+    if failed := [check.name for check in shown if check.verdict == checks.FAIL]:
+        what = f"{len(failed)} of {len(shown)} checks failed: {', '.join(failed)}"
+        raise ChecksFailedError(what, "this machine", "see the fix of each above")

@@ -1,0 +1,227 @@
+"""Checks of what is installed and set up: versions, weights, the store's other nodes, Ray's head and token.
+
+Each is a function of what it looks at, so that it can be tested. Nothing is fetched, no store is changed, and Ray,
+which takes a second to import, is not imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import query
+from harness.engines.cellpose3 import weights
+from harness.errors import CellbenchError
+from harness.fleet.network import connect, split_address, why_not
+from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
+from harness.store import Store
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+NAMED = ("cellpose", "torch", "numpy", "numba", "opencv-python-headless", "ray")
+PINNED = ("cellpose", "numba", "torch", "ray")  # packages whose own pins are looked at, too
+SPARED = ("ray",)  # run --no-ray does without it, and ray_head() says so
+OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+
+PACKAGE = Path(__file__).parent.parent
+
+Distribution = Callable[[str], Any]  # importlib.metadata.distribution, or something like it
+
+
+# ---------------------------------------------------------------- packages
+
+
+def tested(package: Path = PACKAGE) -> dict[str, str]:
+    """The versions that were tested together, by name; none where this is neither a checkout nor out of a bundle."""
+    for file in (package.parent / "constraints.txt", package / "data" / "constraints.txt"):
+        if file.is_file():
+            return dict(line.split("==") for line in file.read_text().splitlines() if "==" in line)
+    return {}
+
+
+def versions(
+    distribution: Distribution = metadata.distribution,
+    python: str | None = None,
+    tested: Callable[[], Mapping[str, str]] = tested,
+) -> Check:
+    """Whether what is installed is what cellbench needs, and what the packages it rests on need."""
+    from packaging.specifiers import SpecifierSet
+
+    python = python or ".".join(map(str, sys.version_info[:3]))
+    found = {name: version for name in NAMED if (version := _installed(name, distribution))}
+    known = tested()
+    others = {name for name, version in found.items() if name in known and version.split("+")[0] != known[name]}
+    evidence = ", ".join(
+        f"{name} {version}{f' (tested: {known[name]})' if name in others else ''}"
+        for name, version in {"Python": python, **found}.items()
+    )
+    if _installed("cellbench", distribution) is None:
+        fix = "install the checkout: python -m pip install -e ."
+        return Check(
+            "versions", WARN, f"{evidence}; cellbench is not installed as a package: its needs are unknown", fix
+        )
+
+    ours = _unmet("cellbench", distribution)
+    theirs = [unmet for owner in PINNED if _installed(owner, distribution) for unmet in _unmet(owner, distribution)]
+    told = [text for text, _ in ours + theirs]
+    if found.get("cellpose", "3").split(".")[0] != "3":  # the one that everybody meets: pip's newest is another program
+        told.append("only cellpose 3 has cyto3 and its size model")
+    wanted = dict.fromkeys(f'"{requirement.name}{requirement.specifier}"' for _, requirement in ours + theirs)
+    fixes = [f"python -m pip install {' '.join(wanted)}"] if wanted else []
+
+    needs_python = distribution("cellbench").metadata["Requires-Python"] or ""
+    fits = SpecifierSet(needs_python).contains(python, prereleases=True)
+    if not fits:
+        told.append(f"cellbench needs Python {needs_python}")
+        fixes = [f"make an environment with Python {needs_python}, and install cellbench there"]
+    if not told:
+        return Check("versions", OK, evidence)
+    verdict = FAIL if ours or not fits else WARN
+    return Check("versions", verdict, f"{evidence}: {'; '.join(told)}", "; ".join(fixes) or None)
+
+
+def _unmet(owner: str, distribution: Distribution) -> list[tuple[str, Requirement]]:
+    """The requirements of a package that what is installed does not meet, each with a sentence about it."""
+    from packaging.requirements import Requirement
+
+    requirements = [Requirement(text) for text in distribution(owner).requires or []]
+    needed = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    unmet = []
+    for requirement in needed:
+        version = _installed(requirement.name, distribution)
+        if version is None and requirement.name in SPARED:
+            continue
+        if version is None:
+            unmet.append((f"{requirement.name} is missing, which {owner} needs", requirement))
+        elif not requirement.specifier.contains(version, prereleases=True):
+            unmet.append((f"{owner} needs {requirement.name} {requirement.specifier}, not {version}", requirement))
+    return unmet
+
+
+def _installed(name: str, distribution: Distribution) -> str | None:
+    for known in OPENCV if name in OPENCV else (name,):  # any OpenCV is OpenCV
+        try:
+            return distribution(known).version
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+# ---------------------------------------------------------------- weights
+
+
+def cyto3() -> Check:
+    """Which weights a run would use, found out without fetching them."""
+    folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or "~/.cellpose/models").expanduser()
+    missing = [file.name for file in weights.PUBLISHED if not (folder / file.name).exists()]
+    get = f"fetch them where there is a network: cellbench run --weights cyto3; or copy both files into {folder}"
+    if missing:
+        standin = weights.resolve("standin")
+        evidence = (
+            f"no {' and no '.join(missing)} in {folder}: a run fetches cyto3 if it can, or else uses the stand-in "
+            f"(sha256 {standin.net_sha256[:12]}…), which costs the same but does not find cyto3's cells"
+        )
+        return Check("weights", WARN, evidence, get)
+    try:
+        found = weights.resolve("cyto3")  # both files are there, so nothing is fetched
+    except CellbenchError as error:
+        evidence = f"{error.what} ({error.where}): a run would use the stand-in, which does not find cyto3's cells"
+        return Check("weights", WARN, evidence, f"delete the file; {get}")
+    if found.warning:
+        return Check("weights", WARN, found.warning, f"delete the files; {get}")
+    return Check("weights", OK, f"cyto3 as on record (sha256 {found.net_sha256[:12]}…) in {folder}")
+
+
+# ---------------------------------------------------------------- other nodes
+
+
+def other_nodes(out: Path, here: Mapping[str, Any]) -> Check:
+    """Whether the other nodes of a store were measured with this node's versions; the store is only read."""
+    columns = [name for name in here if name.endswith("_version")]
+    newest = ", ".join(f"arg_max({name}, started_at) AS {name}" for name in columns)
+    store = Store(out.expanduser().resolve())
+    if not store.root.is_dir():
+        return Check("other nodes", SKIPPED, f"no results in {store.root}")
+    sql = f"SELECT node, {newest} FROM samples WHERE node <> $here GROUP BY node ORDER BY node"
+    rows = query.Session(store).table(sql, here=here["node"]).to_pylist()
+    if not rows:
+        return Check("other nodes", SKIPPED, f"no results of other nodes in {store.root}")
+    differing = []
+    for row in rows:
+        # What stands behind a plus is the build: a Mac and a CUDA machine never have the same.
+        mine, theirs = ({c: (versions[c] or "").split("+")[0] for c in columns} for versions in (here, row))
+        differing += [
+            f"{row['node']} had {c.removesuffix('_version')} {theirs[c]}, here is {mine[c]}"
+            for c in columns
+            if mine[c] and theirs[c] and mine[c] != theirs[c]
+        ]
+    if differing:
+        fix = "install the same on all nodes: python -m pip install -c constraints.txt ."
+        return Check("other nodes", WARN, "; ".join(differing), fix)
+    return Check("other nodes", OK, f"same versions as on {', '.join(row['node'] for row in rows)}")
+
+
+# ---------------------------------------------------------------- Ray
+
+
+def ray_head(
+    address: str | None,
+    connect: Callable[[str, int], None] = connect,
+    distribution: Distribution = metadata.distribution,
+) -> Check:
+    """Whether Ray's head can be reached, or Ray is there to be started by a run."""
+    version = _installed("ray", distribution)
+    if version is None:
+        return Check("ray", SKIPPED, "Ray is not installed", "measure with cellbench run --no-ray, or install it")
+    if not _is_remote(address):
+        return Check("ray", OK, f"no address of a head: a run starts its own Ray {version}")
+    if address == "auto":
+        return Check("ray", SKIPPED, "address auto: Ray looks for a head on this machine by itself")
+    try:
+        host, port = split_address(address)
+    except ValueError:
+        return Check("ray", FAIL, f"{address!r} is no address of a head", "give it as HOST:PORT; Ray's port is 6379")
+    try:
+        connect(host, port)
+    except (OSError, ValueError) as error:
+        fix = f"see on the head whether Ray runs (ray status) and whether its firewall lets port {port} through"
+        return Check("ray", FAIL, f"{host}:{port} cannot be reached: {why_not(error)}", fix)
+    return Check("ray", OK, f"{host}:{port} answers; here is Ray {version}")
+
+
+def ray_token(address: str | None, environ: Mapping[str, str], home: Path) -> Check:
+    """Whether the token is there with which nodes prove to each other that they may run code, and is kept secret."""
+    fixes, told = [], []
+    if _is_remote(address) and environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        told.append("RAY_AUTH_MODE is not token: what is started from here does not ask for it")
+        fixes.append("export RAY_AUTH_MODE=token")
+    if environ.get("RAY_AUTH_TOKEN"):
+        told.insert(0, "in RAY_AUTH_TOKEN")
+        return Check("ray token", WARN if fixes else OK, "; ".join(told), "; ".join(fixes) or None)
+
+    chosen = environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path(chosen) if chosen else home / ".ray" / "auth_token"
+    get = f"copy the head's ~/.ray/auth_token (there: ray get-auth-token --generate) to {file}, and chmod 600 it"
+    try:
+        is_empty, mode = not file.read_text().strip(), file.stat().st_mode & 0o777
+    except OSError as error:
+        if not chosen and not _is_remote(address):
+            return Check("ray token", OK, "none yet; Ray makes one when it is started")
+        return Check("ray token", FAIL, f"{file} cannot be read: {error.strerror}", get)
+    if is_empty:
+        return Check("ray token", FAIL, f"{file} is empty", get)
+    told.insert(0, f"in {file}")
+    if mode & 0o077:
+        told.append(f"other users of this machine may read it (mode {mode:04o}), and run code on every node with it")
+        fixes.append(f"chmod 600 {file}")
+    return Check("ray token", WARN if fixes else OK, "; ".join(told), "; ".join(fixes) or None)
+
+
+def _is_remote(address: str | None) -> bool:
+    """Whether a head is named that somebody else has started; "local" is Ray's word for one's own."""
+    return bool(address) and address != "local"

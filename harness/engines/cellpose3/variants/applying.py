@@ -1,0 +1,219 @@
+"""Apply variants to one loaded model, and take them away again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any
+
+from harness.engines.cellpose3.variants import settings as names
+from harness.engines.cellpose3.variants.settings import Settings
+from harness.errors import CellbenchError
+
+
+def apply(model: Any, variants: str | Iterable[str]) -> Applied:
+    """Change how a loaded stock models.Cellpose is executed; undone by remove(), or at the end of a with block.
+
+    variants: names of variants.settings.VARIANTS, as a list or joined by '+'. CellbenchError where one is unknown, is
+    not for the model's device, or where the model carries variants already. Other models are left alone.
+    """
+    if "eval" in vars(model):
+        raise CellbenchError("this model is accelerated already", "model", "call remove() on what apply() returned")
+    wanted = names.settings(variants, model.cp.device.type)
+    if wanted.dtype == "bfloat16" and (why := _no_bf16(model.cp.device)):
+        raise CellbenchError(f"bf16 is refused: {why}", "--variant", "leave bf16 out")
+    return Applied(model, names.split(variants), wanted)
+
+
+def accelerate(model: Any, variants: str | Iterable[str] = "lossless") -> Any:
+    """Apply variants and return the model itself: model = accelerate(models.Cellpose(model_type="cyto3"))."""
+    apply(model, variants)
+    return model
+
+
+class Applied:
+    """Variants on a model. names: which; notes: what did not go as asked, such as a failed compilation."""
+
+    def __init__(self, model: Any, variants: tuple[str, ...], wanted: Settings) -> None:
+        self.names, self._model, self._settings = variants, model, wanted
+        self._in_sizing = self._in_style = False
+        self._images: dict[Any, Any] = {}
+        self._undo = ExitStack()
+        self._runner: Any = None
+        try:
+            self._install()
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self._runner.notes) if self._runner else []
+
+    def __enter__(self) -> Applied:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Make the model, and cellpose, stock again."""
+        self._undo.close()
+
+    def _install(self) -> None:
+        from harness.engines.cellpose3.variants import hooks
+
+        if not self.names:
+            return
+        model = self._model
+        self._threads()
+        for owner, way in ((model, self._eval), (model.sz, self._sizing), (model.cp, self._pass)):
+            owner.eval = self._own(owner, way)
+            self._undo.callback(vars(owner).pop, "eval", None)
+        for module, name, replacement in self._replacements():
+            self._undo.callback(hooks.replace(self, module, name, replacement))
+
+    def _replacements(self) -> list[tuple[Any, str, Callable[..., Any]]]:
+        from cellpose import core, dynamics, plot, transforms
+
+        wanted, found = self._settings, []
+        if wanted.changes_network:
+            from harness.engines.cellpose3.variants.network import Runner
+
+            self._runner = Runner(self._model.cp.net, self._model.cp.pretrained_model, wanted)
+            self._undo.callback(self._runner.close)
+            found.append((core, "_forward", self._forward))
+        if wanted.fast_flows or wanted.fast_seeds or wanted.fast_qc or wanted.fast_stitch:
+            from harness.engines.cellpose3.variants import postprocessing as fast
+
+            found += [
+                (module, name, replacement)
+                for on, module, name, replacement in (
+                    (wanted.fast_flows, dynamics, "follow_flows", fast.follow_flows),
+                    (wanted.fast_seeds, dynamics, "get_masks_torch", fast.get_masks),
+                    (wanted.fast_qc, dynamics, "remove_bad_flow_masks", fast.remove_bad_flow_masks),
+                )
+                if on
+            ]
+        if wanted.fast_stitch or wanted.style_only:
+            found.append((transforms, "average_tiles", self._average_tiles))
+        if wanted.skip_unseen or wanted.no_flow_image:
+            found.append((plot, "dx_to_circ", self._dx_to_circ))
+        if wanted.reuse_image:
+            found += [(transforms, "convert_image", self._convert), (transforms, "normalize_img", self._normalize)]
+        return found
+
+    # ------------------------------------------------------------ the three eval()s
+
+    def _own(self, owner: Any, way: Callable[..., Any]) -> Callable[..., Any]:
+        from harness.engines.cellpose3.variants import hooks
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with hooks.within(self):
+                # By the class, so that whoever wrapped the class (the stage pass) sees the call.
+                return way(type(owner).eval, owner, *args, **kwargs)
+
+        return called
+
+    def _eval(self, original: Callable[..., Any], model: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._settings.batch_size is not None and not args:
+            kwargs["batch_size"] = self._settings.batch_size
+        if self._settings.tile_overlap is not None:
+            kwargs["tile_overlap"] = self._settings.tile_overlap
+        if self._settings.diameter_px is not None and not kwargs.get("diameter"):
+            kwargs["diameter"] = self._settings.diameter_px
+        try:
+            return original(model, x, *args, **kwargs)
+        finally:
+            self._images.clear()
+
+    def _sizing(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._in_sizing = True
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self._in_sizing = False
+
+    def _pass(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._in_style = self._in_sizing and kwargs.get("compute_masks") is False and self._settings.style_only
+        self._batch_size = kwargs.get("batch_size", 8)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self._in_style = False
+
+    # ------------------------------------------------------------ what cellpose's modules are asked for
+
+    def _forward(self, original: Callable[..., Any], net: Any, x: Any) -> Any:
+        if net is not self._model.cp.net:
+            return original(net, x)
+        if self._in_style:
+            return self._runner.style(x)
+        return self._runner(x, self._batch_size) if self._settings.is_dense else original(net, x)
+
+    def _average_tiles(self, original: Callable[..., Any], y: Any, ysub: Any, xsub: Any, Ly: int, Lx: int) -> Any:  # noqa: N803
+        if self._in_style:
+            import numpy as np
+
+            return np.zeros((y.shape[1], Ly, Lx), np.float32)
+        if not self._settings.fast_stitch:
+            return original(y, ysub, xsub, Ly, Lx)
+        from harness.engines.cellpose3.variants import postprocessing
+
+        return postprocessing.average_tiles(original, y, ysub, xsub, Ly, Lx)
+
+    def _dx_to_circ(self, original: Callable[..., Any], dP: Any) -> Any:  # noqa: N803
+        return None if self._in_sizing or self._settings.no_flow_image else original(dP)
+
+    def _convert(self, original: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
+        key = ("converted", id(x), str(args), str(kwargs))
+        if key not in self._images:
+            self._images[key] = x, original(x, *args, **kwargs)  # x is kept, or its id could be another's
+        return self._images[key][1]
+
+    def _normalize(self, original: Callable[..., Any], img: Any, **kwargs: Any) -> Any:
+        # It writes into its argument, which the second pass gets again: by then it is the normalised image.
+        # eval() puts an axis in front, so the same image is known by its memory.
+        key = ("normalised", img.__array_interface__["data"][0], img.shape, str(kwargs))
+        if key not in self._images:
+            self._images[key] = original(img, **kwargs)
+        return self._images[key]
+
+    def _threads(self) -> None:
+        """The threads that were asked for, or torch's for the compiled kernels.
+
+        numba and torch share an OpenMP runtime, where the last one to set a number sets it for both.
+        """
+        import cv2
+        import numba
+        import torch
+
+        torch_before = torch.get_num_threads()  # first: asking numba starts its threads, which sets torch's
+        self._undo.callback(torch.set_num_threads, torch_before)
+        n = self._settings.threads or torch_before
+        for set_n, before, wanted in (
+            (cv2.setNumThreads, cv2.getNumThreads(), self._settings.threads or cv2.getNumThreads()),
+            (numba.set_num_threads, numba.get_num_threads(), min(n, numba.config.NUMBA_NUM_THREADS)),
+        ):
+            self._undo.callback(set_n, before)
+            set_n(wanted)
+        torch.set_num_threads(n)
+
+
+def _no_bf16(device: Any) -> str | None:
+    """Why bfloat16 would be slower here than fp32, if it would."""
+    import torch
+
+    if device.type == "cuda":
+        return None if torch.cuda.is_bf16_supported(including_emulation=False) else "this GPU has no bf16 arithmetic"
+    told = torch.backends.cpu.get_cpu_capability(), _cpu_flags()
+    has = {"avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert"} & told[1]
+    return None if has else f"this processor has no bf16 arithmetic ({told[0]})"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return {word for line in file if line.lower().startswith(("flags", "features")) for word in line.split()}
+    except OSError:
+        return set()

@@ -1,0 +1,170 @@
+"""The network, executed differently: same weights, other layout, precision, fusion or grouping."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.engines.cellpose3.variants import winograd
+from harness.engines.cellpose3.variants.settings import Settings
+from harness.errors import CellbenchError
+
+TILE_PX = 224  # the only tile size that is compiled; images smaller than a tile take the plain way
+
+
+class Runner:
+    """core._forward for one model: a private copy of its network, prepared as the settings say."""
+
+    def __init__(self, net: Any, weights_file: str, settings: Settings) -> None:
+        self._settings, self._device = settings, net.device
+        self.notes: list[str] = []
+        own = dense_copy(net, weights_file) if settings.is_dense else net
+        if settings.folded:
+            fold(own)
+        if settings.channels_last:
+            own = own.to(memory_format=torch.channels_last)
+        self._net, self._compiled, self._winograd = own.eval(), None, None  # as stock's own first call would leave it
+        if settings.winograd:
+            try:
+                with torch.no_grad():
+                    self._winograd = winograd.Network(self._net, torch.get_num_threads())
+            except CellbenchError as error:
+                self.notes.append(f"winograd is not possible, so the network ran without it: {error.what}")
+        if settings.compiled or settings.cuda_graphs:
+            # On a CPU weights that are known to be constant are also packed once for the convolutions.
+            options = {"freezing": True} if self._device.type == "cpu" else {"triton.cudagraphs": settings.cuda_graphs}
+            self._compiled = torch.compile(own, dynamic=False, options=options)
+
+    def __call__(self, tiles: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tiles (n, channels, height, width) float32 → flows and probability (n, 3, height, width), style (n, 256)."""
+        if self._winograd:
+            return self._pass(self._winograd, tiles)
+        if self._compiled is None or tiles.shape[-2:] != (TILE_PX, TILE_PX):
+            return self._pass(self._net, tiles)
+        # One shape only, since each new one is compiled anew: a CPU is as fast tile by tile, a GPU gets full batches.
+        n = 1 if self._device.type == "cpu" else batch_size
+        try:
+            parts = [self._pass(self._compiled, _padded(tiles[i : i + n], n)) for i in range(0, len(tiles), n)]
+        except Exception as error:  # whatever a compiler may raise; the network itself is known to work
+            self._compiled = None
+            self.notes.append(
+                f"torch.compile failed, so the network ran uncompiled: {str(error).splitlines()[0][:200]}"
+            )
+            return self._pass(self._net, tiles)
+        flows, styles = (np.concatenate(part)[: len(tiles)] for part in zip(*parts, strict=True))
+        return flows, styles
+
+    def style(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Style only: the descending half of the network says it; flows are zeros that nobody looks at."""
+        net = self._net
+        with torch.no_grad(), self._precision():
+            x = self._input(tiles)
+            if self._winograd:
+                return self._nothing(tiles), self._winograd.style(x).numpy()
+            x = x.to_mkldnn() if net.mkldnn else x
+            deepest = (self._mkldnn(net) if net.mkldnn else net).downsample(x)[-1]
+            style = net.make_style(deepest.to_dense() if net.mkldnn else deepest)
+        return self._nothing(tiles), style.float().cpu().numpy()
+
+    def close(self) -> None:
+        """Give back threads and memory."""
+        if self._winograd:
+            self._winograd.close()
+
+    def _nothing(self, tiles: np.ndarray) -> np.ndarray:
+        n, _, height_px, width_px = tiles.shape
+        return np.zeros((n, self._net.nout, height_px, width_px), np.float32)
+
+    def _pass(self, net: Any, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if net is self._net and net.mkldnn:
+            net = self._mkldnn(net)
+        with torch.no_grad(), self._precision(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what inductor says about this GPU or that compiler
+            flows, style = net(self._input(tiles))[:2]
+        return flows.float().cpu().numpy(), style.float().cpu().numpy()
+
+    def _mkldnn(self, net: Any) -> Any:
+        from torch.utils import mkldnn
+
+        return mkldnn.to_mkldnn(net)
+
+    def _input(self, tiles: np.ndarray) -> torch.Tensor:
+        x = torch.from_numpy(tiles).to(self._device, dtype=torch.float32)
+        return x.contiguous(memory_format=torch.channels_last) if self._settings.channels_last else x
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self._settings.dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, getattr(torch, self._settings.dtype))
+
+
+def dense_copy(net: Any, weights_file: str) -> Any:
+    """The network with ordinary tensors, the original untouched.
+
+    On a CPU stock cellpose's first call turns the layers of its network into mkldnn's own, in place, and they do not
+    turn back: then the weights are read from their file again.
+    """
+    if any(isinstance(layer, torch.jit.ScriptModule) for layer in net.modules()):
+        own = type(net)(list(net.nbase), net.nout, net.sz, mkldnn=False, conv_3D=net.conv_3D)
+        own.load_model(weights_file, device=net.device)
+        own = own.to(net.device)
+    else:
+        own = copy.deepcopy(net)
+    own.mkldnn = False
+    return own.eval()
+
+
+def _padded(tiles: np.ndarray, n: int) -> np.ndarray:
+    missing = n - len(tiles)
+    return np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), tiles.dtype))) if missing else tiles
+
+
+def fold(net: Any) -> None:
+    """Fold every batch norm into a convolution where their order allows it, in place.
+
+    The network is pre-activated (norm, ReLU, convolution), so a norm can go into the convolution before it, where
+    nothing is added between the two; and into the 1 × 1 projections, which have no ReLU.
+    """
+    for block in net.downsample.down:
+        _into_next(block.proj)
+        _into_previous(block.conv[0], block.conv[1])
+        _into_previous(block.conv[2], block.conv[3])
+    for block in net.upsample.up:
+        _into_next(block.proj)
+        _into_previous(block.conv[2].conv, block.conv[3].conv, block.conv[3].full)
+
+
+def _scale(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+@torch.no_grad()
+def _into_next(proj: nn.Sequential) -> None:
+    """norm → 1 × 1 convolution."""
+    norm, conv = proj
+    scale, shift = _scale(norm)
+    conv.bias += conv.weight[:, :, 0, 0] @ shift
+    conv.weight *= scale[None, :, None, None]
+    proj[0] = nn.Identity()
+
+
+@torch.no_grad()
+def _into_previous(before: nn.Sequential, after: nn.Sequential, style: nn.Linear | None = None) -> None:
+    """convolution (plus a style vector) → norm."""
+    scale, shift = _scale(after[0])
+    conv = before[2]
+    conv.weight *= scale[:, None, None, None]
+    conv.bias *= scale
+    if style is None:
+        conv.bias += shift
+    else:
+        style.weight *= scale[:, None]
+        style.bias.mul_(scale).add_(shift)
+    after[0] = nn.Identity()

@@ -1,0 +1,134 @@
+"""Files that every node needs before it measures: sent once, checked by their hashes, kept for the next run."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+
+from harness.errors import CellbenchError
+from harness.machine.folders import home
+
+KEPT_S = 30 * 86_400.0  # parcels that no run asked for in a month are thrown away
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A file to be: its name, its content and what that must hash to."""
+
+    name: str
+    sha256: str
+    content: bytes
+
+
+def parcel(name: str, content: bytes) -> Parcel:
+    """A parcel of this content."""
+    return Parcel(name, hashlib.sha256(content).hexdigest(), content)
+
+
+def label(parcels: Sequence[Parcel]) -> str:
+    """A short name for these files together; it names the folder that they lie in on a node."""
+    said = "\n".join(f"{each.sha256}  {each.name}" for each in sorted(parcels, key=lambda each: each.name))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def kept() -> Path:
+    """The folder of parcels on this machine."""
+    return home() / "parcels"
+
+
+def find(wanted: str, sums: dict[str, str]) -> str | None:
+    """The folder that has these files, every hash right; None where they have to be sent. sums: sha256 by name."""
+    folder = kept() / wanted
+    if not all(_sha256(folder / name) == sha256 for name, sha256 in sums.items()):
+        return None
+    os.utime(folder)
+    return str(folder)
+
+
+def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
+    """Write the files into a folder, whole or not at all, and return it; parcels nobody asks for any more go."""
+    root = into or kept()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _forget_old(root)
+        target, fresh = root / label(parcels), Path(mkdtemp(prefix=".unpacking-", dir=root))
+        try:
+            for each in parcels:
+                (fresh / each.name).write_bytes(each.content)
+                if _sha256(fresh / each.name) != each.sha256:
+                    raise CellbenchError(
+                        f"{each.name} arrived damaged", str(root), "run again; if it stays, check disk and network"
+                    )
+            shutil.rmtree(target, ignore_errors=True)
+            fresh.rename(target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        raise CellbenchError(
+            f"image and weights could not be stored: {error.strerror}", str(root), "make room there, or allow writing"
+        ) from error
+    return str(target)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of one's own while the context lasts; those of processes that were killed go first."""
+    root = home() / "scratch"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root):  # nobody takes a new folder, not locked yet, for a dead one's
+            _forget_killed(root)
+            made = TemporaryDirectory(prefix="run-", dir=root)
+            held = os.open(made.name, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+    except OSError as error:
+        raise CellbenchError(
+            f"there is no place for image and weights: {error.strerror}", str(root), "make room there, or allow writing"
+        ) from error
+    try:
+        with made:
+            yield Path(made.name)
+    finally:
+        os.close(held)
+
+
+def forget_killed() -> None:
+    """Remove the scratch folders of processes that were killed."""
+    with suppress(OSError):  # it is only tidied up: whoever cannot, or has none, is not stopped
+        root = home() / "scratch"
+        with _locked(root):
+            _forget_killed(root)
+
+
+def _forget_killed(root: Path) -> None:
+    for folder in root.iterdir():
+        with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, how: int = 0) -> Iterator[None]:
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | how)
+        yield
+    finally:
+        os.close(held)
+
+
+def _forget_old(root: Path) -> None:
+    for folder in root.iterdir():
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > KEPT_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

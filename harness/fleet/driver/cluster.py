@@ -1,0 +1,301 @@
+"""The nodes of a Ray cluster: connect, take each node's bench slot, survey it, deliver; the only importer of ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import CellbenchError, FleetUnreachableError
+from harness.fleet import network, ray_settings, tags
+from harness.fleet.driver import artifacts, scheduler, survey
+from harness.fleet.driver.actor import Relay
+from harness.fleet.driver.artifacts import Parcel
+from harness.fleet.driver.survey import Absent, Member
+from harness.measure.block import Order
+from harness.schema import Sample
+
+TURN = "cellbench-turn"
+PATIENT_S = 10.0  # after this long without an answer, say what is being waited for
+SURVEY_S = 3600.0  # for a slot that another run holds, and the survey itself
+JOIN_S = 3600.0  # for nodes that were said to come
+DELIVER_S = 600.0  # 40 MB at 0.5 Mbit/s
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Tagged:
+    """A live node of the cluster that was started for measuring."""
+
+    node_id: str
+    name: str
+    promised: Mapping[str, int]
+
+
+class Cluster:
+    """The nodes of a Ray cluster, each with its bench slot taken until close()."""
+
+    use_ray = True
+
+    def __init__(
+        self,
+        ray: Any,
+        address: str | None,
+        relays: Mapping[str, Any],
+        found: Sequence[Member],
+        absent: Sequence[Absent],
+    ) -> None:
+        self._ray, self.address, self._relays = ray, address, relays
+        self.members, self.absent = found, absent
+
+    def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
+        """Send what a node has not kept from another run; a node that cannot take it stops the run before it begins."""
+        label, sums = artifacts.label(files), {each.name: each.sha256 for each in files}
+        content = self._ray.put([(each.name, each.sha256, each.content) for each in files])
+        asked = {name: relay.find.remote(label, sums) for name, relay in self._relays.items()}
+        places = {name: self._get(name, ref) for name, ref in asked.items()}
+        sent = {name: self._relays[name].unpack.remote(content) for name, place in places.items() if place is None}
+        return {**places, **{name: self._get(name, ref) for name, ref in sent.items()}}
+
+    def samples(self, orders: Sequence[Order]) -> Iterator[Sample]:
+        facts = {member.name: member.facts for member in self.members}
+        return scheduler.samples(self._ray, self._relays, orders, facts)
+
+    def close(self) -> None:
+        for relay in self._relays.values():
+            self._ray.kill(relay)
+        self._ray.shutdown()
+
+    def _get(self, name: str, ref: Any) -> Any:
+        try:
+            return self._ray.get(ref, timeout=DELIVER_S)
+        except self._ray.exceptions.RayError as error:
+            raise FleetUnreachableError(
+                f"image and weights did not reach the node: {scheduler.reason(error)}", name,
+                "look at the node: cellbench doctor there; or leave it out with --nodes",
+            ) from error  # fmt: skip
+
+
+def join(
+    address: str | None,
+    wanted: Sequence[str] = (),
+    say: Say = lambda _: None,
+    perform: Any = None,
+    n_awaited: int = 0,
+) -> Cluster:
+    """Connect to the cluster at an address (auto or HOST:PORT), or start a Ray of this machine alone if there is none.
+
+    wanted: names of nodes to keep to; all if empty. perform: what relays do with an order; the worker's if not given.
+    n_awaited: so many nodes are waited for before any is chosen.
+    """
+    ray = connect(address) if address else start_local()
+    try:
+        _await(ray, n_awaited, say)
+        tagged = _chosen(_tagged(ray), wanted)
+        with _turn(ray, say) if address else nullcontext():  # nobody else can want a node of our own
+            relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
+            found, absent = _surveyed(ray, tagged, relays, say)
+        for each in absent:
+            ray.kill(relays.pop(each.name))
+        if not found:
+            why = "; ".join(f"{each.name}: {each.why}" for each in absent)
+            raise FleetUnreachableError("no node can measure", why, "look at each: cellbench doctor there")
+    except BaseException:
+        ray.shutdown()
+        raise
+    return Cluster(ray, address, relays, found, absent)
+
+
+def start_local() -> Any:
+    """Start the embedded Ray of one node, tagged like a node of a fleet, and return the ray module."""
+    ray = _ray()
+    try:
+        _init(
+            ray,
+            address="local",
+            num_cpus=1,
+            resources={tags.SLOT: 1},
+            labels={tags.NAME: tags.host_name()},
+            include_dashboard=False,
+            object_store_memory=ray_settings.OBJECT_STORE_BYTES,
+        )
+    except Exception as error:  # a node that is slow to start is a plain Exception of Ray's
+        raise FleetUnreachableError(
+            f"Ray could not be started: {error}", "this machine", "measure without it: cellbench run --no-ray"
+        ) from error
+    return ray
+
+
+def connect(address: str) -> Any:
+    """Join the cluster at an address as a driver and return the ray module; this machine must be one of its nodes."""
+    ray = _ray()
+    try:
+        # Found here and not by init(), which waits for minutes at the address of a cluster that is gone.
+        found = ray._private.services.get_ray_address_from_environment(address, None)
+        network.reach(found)
+        _init(ray, address=found)
+    except Exception as error:  # Ray's own are of many kinds, some of them plain
+        raise FleetUnreachableError(
+            f"Ray's head does not take us: {_line(error)}", address, _cure(str(error))
+        ) from error
+    return ray
+
+
+def _init(ray: Any, **how: Any) -> None:
+    """Connect, and let SIGTERM go on meaning what it meant: Ray takes it for itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**how, log_to_driver=False, logging_level="ERROR")
+    finally:
+        if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
+            signal.signal(signal.SIGTERM, before)
+
+
+def _ray() -> Any:
+    os.environ.update(ray_settings.ENVIRONMENT)
+    try:
+        import ray
+        import ray.exceptions
+    except ModuleNotFoundError as error:  # as from a bundle that was made without it
+        fix = "measure without it: cellbench run --no-ray; or install it"
+        raise FleetUnreachableError("Ray is not installed", f"this machine ({error})", fix) from error
+    return ray
+
+
+def _cure(message: str) -> str:
+    said = message.lower()
+    if "token" in said or "authentica" in said or "unauthor" in said:
+        return "this machine needs the fleet's token in ~/.ray/auth_token: cellbench node token, on the head"
+    if "version mismatch" in said:
+        return "install the head's versions of Ray and Python here"
+    if "could not find any running ray instance" in said:
+        return "start a node here: cellbench node start --head, or --address HOST:PORT"
+    return "the driver runs on a node of the fleet: cellbench node start --address HOST:PORT here first, or ray submit"
+
+
+# ---------------------------------------------------------------- nodes
+
+
+def _await(ray: Any, n_awaited: int, say: Say) -> None:
+    """Wait until so many nodes for measuring have joined: machines wake up late."""
+    end_s, n_before = time.monotonic() + JOIN_S, -1
+    while (n_here := len(_slotted(ray))) < n_awaited:
+        if n_here != n_before:
+            say(f"waiting for nodes: {n_here} of {n_awaited} are here")
+            n_before = n_here
+        if time.monotonic() > end_s:
+            raise FleetUnreachableError(
+                f"{n_here} of {n_awaited} nodes joined in {JOIN_S / 60:.0f} min", "--wait-for",
+                "look at the others: cellbench node status; or measure on fewer",
+            )  # fmt: skip
+        time.sleep(1)
+
+
+def _slotted(ray: Any) -> list[Mapping[str, Any]]:
+    """What Ray knows about the live nodes that were started for measuring."""
+    return [node for node in ray.nodes() if node["Alive"] and tags.SLOT in node["Resources"]]
+
+
+def _tagged(ray: Any) -> list[_Tagged]:
+    """The live nodes that were started for measuring."""
+    found = [
+        _Tagged(
+            node["NodeID"],
+            node.get("Labels", {}).get(tags.NAME) or node["NodeManagerHostname"],
+            {name: int(node["Resources"].get(tags.resource(name), 0)) for name in tags.BACKENDS},
+        )
+        for node in _slotted(ray)
+    ]
+    if not found:
+        raise FleetUnreachableError(
+            "no node of this cluster was started for measuring", None, "start nodes with: cellbench node start"
+        )
+    twice = [name for name, count in Counter(node.name for node in found).items() if count > 1]
+    if twice:
+        raise CellbenchError(
+            f"{', '.join(twice)}: the name of more than one node", "the fleet", "start one with another --name"
+        )
+    return sorted(found, key=lambda node: node.name)
+
+
+def _chosen(tagged: Sequence[_Tagged], wanted: Sequence[str]) -> list[_Tagged]:
+    names = [node.name for node in tagged]
+    if unknown := [name for name in wanted if name not in names]:
+        raise CellbenchError(f"no node is called {', '.join(unknown)}", "--nodes", f"there are {', '.join(names)}")
+    return [node for node in tagged if not wanted or node.name in wanted]
+
+
+@contextmanager
+def _turn(ray: Any, say: Say) -> Iterator[None]:
+    """Let one run at a time take its nodes: two that each hold what the other one waits for would wait for ever."""
+    told = False
+    while True:
+        try:
+            holder = ray.remote(_Holder).options(name=TURN, namespace=TURN, num_cpus=0).remote()
+            break
+        except ValueError:  # the name is taken, as long as its run takes nodes or until it dies
+            if not told:
+                say("waiting for another run that is taking its nodes")
+                told = True
+            time.sleep(1)
+    try:
+        yield
+    finally:
+        ray.kill(holder)
+
+
+class _Holder:
+    """An actor that is there for its name."""
+
+
+def _relay(ray: Any, node_id: str, perform: Any) -> Any:
+    """An actor pinned to its node that holds its slot; no restarts, since a repeated measurement is another one."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    pinned = ray.remote(Relay).options(
+        num_cpus=0,
+        resources={tags.SLOT: 1},
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+        max_restarts=0,
+        max_task_retries=0,
+    )
+    return pinned.remote(perform) if perform else pinned.remote()
+
+
+def _surveyed(
+    ray: Any, tagged: Sequence[_Tagged], relays: Mapping[str, Any], say: Say
+) -> tuple[list[Member], list[Absent]]:
+    """What each node tells about itself; a slot that another run holds is waited for."""
+    asked = {relays[node.name].survey.remote(): node for node in tagged}
+    here, found, absent = ray.get_runtime_context().get_node_id(), [], []
+    end_s, told = time.monotonic() + SURVEY_S, False
+    while asked:
+        ready, _ = ray.wait(list(asked), timeout=PATIENT_S)
+        for ref in ready:
+            node = asked.pop(ref)
+            try:
+                answer = ray.get(ref)
+                found.append(survey.member(answer, node.name, node.promised, node.node_id == here))
+            except ray.exceptions.RayError as error:
+                absent.append(Absent(node.name, scheduler.reason(error)))
+        if asked and not ready and not told:
+            say(
+                f"waiting for {', '.join(node.name for node in asked.values())}: "
+                "another run holds the bench slot, or the node is slow"
+            )
+            told = True
+        if time.monotonic() > end_s:
+            absent += [Absent(node.name, f"no answer in {SURVEY_S:.0f} s") for node in asked.values()]
+            break
+    return sorted(found, key=lambda member: member.name), absent
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]

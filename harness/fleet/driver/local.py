@@ -1,0 +1,41 @@
+"""This machine alone, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+
+from harness.fleet.driver import artifacts, survey
+from harness.fleet.driver.artifacts import Parcel
+from harness.fleet.driver.survey import Absent, Member
+from harness.measure import worker
+from harness.measure.block import Finished, Order
+from harness.schema import Sample
+
+
+class Alone:
+    """A fleet of one that needs no Ray."""
+
+    address, use_ray = None, False
+    absent: Sequence[Absent] = ()
+
+    def __init__(self) -> None:
+        self._scratch = ExitStack()
+
+    @cached_property
+    def members(self) -> Sequence[Member]:
+        answer = survey.survey()
+        return (survey.member(answer, answer["host"], drives=True),)
+
+    def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
+        return {self.members[0].name: artifacts.unpack(files, self._scratch.enter_context(artifacts.scratch()))}
+
+    def samples(self, orders: Sequence[Order]) -> Iterator[Sample]:
+        for order in orders:
+            for sample in worker.perform(order):
+                if not isinstance(sample, Finished):
+                    yield {**sample, "dispatch": "process"}
+
+    def close(self) -> None:
+        self._scratch.close()

@@ -1,0 +1,70 @@
+"""What a node tells about itself before anything is measured on it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.machine import probe
+from harness.machine.versions import Difference, Versions, differences, versions
+from harness.measure import worker
+from harness.plan import Device, Node
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node that will measure.
+
+    facts: columns for the rows that are written about it when it cannot speak for itself any more.
+    lacking: backends that its tags promise and no device of it computes on.
+    """
+
+    node: Node
+    facts: Mapping[str, Any]
+    versions: Versions
+    drives: bool = False  # the command that drives the run runs there, too
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    def differs(self, here: Versions | None = None) -> tuple[Difference, ...]:
+        """What it has in another version than the machine that drives the run."""
+        return differences(here or versions(), self.versions)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A node that should have measured and cannot."""
+
+    name: str
+    why: str
+
+
+def survey() -> dict[str, Any]:
+    """This machine's answer, in plain values: host name, devices that compute, threads, versions, facts."""
+    return {
+        "host": socket.gethostname(),
+        "devices": worker.devices(),
+        "threads": probe.n_cores(),
+        "versions": versions(),
+        "facts": probe.facts(),
+    }
+
+
+def member(
+    answer: dict[str, Any], name: str, promised: Mapping[str, int] | None = None, drives: bool = False
+) -> Member:
+    """A node by its answer; a device that its tags promise and that does not compute stays in, to fail by name."""
+    devices = [Device(**device) for device in answer["devices"]]
+    lacking = []
+    for backend, n_promised in (promised or {}).items():
+        have = {device.index for device in devices if device.backend == backend}
+        missing = [index for index in range(n_promised) if index not in have]
+        devices += [Device(backend, index, "promised by its tags, but not found") for index in missing]
+        lacking += [backend] if missing else []
+    node = Node(name, tuple(devices), answer["threads"])
+    return Member(node, {**answer["facts"], "node": name}, answer["versions"], drives, tuple(lacking))

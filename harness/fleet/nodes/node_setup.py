@@ -1,0 +1,249 @@
+"""How a machine becomes a node: place() ─▶ check() ─▶ tags() ─▶ command.ray_start() ─▶ start() or hold()."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CellbenchError, FleetUnreachableError
+from harness.fleet import network
+from harness.fleet.nodes import daemon, head, token
+from harness.fleet.nodes.command import GCS_PORT, PORT_BASE, TEMP_DIR, Command, Setup
+from harness.fleet.tags import Tags, checked_name, detected, host_name, promised
+from harness.machine import probe
+from harness.machine.versions import versions
+from harness.measure import worker
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of the node; None where this machine is to find it out."""
+
+    is_head: bool = False
+    address: str | None = None
+    port: int | None = None
+    ip: str | None = None
+    name: str | None = None
+    port_base: int = PORT_BASE
+    temp_dir: str = TEMP_DIR
+    autoscaling_config: str | None = None
+
+    def words(self) -> list[str]:
+        """The same as options of `cellbench node start`, with nothing that has its usual value."""
+        options = {
+            "--address": self.address, "--port": self.port, "--ip": self.ip, "--name": self.name,
+            "--port-base": None if self.port_base == PORT_BASE else self.port_base,
+            "--temp-dir": None if self.temp_dir == TEMP_DIR else self.temp_dir,
+            "--autoscaling-config": self.autoscaling_config,
+        }  # fmt: skip
+        given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+        return (["--head"] if self.is_head else []) + given
+
+
+def place(asked: Asked) -> Setup:
+    """Settle where the node is to be; nothing is asked of anybody but the name service."""
+    if asked.is_head == bool(asked.address):
+        raise CellbenchError(
+            "a node is either the head of a fleet or joins one", "--head, --address",
+            "give --head on one machine, and --address HOST:PORT of that one on all others",
+        )  # fmt: skip
+    for option, value in (("--port", asked.port), ("--autoscaling-config", asked.autoscaling_config)):
+        if value is not None and not asked.is_head:
+            raise CellbenchError(f"{option} is for the head only", f"{option} {value}", "leave it out here")
+    ip, head_address = _addresses(asked)
+    config = asked.autoscaling_config and Path(asked.autoscaling_config).expanduser().absolute()
+    if config and not config.is_file():
+        raise CellbenchError("there is no such file", f"--autoscaling-config {config}", "only `ray up` makes one")
+    return Setup(
+        name=checked_name(asked.name) if asked.name is not None else host_name(),
+        ip=ip,
+        head=head_address,
+        is_head=asked.is_head,
+        port_base=asked.port_base,
+        temp_dir=str(Path(asked.temp_dir).expanduser().absolute()),
+        autoscaling_config=str(config) if config else None,
+    )
+
+
+def _addresses(asked: Asked) -> tuple[str, str]:
+    """This node's address and its head's HOST:PORT; never loopback where there is another, as Ray does it itself."""
+    if asked.ip is not None and (not _is_ip(asked.ip) or not network.is_ours(asked.ip)):
+        raise CellbenchError(
+            f"{asked.ip!r} is no address of this machine", "--ip", "see them with: ip address, ifconfig"
+        )
+    outwards = network.own_ip() or "127.0.0.1"
+    if asked.ip is not None and not network.is_loopback(asked.ip):
+        outwards = asked.ip
+    if asked.is_head:
+        return outwards, network.join_address(outwards, asked.port or GCS_PORT)
+    try:
+        host, port = network.split_address(asked.address)
+    except ValueError:
+        raise CellbenchError(
+            f"{asked.address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
+        ) from None
+    try:
+        host = network.resolve(host)
+    except (OSError, UnicodeError):
+        return outwards, network.join_address(host, port)
+    if network.is_loopback(host):
+        return outwards, network.join_address(outwards, port)
+    seen = asked.ip or network.own_ip(host) or outwards
+    return seen, network.join_address(host, port)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        network.is_loopback(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check(
+    setup: Setup, folder: Path, environ: Mapping[str, str], look: Callable[[str], head.Head] = head.look
+) -> list[str]:
+    """Refuse what would not work, before anything is started; what may be meant comes back as sentences."""
+    token.required(environ, Path.home())
+    warnings = _check_machine(setup, daemon.running(folder))
+    if setup.is_head:
+        if network.is_loopback(setup.ip):
+            warnings.append(f"this machine has no address but {setup.ip}: nobody else can join; --ip gives another")
+        return warnings
+    network.reach(setup.head)
+    fleet = look(setup.head)
+    warnings += head.compare(versions(), fleet)
+    for member in fleet.members:
+        # One at our own address and port cannot be alive, since the port is free: the head has not noticed yet.
+        if member.is_up and member.name == setup.name and (member.ip, member.port) != (setup.ip, setup.node_port):
+            raise CellbenchError(
+                f"the fleet has a node {setup.name} already, at {member.ip}", f"the head at {setup.head}",
+                "give this one another name: --name; if it was this machine, it is off the list half a minute after "
+                "it went away",
+            )  # fmt: skip
+    return warnings
+
+
+def _check_machine(setup: Setup, nodes: list[daemon.Running]) -> list[str]:
+    for node in nodes:
+        if node.port_base == setup.port_base:
+            raise CellbenchError(
+                f"this machine is in a fleet already: {node.name}, whose head is {node.head}", f"process {node.pid}",
+                "stop it first: cellbench node stop; or start a second one with other ports: --port-base",
+            )  # fmt: skip
+    ports = setup.fixed_ports()
+    if taken := [f"{port} ({name})" for name, port in ports.items() if not network.is_free(port)]:
+        raise CellbenchError(
+            f"ports are in use: {', '.join(taken)}", "this machine",
+            "see who has them: ss -ltnp, or lsof -iTCP -sTCP:LISTEN; or give others: --port-base"
+            + (", --port" if setup.is_head else ""),
+        )  # fmt: skip
+    _check_folder(Path(setup.temp_dir))
+    if not nodes:
+        return []
+    others = ", ".join(f"{node.name} of {node.head}" for node in nodes)
+    return [
+        f"another node runs on this machine ({others}): measurements of the two can meet, so run only one at a time; "
+        "and address auto means the one that was started last"
+    ]
+
+
+def _check_folder(folder: Path) -> None:
+    """Whether Ray can write into its folder; one of another user, or of root, is the usual trouble."""
+    known = folder / "ray_current_cluster"
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    for path in (nearest, known):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise CellbenchError(
+                "Ray's folder belongs to somebody else", str(path),
+                f"if no Ray of theirs runs: sudo rm -r {shlex.quote(str(folder))}; or give another: --temp-dir",
+            )  # fmt: skip
+    if not nearest.is_dir():
+        raise CellbenchError("Ray's folder is no folder", str(nearest), "give another: --temp-dir")
+
+
+def tags(
+    name: str, asked: str | None, devices: Callable[[], list[dict[str, Any]]] = worker.devices
+) -> tuple[Tags, list[str]]:
+    """The tags that this machine proves by computing, or those that the user gives, with a sentence about them."""
+    chip = probe.cpu_model()
+    if asked is None:
+        return detected(name, devices(), chip), []
+    given = promised(name, asked, chip)
+    return given, [f"the tags {given.text()} are taken on trust: what this machine lacks of them will fail in a run"]
+
+
+def ray() -> tuple[str, ...]:
+    """How `ray` is called here: the one of this environment, not the first in the PATH."""
+    script = Path(sys.executable).with_name("ray")
+    return (str(script),) if script.exists() else (sys.executable, "-m", "ray.scripts.scripts")
+
+
+def start(setup: Setup, its_tags: Tags, command: Command, folder: Path) -> daemon.Running:
+    """Start the node in the background and return when its head lists it."""
+    process, node = daemon.begin(setup, its_tags, command, folder)
+    try:
+        daemon.wait_until_up(process, setup, Path(node.log))
+        _publish(setup)
+    except BaseException:
+        daemon.stop(node, folder)
+        raise
+    return node
+
+
+def hold(setup: Setup, its_tags: Tags, command: Command, folder: Path, on_up: Callable[[], None]) -> None:
+    """Start the node, call on_up() when its head lists it, and stay until it ends; SIGTERM and Ctrl-C end it.
+
+    Raises FleetUnreachableError if Ray ends by itself, so that a service manager starts it again.
+    """
+    process, node = daemon.begin(setup, its_tags, command, folder, foreground=True)
+    told: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        told.append(number)
+        process.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+    try:
+        daemon.wait_until_up(process, setup, None)
+        _publish(setup)
+        on_up()
+        process.wait()
+        if not told:
+            raise FleetUnreachableError(
+                f"Ray ended by itself, with exit code {process.returncode}", f"the head is {setup.head}",
+                "see what it printed above; usually the head went away",
+            )  # fmt: skip
+    except FleetUnreachableError:
+        if not told:
+            raise
+    finally:
+        daemon.stop(node, folder)
+
+
+def _publish(setup: Setup) -> None:
+    if setup.is_head:
+        head.publish(setup.head, versions())
+
+
+def welcome(setup: Setup, its_tags: Tags) -> str:
+    """What to tell when a node is up; a head says how others join."""
+    if not setup.is_head:
+        return (
+            f"{setup.name} ({its_tags.text()}) is a node of the fleet of {setup.head}.\n"
+            f"The fleet's machines must reach this one's TCP ports {setup.open_ports()}; others must not."
+        )
+    return (
+        f"{setup.name} ({its_tags.text()}) is the head of a fleet: {setup.head}\n"
+        "To join another machine, Linux or Mac, with the same cellbench installed, run there:\n"
+        f"  cellbench node token --from {getpass.getuser()}@{setup.ip} && cellbench node start --address {setup.head}\n"
+        f"The fleet's machines must reach this one's TCP ports {setup.open_ports()}; others must not."
+    )

@@ -1,0 +1,61 @@
+"""What is known of this machine's nodes and of the fleet around them, as plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness.errors import FleetUnreachableError
+from harness.fleet.nodes.daemon import Running
+from harness.fleet.nodes.head import Head
+
+
+def which_head(address: str | None, here: Sequence[Running], environ: Mapping[str, str]) -> str:
+    """HOST:PORT of the head to ask: the one that is named, or that of this machine's node."""
+    named = address or (here[0].head if here else environ.get("RAY_ADDRESS"))
+    if not named or named in ("auto", "local"):
+        raise FleetUnreachableError(
+            "this machine is no node of a fleet: none was started here, or it has ended", "this machine",
+            "start one: cellbench node start --head, or --address HOST:PORT; or ask a head: --address HOST:PORT",
+        )  # fmt: skip
+    return named
+
+
+def rows(fleet: Head, here: Sequence[Running]) -> list[dict[str, Any]]:
+    """The nodes that are up and those that were lost and have not come back, with where this machine is among them."""
+    up = {member.name for member in fleet.members if member.is_up}
+    ours = {(node.head, node.name) for node in here}
+    shown = [m for m in fleet.members if m.is_up or (m.state == "lost" and m.name is not None and m.name not in up)]
+    last = {(member.name, member.ip): member for member in shown}  # of several lost ones of a name, the latest
+    return [
+        {
+            "node": member.name or "(not started by cellbench)",
+            "state": member.state,
+            "role": "head" if member.is_head else "",
+            "here": "here" if (fleet.address, member.name) in ours else "",
+            "ip": member.ip,
+            "tags": ", ".join(name if n == 1 else f"{name} {n}" for name, n in member.counts.items()),
+            "accelerator": member.accelerator,
+            "chip": member.chip,
+        }
+        for member in last.values()
+    ]
+
+
+def summary(fleet: Head, here: Sequence[Running]) -> dict[str, Any]:
+    """Everything, for programs."""
+    return {
+        "head": fleet.address,
+        "here": [asdict(node) for node in here],
+        "versions": dict(fleet.versions),
+        "nodes": [asdict(member) for member in fleet.members],
+    }
+
+
+def sentence(fleet: Head, here: Sequence[Running]) -> str:
+    """What a person wants to know first."""
+    up = sum(member.is_up for member in fleet.members)
+    mine = [node for node in here if node.head == fleet.address]
+    place = f"this machine is {mine[0].name}" if mine else "this machine is not one of them"
+    return f"{up} node{'s' if up != 1 else ''} of the fleet of {fleet.address}; {place}"

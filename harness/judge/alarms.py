@@ -1,0 +1,188 @@
+"""What is unusual now: alarms, suspicions, noisy series and gaps, what changed at that time; and accepting it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from harness.errors import CellbenchError
+from harness.judge import annotations, compare, history
+from harness.judge.annotations import Annotation
+from harness.judge.history import AGREEMENT, BYTES, MASKS, TIME, Series
+from harness.query import Session
+from harness.stats.watch import ALARM, NOISY, SUSPECT
+
+Row = dict[str, Any]
+
+# What being above (1) or below (-1) the usual is called.
+WORDS = {
+    TIME: {1: "slower", -1: "faster"},
+    MASKS: {1: "masks changed", -1: "masks changed"},
+    AGREEMENT: {1: "masks agree better", -1: "masks agree less"},
+} | {name: {1: "more memory", -1: "less memory"} for name in BYTES}
+IMPROVEMENTS = ("faster", "less memory", "masks agree better")
+RECENT = 5  # runs of a profile that tell what it measures
+RERUN_WITHIN = timedelta(hours=24)  # a run of fewer cases of the same profile, so soon after, is a re-run of those
+
+_CASES = """
+    SELECT run_id, max(profile) AS profile, node, device, crop, protocol, variant, min(started_at) AS started_at,
+           bool_or(status = 'ok') AS ok, max(status) FILTER (status NOT IN ('ok', 'skipped')) AS status
+    FROM samples WHERE role = 'timed' AND run_id <= $until
+    GROUP BY run_id, node, device, crop, protocol, variant ORDER BY run_id"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A series that is in alarm or under suspicion at its last run.
+
+    word: slower, faster, more memory, less memory, masks changed, …. began: its first run; confirmed: the run that
+    made it an alarm, None while it is a suspicion. before: the value of the last run before (s, bytes, cells, rank).
+    usual: the middle of the prediction interval, None for masks. differences: (node, fact, before, after).
+    """
+
+    series: Series
+    word: str
+    began: str
+    confirmed: str | None
+    value: float
+    before: float
+    usual: float | None
+    differences: list[tuple[str, str, str, str]]
+
+    @property
+    def is_improvement(self) -> bool:
+        return self.word in IMPROVEMENTS
+
+    @property
+    def change(self) -> float | None:
+        """The value over the usual one."""
+        return None if self.usual is None else self.value / self.usual
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A case that its profile measured lately and this run did not; why: absent, or the status it failed with."""
+
+    selector: str
+    protocol: str
+    last_run: str | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The state of everything that is watched, as of one run."""
+
+    run_id: str
+    series: tuple[Series, ...]
+    alarms: tuple[Finding, ...]
+    suspects: tuple[Finding, ...]
+    noisy: tuple[Series, ...]
+    gaps: tuple[Gap, ...]
+
+    def count(self) -> Counter[str]:
+        """How many series are in each state."""
+        return Counter(each.last.judged.state for each in self.series)
+
+
+def look(session: Session, said: Sequence[Annotation], run_id: str | None = None) -> Watch:
+    """Judge every series up to a run (the latest if None)."""
+    runs = session.table("SELECT DISTINCT run_id FROM samples ORDER BY run_id")["run_id"].to_pylist()
+    if not runs:
+        raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
+    if run_id not in (None, *runs):
+        raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(runs[-5:]))
+    until = run_id or runs[-1]
+    series = history.read(session, said, until)
+    findings = {state: [] for state in (ALARM, SUSPECT)}
+    for each in series:
+        if each.last.judged.state in findings:
+            findings[each.last.judged.state].append(_finding(session, each))
+    noisy = tuple(each for each in series if each.last.judged.state == NOISY)
+    gaps = _gaps(session.table(_CASES, until=until).to_pylist(), skip_rerun=run_id is None)
+    return Watch(until, tuple(series), tuple(findings[ALARM]), tuple(findings[SUSPECT]), noisy, tuple(gaps))
+
+
+def accept(watched: Watch, wanted: Sequence[str], why: str) -> list[Annotation]:
+    """Annotations that accept these alarms, or `all` of them: each baseline starts anew at the alarm's first run.
+
+    wanted: names of alarms, suspicions or noisy series, or beginnings of them. CellbenchError where one is unknown.
+    """
+    listed = [each.series for each in (*watched.alarms, *watched.suspects)] + list(watched.noisy)
+    known = {series.id: series for series in listed}
+    chosen: dict[str, Series] = {}
+    for word in wanted:
+        if word == "all":
+            matching = [each.series.id for each in watched.alarms]
+        else:
+            matching = [name for name in known if word and name.startswith(word)]
+        if not matching or (word != "all" and len(matching) > 1):
+            what = f"{word} begins several names" if matching else f"there is no alarm {word}"
+            raise CellbenchError(what, None, f"open are: {', '.join(known) or 'none'}; see cellbench alarms")
+        chosen |= {name: known[name] for name in matching}
+    return [
+        annotations.said("accepted", _since(series), why=why, alarm=name, series_key=series.key, metric=series.metric)
+        for name, series in chosen.items()
+    ]
+
+
+def _since(series: Series) -> str:
+    """The run at which a new baseline begins: the first of the alarm; for a noisy series the last."""
+    began = series.last.judged.began
+    return series.last.run_id if began is None else series.points[began].run_id
+
+
+def _finding(session: Session, series: Series) -> Finding:
+    judged = series.last.judged
+    began = judged.began or 0  # the first run of a baseline is never beyond it, so an alarm begins at 1 or later
+    first, before = series.points[began], series.points[began - 1]
+    told = session.table(
+        "SELECT * FROM environments WHERE node = $node AND device = $device AND run_id IN ($a, $b)",
+        node=first.place["node"], device=first.place["device"], a=before.run_id, b=first.run_id,
+    ).to_pylist()  # fmt: skip
+    sides = [[row for row in told if row["run_id"] == point.run_id] for point in (before, first)]
+    return Finding(
+        series,
+        WORDS[series.metric][judged.direction],
+        first.run_id,
+        series.points[began + 1].run_id if judged.state == ALARM else None,
+        series.last.value,
+        before.value,
+        judged.band.middle if judged.band else None,
+        compare.differences(*sides),
+    )
+
+
+def _gaps(cases: list[Row], skip_rerun: bool) -> list[Gap]:
+    """What the profile of the last run measured lately and that run did not; runs that failed everywhere count too."""
+    runs: dict[str, dict[tuple[str, ...], Row]] = {}
+    for row in cases:
+        name = tuple(str(row[column]) for column in compare.CASE)
+        runs.setdefault(row["run_id"], {})[name] = row
+    if not runs:
+        return []
+    profile = _profile(runs[max(runs)])
+    names = sorted(run for run in runs if _profile(runs[run]) == profile)
+    if skip_rerun and len(names) > 1 and _is_rerun(runs[names[-2]], runs[names[-1]]):
+        names = names[:-1]
+    now, lately = runs[names[-1]], names[:-1][-RECENT:]
+    last_run = {name: run for run in lately for name, row in runs[run].items() if row["ok"]}
+    found = []
+    for name in sorted({*last_run, *now}):
+        if name not in now or not now[name]["ok"]:
+            why = (now[name]["status"] or "absent") if name in now else "absent"
+            node, device, crop, protocol, _ = name
+            found.append(Gap(f"{node}/{device}/{crop}", protocol, last_run.get(name), why))
+    return found
+
+
+def _profile(cases: dict[tuple[str, ...], Row]) -> str | None:
+    return next(iter(cases.values()))["profile"]
+
+
+def _is_rerun(before: dict[tuple[str, ...], Row], run: dict[tuple[str, ...], Row]) -> bool:
+    begins = [min(row["started_at"] for row in cases.values()) for cases in (before, run)]
+    return run.keys() < before.keys() and begins[1] - begins[0] < RERUN_WITHIN

@@ -1,0 +1,200 @@
+"""Which results a word means: a run, a date, a tag, a node, key=value terms, a folder or a file; and its rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from harness.errors import CellbenchError
+from harness.judge import annotations
+from harness.query import Session
+from harness.store import Store
+
+Row = dict[str, Any]
+
+# What a case is called on both sides of a comparison.
+CASE = ("node", "device", "crop", "protocol", "variant")
+# What must agree before two times may be divided, and the word for it.
+SAME_WORK = {
+    "workload": "workload",
+    "source": "source",
+    "model": "model",
+    "weights": "weights",
+    "weights_sha256": "weights file",
+    "size_model_sha256": "size model file",
+    "image": "image",
+    "image_sha256": "image pixels",
+    "height_px": "height",
+    "width_px": "width",
+    "protocol_version": "protocol version",
+    "batch_size": "batch size",
+    "diameter_asked_px": "diameter",
+}
+CHOICES = {
+    "node": "node", "device": "device", "backend": "backend", "crop": "crop", "protocol": "protocol",
+    "variant": "variant", "profile": "profile", "weights": "weights", "image": "image", "torch": "torch_version",
+    "cellpose": "cellpose_version", "threads": "torch_threads", "cellbench": "harness_version",
+}  # fmt: skip
+KEYS = ("run", "date", "tag", *CHOICES)
+DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.\.(\d{4}-\d{2}-\d{2}))?")
+_HISTORY = """
+    SELECT series_key, run_id, exp(avg(ln(median_s))) AS value_s
+    FROM (SELECT series_key, run_id, block, median(elapsed_s) AS median_s
+          FROM timed WHERE list_contains($keys, series_key) GROUP BY ALL) GROUP BY ALL"""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Results that were chosen: what was asked for, and their rows.
+
+    blocks: a row per process and case with its median. failed: a row per case that has failures.
+    facts: a row per process with what is known of its node. history: for each of its series, every run in that store
+    and the geometric mean of its block medians in s. accepted: for each series the runs with which a baseline began.
+    """
+
+    asked: str
+    runs: tuple[str, ...]
+    blocks: list[Row]
+    failed: list[Row]
+    facts: list[Row]
+    history: dict[str, dict[str, float]]
+    accepted: dict[str, set[str]]
+
+
+def select(out: Path, asked: str) -> Side:
+    """The results that a word or terms of the form key=value choose; see docs/statistics.md for all forms."""
+    path = Path(asked).expanduser()
+    if path.suffix == ".parquet" or (path.is_dir() and any((path / part).is_dir() for part in ("samples", "journal"))):
+        with _store_of(path) as store:
+            return _side(store, Session(store), asked, "true", {})
+    store = Store.at(out)
+    session = Session(store)
+    where, parameters = _where(session, out, asked)
+    return _side(store, session, asked, where, parameters)
+
+
+def _side(store: Store, session: Session, asked: str, where: str, parameters: Row) -> Side:
+    columns = ", ".join(("run_id", "series_key", "block", "backend", "device_name", "torch_threads", *CASE, *SAME_WORK))
+    blocks = session.table(
+        f"""SELECT {columns}, median(elapsed_s) AS median_s, count(*) AS n, min(n_cells) AS n_cells,
+                   list_sort(list(DISTINCT mask_sha256) FILTER (mask_sha256 IS NOT NULL)) AS masks
+            FROM timed WHERE {where} GROUP BY ALL ORDER BY ALL""",
+        **parameters,
+    ).to_pylist()
+    failed = session.table(
+        f"""SELECT {", ".join(CASE)}, min(status) AS status, count(*) AS n FROM samples
+            WHERE role = 'timed' AND status NOT IN ('ok', 'skipped') AND {where} GROUP BY ALL""",
+        **parameters,
+    ).to_pylist()
+    if not blocks and not failed:
+        raise CellbenchError("nothing was timed there", asked, "see the runs there are: cellbench list")
+    runs = tuple(sorted({row["run_id"] for row in blocks}))
+    told = session.table("SELECT * FROM environments WHERE list_contains($runs, run_id)", runs=list(runs)).to_pylist()
+    places = {(row["run_id"], row["node"], row["device"]) for row in blocks}
+    known = [row for row in told if (row["run_id"], row["node"], row["device"]) in places]
+    history: dict[str, dict[str, float]] = {}
+    for row in session.table(_HISTORY, keys=sorted({row["series_key"] for row in blocks})).to_pylist():
+        history.setdefault(row["series_key"], {})[row["run_id"]] = row["value_s"]
+    accepted: dict[str, set[str]] = {}
+    for each in annotations.read(store.root):
+        if each.kind == "accepted" and each.metric == "time":
+            accepted.setdefault(str(each.series_key), set()).add(each.run_id)
+    return Side(asked, runs, blocks, failed, known, history, accepted)
+
+
+def _where(session: Session, out: Path, asked: str) -> tuple[str, Row]:
+    """A condition in SQL, with its parameters, for what was asked."""
+    if "=" in asked:
+        return _terms(session, out, asked)
+    runs = _runs(session)
+    if run := _run(runs, asked):
+        return "run_id = $p0", {"p0": run}
+    if DATE.fullmatch(asked):
+        return _dated("date", asked)
+    if tagged := _tagged(out, asked):
+        return "list_contains($p0, run_id)", {"p0": tagged}
+    newest = session.table("SELECT max(run_id) AS run FROM samples WHERE node = $node", node=asked)["run"].to_pylist()[
+        0
+    ]
+    if newest:
+        return "node = $p0 AND run_id = $p1", {"p0": asked, "p1": newest}
+    raise CellbenchError(
+        f"there is no run, date, tag, node or file called {asked!r}", None,
+        f"runs: {', '.join(runs[-3:]) or 'none'}; also latest, previous, 2026-01-31, 2026-01-01..2026-01-31, "
+        f"key=value,… with {', '.join(KEYS)}, a results folder or a Parquet file",
+    )  # fmt: skip
+
+
+def _runs(session: Session) -> list[str]:
+    return session.table("SELECT DISTINCT run_id FROM samples ORDER BY run_id")["run_id"].to_pylist()
+
+
+def run(session: Session, word: str) -> str:
+    """The run that a word means; CellbenchError where there is none."""
+    runs = _runs(session)
+    if not (found := _run(runs, word)):
+        raise CellbenchError(f"there is no run {word}", None, "the newest are " + (", ".join(runs[-5:]) or "none"))
+    return found
+
+
+def _run(runs: list[str], word: str) -> str | None:
+    """The run of this name, or the only one that begins so; latest and previous count from the end."""
+    if word in ("latest", "previous"):
+        return runs[-1 - (word == "previous")] if len(runs) > (word == "previous") else None
+    matching = [run for run in runs if run == word] or [run for run in runs if word and run.startswith(word)]
+    if len(matching) > 1:
+        raise CellbenchError("this begins the name of several runs", word, "one of " + ", ".join(matching[-5:]))
+    return matching[0] if matching else None
+
+
+def _terms(session: Session, out: Path, asked: str) -> tuple[str, Row]:
+    conditions, parameters = [], {}
+    for i, term in enumerate(asked.split(",")):
+        key, _, value = (part.strip() for part in term.partition("="))
+        name = f"p{i}"
+        if key == "date":
+            condition, more = _dated(name, value)
+        elif key == "tag":
+            condition, more = f"list_contains(${name}, run_id)", {name: _tagged(out, value) or [""]}
+        elif key == "run":
+            condition, more = f"run_id = ${name}", {name: _run(_runs(session), value) or value}
+        elif key in CHOICES:
+            condition, more = f"CAST({CHOICES[key]} AS VARCHAR) = ${name}", {name: value}
+        else:
+            raise CellbenchError(f"nothing can be chosen by {key!r}", asked, f"keys: {', '.join(KEYS)}")
+        conditions.append(condition)
+        parameters |= more
+    return " AND ".join(conditions), parameters
+
+
+def _dated(name: str, text: str) -> tuple[str, Row]:
+    """A day or days in UTC, as run_id tells them."""
+    if not (match := DATE.fullmatch(text)):
+        raise CellbenchError("this is no date", text, "write 2026-01-31 or 2026-01-01..2026-01-31")
+    first, last = (day.replace("-", "") for day in (match[1], match[2] or match[1]))
+    return f"substr(run_id, 1, 8) BETWEEN ${name}a AND ${name}b", {f"{name}a": first, f"{name}b": last}
+
+
+def _tagged(out: Path, name: str) -> list[str]:
+    return [each.run_id for each in annotations.read(Store.at(out).root) if each.kind == "tag" and each.name == name]
+
+
+@contextmanager
+def _store_of(path: Path) -> Iterator[Store]:
+    """A store over a results folder or a single Parquet file, with the store's own checks."""
+    if path.is_dir():
+        yield Store.at(path)
+        return
+    if not path.is_file():
+        raise CellbenchError("there is no such file", str(path), "give a Parquet file, or a folder of results")
+    with TemporaryDirectory(prefix="cellbench-") as scratch:
+        folder = Path(scratch) / "samples"
+        folder.mkdir()
+        copyfile(path, folder / path.name)
+        yield Store.at(scratch)

@@ -1,1 +1,0 @@
-"""Facts about this machine, and what else goes on there while something is measured."""

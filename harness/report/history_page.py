@@ -1,0 +1,102 @@
+"""All series over time → one HTML page that needs no network: small multiples with band, alarms and versions."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from harness.charts import history_chart, rendering
+from harness.judge.alarms import Watch
+from harness.judge.history import AGREEMENT, MASKS, TIME, Series
+from harness.results.alarm_text import finding_text, value_text
+from harness.results.formatting import count, device_label, size_label
+from harness.results.history_rows import rank, rows, runs_of, state
+from harness.stats.watch import AGREEMENTS
+
+Row = dict[str, Any]
+# A value in the unit of its axis; everything else is memory.
+SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "masks")}
+# What an axis needs besides its unit: cells come in whole numbers, and agreement is one of a few words.
+AXES = {
+    MASKS: {"labelExpr": "datum.value % 1 ? '' : datum.label"},
+    AGREEMENT: {"values": list(range(len(AGREEMENTS))), "labelExpr": f"{list(AGREEMENTS)}[datum.value]"},
+}
+
+
+def build(watched: Watch) -> str:
+    """The page as HTML."""
+    order = sorted(watched.series, key=rank)
+    runs = runs_of(watched.series)
+    figures = [_figure(each, i, runs) for i, each in enumerate(order)]
+    findings = [("alarm", each) for each in watched.alarms] + [("suspect", each) for each in watched.suspects]
+    return template("history.html").render(
+        headline=headline(watched),
+        run_id=watched.run_id,
+        findings=[(state, each.series.id, each.series.selector, finding_text(each), each) for state, each in findings],
+        gaps=watched.gaps,
+        figures=figures,
+        cautions=_cautions(watched),
+        spec=rendering.script_json(history_chart.draw([], "").to_dict()) if figures else "{}",
+        data=rendering.script_json([figure["rows"] for figure in figures]),
+        axes=rendering.script_json([figure["axis"] for figure in figures]),
+        policy=rendering.CONTENT_POLICY,
+        embed=rendering.script_json(rendering.EMBED),
+        bundle=rendering.bundle(),
+    )
+
+
+def headline(watched: Watch) -> str:
+    """How things stand, in one sentence."""
+    worse = sum(not each.is_improvement for each in watched.alarms)
+    better = len(watched.alarms) - worse
+    if not watched.alarms:
+        return f"No alarm in {len(watched.series)} series"
+    said = [count(worse, "alarm")] if worse else []
+    said += [count(better, "improvement")] if better else []
+    return f"{' and '.join(said)} in {len(watched.series)} series"
+
+
+def _figure(series: Series, number: int, runs: dict[str, list[Row]]) -> Row:
+    place = series.last.place
+    scale, unit = SCALES.get(series.metric, (1e-6, "MB"))
+    metric = "cells" if series.metric == MASKS else series.metric.removesuffix("_bytes").replace("_", " ")
+    what = f"{device_label(place)}, {size_label(place)}, {place['protocol']}: {metric}"
+    return {
+        "name": f"series-{number}",
+        "state": state(series, len(series.points) - 1),
+        "title": f"{place['node']} · {what}",
+        "axis": {"title": unit, **AXES.get(series.metric, {})},
+        "said": _said(series),
+        "rows": rows(series, scale, runs),
+    }
+
+
+def _said(series: Series) -> str:
+    band, runs = series.last.judged.band, count(len(series.points), "run")
+    now = value_text(series.metric, series.last.value)
+    usual = f", usual {value_text(series.metric, band.low)} to {value_text(series.metric, band.high)}" if band else ""
+    return f"{state(series, len(series.points) - 1)}: {now}{usual}; {runs}"
+
+
+def _cautions(watched: Watch) -> list[str]:
+    """What a reader must know before believing a line."""
+    places = [each.last.place for each in watched.series]
+    said = []
+    if any(place["workload"] == "simulated" for place in places):
+        said.append("Simulated workload: some of these series are no measurements.")
+    if any(place["weights"] == "standin" for place in places):
+        said.append("Stand-in weights: the network costs what cyto3’s costs, the masks are not cyto3’s.")
+    return said
+
+
+@cache
+def template(name: str) -> jinja2.Template:
+    """A page of templates/, which may include others of them."""
+    loader = jinja2.FunctionLoader(
+        lambda part: resources.files("harness.report").joinpath(f"templates/{part}").read_text(encoding="utf-8")
+    )
+    options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return jinja2.Environment(loader=loader, **options).get_template(name)

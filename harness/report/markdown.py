@@ -1,0 +1,64 @@
+"""A report as Markdown, for a comment or an issue: headline, answers, cautions, cases, what differs, how to repeat."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from harness.report import narrative, report_tables
+from harness.report.html_report import Report, searches
+from harness.report.report_tables import Grid
+from harness.results import differences
+
+N_CASES = 40  # rows of the table; a comment has an end
+
+
+def text(report: Report) -> str:
+    """The report in the words of the page, without its figures."""
+    data = report.data
+    lines = [f"### {_plain(report.headline)}", "", _plain(report.scope.title), ""]
+    lines += [f"> {_plain(banner)}  " for banner in report.banners] + [""]
+    for answer in report.answers:
+        lines += [f"**{answer.question}** {_plain(' '.join(answer.sentences))}", ""]
+    if data.cases:
+        lines += [*_table(report_tables.cases(data), N_CASES), ""]
+        lines += [line for note in narrative.case_notes(data) for line in (_plain(note), "")]
+    for caption, grid in searches(data).items():
+        lines += [caption, "", *_table(grid, N_CASES), ""]
+    if data.failures.num_rows:
+        lines += [
+            "<details><summary>Failures</summary>",
+            "",
+            *_table(report_tables.failures(data), N_CASES),
+            "",
+            "</details>",
+            "",
+        ]
+    lines += [_plain(report.differing), ""]
+    if found := differences.differing(report.facts):
+        shown = report_tables.environment(report.places, found)
+        lines += ["<details><summary>What differs</summary>", "", *_table(shown, N_CASES), "", "</details>", ""]
+    for command in report.commands:
+        lines += ["```sh", command.replace("`", "'"), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _table(grid: Grid, most: int) -> list[str]:
+    """A pipe table; the headings of groups are a column of their own."""
+    grouped = any(grid.groups)
+    head = ["", *grid.head] if grouped else list(grid.head)
+    rows = [([name, *row] if grouped else list(row)) for name, found in grid.groups.items() for row in found]
+    n_labels = grid.n_labels + grouped
+    lines = [_row(head), "|" + "|".join(":--" if i < n_labels else "--:" for i in range(len(head))) + "|"]
+    lines += [_row(row) for row in rows[:most]]
+    return lines if len(rows) <= most else [*lines, "", f"and {len(rows) - most} more rows"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _plain(words: str) -> str:
+    """Text that Markdown shows as it is: no tags, no links, no mentions, on one line."""
+    escaped = re.sub(r"([\\`*_\[\]#~])", r"\\\1", " ".join(words.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "@\u200b")

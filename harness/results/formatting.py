@@ -1,0 +1,136 @@
+"""Numbers, devices and series as people read them; shared by the terminal, the figures and the report."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.machine.facts import Fact
+
+Row = dict[str, Any]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    rounded = float(f"{value:.{digits}g}")  # 9.996 has one digit more once it is 10.0
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded))) if rounded else 0
+    return f"{value:,.{max(decimals, 0)}f}"
+
+
+def seconds(value_s: float | None) -> str:
+    """A duration with three significant digits, in s or ms; a dash for none."""
+    if value_s is None or math.isnan(value_s):
+        return "–"
+    if value_s < 1:
+        return f"{1000 * value_s:.3g} ms"
+    return f"{value_s:.3g} s" if value_s < 100 else f"{value_s:.0f} s"
+
+
+def percent(share: float | None, decimals: int = 0) -> str:
+    """A share as a percentage; a dash for none."""
+    return "–" if share is None else f"{100 * share:.{decimals}f}\u00a0%"
+
+
+def count(n: int, noun: str) -> str:
+    """So many of something: '1 case', '2 cases'."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def flagged(n_flagged: int, n: int, flags: Mapping[str, int]) -> str | None:
+    """How many repetitions carry an interference flag, and which: '7 of 50 repetitions carry a flag: load 6, drift 1'.
+
+    flags: how many carry each; one repetition may carry several. None if there is no flag.
+    """
+    if not n_flagged:
+        return None
+    each = ", ".join(f"{flag} {times}" for flag, times in flags.items())
+    carry = "carries" if n_flagged == 1 else "carry"
+    return f"{n_flagged} of {count(n, 'repetition')} {carry} a flag: {each}"
+
+
+def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
+    """A function from a row to its series' name: device, and whatever else differs among these medians.
+
+    The run is named only where the same would else stand for two runs.
+    """
+    rows = list(medians)
+    varied = [
+        column
+        for column in ("protocol", "variant", "weights", "image", "workload", "source")
+        if len({row[column] for row in rows}) > 1
+    ]
+    several_nodes = len({row["node"] for row in rows}) > 1
+
+    def name(row: Row) -> str:
+        node = f"{row['node']} · " if several_nodes else ""
+        extras = "".join(f", {row[column]}" for column in varied)
+        return f"{node}{device_label(row)}{extras}"
+
+    runs: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for row in rows:
+        runs[name(row), row["n_pixels"]].add(row["run_id"])
+    if all(len(each) == 1 for each in runs.values()):
+        return name
+    return lambda row: f"{name(row)}, {row['run_id']}"
+
+
+def device_label(row: Row) -> str:
+    """A device as people say it: its model, which one it is, and a CPU's threads."""
+    threads = row.get("torch_threads") if row["backend"] == "cpu" else None
+    which = row["device"] + (f", {count(threads, 'thread')}" if threads else "")
+    return f"{short_name(row['device_name'])} ({which})"
+
+
+def short_name(device_name: str | None) -> str:
+    """A processor's name without trademarks and clock speed."""
+    if not device_name:
+        return "unknown"
+    bare = re.sub(r"\((R|TM|C)\)|\b(CPU|Processor)\b|@.*$|\b\d+-Core\b", " ", device_name, flags=re.IGNORECASE)
+    return " ".join(bare.split()) or device_name
+
+
+def size_label(row: Row) -> str:
+    """The size of what was segmented: '224 px' or 'full image'."""
+    return "full image" if row["crop"] == "full" else f"{row['crop']} px"
+
+
+def place(row: Row) -> str:
+    """Where something ran, in short: 'desk · cuda:0'."""
+    return f"{row['node']} · {row['device']}"
+
+
+def listed(words: Sequence[str], most: int = 3) -> str:
+    """A list as people say it, no longer than it need be: 'a, b and c', 'a, b, c and 4 more'."""
+    if len(words) > most + 1:
+        words = [*words[:most], f"{len(words) - most} more"]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def side(mpx: float) -> str:
+    """An image's size by the side of the square that has as many pixels: '900 px'."""
+    return f"{float(f'{1000 * math.sqrt(mpx):.2g}'):,.0f}\u00a0px"
+
+
+def fact_text(fact: Fact, value: Any) -> str:
+    """One value as people read it: '32 KiB', '4000 MHz', 'yes', 'unknown'."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if fact.unit == "bytes":
+        return _binary_size(value)
+    written = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{written} {fact.unit}" if fact.unit else written
+
+
+def _binary_size(n_bytes: int) -> str:
+    """Binary units, as memory and caches are made: '1.5 MiB'."""
+    size, units = float(n_bytes), ["TiB", "GiB", "MiB", "KiB", "bytes"]
+    while size >= 1024 and len(units) > 1:
+        size, _ = size / 1024, units.pop()
+    return f"{size:.4g} {units[-1]}"

@@ -1,0 +1,53 @@
+"""Peak memory and energy of the cases; each method of measuring stays apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.results.formatting import Row
+from harness.results.tables import Tables
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of measuring peak memory: the figure's name, the column, which rows, and what it counts."""
+
+    name: str
+    column: str
+    title: str
+    note: str
+    applies: Callable[[Row], bool] = lambda row: True
+
+
+METHODS = (
+    Method(
+        "memory", "peak_rss_bytes", "Peak memory of the process", "resident memory, the kernel’s own peak (VmHWM)",
+        lambda row: row["rss_method"] == "VmHWM",
+    ),
+    Method(
+        "memory-sampled", "peak_rss_bytes", "Peak memory of the process, sampled",
+        "resident memory, sampled every 5 ms: a short peak may be missed", lambda row: row["rss_method"] != "VmHWM",
+    ),
+    Method("memory-cuda", "cuda_allocated_bytes", "Peak memory of the CUDA device", "torch’s allocated tensors"),
+    Method(
+        "memory-mps", "mps_driver_bytes", "Peak memory of the Apple GPU", "allocated by the Metal driver for torch, "
+        "sampled every 5 ms",
+    ),
+)  # fmt: skip
+
+
+def memory_rows(tables: Tables, method: Method) -> list[Row]:
+    """The rows that were measured in this way."""
+    return [row for row in tables.memory.to_pylist() if row[method.column] is not None and method.applies(row)]
+
+
+def energy_series(tables: Tables) -> list[str]:
+    """The names of the series of energy; how it was measured is part of them, since methods count different parts."""
+    return list(dict.fromkeys(energy_name(tables, row) for row in tables.energy.to_pylist()))
+
+
+def energy_name(tables: Tables, row: Row) -> str:
+    return f"{tables.name(row)}, {row['energy_method']}"

@@ -1,0 +1,49 @@
+"""What races of variants gave: each beside stock, in turn with it, and the fastest whose masks stay; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.results.formatting import Row, number, size_label
+from harness.stats import ratio
+
+STAYED = ("identical", "equivalent")  # what may be said of masks that a reader would take for the same
+
+
+@dataclass(frozen=True)
+class Raced:
+    """A variant in one race, a row of the query of that name: how many times as fast as stock, with a 95 % interval."""
+
+    row: Row
+    speedup: float
+    low: float | None
+    high: float | None
+
+    @property
+    def times(self) -> str:
+        """The speed-up as text, with its interval where there is one."""
+        return number(self.speedup) + (f" ({number(self.low)}–{number(self.high)})" if self.low else "")
+
+    @property
+    def place(self) -> str:
+        """Where and on what it ran."""
+        row = self.row
+        return f"{row['node']} {row['device']}, {row['image']} {size_label(row)}"
+
+
+def races(rows: Iterable[Row]) -> list[Raced]:
+    """Rows of the query as races; what was raced no further has fewer calls than stock."""
+    return [Raced(row, *ratio.in_turn(list(zip(row["stock_s"], row["turns_s"], strict=False)))) for row in rows]
+
+
+def winners(found: Sequence[Raced]) -> dict[str, Raced | None]:
+    """The fastest of each place's last race whose masks stay; None where stock itself is."""
+    last = {each.place: (each.row["run_id"], each.row["block"]) for each in found}
+    best: dict[str, Raced | None] = {}
+    for place, race in last.items():
+        among = [each for each in found if each.place == place and (each.row["run_id"], each.row["block"]) == race]
+        stayed = [each for each in among if each.row["variant"] == "stock" or each.row["masks"] in STAYED]
+        fastest = max(stayed, key=lambda each: each.speedup)
+        best[place] = None if fastest.row["variant"] == "stock" else fastest
+    return best

@@ -1,0 +1,197 @@
+"""The main job as one pipeline of values: Config → Material → plan on a fleet → samples → store."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness import images, plan, schema
+from harness.engines.cellpose3 import weights
+from harness.engines.cellpose3.weights import Weights
+from harness.errors import CellbenchError
+from harness.fleet.driver import Fleet
+from harness.fleet.driver.artifacts import Parcel, parcel
+from harness.fleet.driver.survey import Member
+from harness.images import Image
+from harness.machine.versions import versions
+from harness.measure.block import Order
+from harness.plan import Block
+from harness.plan.config import Config
+from harness.run import resume
+from harness.run.resume import Manifest
+from harness.schema import Sample
+from harness.store import Store, new_run_id
+
+PIXELS = "image.npy"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What will be segmented and with what: found, read and checked."""
+
+    config: Config
+    image: Image
+    weights: Weights
+
+    def parcels(self) -> tuple[Parcel, ...]:
+        """The files that every node needs."""
+        pixels = io.BytesIO()
+        np.save(pixels, self.image.pixels)
+        folder = Path(self.weights.folder)
+        names = (weights.NETWORK, weights.SIZE_MODEL)
+        return (parcel(PIXELS, pixels.getvalue()), *(parcel(name, (folder / name).read_bytes()) for name in names))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start: what is measured, where, in which blocks."""
+
+    material: Material
+    members: tuple[Member, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def config(self) -> Config:
+        return self.material.config
+
+    @property
+    def n_cases(self) -> int:
+        return sum(len(block.cases) for block in self.blocks if block.index == 0)
+
+    @property
+    def n_tasks(self) -> int:
+        return sum(len(block.tasks) for block in self.blocks)
+
+    @property
+    def estimate_s(self) -> float:
+        return plan.estimate_s(self.blocks)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has ended and where its samples are."""
+
+    run_id: str
+    store: Store
+    n_timed: int
+    n_failed: int
+    elapsed_s: float
+
+
+def gather(config: Config) -> Material:
+    """Read the image and find the weights; what is wrong with them is said before anything is started."""
+    image = images.load(config.image, config.plane, config.channel)
+    images.check_crops(image, config.crops)
+    return Material(config, image, weights.resolve(config.weights, trust=config.trust))
+
+
+def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = False) -> Prepared:
+    """Plan the run on these nodes; nodes whose software makes another measurement of it are refused."""
+    config = material.config
+    nodes = plan.choose_on(config.devices, [member.node for member in members])
+    taking_part = tuple(member for member in members if member.name in {node.name for node in nodes})
+    if not allow_mixed:
+        _check_alike(taking_part)
+    return Prepared(material, taking_part, plan.blocks(config, *material.image.pixels.shape, nodes))
+
+
+def run(
+    prepared: Prepared, fleet: Fleet, out: Path, on_sample: Callable[[Sample], None], run_id: str | None = None
+) -> Result:
+    """Measure; every sample is on disk before on_sample sees it and before its node's next repetition begins.
+
+    run_id: the run that goes on; a new one if not given.
+    """
+    store = Store.make(out)
+    run_id = run_id or new_run_id(time.time())
+    begin_s = time.monotonic()
+    is_new = resume.write(store, _manifest(prepared, fleet, run_id))
+    places = fleet.deliver(prepared.material.parcels())
+    n_timed = n_failed = 0
+    with store.journal(run_id) as journal, closing(fleet.samples(orders(prepared, run_id, places))) as samples:
+        if not is_new:  # nobody else can go on with it from here on
+            resume.check_left(store, run_id, prepared.blocks)
+        for sample in samples:
+            journal.append(sample)
+            n_timed += sample["role"] == "timed" and sample["status"] == "ok"
+            n_failed += sample["status"] not in schema.FINE
+            on_sample(sample)
+    return Result(run_id, store, n_timed, n_failed, time.monotonic() - begin_s)
+
+
+def orders(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[Order]:
+    """What the workers are told; places: the folder of image and weights on each node."""
+    image, found = prepared.material.image, prepared.material.weights
+    constants = {
+        "schema_version": schema.VERSION,
+        "run_id": run_id,
+        "source": "measured",
+        "profile": prepared.config.profile,
+        "workload": "cellpose",
+        "model": "cyto3",
+        "weights": found.kind,
+        "weights_sha256": found.net_sha256,
+        "size_model_sha256": found.size_sha256,
+        "image": image.name,
+        "image_sha256": image.sha256,
+        "image_is_synthetic": image.is_synthetic,
+    }
+    drives = {member.name: member.drives for member in prepared.members}
+    return [
+        Order(
+            block, str(Path(places[block.node]) / PIXELS), image.sha256, places[block.node],
+            {**constants, "node": block.node, "drives_run": drives[block.node]},
+        )
+        for block in prepared.blocks
+    ]  # fmt: skip
+
+
+def again(material: Material, manifest: Manifest, members: Sequence[Member], todo: Sequence[Block]) -> Prepared:
+    """What is left of a run, on those of its nodes that are there; image and weights must be what they were."""
+    image, found = material.image, material.weights
+    if (image.sha256, found.net_sha256) != (manifest.image_sha256, manifest.weights_sha256):
+        raise CellbenchError(
+            "image or weights are not what the run was begun with", f"{image.name}, weights {found.kind}",
+            "put them back, or measure anew: cellbench run",
+        )  # fmt: skip
+    there = {member.name: {device.id for device in member.node.devices} for member in members}
+    blocks = tuple(block for block in todo if block.device.id in there.get(block.node, ()))
+    names = {block.node for block in blocks}
+    return Prepared(material, tuple(member for member in members if member.name in names), blocks)
+
+
+def _manifest(prepared: Prepared, fleet: Fleet, run_id: str) -> Manifest:
+    material = prepared.material
+    named = material.config.image
+    path = named if material.image.is_synthetic else str(Path(named).expanduser().absolute())
+    config = material.config.model_copy(update={"image": path})
+    return Manifest(
+        run_id,
+        config,
+        material.image.sha256,
+        material.weights.net_sha256,
+        fleet.address,
+        fleet.use_ray,
+        prepared.blocks,
+    )
+
+
+def _check_alike(members: Sequence[Member]) -> None:
+    here = versions()
+    bad = [
+        f"{member.name}: {each.name} {each.there}, here {each.here}"
+        for member in members
+        for each in member.differs(here)
+        if each.breaks_comparison
+    ]
+    if bad:
+        raise CellbenchError(
+            "nodes have other versions of what is measured or of what measures", "; ".join(bad),
+            "install the same there, leave them out with --nodes, or accept it with --allow-mixed",
+        )  # fmt: skip

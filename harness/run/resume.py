@@ -1,0 +1,131 @@
+"""What a run still has to do: its manifest says what was planned, its rows say what is over.
+
+results/runs/<run_id>.json    config, image, weights, blocks and the way to the fleet; there before measuring begins
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import query, schema
+from harness.errors import CellbenchError
+from harness.plan import N_ROWS, Block, Task, block_from
+from harness.plan.config import Config
+from harness.store import Store
+
+VERSION = 1
+SQL = """
+    SELECT node, device, block, role, position, elapsed_s, status, stop_reason, attempt FROM samples
+    WHERE run_id = $run AND phase <> 'stage' AND role NOT IN ('cold', 'warmup') ORDER BY started_at, repetition"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that it takes to go on with a run elsewhere in time."""
+
+    run_id: str
+    config: Config
+    image_sha256: str
+    weights_sha256: str
+    address: str | None
+    use_ray: bool
+    blocks: tuple[Block, ...]
+
+
+def write(store: Store, manifest: Manifest) -> bool:
+    """Put a run's manifest into its store, whole or not at all; False where one is there already, which stays."""
+    path = _path(store, manifest.run_id)
+    if path.exists():
+        return False
+    said = {**vars(manifest), "config": manifest.config.model_dump(mode="json"), "version": VERSION}
+    said["blocks"] = [asdict(block) for block in manifest.blocks]
+    store.put_text(path, json.dumps(said))
+    return True
+
+
+def read(store: Store, run_id: str) -> Manifest:
+    """A run's manifest; raises CellbenchError where there is none that can be read."""
+    path = _path(store, run_id)
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        if said.pop("version") != VERSION:
+            raise ValueError("it was written by another version of cellbench")
+        said |= {"config": Config(**said["config"]), "blocks": tuple(map(block_from, said["blocks"]))}
+        return Manifest(**said)
+    except FileNotFoundError as error:
+        raise CellbenchError(
+            f"the plan of run {run_id} is not in this store", str(path),
+            "a run is resumed in the store that it was begun in; or measure anew: cellbench run",
+        ) from error  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CellbenchError(f"the plan of run {run_id} cannot be read: {error}", str(path), "measure anew") from error
+
+
+def latest(store: Store) -> str:
+    """The run that was begun last in this store."""
+    runs = sorted(path.stem for path in (Path(store.root) / "runs").glob("*.json"))
+    if not runs:
+        raise CellbenchError("no run was begun in this store", str(store.root), "begin one: cellbench run")
+    return runs[-1]
+
+
+def left(store: Store, manifest: Manifest, retry_failed: bool = False) -> tuple[Block, ...]:
+    """The blocks with the tasks that have no end in the store yet; with retry_failed also those that ended badly."""
+    rows = query.Session(store).table(SQL, run=manifest.run_id).to_pylist()
+    return remaining(manifest.blocks, rows, retry_failed)
+
+
+def check_left(store: Store, run_id: str, todo: Sequence[Block]) -> None:
+    """Raise CellbenchError if another command has gone on with the run since these tasks were found to be left."""
+    now = {
+        (block.node, block.device.id, block.index, task)
+        for block in left(store, read(store, run_id), retry_failed=True)
+        for task in block.tasks
+    }
+    if any((block.node, block.device.id, block.index, task) not in now for block in todo for task in block.tasks):
+        raise CellbenchError(
+            f"run {run_id} was gone on with by another command meanwhile", str(store.root), "see: cellbench resume"
+        )
+
+
+def remaining(blocks: Sequence[Block], rows: Iterable[Mapping[str, Any]], retry_failed: bool) -> tuple[Block, ...]:
+    """The tasks that these rows do not finish, each with the repetitions that it has already."""
+    of_task: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        of_task[row["node"], row["device"], row["block"], row["role"], row["position"]].append(row)
+    found = []
+    for block in blocks:
+        begun = [
+            (task, of_task[block.node, block.device.id, block.index, task.role, task.position]) for task in block.tasks
+        ]
+        tasks = tuple(_again(task, said) for task, said in begun if not _is_over(task, said, retry_failed))
+        if tasks:
+            found.append(replace(block, tasks=tasks))
+    return tuple(found)
+
+
+def _is_over(task: Task, rows: Sequence[Mapping[str, Any]], retry_failed: bool) -> bool:
+    """Whether the last attempt at a task came to an end, good or bad."""
+    if not rows:
+        return False
+    good = [row for row in rows if row["status"] in schema.FINE]
+    if task.role in N_ROWS:
+        done = len(good) >= N_ROWS[task.role] or any(row["status"] == "skipped" for row in good)
+    else:
+        done = any(row["stop_reason"] for row in good)
+    return done or (len(good) < len(rows) and not retry_failed)
+
+
+def _again(task: Task, rows: Sequence[Mapping[str, Any]]) -> Task:
+    earlier_s = tuple(row["elapsed_s"] for row in rows if row["status"] == "ok")
+    attempts = [row["attempt"] or 0 for row in rows]
+    return replace(task, earlier_s=earlier_s, attempt=max(attempts) + 1 if attempts else 0)
+
+
+def _path(store: Store, run_id: str) -> Path:
+    return Path(store.root) / "runs" / f"{run_id}.json"

@@ -1,0 +1,168 @@
+"""How many images a minute: many images, several processes and several images in flight, ways raced in turn."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from harness import images, schema
+from harness.errors import CellbenchError
+from harness.fleet import driver
+from harness.fleet.driver import artifacts
+from harness.measure.block import Order
+from harness.measure.throughput import picture
+from harness.plan import Task
+from harness.run import bench
+from harness.run.bench import Prepared
+from harness.schema import Sample
+from harness.stats import ratio
+from harness.store import Store, new_run_id
+
+SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to go about many images; a process has n_in_flight of them in work at a time."""
+
+    variant: str = "stock"
+    n_processes: int = 1
+    n_in_flight: int = 1
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What came of one way on one device; speedups are to the first way, in turn with it.
+
+    same_masks: whether every image's masks are those of the first way.
+    """
+
+    node: str
+    device: str
+    way: Way
+    images_per_minute: float | None
+    n: int
+    speedup: float | None = None
+    low: float | None = None
+    high: float | None = None
+    same_masks: bool | None = None
+    note: str = ""
+
+
+def windows(pixels: np.ndarray, side_px: int, n: int) -> list[np.ndarray]:
+    """Squares of an image, spread over it so that no two are the same."""
+    height_px, width_px = (length - side_px for length in pixels.shape)
+    n_columns = max(1, round((n * (width_px + 1) / (height_px + 1)) ** 0.5))
+    n_rows = -(-n // n_columns)
+    tops = np.linspace(0, height_px, n_rows).astype(int)
+    lefts = np.linspace(0, width_px, n_columns).astype(int)
+    corners = list(dict.fromkeys(itertools.product(tops, lefts)))[:n]
+    if len(corners) < n:
+        raise CellbenchError(
+            f"there is no room for {n} different squares of {side_px} px", "--n-images, --crop", "ask for fewer"
+        )
+    return [np.ascontiguousarray(pixels[top : top + side_px, left : left + side_px]) for top, left in corners]
+
+
+def folder(path: Path) -> list[images.Image]:
+    """Every TIFF file of a folder, by name; CellbenchError for one that cannot be read, or where there is none."""
+    try:
+        files = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise CellbenchError(f"the images cannot be listed: {error.strerror}", str(path), "name a folder") from error
+    if not files:
+        raise CellbenchError("there is no image in it", str(path), f"files that end with {' or '.join(SUFFIXES)}")
+    return [images.load(str(each)) for each in files]
+
+
+def measure(
+    prepared: Prepared,
+    here: driver.Fleet,
+    pictures: Sequence[np.ndarray],
+    ways: Sequence[Way],
+    rounds: int,
+    out: Path,
+    name: str | None = None,
+) -> Iterator[Sample]:
+    """Each way once a round, in processes of its own; every row is stored before it is yielded.
+
+    name: what the images are called together; the material's image if not given.
+    """
+    if most := [way for way in ways if way.n_processes > len(pictures)]:
+        raise CellbenchError(
+            f"{most[0].n_processes} processes for {len(pictures)} images", "--processes", "give each one an image"
+        )
+    store, run_id = Store.make(out), new_run_id(time.time())
+    places = here.deliver((*prepared.material.parcels(), *map(_parcel, itertools.count(), pictures)))
+    orders = [
+        _order(order, way, number, index, pictures, name)
+        for index in range(rounds)
+        for number, way in _rotated(ways, index)
+        for order in bench.orders(_threaded(prepared, way), run_id, places)
+    ]
+    with store.journal(run_id) as journal, closing(here.samples(orders)) as samples:
+        for row in samples:
+            journal.append(row)
+            yield row
+
+
+def rates(rows: Sequence[Sample]) -> list[Rate]:
+    """The rows as one rate a way and device, in the order in which the ways were given."""
+    of: dict[tuple[str, str, Way], list[Sample]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row["node"], row["device"], row["position"])):
+        if row["role"] == "throughput":
+            way = Way(row["variant"], row["n_processes"], row["n_in_flight"])
+            of[row["node"], row["device"], way].append(row)
+    first: dict[tuple[str, str], list[Sample]] = {}
+    found = []
+    for (node, device, way), its in of.items():
+        good = sorted((row for row in its if row["status"] == "ok"), key=lambda row: row["repetition"])
+        bad = [row for row in its if row["status"] not in schema.FINE]
+        note = f"{bad[0]['status']}: {bad[0]['error_message']}" if bad else ""
+        stock = first.setdefault((node, device), good)
+        rate = statistics.median(60 * row["n_images"] / row["elapsed_s"] for row in good) if good else None
+        turns = {row["repetition"]: row["elapsed_s"] for row in good}
+        both = [(row["elapsed_s"], turns[row["repetition"]]) for row in stock if row["repetition"] in turns]
+        known = ratio.in_turn(both) if both and stock is not good else (None,) * 3
+        masks = {row["mask_sha256"] for row in good} | {row["mask_sha256"] for row in stock}
+        found.append(Rate(node, device, way, rate, len(good), *known, len(masks) == 1 if good else None, note))
+    return found
+
+
+def _parcel(index: int, pixels: np.ndarray) -> artifacts.Parcel:
+    content = io.BytesIO()
+    np.save(content, pixels)
+    return artifacts.parcel(picture(index), content.getvalue())
+
+
+def _rotated(ways: Sequence[Way], index: int) -> list[tuple[int, Way]]:
+    """The ways with their numbers, each round beginning with another one."""
+    numbered = list(enumerate(ways))
+    start = index % len(ways)
+    return numbered[start:] + numbered[:start]
+
+
+def _threaded(prepared: Prepared, way: Way) -> Prepared:
+    """The cores of a node shared out among its processes."""
+    blocks = tuple(replace(block, threads=max(1, block.threads // way.n_processes)) for block in prepared.blocks)
+    return replace(prepared, blocks=blocks)
+
+
+def _order(order: Order, way: Way, number: int, index: int, pictures: Sequence[np.ndarray], name: str | None) -> Order:
+    """One way in one round: a block of its own."""
+    case = replace(order.block.cases[0], variant=way.variant)
+    together = hashlib.sha256("".join(map(images.hash_pixels, pictures)).encode()).hexdigest()
+    said = {"n_images": len(pictures), "n_processes": way.n_processes, "n_in_flight": way.n_in_flight}
+    constants = {**order.constants, **said, "image_sha256": together} | ({"image": name} if name else {})
+    block = replace(order.block, index=index, tasks=(Task("throughput", case, number),))
+    return replace(order, block=block, constants=constants)

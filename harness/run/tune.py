@@ -1,0 +1,181 @@
+"""Search for the fastest variants whose masks stay: greedy over groups, each group raced in a fresh process."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import schema
+from harness.engines.cellpose3 import variants
+from harness.errors import CellbenchError
+from harness.fleet import driver
+from harness.plan import Block, Case, Effort, Task
+from harness.run import bench
+from harness.run.bench import Prepared
+from harness.schema import Sample
+from harness.stats import ratio
+from harness.store import Store, new_run_id
+
+# What is tried, in this order, on top of the best so far; one race a group. What changes no bit comes first.
+GROUPS = (
+    ("lossless",),
+    ("plain", "channels-last", "channels-last+folded", "winograd"),
+    ("channels-last+compiled",),
+    ("cuda-graphs",),
+    ("bf16", "channels-last+compiled+bf16", "fp16"),
+    ("batch=16", "batch=32"),
+)
+WORTH = 1.02  # a step must buy this much, or it is left out
+ROUNDS, FINAL_ROUNDS = 3, 5
+RANK = {"identical": 0, "equivalent": 1, "close": 2, "different": 3}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One variant in one race. agreement: the worst verdict over crops and diameters; speedups are to stock."""
+
+    variant: str
+    agreement: str | None
+    speedup: float | None
+    low: float | None
+    high: float | None
+    n: int
+    note: str = ""
+
+    def passes(self, gate: str) -> bool:
+        """Whether masks are at least as good as the gate, and a time is known."""
+        return self.speedup is not None and self.agreement is not None and RANK[self.agreement] <= RANK[gate]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the search found. steps: every race's outcomes; identical, equivalent: the winners' final race or None."""
+
+    run_id: str
+    steps: tuple[Outcome, ...]
+    identical: Outcome | None
+    equivalent: Outcome | None
+    left_out: tuple[str, ...]
+
+
+def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
+    """A race's rows as one outcome a variant, stock first; what the start of its process wrote is about none."""
+    times: dict[str, list[float]] = defaultdict(list)
+    verdicts: dict[str, list[str]] = defaultdict(list)
+    notes: dict[str, str] = {}
+    for row in rows:
+        if row["role"] == "cold":
+            continue
+        name = row["variant"]
+        if row["status"] != "ok":
+            notes[name] = f"{row['status']}: {row.get('error_message')}"
+        elif row["role"] == "tune":
+            times[name].append(row["elapsed_s"])
+        elif row["role"] == "masks":
+            verdicts[name].append(row["agreement"])
+    found = []
+    for name in dict.fromkeys([*verdicts, *times, *notes]):
+        worst = max(verdicts[name], key=RANK.__getitem__, default=None)
+        pairs = list(zip(times["stock"], times[name], strict=False))  # what was raced no further has fewer
+        known = ratio.in_turn(pairs) if pairs else (None,) * 3
+        found.append(Outcome(name, worst, *known, len(times[name]), notes.get(name, "")))
+    return found
+
+
+def search(
+    prepared: Prepared, here: driver.Fleet, out: Path, gate: str, budget_s: float, say: Callable[[str], None]
+) -> Tuned:
+    """Race group after group within budget_s (one race may run over), then the winners; every row is stored."""
+    if len(prepared.blocks) != 1 or len(prepared.blocks[0].cases) != 1:
+        raise CellbenchError("tuning needs one device and one crop", "--device, --crop", "name one of each")
+    block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
+    store, run_id, until_s = Store.make(out), new_run_id(time.time()), time.monotonic() + budget_s
+    places = here.deliver(prepared.material.parcels())
+    best = {"identical": "stock", "equivalent": "stock"}
+    steps: list[Outcome] = []
+    left_out: list[str] = []
+    with store.journal(run_id) as journal:
+
+        def run(names: Sequence[str], rounds: int) -> list[Outcome]:
+            say(f"racing {', '.join(names)}")
+            planned = replace(prepared, blocks=(race_block(block, case, names, rounds, len(steps)),))
+            with closing(here.samples(bench.orders(planned, run_id, places))) as samples:
+                rows = [journaled(row) for row in samples]
+            return outcomes(rows)
+
+        def journaled(row: Sample) -> Sample:
+            journal.append(row)
+            return row
+
+        for group in GROUPS:
+            if time.monotonic() > until_s:
+                left_out.append(f"{', '.join(group)}: the budget is spent")
+                continue
+            tried, refused = _possible(group, set(best.values()), block.device.backend)
+            left_out += refused
+            if not tried:
+                continue
+            found = run(["stock", *dict.fromkeys([*(b for b in best.values() if b != "stock"), *tried])], ROUNDS)
+            steps += [each for each in found if each.variant in tried]
+            best = {level: _better(best[level], found, level) for level in best}
+        wanted = [best["identical"]] + ([best["equivalent"]] if gate == "equivalent" else [])
+        names = [name for name in dict.fromkeys(wanted) if name != "stock"]
+        last = {each.variant: each for each in (run(["stock", *names], FINAL_ROUNDS) if names else [])}
+    answers = {level: last.get(name) for level, name in best.items()}
+    answers = {level: each if each and each.passes(level) else None for level, each in answers.items()}
+    return Tuned(run_id, tuple(steps), answers["identical"], answers["equivalent"] if gate == "equivalent" else None,
+                 tuple(left_out))  # fmt: skip
+
+
+def verify(prepared: Prepared, here: driver.Fleet, out: Path, variant: str) -> Iterator[Sample]:
+    """The gate alone: masks of one variant beside stock's on the CPU, per crop and diameter; rows are stored."""
+    store, run_id = Store.make(out), new_run_id(time.time())
+    places = here.deliver(prepared.material.parcels())
+    blocks = tuple(race_block(block, case, ["stock", variant], 1, i)
+                   for i, (block, case) in enumerate((b, c) for b in prepared.blocks for c in b.cases))  # fmt: skip
+    with (
+        store.journal(run_id) as journal,
+        closing(here.samples(bench.orders(replace(prepared, blocks=blocks), run_id, places))) as samples,
+    ):
+        for row in samples:
+            journal.append(row)
+            if row.get("variant") == variant and (row["role"] == "masks" or row["status"] not in schema.FINE):
+                yield row
+
+
+def race_block(block: Block, case: Case, names: Sequence[str], rounds: int, index: int) -> Block:
+    """A block that races these variants of one case; the first is stock."""
+    tasks = tuple(Task("tune", replace(case, variant=name), i) for i, name in enumerate(names))
+    effort = Effort(warmups=0, warmups_max=0, repeats=rounds, repeats_max=rounds, precision=None, seconds_max=0)
+    return replace(block, index=index, tasks=tasks, effort=effort)
+
+
+def _possible(group: Sequence[str], bests: set[str], backend: str) -> tuple[list[str], list[str]]:
+    """What of a group can be tried on top of the bests on this backend, and why the rest cannot."""
+    tried, refused = [], []
+    for step in group:
+        for best in sorted(bests):
+            name = _together(best, step)
+            try:
+                variants.settings(name, backend)
+                tried.append(name)
+            except CellbenchError as error:
+                refused.append(f"{name}: {error.what}")
+    return tried, refused
+
+
+def _together(best: str, step: str) -> str:
+    """The step on top of what of the best can stay beside it."""
+    kept = [word for word in best.split("+") if word != "stock" and variants.agree(word, step)]
+    return "+".join(dict.fromkeys([*kept, *step.split("+")]))
+
+
+def _better(best: str, found: Sequence[Outcome], gate: str) -> str:
+    """The fastest that passes, if it beats the best so far in the same race by enough."""
+    passing = {each.variant: each.speedup for each in found if each.passes(gate)}
+    fastest = max(passing, key=passing.__getitem__, default=best)
+    return fastest if passing.get(fastest, 0) > WORTH * passing.get(best, 1.0) else best

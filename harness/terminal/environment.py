@@ -1,0 +1,18 @@
+"""What `cellbench env` shows: the facts about this machine that go into the results with every block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.machine import facts
+from harness.results.formatting import fact_text
+
+
+def text(told: Mapping[str, Any]) -> str:
+    """The facts in groups, one a line, with units; the last line names what is stable of them."""
+    width = max(len(fact.name) for fact in facts.FACTS)
+    lines = []
+    for title, group in facts.GROUPS.items():
+        lines += [title, *(f"  {fact.name:<{width}}  {fact_text(fact, told.get(fact.name))}" for fact in group), ""]
+    return "\n".join([*lines, f"stable key: {facts.stable_key(told)}"])

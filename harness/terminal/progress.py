@@ -1,0 +1,249 @@
+"""The terminal while a run goes on: what will be measured, how far it has come; on stderr."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from harness import plan
+from harness.fleet.driver.survey import Absent, Member
+from harness.plan import Block, Case, Device
+from harness.plan.config import Config
+from harness.results.formatting import seconds
+from harness.run.bench import Prepared, Result
+from harness.schema import FINE, Sample
+
+
+def console(quiet: bool) -> Console:
+    """Where progress is shown: stderr, since stdout is for data."""
+    return Console(stderr=True, quiet=quiet, highlight=False)
+
+
+def waiting(to: Console) -> Callable[[str], None]:
+    """Say there what keeps a run from beginning."""
+    return lambda text: to.print(text, markup=False)
+
+
+class Progress:
+    """Live progress of one run: a table on a terminal, a line per finished case elsewhere.
+
+    It draws only when a sample has arrived, and the next repetition waits for it: nothing is drawn
+    while something is being timed.
+    """
+
+    def __init__(self, prepared: Prepared, console: Console) -> None:
+        self._prepared, self.console = prepared, console
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._blocks = {(b.node, b.device.id, b.index): _Pace(b) for b in prepared.blocks}
+        self._latest: dict[str, _Pace] = {}
+        drivers = [member.name for member in prepared.members if member.drives]
+        self._own = drivers[0] if drivers else None
+
+    def begin(self, absent: Sequence[Absent] = ()) -> None:
+        """Say what will be measured, by whom not, and about how long it will take."""
+        p, config = self._prepared, self._prepared.config
+        image, found, say = p.material.image, p.material.weights, self._say
+        height_px, width_px = image.pixels.shape
+        kind = "synthetic image" if image.is_synthetic else "image"
+        say(f"{kind} {image.name} ({height_px} × {width_px} px), weights: {found.kind}")
+        if found.warning:
+            self._warn(found.warning)
+        for node in absent:
+            self._warn(f"{node.name} is left out: {node.why}")
+        devices = 0
+        for member in p.members:
+            measured = {block.device.id: block.device for block in p.blocks if block.node == member.name}
+            devices += len(measured)
+            self._member(member, list(measured.values()))
+        where = f"{devices} device(s)" + (f" on {len(p.members)} nodes" if len(p.members) > 1 else "")
+        say(
+            f"{p.n_cases} cases: crops {', '.join(map(str, config.crops))} px × {where}, "
+            f"protocol {', '.join(config.protocols)}; {_effort_text(config)}"
+            + (f", in each of {config.blocks} blocks" if config.blocks > 1 else "")
+            + (f"; then {', '.join(config.passes)}" if config.passes else "")
+        )
+        say(f"about {_duration(p.estimate_s)} (a guess from the kind of device; it is refined on the way)")
+
+    def _member(self, member: Member, devices: Sequence[Device]) -> None:
+        many = len(self._prepared.members) > 1
+        for device in devices:
+            self._say(
+                f"{f'{member.name} ' if many else ''}device {device.id}: {_device_text(device, member.node.threads)}"
+            )
+        for backend in member.lacking:
+            self._warn(f"{member.name} is tagged for {backend}, but no such device computes there: its cases will fail")
+        if different := member.differs():
+            told = ", ".join(
+                f"{each.name} {each.there or 'missing'} (here {each.here or 'missing'})" for each in different
+            )
+            self._warn(f"{member.name} has other versions: {told}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def _warn(self, text: str) -> None:
+        self.console.print(f"! {text}", style="bold yellow", markup=False)
+
+    def sample(self, sample: Sample) -> None:
+        """Take in one sample and redraw."""
+        pace = self._blocks[sample["node"], sample["device"], sample["block"]]
+        self._latest[sample["node"]] = pace
+        if sample["role"] == "cold" and sample["status"] == "ok":
+            return
+        news = pace.take(sample)
+        if news and not self.console.is_terminal:
+            many = f"{sample['node']} " if len(self._prepared.members) > 1 else ""
+            self._say(f"{many}{sample['device']} {pace.case.label}: {news}; {self._left()}")
+        # Where this machine is measured as well, the samples of others are no occasion to draw.
+        if self.console.is_terminal and not self.console.quiet and self._own in (None, sample["node"]):
+            self._live.start()
+            self._live.update(self._table(pace), refresh=True)
+
+    def end(self, result: Result) -> None:
+        """Say where the results are."""
+        self._say(f"run {result.run_id}: {_duration(result.elapsed_s)}, saved in {result.store.root}")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _left(self, node: str | None = None) -> str:
+        known = {(b.block.node, b.block.device.id): b.pace_s for b in self._blocks.values() if b.pace_s is not None}
+        left_s: dict[str, float] = defaultdict(float)
+        for each in self._blocks.values():
+            left_s[each.block.node] += each.left_s(known.get((each.block.node, each.block.device.id)))
+        most_s = left_s[node] if node else max(left_s.values())  # nodes work side by side
+        return f"about {_duration(most_s)} left" if most_s else "done"
+
+    def _table(self, pace: _Pace) -> Table:
+        return self._cases(pace) if len(self._prepared.members) == 1 else self._nodes()
+
+    def _nodes(self) -> Table:
+        """A line per node: what it measures, how far it has come."""
+        table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring; {self._left()}")
+        for name in ("node", "device", "crop"):
+            table.add_column(name)
+        for name in ("repetitions", "median"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for member in self._prepared.members:
+            if (pace := self._latest.get(member.name)) is None:
+                table.add_row(member.name, "", "", "", "", "starting")
+                continue
+            case = pace.case
+            times_s = pace.times_s[case]
+            median = seconds(statistics.median(times_s)) if times_s else ""
+            status = pace.status.get(case, "")
+            repetitions = f"{len(times_s)}/{pace.block.effort.most}"
+            device = pace.block.device.id
+            table.add_row(
+                member.name, device, case.crop, repetitions, median, f"{status} {self._left(member.name)}".strip()
+            )
+        return table
+
+    def _cases(self, pace: _Pace) -> Table:
+        block, n = pace.block, self._prepared.config.blocks
+        where = f"{block.device.id}, block {block.index + 1} of {n}" if n > 1 else block.device.id
+        table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring {where}; {self._left()}")
+        table.add_column("case")
+        for name in ("repetitions", "median"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for case in block.cases:
+            times_s = pace.times_s[case]
+            median = seconds(statistics.median(times_s)) if times_s else ""
+            status = pace.status.get(case, "")
+            table.add_row(case.label, f"{len(times_s)}/{block.effort.most}", median, status)
+        return table
+
+
+class _Pace:
+    """How far one block has come and how fast: its tasks follow each other, so one index tells."""
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.times_s: dict[Case, list[float]] = defaultdict(list)
+        self.status: dict[Case, str] = {}
+        self.pace_s: float | None = None  # per TFLOP of the network
+        self._at, self._calls, self._begun = 0, 0, -1
+        self._work_tflop = self._spent_s = 0.0
+
+    @property
+    def case(self) -> Case:
+        """The case that it is at."""
+        return self.block.tasks[self._at].case
+
+    def take(self, sample: Sample) -> str | None:
+        """Take in one sample; returns what is new about its case, if it is worth a line."""
+        began = self._advance(sample)
+        task = self.block.tasks[self._at]
+        key = task.case
+        if sample["status"] not in FINE:
+            self._calls = plan.n_calls(task, self.block.effort)
+            self.status[key] = sample["status"]
+            return f"{sample['status']}: {sample['error_message']}"
+        if sample["phase"] == "call" and sample["elapsed_s"] is not None:
+            self._calls += 1
+            self._work_tflop += plan.network_tflop(task.case)
+            self._spent_s += sample["elapsed_s"]
+            self.pace_s = self._spent_s / self._work_tflop
+        if sample["role"] == "timed":
+            times_s = self.times_s[key]
+            times_s.append(sample["elapsed_s"])
+            if sample["stop_reason"]:
+                self._calls = plan.n_calls(task, self.block.effort)
+                self.status[key] = "done"
+                why = "" if sample["stop_reason"] == "fixed_n" else f", {sample['stop_reason']}"
+                median = seconds(statistics.median(times_s))
+                return f"{median} (median of {len(times_s)}{why}), {sample['n_cells']} cells"
+        elif began and sample["role"] not in ("warmup", "control", "ceiling"):
+            self.status[key] = sample["role"]
+            return sample["role"] if sample["status"] == "ok" else f"{sample['role']} {sample['error_message']}"
+        return None
+
+    def left_s(self, pace_s: float | None) -> float:
+        """What is left of the block at a device's pace, or at a guess where that is not known yet."""
+        if pace_s is None:
+            return plan.block_s(self.block)
+        effort, tasks = self.block.effort, self.block.tasks
+        calls = [(task, plan.n_calls(task, effort)) for task in tasks[self._at :]]
+        calls[0] = (calls[0][0], max(0, calls[0][1] - self._calls))
+        return pace_s * sum(n * plan.network_tflop(task.case) for task, n in calls)
+
+    def _advance(self, sample: Sample) -> bool:
+        """Go on to the task that this sample is of; true if it is another one than before."""
+        for index, task in enumerate(self.block.tasks[self._at :], self._at):
+            same_role = sample["role"] in (("warmup", task.role) if task.role in ("timed", "control") else (task.role,))
+            if task.case.is_of(sample) and same_role:
+                began, self._begun = index > self._begun, index
+                if index > self._at:
+                    self._at, self._calls = index, 0
+                return began
+        return False
+
+
+def _effort_text(config: Config) -> str:
+    """How often each case is repeated, in words."""
+    if config.precision is None:
+        return f"{config.warmups} warm-up(s) and {config.repeats} repetitions each"
+    return (
+        f"at least {config.warmups} warm-up(s) and {config.repeats} repetitions each, "
+        f"until the mean is known to ±{100 * config.precision:g} %"
+    )
+
+
+def _duration(value_s: float) -> str:
+    if value_s < 90:
+        return f"{max(1, round(value_s))} s"
+    return f"{round(value_s / 60)} min" if value_s < 5400 else f"{value_s / 3600:.1f} h"
+
+
+def _device_text(device: Device, threads: int) -> str:
+    return f"{device.name}, {threads} threads" if device.backend == "cpu" else device.name

@@ -1,0 +1,92 @@
+"""What a search for speed found, and how many images a minute there were, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.engines.cellpose3 import variants
+
+if TYPE_CHECKING:
+    from harness.run.throughput import Rate
+    from harness.run.tune import Outcome, Tuned
+    from harness.schema import Sample
+
+
+def text(found: Tuned) -> str:
+    """The two answers, what each step gave, and what to write in one's own script."""
+    lines = [f"{'variant':<60} {'times faster than stock':<28} masks"]
+    lines += [_line(each) for each in found.steps]
+    lines += [f"{'left out: ' + why}" for why in found.left_out]
+    lines += ["", "fastest with identical masks:  " + _answer(found.identical)]
+    lines += ["fastest with equivalent masks: " + _answer(found.equivalent)]
+    best = found.equivalent or found.identical
+    return "\n".join([*lines, "", snippet(best.variant)] if best else lines)
+
+
+def snippet(variant: str) -> str:
+    """Lines to copy: the winner by name, what each part of it is, and those that need nothing of ours."""
+    parts = [_part(name) for name in variants.split(variant)]
+    lines = [
+        "from cellpose import models", "from harness import accelerate", "",
+        'model = models.Cellpose(model_type="cyto3")', f'accelerate(model, "{variant}")',
+        *(f"# {part.name}: {part.what}; may change {part.may_change}" for part, _ in parts),
+    ]  # fmt: skip
+    by_hand = [f"#     {code}" for _, code in parts if code]
+    if by_hand:
+        whole = "all of it" if len(by_hand) == len(parts) else "without cellbench only"
+        lines += [f"# {whole}, in plain cellpose and torch:", *by_hand]
+    return "\n".join(lines)
+
+
+def _part(word: str) -> tuple[variants.Variant, str]:
+    """A single variant, and how to have it by hand."""
+    name, _, value = word.partition("=")
+    part = next(each for each in variants.VARIANTS if each.name == name)
+    return part, part.by_hand.replace("{}", value)
+
+
+def _line(each: Outcome) -> str:
+    return f"{each.variant:<60} {_times(each):<28} {each.agreement or 'unknown'} {each.note}".rstrip()
+
+
+def _times(each: Outcome) -> str:
+    if each.speedup is None:
+        return "not measured"
+    interval = "" if each.low is None else f" ({each.low:.2f} to {each.high:.2f})"
+    return f"{each.speedup:.2f}{interval}, n = {each.n}"
+
+
+def _answer(each: Outcome | None) -> str:
+    if each is None:
+        return "none beats stock"
+    interval = "" if each.low is None else f"95 % interval {each.low:.2f} to {each.high:.2f}, "
+    return f"{each.variant}, {each.speedup:.2f} times as fast ({interval}n = {each.n})"
+
+
+def turn(row: Sample) -> str:
+    """One way in one round, as it ends."""
+    way = f"{row['variant']}, {row['n_processes']} × {row['n_in_flight']}"
+    if row["status"] != "ok":
+        return f"{row['node']} {row['device']} {way}: {row['status']}"
+    return f"{row['node']} {row['device']} {way}: {60 * row['n_images'] / row['elapsed_s']:.3g} images a minute"
+
+
+def rates(found: Sequence[Rate]) -> str:
+    """Images a minute of each way, and how much faster than the first one it is."""
+    lines = [
+        f"{'node':<14} {'device':<8} {'variant':<44} {'processes':>9} {'in flight':>9} {'images/min':>10}  to the first"
+    ]
+    for rate in found:
+        counts = f"{rate.way.n_processes:>9} {rate.way.n_in_flight:>9}"
+        way = f"{rate.node:<14} {rate.device:<8} {rate.way.variant:<44} {counts}"
+        if rate.images_per_minute is None:
+            lines.append(f"{way} {'–':>10}  {rate.note}")
+            continue
+        known = "" if rate.low is None else f" ({rate.low:.2f}–{rate.high:.2f})"
+        to_first = "" if rate.speedup is None else f"{rate.speedup:.2f}×{known}"
+        masks = "" if rate.same_masks else ", other masks"
+        lines.append(f"{way} {rate.images_per_minute:>10.3g}  {to_first}{masks}".rstrip())
+    return "\n".join(
+        [*lines, "intervals: 95 %, of rounds in turn; to the first: how many times as fast as the first line"]
+    )
