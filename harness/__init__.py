@@ -1,16 +1,12 @@
 """Cellbench: how fast is Cellpose on this hardware, and what does a GPU buy?"""
 
-from importlib import import_module
-
-__all__ = ["__version__", "accelerate"]
+__all__ = ["__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """The version and accelerate() are found when they are asked for; importing harness itself costs nothing."""
+    """The version is found when it is asked for; importing harness itself costs nothing."""
     if name == "__version__":
         return _version()
-    if name == "accelerate":
-        return import_module("harness.engines.cellpose3.variants").accelerate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

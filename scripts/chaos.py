@@ -295,7 +295,7 @@ def kill_child(scene: Scene) -> None:
     """The measuring process is killed."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(2, N_CALLS))
-    for child in scene.of("harness.measure.worker"):
+    for child in scene.of("harness.measure.parent"):
         scene.kill(child.pid)
     scene.told(process)
 
@@ -304,7 +304,7 @@ def freeze_child(scene: Scene) -> None:
     """The measuring process stops for good."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(2, N_CALLS))
-    for child in scene.of("harness.measure.worker"):
+    for child in scene.of("harness.measure.parent"):
         scene.kill(child.pid, signal.SIGSTOP)
     scene.told(process)
 

@@ -14,8 +14,9 @@ import pytest
 
 from harness import images, schema, store
 from harness.images import synthetic
-from harness.measure.block import Order
-from harness.plan import Block, Case, Device, Effort, Task
+from harness.machine.accelerators import Device
+from harness.measure.wire import Order
+from harness.plan.cases import Block, Case, Effort, Task
 from harness.query import Session
 
 REPOSITORY = Path(__file__).parent.parent
@@ -130,7 +131,7 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Order]:
             "block": Block(0, device, planned, effort),
             "pixels_file": str(pixels_file),
             "pixels_sha256": images.hash_pixels(image),
-            "weights_folder": "",
+            "folder": "",
             "constants": {
                 "schema_version": schema.VERSION,
                 "source": "measured",

@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from harness.measure.workload import Segmentation
 
 from harness.engines.cellpose3 import weights
 from harness.measure import agreement, workload
-from harness.measure.workload import Segmentation
 
 SIDE_PX, PITCH_PX = 40, 50
 

@@ -7,15 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from harness.measure.stages import Ceiling, Part
 
 from harness import schema
 from harness.errors import DeviceFallbackError
 from harness.images import synthetic
 from harness.machine import interference
-from harness.measure import agreement, block, energy, stages, worker, workload
-from harness.measure.block import Finished, Order
-from harness.measure.stages import Ceiling, Part
-from harness.plan import CONTROL, N_ROWS, Device, Task
+from harness.machine.accelerators import Device
+from harness.measure import agreement, block, energy, parent, stages, workload
+from harness.measure.block import Finished
+from harness.measure.wire import Order
+from harness.plan import CONTROL, N_ROWS
+from harness.plan.cases import Task
 from tests.conftest import TWICE, case
 
 NOTHING_SEEN = {"flags": "", "foreign_cpu_share": 0.0}
@@ -110,7 +113,7 @@ def test_cold_warm_up_and_timed_repetitions_are_all_kept(
     assert (last["n_cells"], last["diameter_px"], len(last["mask_sha256"])) == (3, 30.0, 64)
     assert (last["device_used"], last["torch_threads"], simulated.threads) == ("cpu", 1, 1)
     assert [s["stop_reason"] for s in samples if s["role"] == "timed"] == [None, "fixed_n"] * 2
-    schema.table([worker.from_wire(sample) for sample in samples])
+    schema.table([parent.from_wire(sample) for sample in samples])
 
 
 def test_what_else_went_on_stands_beside_each_repetition(order: Callable[..., Order]) -> None:
@@ -217,7 +220,7 @@ def test_cases_are_told_apart_and_versions_do_not_split_a_series(order: Callable
 
 def passes(order: Callable[..., Order], role: str) -> list[schema.Sample]:
     samples = measured(order(Task(role, case(32), 0)))
-    schema.table([worker.from_wire(sample) for sample in samples])
+    schema.table([parent.from_wire(sample) for sample in samples])
     return [s for s in samples if s["role"] == role]
 
 

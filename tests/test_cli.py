@@ -230,7 +230,7 @@ def test_a_killed_run_is_resumed_and_nothing_is_measured_twice(image: Path, tmp_
 
 def _ray_processes() -> list[str]:
     """Ray and worker processes that outlived their command; they may take a moment to go."""
-    mine, ours = os.getuid(), ("raylet", "gcs_server", "harness.measure.worker")
+    mine, ours = os.getuid(), ("raylet", "gcs_server", "harness.measure.parent")
     for _ in range(50):
         left = [
             " ".join(p.info["cmdline"] or [])

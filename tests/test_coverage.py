@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.plan import Block, Task
+from harness.plan.cases import Block, Task
 from harness.terminal import coverage
 from tests.conftest import CPU_DEVICE, RUN_ID, TWICE, case, make_sample, make_store
 

@@ -12,7 +12,6 @@ from harness.doctor.environment import ask as find_environment
 from harness.errors import CellbenchError
 from harness.machine import facts
 from harness.machine.facts import Fact
-from harness.measure import worker
 from harness.results.formatting import fact_text
 from harness.terminal import environment
 

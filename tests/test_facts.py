@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from harness.machine import facts, nvidia, probe
-from harness.measure import block, worker, workload
+from harness.measure import block, parent, workload
 from tests.test_nvidia import gpu
 
 NAMES = {fact.name for fact in facts.FACTS}
@@ -38,7 +38,7 @@ def test_what_this_machine_tells_are_facts() -> None:
 
 @pytest.mark.slow
 def test_every_fact_is_told_by_someone_and_with_its_type() -> None:
-    told = worker.ask("environment", device="cpu")
+    told = parent.ask("environment", device="cpu")
     assert told.keys() - NAMES == set()
     live = set(nvidia.LIVE) & NAMES
     assert NAMES - told.keys() - gpu().facts().keys() - live - WORKER == set()

@@ -12,7 +12,7 @@ from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet.driver import artifacts, cluster, scheduler, survey
 from harness.machine import versions
 from harness.machine.versions import Difference
-from harness.measure.block import Order
+from harness.measure.wire import Order
 from tests.conftest import RUN_ID, case, make_sample
 
 ANSWER = {

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from harness import plan
+from harness.machine.accelerators import Device
 from harness.measure import memory, workload
-from harness.plan import Device, Node, config
+from harness.plan import config
+from harness.plan.cases import Node
 from tests.test_layers import FILES
 
 TORCH = Path(importlib.util.find_spec("torch").origin).parent  # found, not imported

@@ -4,7 +4,9 @@ import pytest
 
 from harness import plan
 from harness.errors import CellbenchError
-from harness.plan import Device, Node, config
+from harness.machine.accelerators import Device
+from harness.plan import config
+from harness.plan.cases import Node
 
 CPU, CUDA0, CUDA1 = Device("cpu", 0, "CPU"), Device("cuda", 0, "A"), Device("cuda", 1, "B")
 HAVE = (CUDA0, CUDA1, CPU)

@@ -7,7 +7,8 @@ import pytest
 
 from harness import schema
 from harness.errors import CellbenchError
-from harness.plan import CONTROL, Block, Task, config
+from harness.plan import CONTROL, config
+from harness.plan.cases import Block, Task
 from harness.run import resume
 from harness.run.resume import Manifest
 from harness.store import Store

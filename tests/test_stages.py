@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from harness.measure.stages import Part, Recorder
 
 from harness import plan
 from harness.engines.cellpose3 import weights
 from harness.measure import stages
-from harness.measure.stages import Part, Recorder
 
 
 class Machine:

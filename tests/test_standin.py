@@ -12,9 +12,10 @@ import pytest
 from harness import images
 from harness.engines.cellpose3 import weights
 from harness.images import synthetic
-from harness.measure import worker
-from harness.measure.block import Finished, Order
-from harness.plan import Block, Case, Task
+from harness.measure import parent
+from harness.measure.block import Finished
+from harness.measure.wire import Order
+from harness.plan.cases import Block, Case, Task
 from harness.schema import Sample
 from tests.conftest import CPU_DEVICE, REPOSITORY, SEED_DATA, SEED_IMAGE, TWICE, needs_seed_data
 
@@ -34,7 +35,7 @@ def performed(pixels: np.ndarray, folder: Path, role: str) -> list[Sample]:
     block = Block(0, CPU_DEVICE, (Task(role, case, 0),), once, threads=os.cpu_count() or 1)
     found = weights.resolve("standin")
     order = Order(block, str(folder / "image.npy"), images.hash_pixels(pixels), found.folder, {})
-    samples = [said for said in worker.perform(order) if not isinstance(said, Finished)]
+    samples = [said for said in parent.perform(order) if not isinstance(said, Finished)]
     assert samples[-1]["status"] == "ok", samples[-1]["error_message"]
     return samples
 

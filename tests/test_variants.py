@@ -11,19 +11,19 @@ import textwrap
 import pytest
 
 from harness.engines.cellpose3 import weights
-from harness.engines.cellpose3.variants.settings import LOSSLESS, VARIANTS, Settings, settings, split
+from harness.engines.cellpose3.variants.settings import LOSSLESS, PARTS, Settings, parse, split
 from harness.errors import CellbenchError
 
 
 def test_groups_are_taken_apart_and_stock_is_nothing() -> None:
     assert split("channels-last+lossless") == ("channels-last", *LOSSLESS)
     assert split("stock") == ()
-    assert settings("stock") == Settings()
+    assert parse("stock") == Settings()
     assert split("lossless+fast-qc") == LOSSLESS
 
 
 def test_variants_compose() -> None:
-    made = settings("channels-last+folded+batch=16+overlap=0.05", "cpu")
+    made = parse("channels-last+folded+batch=16+overlap=0.05", "cpu")
     assert (made.channels_last, made.folded, made.batch_size, made.tile_overlap) == (True, True, 16, 0.05)
     assert made.is_dense
 
@@ -46,12 +46,12 @@ def test_variants_compose() -> None:
 )
 def test_what_cannot_be_is_refused_with_the_reason(variant: str, backend: str, what: str) -> None:
     with pytest.raises(CellbenchError, match=what):
-        settings(variant, backend)
+        parse(variant, backend)
 
 
 def test_each_variant_says_what_it_sets_and_may_change() -> None:
     stock = Settings()
-    for variant in VARIANTS:
+    for variant in PARTS:
         assert variant.sets.keys() <= vars(stock).keys()
         assert variant.what
         assert variant.may_change

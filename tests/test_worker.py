@@ -13,21 +13,23 @@ from harness import plan, schema
 from harness.engines.cellpose3 import weights
 from harness.errors import CellbenchError
 from harness.machine import probe
-from harness.measure import worker
-from harness.measure.block import Finished, Order
-from harness.plan import CONTROL, Task
+from harness.measure import parent
+from harness.measure.block import Finished
+from harness.measure.wire import Order
+from harness.plan import CONTROL
+from harness.plan.cases import Task
 from tests.conftest import RUN_ID, case
 
 
 @pytest.mark.parametrize("setting", ["1", None])
 def test_threads_are_ours_whatever_ray_exports(monkeypatch: pytest.MonkeyPatch, setting: str | None) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", setting) if setting else monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    env = worker.environment(6)
+    env = parent.environment(6)
     assert {env[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")} == {"6"}
 
 
 def test_a_child_that_dies_before_it_is_spoken_to_says_why() -> None:
-    with worker._Child({"task": "devices", "arguments": {}}, {"PYTHONHOME": "/nowhere"}) as child:
+    with parent._Child({"task": "devices", "arguments": {}}, {"PYTHONHOME": "/nowhere"}) as child:
         child._process.wait()
         assert list(child.lines(lambda: 60.0)) == []
     assert child.returncode == 1
@@ -54,7 +56,7 @@ def silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("silent")
 def test_a_child_that_falls_silent_is_killed() -> None:
     limits_s = iter([60.0, 0.2])
-    with worker._Child({"task": "devices", "arguments": {}}, dict(os.environ)) as child:
+    with parent._Child({"task": "devices", "arguments": {}}, dict(os.environ)) as child:
         assert list(child.lines(lambda: next(limits_s))) == ["first"]
     assert child.gave_up
     assert child.returncode == -signal.SIGKILL
@@ -64,7 +66,7 @@ def test_a_child_that_falls_silent_is_killed() -> None:
 def test_a_question_to_a_hung_device_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "ANSWER_S", 1.0)
     with pytest.raises(CellbenchError, match="took more than 1 s"):
-        worker.ask("devices")
+        parent.ask("devices")
 
 
 @pytest.mark.usefixtures("silent")
@@ -73,7 +75,7 @@ def test_a_task_that_falls_silent_is_a_row_and_the_others_are_tried(
 ) -> None:
     monkeypatch.setattr(plan, "patience_s", lambda _block, _task: 0.2)
     monkeypatch.setattr(worker, "from_wire", lambda row: row)
-    said = [row for row in worker.perform(order(case(96), case(128))) if isinstance(row, dict)]
+    said = [row for row in parent.perform(order(case(96), case(128))) if isinstance(row, dict)]
     assert [(row["status"], row["crop"]) for row in said] == [("timeout", "96"), ("timeout", "128")]
     assert "no sign of life for 0 s" in said[0]["error_message"]
 
@@ -87,9 +89,9 @@ def test_a_process_that_nobody_can_kill_ends_the_block(
     monkeypatch.setattr(plan, "patience_s", lambda _block, _task: 0.2)
     monkeypatch.setattr(worker, "DEATH_S", 0.2)
     monkeypatch.setattr(worker, "from_wire", lambda row: row)
-    monkeypatch.setattr(worker.os, "killpg", lambda pid, _: spared.append(pid))
+    monkeypatch.setattr(parent.os, "killpg", lambda pid, _: spared.append(pid))
     try:
-        said = [row for row in worker.perform(order(case(96), case(128))) if isinstance(row, dict)]
+        said = [row for row in parent.perform(order(case(96), case(128))) if isinstance(row, dict)]
     finally:
         really(spared[0], signal.SIGKILL)
     assert [(row["status"], row["crop"]) for row in said] == [("timeout", "96"), ("timeout", "128")]
@@ -107,12 +109,12 @@ def real(order: Callable[..., Order]) -> Order:
         "schema_version": schema.VERSION, "source": "measured", "run_id": RUN_ID, "workload": "cellpose",
         "weights": found.kind, "weights_sha256": found.net_sha256,
     }  # fmt: skip
-    made = order(case(96), case(128, "article"), weights_folder=found.folder, constants=constants)
+    made = order(case(96), case(128, "article"), folder=found.folder, constants=constants)
     return dataclasses.replace(made, block=dataclasses.replace(made.block, threads=probe.n_cores()))
 
 
 def samples_of(order: Order) -> list[schema.Sample]:
-    return [said for said in worker.perform(order) if not isinstance(said, Finished)]
+    return [said for said in parent.perform(order) if not isinstance(said, Finished)]
 
 
 @pytest.mark.slow
@@ -152,7 +154,7 @@ def test_real_passes(real: Order) -> None:
 @pytest.mark.slow
 def test_a_killed_process_is_a_row_and_the_others_go_on(real: Order) -> None:
     samples = []
-    running = worker.perform(real)
+    running = parent.perform(real)
     for sample in running:
         if isinstance(sample, Finished):
             continue
@@ -168,7 +170,7 @@ def test_a_killed_process_is_a_row_and_the_others_go_on(real: Order) -> None:
 
 @pytest.mark.slow
 def test_an_abandoned_block_leaves_no_process(real: Order) -> None:
-    running = worker.perform(real)
+    running = parent.perform(real)
     next(running)
     child = _only_child()
     running.close()
@@ -177,11 +179,11 @@ def test_an_abandoned_block_leaves_no_process(real: Order) -> None:
 
 @pytest.mark.slow
 def test_this_machine_has_at_least_its_cpu() -> None:
-    assert worker.devices()[-1] == {"backend": "cpu", "index": 0, "name": probe.cpu_model()}
+    assert parent.devices()[-1] == {"backend": "cpu", "index": 0, "name": probe.cpu_model()}
 
 
 def _only_child() -> int:
     import psutil
 
-    [child] = [c for c in psutil.Process().children() if "harness.measure.worker" in " ".join(c.cmdline())]
+    [child] = [c for c in psutil.Process().children() if "harness.measure.parent" in " ".join(c.cmdline())]
     return child.pid

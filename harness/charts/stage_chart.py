@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from harness.charts import rendering
-from harness.engines.cellpose3.catalogue import PASSES, STAGES
+from harness.engines import registry
 from harness.results import advice
 from harness.results.formatting import percent, seconds, size_label
 
@@ -90,7 +90,11 @@ def _row_key(rows: list[str], label: str) -> str:
 
 def _parts(case: Sequence[Row]) -> list[Row]:
     """A case's parts from left to right: pass by pass, in each what is coloured alike side by side."""
-    groups, passes, order = list(GROUPS), list(PASSES), list(STAGES)
+    groups, passes, order = (
+        list(GROUPS),
+        list(tuple(registry.stages().passes)),
+        [each.name for each in registry.stages().stages],
+    )
     shares = advice.shares(case)
 
     def place(row: Row) -> tuple[int, int, int]:

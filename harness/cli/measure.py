@@ -15,7 +15,7 @@ from harness.cli.options import RESULTS, Json, Out
 from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, StorageError
 
 if TYPE_CHECKING:
-    from harness.plan import Block
+    from harness.plan.cases import Block
     from harness.run.bench import Result
     from harness.terminal.progress import Progress
 
@@ -34,11 +34,12 @@ def run(
     devices: Annotated[str | None, typer.Option(help="auto, or some of cpu, mps, cuda, cuda:N.")] = None,
     protocol: Annotated[str | None, typer.Option(help="standard, article, or both: standard,article.")] = None,
     variants: Annotated[
-        str | None, typer.Option(help="How cellpose is executed: stock, or names joined by +: stock,lossless+plain.")
+        str | None, typer.Option(help="How the model is executed: stock, or names joined by +: stock,lossless+plain.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="auto, cyto3, standin, or a path.")] = None,
+    models: Annotated[str | None, typer.Option(help="Models to run, such as those of cellbench models.")] = None,
+    weights: Annotated[str | None, typer.Option(help="auto, published, standin, or a path.")] = None,
     trust: Annotated[
-        str | None, typer.Option(help="SHA-256 of a size model of your own, which cellpose unpickles: it can run code.")
+        str | None, typer.Option(help="SHA-256 of a size model of your own, which is unpickled: it can run code.")
     ] = None,
     warmups: Annotated[int | None, typer.Option(help="Warm-up calls before each case's repetitions.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Timed repetitions of each case.")] = None,
@@ -52,6 +53,9 @@ def run(
     only: Annotated[
         str | None, typer.Option(help="Some cases, as NODE/DEVICE/CROP with wildcards: desk1/cuda:0/448,*/cpu/*")
     ] = None,
+    engine_python: Annotated[
+        str | None, typer.Option(help="Interpreter that has the engine, if it is not the one of cellbench.")
+    ] = None,
     out: Out = RESULTS,
     address: Annotated[
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
@@ -59,7 +63,8 @@ def run(
     nodes: Annotated[str | None, typer.Option(help="Names of nodes to keep to: desk1,mac2.")] = None,
     wait_for: WaitFor = 0,
     allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Measure even where nodes have another cellpose or cellbench.")
+        bool,
+        typer.Option("--allow-mixed", help="Measure even where nodes have other versions of engine or cellbench."),
     ] = False,
     no_ray: Annotated[bool, typer.Option("--no-ray", help="Measure without Ray; the rows are the same.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
@@ -75,6 +80,7 @@ def run(
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
         "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "trust": trust,
+        "engine_python": engine_python, "models": config.split(models),
         "crops": config.split(crops),
         "devices": config.split(devices), "protocols": config.split(protocol),
         "precision": precision, "passes": config.split(passes),
@@ -91,7 +97,15 @@ def run(
     run_id = new_run_id(time())
     with (
         _resumable(run_id, out),
-        driver.opened(address, use_ray, config.split(nodes) or (), progress.waiting(console), wait_for) as machines,
+        driver.opened(
+            address,
+            use_ray,
+            config.split(nodes) or (),
+            progress.waiting(console),
+            wait_for,
+            material.engines,
+            material.config.engine_python,
+        ) as machines,
     ):
         prepared = bench.prepare(material, machines.members, allow_mixed)
         shown = progress.Progress(prepared, console)
@@ -122,6 +136,9 @@ def resume_(
     store = Store.at(out)
     run_id = run or resume.latest(store)
     manifest = resume.read(store, run_id)
+    if manifest.command != "run":
+        what = f"{run_id} is of cellbench {manifest.command}, which is not resumed"
+        raise CellbenchError(what, str(out), f"run cellbench {manifest.command} again")
     todo = resume.left(store, manifest, retry_failed)
     if not todo:
         artifacts.forget_killed()  # it may have been killed after its last repetition
@@ -132,7 +149,13 @@ def resume_(
     with (
         _resumable(run_id, out),
         driver.opened(
-            address or manifest.address, manifest.use_ray, (), progress.waiting(console), wait_for
+            address or manifest.address,
+            manifest.use_ray,
+            (),
+            progress.waiting(console),
+            wait_for,
+            material.engines,
+            material.config.engine_python,
         ) as machines,
     ):
         prepared = bench.again(material, manifest, machines.members, todo)

@@ -17,7 +17,8 @@ app = typer.Typer()
 Image = Annotated[str, typer.Option(help="sparse, dense, or a 2-D TIFF file.")]
 Crop = Annotated[str, typer.Option(help="Side of a centred square in px, or full.")]
 Device = Annotated[str, typer.Option(help="cpu, mps, cuda or cuda:N.")]
-Weights = Annotated[str, typer.Option(help="auto, cyto3, standin, or a path.")]
+Weights = Annotated[str, typer.Option(help="auto, published, standin, or a path.")]
+Model = Annotated[str | None, typer.Option(help="Model to run; cellbench models lists them.")]
 Gate = Annotated[str, typer.Option(help="How alike masks must be: identical or equivalent.")]
 
 
@@ -28,6 +29,7 @@ def tune(
     crop: Crop = "448",
     budget: Annotated[str, typer.Option(help="How long to search: 90s, 10m, 1h.")] = "10m",
     gate: Gate = "equivalent",
+    model: Model = None,
     weights: Weights = "auto",
     out: Out = RESULTS,
     json: Json = False,
@@ -40,8 +42,8 @@ def tune(
     from harness.terminal import tuning_view
 
     level, budget_s = _gate(gate), _seconds(budget)
-    with driver.opened(use_ray=False) as here:
-        prepared = _prepared(here, image, crop, device, weights)
+    with driver.opened(use_ray=False, engines=_engines(model)) as here:
+        prepared = _prepared(here, image, crop, device, weights, model)
         found = tuning.search(prepared, here, out, level, budget_s, lambda text: typer.echo(text, err=True))
     typer.echo(json_.dumps(asdict(found), indent=2) if json else tuning_view.text(found))
 
@@ -53,22 +55,23 @@ def verify_masks(
     crop: Crop = "448",
     device: Device = "cpu",
     gate: Gate = "equivalent",
+    model: Model = None,
     weights: Weights = "auto",
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
     """Compare a variant's masks with stock cellpose's on the CPU; exit code 5 if they are not as alike as asked."""
-    from harness.engines.cellpose3 import variants
+    from harness.engines import registry
     from harness.fleet import driver
     from harness.run import tune as tuning
 
     level = _gate(gate)
-    backend = device.split(":")[0]
-    variants.settings(variant, backend if backend != "auto" else None)
-    if not variants.split(variant):
+    chosen = registry.engine_of(model or registry.default_model()).variant(variant, _backend(device))
+    if chosen.is_stock:
         raise CellbenchError("stock is what variants are compared with", "--variant stock", "name a variant")
-    with driver.opened(use_ray=False) as here:
-        rows = list(tuning.verify(_prepared(here, image, crop, device, weights), here, out, variant))
+    variant = str(chosen)
+    with driver.opened(use_ray=False, engines=_engines(model)) as here:
+        rows = list(tuning.verify(_prepared(here, image, crop, device, weights, model), here, out, variant))
     if failed := [row for row in rows if row["role"] != "masks"]:
         raise CasesFailedError(f"{variant} failed: {failed[0]['error_message']}", str(out), "try it with less")
     keys = ("crop", "diameter_asked_px", "agreement", "ap50", "ap90", "mean_iou", "n_cells", "reference_n_cells")
@@ -94,6 +97,7 @@ def throughput(
     variants: Annotated[str, typer.Option(help="How cellpose is executed: stock, or names joined by +.")] = "stock",
     rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured, in turn.")] = 3,
     device: Device = "cpu",
+    model: Model = None,
     weights: Weights = "auto",
     address: Annotated[
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
@@ -104,14 +108,13 @@ def throughput(
     """Measure images a minute: a folder of images, several processes a device, several images in flight."""
     from dataclasses import asdict
 
-    from harness.engines.cellpose3 import variants as known
+    from harness.engines import registry
     from harness.fleet import driver
     from harness.run import throughput as rated
     from harness.terminal import tuning_view
 
-    names = variants.split(",")
-    for name in names:
-        known.settings(name, device.split(":")[0])
+    engine = registry.engine_of(model or registry.default_model())
+    names = [str(engine.variant(name, _backend(device))) for name in variants.split(",")]
     ways = [
         rated.Way(name, n_processes, n_in_flight)
         for name in names
@@ -120,8 +123,10 @@ def throughput(
     ]
     found = rated.folder(folder) if folder else []
     said = None if folder is None else folder.absolute().name
-    with driver.opened(address, bool(address)) as here:
-        prepared = _prepared(here, found[0].source if found else image, "full" if found else str(crop), device, weights)
+    with driver.opened(address, bool(address), engines=(engine.name,)) as here:
+        prepared = _prepared(
+            here, found[0].source if found else image, "full" if found else str(crop), device, weights, model
+        )
         material = prepared.material
         pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
         typer.echo(f"{len(pictures)} images, {len(ways)} ways, {rounds} rounds; each in processes of its own", err=True)
@@ -151,13 +156,24 @@ def _line(row: dict[str, Any]) -> str:
     return f"crop {row['crop']}, {asked}: {row['agreement']}; {cells}{iou}"
 
 
-def _prepared(here: Any, image: str, crop: str, device: str, weights: str) -> Any:
+def _prepared(here: Any, image: str, crop: str, device: str, weights: str, model: str | None) -> Any:
     from harness.plan import config
     from harness.run import bench
 
     flags = {"image": image, "crops": config.split(crop), "devices": (device,), "weights": weights, "blocks": 1,
-             "control": False, "passes": (), "protocols": ("standard",)}  # fmt: skip
+             "control": False, "passes": (), "protocols": ("standard",),
+             "models": (model,) if model else None}  # fmt: skip
     return bench.prepare(bench.gather(config.load("quick", flags)), here.members)
+
+
+def _engines(model: str | None) -> tuple[str, ...]:
+    from harness.engines import registry
+
+    return (registry.engine_of(model or registry.default_model()).name,)
+
+
+def _backend(device: str) -> str | None:
+    return None if device == "auto" else device.partition(":")[0]
 
 
 def _gate(word: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import plan
 from harness.machine import facts
-from harness.measure import worker
-from harness.plan import Device
+from harness.measure import parent
+from harness.measure.wire import EnvironmentRequest
+from harness.plan import blocks
 
 
 def ask(device: str = "auto") -> dict[str, Any]:
@@ -15,6 +15,6 @@ def ask(device: str = "auto") -> dict[str, Any]:
 
     device: cpu, mps, cuda or cuda:N; auto takes the fastest kind. CellbenchError if this machine lacks it.
     """
-    chosen = plan.choose((device,), [Device(**found) for found in worker.devices()])[0]
-    told = worker.ask("environment", device=chosen.id)
+    chosen = blocks.choose((device,), parent.devices())[0]
+    told = parent.ask(EnvironmentRequest(chosen.id))
     return {fact.name: told.get(fact.name) for fact in facts.FACTS}

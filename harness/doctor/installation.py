@@ -6,7 +6,6 @@ which takes a second to import, is not imported.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import query
-from harness.engines.cellpose3 import weights
-from harness.errors import CellbenchError
 from harness.fleet.network import connect, split_address, why_not
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
 from harness.store import Store
@@ -110,31 +107,6 @@ def _installed(name: str, distribution: Distribution) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
-
-
-# ---------------------------------------------------------------- weights
-
-
-def cyto3() -> Check:
-    """Which weights a run would use, found out without fetching them."""
-    folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or "~/.cellpose/models").expanduser()
-    missing = [file.name for file in weights.PUBLISHED if not (folder / file.name).exists()]
-    get = f"fetch them where there is a network: cellbench run --weights cyto3; or copy both files into {folder}"
-    if missing:
-        standin = weights.resolve("standin")
-        evidence = (
-            f"no {' and no '.join(missing)} in {folder}: a run fetches cyto3 if it can, or else uses the stand-in "
-            f"(sha256 {standin.net_sha256[:12]}…), which costs the same but does not find cyto3's cells"
-        )
-        return Check("weights", WARN, evidence, get)
-    try:
-        found = weights.resolve("cyto3")  # both files are there, so nothing is fetched
-    except CellbenchError as error:
-        evidence = f"{error.what} ({error.where}): a run would use the stand-in, which does not find cyto3's cells"
-        return Check("weights", WARN, evidence, f"delete the file; {get}")
-    if found.warning:
-        return Check("weights", WARN, found.warning, f"delete the files; {get}")
-    return Check("weights", OK, f"cyto3 as on record (sha256 {found.net_sha256[:12]}…) in {folder}")
 
 
 # ---------------------------------------------------------------- other nodes

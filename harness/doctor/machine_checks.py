@@ -21,10 +21,12 @@ from typing import Any
 import psutil
 
 from harness.doctor import installation
+from harness.engines import registry
 from harness.machine import interference, probe
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check, tried
 from harness.machine.probe_io import Sources
-from harness.measure import worker
+from harness.measure import parent
+from harness.measure.wire import SelfcheckRequest
 
 N_READS = 10_000
 STEP_NS = 1_000  # the shortest repetitions take 0.1 s, of which this is 0.001 %
@@ -62,7 +64,7 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
         "memory": lambda: memory(environment().get("cgroup_memory_limit_bytes")),
         "disk": partial(disk, out),
         "versions": installation.versions,
-        "weights": installation.cyto3,
+        "weights": lambda: registry.engine(registry.DEFAULT).checks(),
         "other nodes": lambda: installation.other_nodes(out, probe.facts()),
         "ray": lambda: installation.ray_head(address),
         "ray token": lambda: installation.ray_token(address, sources.environ, Path.home()),
@@ -74,9 +76,9 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
         yield from tried(name, look)
 
 
-def devices(ask: Callable[..., list[dict[str, Any]]] = worker.ask) -> list[Check]:
+def devices(ask: Callable[..., list[dict[str, Any]]] = parent.ask) -> list[Check]:
     """The checks of the child process: threads, and each device's results and clock."""
-    return [Check(**found) for found in ask("selfcheck", devices=[], threads=probe.n_cores())]
+    return [Check(**found) for found in ask(SelfcheckRequest((), probe.n_cores()))]
 
 
 # ---------------------------------------------------------------- time

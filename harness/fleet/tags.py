@@ -7,9 +7,9 @@ import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.errors import CellbenchError
+from harness.machine.accelerators import Device
 
 BACKENDS = ("cuda", "mps", "cpu")
 NAME = "bench/host"  # the label that holds it
@@ -54,10 +54,10 @@ def host_name() -> str:
     return slug(socket.gethostname()) or "node"
 
 
-def detected(name: str, devices: Sequence[Mapping[str, Any]], chip: str | None = None) -> Tags:
-    """The tags of devices that computed, as harness.measure.worker.devices() returns them."""
-    found = Counter(device["backend"] for device in devices)
-    accelerators = [device["name"] for device in devices if device["backend"] != "cpu"]
+def detected(name: str, devices: Sequence[Device], chip: str | None = None) -> Tags:
+    """The tags of devices that computed, as measure.parent.devices() returns them."""
+    found = Counter(device.backend for device in devices)
+    accelerators = [device.name for device in devices if device.backend != "cpu"]
     return Tags(name, _ordered(found), accelerators[0] if accelerators else None, chip)
 
 

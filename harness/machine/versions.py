@@ -13,9 +13,8 @@ from harness.machine.probe import PACKAGE, distribution_version, opencv_version
 
 Versions = Mapping[str, str | None]
 
-# Another cellpose or another version of this program is another measurement; everything else may explain a
-# difference and is stored beside it.
-BREAKS_COMPARISON = ("cellpose", "cellbench", "code")
+# Another version of this program is another measurement; everything else may explain a difference and is stored.
+BREAKS_COMPARISON = ("cellbench", "code")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Difference:
 
 def versions() -> dict[str, str | None]:
     """Versions of this node by name, without importing what they are of; code is a hash of this program's source."""
-    names = ("ray", "numpy", "torch", "cellpose", "numba", "pyarrow")
+    names = ("ray", "numpy", "torch", "numba", "pyarrow")
     return {
         "python": platform.python_version(),
         **{name: distribution_version(name) for name in names},

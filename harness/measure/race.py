@@ -6,15 +6,17 @@ Taking turns is what makes a ratio true on a machine that wanders: whatever slow
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-from harness.engines.cellpose3 import variants
-from harness.measure import agreement, block, timing, workload
-from harness.measure.block import Finished, Order
-from harness.plan import Case
+from harness.engines import registry
+from harness.engines.base import Effective, Engine, LoadedModel, Segmentation
+from harness.measure import agreement, block, rows, timing
+from harness.measure.block import Bench, Finished
+from harness.measure.wire import RaceOrder
+from harness.plan.cases import Case
 from harness.schema import Sample
 
 LOSING = 1.10  # a variant this much slower than the fastest, after ROUNDS_MIN rounds, is raced no further
@@ -27,73 +29,90 @@ class Racer:
 
     row: Sample
     case: Case
-    model: Any
-    applied: variants.Applied
-    times_s: list[float]
+    model: LoadedModel
+    effective: Effective
+    times_s: list[float] = field(default_factory=list)
     is_out: bool = False
 
 
-def samples(order: Order) -> Iterator[Sample | Finished]:
+def samples(order: RaceOrder, engine: Engine | None = None) -> Iterator[Sample | Finished]:
     """Race the variants of a block's tasks, which share one crop; the first is stock, whose masks judge the others.
 
     Rows: role masks at the estimated and at stock's own diameter, on the smaller crop 224 too where there is room;
-    then role tune, one row a call. A variant that fails becomes a row, and the others go on.
+    then role tune, one row a call. A variant that fails, or that does not run as asked, becomes a row, and the others
+    go on. engine: the block's, if not given.
     """
-    base = block.base_columns(order)
+    engine = engine or registry.engine(order.block.engine)
+    base = rows.base_columns(order)
     try:
-        bench = yield from block._start(base, order)
+        bench = yield from block.start(engine, base, order)
     except Exception as error:
         for task in order.block.tasks:
-            yield block._failed(block.row_of(base, task), 0, error)
-            yield Finished()
-        return
-    on_cpu = bench.model if bench.device == "cpu" else workload.load("cpu")
-    reference: dict[tuple[str, bool], workload.Segmentation] = {}
-    racers: list[Racer] = []
-    for task in order.block.tasks:
-        row = block.row_of(base, task)
-        try:
-            # Each has a model of its own, so that nothing is put on or taken off between two calls.
-            model = bench.model if task.case.variant == "stock" else workload.load(bench.device)
-            racer = Racer(row, task.case, model, variants.apply(model, task.case.variant), [])
-            yield from _gate(bench, on_cpu, reference, racer)
-            racers.append(racer)
-        except Exception as error:
-            yield block._failed(row, 0, error)
-    for index in range(order.block.effort.repeats):
-        running = [racer for racer in racers if not racer.is_out]
-        for racer in running[index % len(running) :] + running[: index % len(running)] if running else []:
-            try:
-                done = timing.once("tune", block._call(racer.model, bench.device, bench.image, racer.case), bench.sync)
-                racer.times_s.append(done.elapsed_s)
-                yield block._row(racer.row, replace(done, index=index), "call")
-            except Exception as error:
-                racer.is_out = True
-                yield block._failed(racer.row, index, error)
-        _drop_losers(racers)
-    for racer in racers:
-        for note in racer.applied.notes:
-            yield block.fell_back(racer.row, 0, note)
-        racer.applied.remove()
+            yield block.failed(engine, rows.row_of(base, task), 0, error)
+    else:
+        with ExitStack() as applied:
+            yield from _race(bench, base, order, applied)
     for _ in order.block.tasks:
         yield Finished()
 
 
-def _gate(bench: block.Bench, on_cpu: Any, reference: dict[Any, Any], racer: Racer) -> Iterator[Sample]:
-    """The variant's masks beside those of stock on the CPU, at the estimated and at the reference's diameter."""
-    for crop in gate_crops(racer.case):
-        pixels = block._pixels(bench.image, crop)
+def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> Iterator[Sample]:
+    on_cpu = bench.model if bench.device == "cpu" else bench.load("cpu")
+    reference: dict[tuple[str, bool], Segmentation] = {}
+    racers: list[Racer] = []
+    for task in order.block.tasks:
+        row = rows.row_of(base, task)
+        try:
+            # Each has a model of its own, so that nothing is put on or taken off between two calls.
+            variant = bench.engine.variant(task.case.variant)
+            model = bench.model if variant.is_stock else bench.load()
+            effective = applied.enter_context(model.applied(variant))
+            racer = Racer(row | effective.columns, task.case, model, effective)
+            yield from _as_asked(racer, 0, _gate(bench, on_cpu, reference, racer))
+            racers.append(racer)
+        except Exception as error:
+            yield block.failed(bench.engine, row, 0, error)
+    for index in range(order.block.effort.repeats):
+        running = [racer for racer in racers if not racer.is_out]
+        for racer in running[index % len(running) :] + running[: index % len(running)] if running else []:
+            try:
+                done = timing.once("tune", bench.call(racer.case, racer.model), bench.sync)
+                row = rows.good(racer.row, replace(done, index=index), "call")
+                racer.times_s.append(done.elapsed_s)
+                yield from _as_asked(racer, index, [row])
+            except Exception as error:
+                racer.is_out = True
+                yield block.failed(bench.engine, racer.row, index, error)
+        _drop_losers(racers)
+
+
+def _as_asked(racer: Racer, index: int, made: Iterable[Sample]) -> Iterator[Sample]:
+    """The rows of a variant, up to the one that tells that something else ran instead, which ends its race."""
+    for row in made:
+        if notes := racer.effective.notes():
+            racer.is_out = True
+            yield rows.fell_back(racer.row, index, notes)
+            return
+        yield row
+
+
+def _gate(
+    bench: Bench, on_cpu: LoadedModel, reference: dict[tuple[str, bool], Segmentation], racer: Racer
+) -> Iterator[Sample]:
+    """The variant's masks against those of stock on the CPU, at the estimated and at the reference's diameter."""
+    for case in gate_crops(racer.case):
+        pixels = bench.pixels(case)
         for index, is_fixed in enumerate((False, True)):
-            if (crop.crop, is_fixed) not in reference:
-                given = reference[crop.crop, False].diameter_px if is_fixed else workload.DIAMETER_PX
-                reference[crop.crop, is_fixed] = workload.segment(on_cpu, pixels, given)
-            expected = reference[crop.crop, is_fixed]
-            diameter_px = expected.diameter_px if is_fixed else workload.DIAMETER_PX
-            work = partial(workload.segment, racer.model, pixels, diameter_px)
-            done = replace(timing.once("masks", work, bench.sync), index=index)
-            size = {"crop": crop.crop, "height_px": crop.height_px, "width_px": crop.width_px}
-            row = block._row(racer.row | size, done, "call")
-            yield row | agreement.compare(expected, done.outcome) | {"diameter_asked_px": diameter_px}
+            given_px = reference[case.crop, False].diameter_px if is_fixed else None
+            if (case.crop, is_fixed) not in reference:
+                reference[case.crop, is_fixed] = on_cpu.segment(pixels, given_px)
+            expected = reference[case.crop, is_fixed]
+            done = replace(
+                timing.once("masks", partial(racer.model.segment, pixels, given_px), bench.sync), index=index
+            )
+            size = {"crop": case.crop, "height_px": case.height_px, "width_px": case.width_px}
+            asked = {} if given_px is None else {"diameter_asked_px": given_px}
+            yield rows.good(racer.row | size, done, "call") | agreement.compare(expected, done.outcome) | asked
 
 
 def gate_crops(case: Case) -> list[Case]:

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.engines.base import Engine
+from harness.machine import accelerators
 from harness.machine.checks import FAIL, OK, WARN, Check, tried
-from harness.measure import workload
 
 CHAIN_S = 0.05  # long beside a launch (about 10 us) and beside a read-back (below 1 ms), short for who waits
 N_TRIAL = 4  # links of the chain that tell how long one takes
@@ -33,12 +34,12 @@ OPENCV_INFO = "python -c 'import cv2; print(cv2.getBuildInformation())'"
 TORCH_INFO = "python -c 'import torch; print(torch.__config__.parallel_info())'"
 
 
-def run(devices: Sequence[str] = (), threads: int = 1) -> list[dict[str, Any]]:
+def run(engine: Engine, devices: Sequence[str] = (), threads: int = 1) -> list[dict[str, Any]]:
     """Check the threads and these devices (all that torch lists, if none is given); a Check's fields for each."""
     import torch
 
     listed = _listed()
-    checks = tried("threads", lambda: threads_obey(threads, workload.set_threads(threads), os.environ))
+    checks = tried("threads", lambda: threads_obey(threads, engine.set_threads(threads), os.environ))
     checks += tried("accelerator", lambda: accelerator(listed, _n_nvidia(), torch.version.cuda, os.environ))
     for device in devices or listed:
         checks += tried(f"computes {device}", partial(computes, device))
@@ -152,7 +153,7 @@ def sync_waits(device: str) -> Check:
             value = share @ value  # the mean of ones: 1, exactly
         return value
 
-    _, sync = workload.synchroniser(device)
+    sync = accelerators.of(device).synchronizer(device)
     return judge(device, chain(queue, sync, lambda value: float(value[0, 0])))
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from harness.stats.student import t_975
-
 T = TypeVar("T")
 
 # Looks at the durations so far and says why they are enough, or None to go on.
@@ -54,11 +52,13 @@ class Precise:
 
     def __call__(self, times_s: Sequence[float]) -> str | None:
         n = len(times_s)
-        if n >= self.n_min:
-            if precision(times_s) <= self.target:
+        known = precision(times_s)
+        if known is not None and n >= self.n_min:
+            if known <= self.target:
                 return "precision"
             earlier = times_s[:-PLATEAU_WINDOW]
-            if len(earlier) >= self.n_min and precision(times_s) > (1 - PLATEAU_GAIN) * precision(earlier):
+            before = precision(earlier)
+            if before is not None and len(earlier) >= self.n_min and known > (1 - PLATEAU_GAIN) * before:
                 return "plateau"
         if n >= self.n_max:
             return "n_max"
@@ -92,6 +92,8 @@ def precision(times_s: Sequence[float]) -> float | None:
     n = len(times_s)
     if n < 2:
         return None
+    from harness.stats.student import t_975  # brings scipy, which the cold import is to count where an engine needs it
+
     half_width_s = t_975(n - 1) * statistics.stdev(times_s) / math.sqrt(n)
     mean_s = statistics.fmean(times_s)
     return half_width_s / mean_s if mean_s else math.inf

@@ -9,10 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from harness.engines.cellpose3 import variants as known_variants
+from harness.engines import registry
+from harness.engines.base import STOCK
 from harness.errors import CellbenchError
+from harness.plan.passes import CHOSEN
 
 PROFILES = Path(__file__).parent / "profiles"
 MAX_BYTES = 1_000_000  # of a profile; a few hundred are enough
@@ -36,25 +46,31 @@ def _selector(value: object) -> str:
     raise ValueError("cases are chosen as NODE/DEVICE/CROP, each may be *: desk1/cuda:0/448, */cpu/*")
 
 
-def _variant(value: object) -> str:
+def _model(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("a variant is a name, or several joined by +")
+        raise ValueError("a model is a name")
     try:
-        known_variants.settings(value)
+        registry.engine_of(value)
     except CellbenchError as error:
         raise ValueError(f"{error.what}; {error.fix}") from error
     return value
+
+
+def _pass(value: object) -> str:
+    if value in CHOSEN:
+        return str(value)
+    raise ValueError(f"unknown pass; known are {', '.join(CHOSEN)}")
 
 
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Crop = Annotated[int | str, PlainValidator(_crop)]
 Selector = Annotated[str, PlainValidator(_selector)]
 DeviceName = Annotated[str, PlainValidator(_device)]
-VariantName = Annotated[str, PlainValidator(_variant)]
+ModelName = Annotated[str, PlainValidator(_model)]
+Pass = Annotated[str, PlainValidator(_pass)]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Protocol = Literal["standard", "article"]
-Pass = Literal["stages", "memory", "energy", "masks"]
 
 
 class Config(BaseModel):
@@ -70,7 +86,8 @@ class Config(BaseModel):
     crops: tuple[Crop, ...]
     devices: tuple[DeviceName, ...] = ("auto",)
     protocols: tuple[Protocol, ...] = ("standard",)
-    variants: tuple[VariantName, ...] = ("stock",)  # how cellpose is executed; names joined by +
+    models: tuple[ModelName, ...] = Field(default_factory=lambda: (registry.default_model(),))
+    variants: tuple[str, ...] = (STOCK,)  # how the models are executed; names joined by +
     weights: str = Field(default="auto", min_length=1)
     trust: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = (
         None  # sha256 of a size model that may be unpickled
@@ -87,9 +104,28 @@ class Config(BaseModel):
     idle_wait_s: Seconds = 30.0  # how long a block may wait for the machine to be idle
     passes: tuple[Pass, ...] = ()  # measured after the times, in the first block
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    engine_python: str | None = None  # an interpreter of one's own for the engines
     only: tuple[Selector, ...] = ()  # NODE/DEVICE/CROP, each may have wildcards; none: everything
 
-    @field_validator("crops", "devices", "protocols", "variants", "passes", "only")
+    @field_validator("precision")
+    @classmethod
+    def _enough_for_a_spread(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("repeats", 2) < 2:
+            raise ValueError("one repetition has no spread; give repeats of at least 2")
+        return value
+
+    @field_validator("variants")
+    @classmethod
+    def _canonical(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Every variant in its one spelling, as each model's engine has it."""
+        try:
+            models = info.data.get("models", ())  # none where they are a mistake themselves
+            spelled = {tuple(str(registry.engine_of(model).variant(each)) for each in values) for model in models}
+        except CellbenchError as error:
+            raise ValueError(f"{error.what}; {error.fix}") from error
+        return spelled.pop() if spelled else values
+
+    @field_validator("crops", "devices", "protocols", "models", "variants", "passes", "only")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         if not values and info.field_name not in ("passes", "only"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.charts import catalogue, heatmap, history_strip, ranking_chart
-from harness.engines.cellpose3.catalogue import PASSES, STAGES
+from harness.engines import registry
 from harness.results import advice, resources, speedups
 from harness.results.differences import Finding, value_at
 from harness.results.formatting import Row, listed, number, percent, seconds, side, size_label
@@ -241,7 +241,7 @@ def matrix(cells: list[heatmap.Cell]) -> Grid:
 def stages(data: Tables) -> Grid:
     """The numbers of the figure of the stage pass: a row a stage, a column a pass."""
     cases = advice.by_case(data.stages.to_pylist())
-    passes = [each for each in PASSES if any(each in advice.passes(case) for case in cases)]
+    passes = [each for each in tuple(registry.stages().passes) if any(each in advice.passes(case) for case in cases)]
     rows = []
     for case in cases:
         heading = f"{data.name(case[0])}, {size_label(case[0])}"
@@ -257,7 +257,10 @@ def stages(data: Tables) -> Grid:
 
 def stage_meanings() -> dict[str, str]:
     """What each stage is, by the name it has in the tables."""
-    return {advice.stage_label(stage): meaning for stage, meaning in STAGES.items()}
+    return {
+        advice.stage_label(stage): meaning
+        for stage, meaning in ((each.name, each.meaning) for each in registry.stages().stages)
+    }
 
 
 def failures(data: Tables) -> Grid:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from harness.engines.cellpose3.catalogue import PASSES, STAGES
+from harness.engines import registry
 from harness.results.formatting import number, percent
 
 Row = dict[str, Any]
@@ -56,7 +56,7 @@ def by_case(stages: Iterable[Row]) -> list[list[Row]]:
 def lines(case: Sequence[Row]) -> list[Line]:
     """A case's stages in the order in which they run, each with its passes."""
     found, parts = [], shares(case)
-    for stage in STAGES:
+    for stage in (each.name for each in registry.stages().stages):
         by_pass_s = {row["stage_pass"]: row["median_s"] for row in case if row["stage"] == stage}
         if by_pass_s:
             share = sum(parts[name, stage] for name in by_pass_s)
@@ -71,7 +71,7 @@ def stage_label(stage: str) -> str:
 
 def passes(case: Sequence[Row]) -> list[str]:
     """The passes that a case has, in the order in which they run."""
-    return [name for name in PASSES if any(row["stage_pass"] == name for row in case)]
+    return [name for name in tuple(registry.stages().passes) if any(row["stage_pass"] == name for row in case)]
 
 
 def shares(case: Sequence[Row]) -> dict[tuple[str, str], float]:

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import images, plan, schema
-from harness.engines.cellpose3 import weights
-from harness.engines.cellpose3.weights import Weights
+from harness import images, schema
+from harness.engines import registry
+from harness.engines.base import ModelFiles, Scalar
 from harness.errors import CellbenchError
-from harness.fleet.driver import Fleet
+from harness.fleet.driver import Fleet, survey
 from harness.fleet.driver.artifacts import Parcel, parcel
 from harness.fleet.driver.survey import Member
 from harness.images import Image
-from harness.machine.versions import versions
-from harness.measure.block import Order
-from harness.plan import Block
+from harness.machine.versions import differences
+from harness.measure.wire import Order
+from harness.plan import blocks, estimate
+from harness.plan.cases import Block
 from harness.plan.config import Config
 from harness.run import resume
 from harness.run.resume import Manifest
@@ -37,15 +38,19 @@ class Material:
 
     config: Config
     image: Image
-    weights: Weights
+    models: tuple[ModelFiles, ...]
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines of the models, each once."""
+        return tuple(dict.fromkeys(registry.engine_of(each.model).name for each in self.models))
 
     def parcels(self) -> tuple[Parcel, ...]:
         """The files that every node needs."""
         pixels = io.BytesIO()
         np.save(pixels, self.image.pixels)
-        folder = Path(self.weights.folder)
-        names = (weights.NETWORK, weights.SIZE_MODEL)
-        return (parcel(PIXELS, pixels.getvalue()), *(parcel(name, (folder / name).read_bytes()) for name in names))
+        files = dict.fromkeys(path for each in self.models for path in each.paths)
+        return (parcel(PIXELS, pixels.getvalue()), *(parcel(path.name, path.read_bytes()) for path in files))
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Prepared:
 
     @property
     def estimate_s(self) -> float:
-        return plan.estimate_s(self.blocks)
+        return estimate.estimate_s(self.blocks)
 
 
 @dataclass(frozen=True)
@@ -88,17 +93,18 @@ def gather(config: Config) -> Material:
     """Read the image and find the weights; what is wrong with them is said before anything is started."""
     image = images.load(config.image, config.plane, config.channel)
     images.check_crops(image, config.crops)
-    return Material(config, image, weights.resolve(config.weights, trust=config.trust))
+    models = (registry.engine_of(each).resolve(each, config.weights, config.trust) for each in config.models)
+    return Material(config, image, tuple(models))
 
 
 def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = False) -> Prepared:
     """Plan the run on these nodes; nodes whose software makes another measurement of it are refused."""
     config = material.config
-    nodes = plan.choose_on(config.devices, [member.node for member in members])
+    nodes = blocks.choose_on(config.devices, [member.node for member in members])
     taking_part = tuple(member for member in members if member.name in {node.name for node in nodes})
     if not allow_mixed:
-        _check_alike(taking_part)
-    return Prepared(material, taking_part, plan.blocks(config, *material.image.pixels.shape, nodes))
+        _check_alike(taking_part, material.engines)
+    return Prepared(material, taking_part, blocks.blocks(config, *material.image.pixels.shape, nodes))
 
 
 def run(
@@ -111,7 +117,7 @@ def run(
     store = Store.make(out)
     run_id = run_id or new_run_id(time.time())
     begin_s = time.monotonic()
-    is_new = resume.write(store, _manifest(prepared, fleet, run_id))
+    is_new = resume.write(store, manifest_of(prepared, fleet, run_id))
     places = fleet.deliver(prepared.material.parcels())
     n_timed = n_failed = 0
     with store.journal(run_id) as journal, closing(fleet.samples(orders(prepared, run_id, places))) as samples:
@@ -127,26 +133,23 @@ def run(
 
 def orders(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[Order]:
     """What the workers are told; places: the folder of image and weights on each node."""
-    image, found = prepared.material.image, prepared.material.weights
+    image = prepared.material.image
     constants = {
         "schema_version": schema.VERSION,
         "run_id": run_id,
         "source": "measured",
         "profile": prepared.config.profile,
-        "workload": "cellpose",
-        "model": "cyto3",
-        "weights": found.kind,
-        "weights_sha256": found.net_sha256,
-        "size_model_sha256": found.size_sha256,
         "image": image.name,
         "image_sha256": image.sha256,
         "image_is_synthetic": image.is_synthetic,
     }
+    of_model = {each.model: each.columns for each in prepared.material.models}
     drives = {member.name: member.drives for member in prepared.members}
     return [
         Order(
             block, str(Path(places[block.node]) / PIXELS), image.sha256, places[block.node],
-            {**constants, "node": block.node, "drives_run": drives[block.node]},
+            {**constants, **of_model[block.model], "node": block.node, "drives_run": drives[block.node]},
+            prepared.config.engine_python,
         )
         for block in prepared.blocks
     ]  # fmt: skip
@@ -154,41 +157,64 @@ def orders(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[O
 
 def again(material: Material, manifest: Manifest, members: Sequence[Member], todo: Sequence[Block]) -> Prepared:
     """What is left of a run, on those of its nodes that are there; image and weights must be what they were."""
-    image, found = material.image, material.weights
-    if (image.sha256, found.net_sha256) != (manifest.image_sha256, manifest.weights_sha256):
+    if (material.image.sha256, _hashes(material)) != (manifest.image_sha256, manifest.model_files):
+        kinds = ", ".join(f"{each.model} {each.kind}" for each in material.models)
         raise CellbenchError(
-            "image or weights are not what the run was begun with", f"{image.name}, weights {found.kind}",
+            "image or weights are not what the run was begun with", f"{material.image.name}; weights: {kinds}",
             "put them back, or measure anew: cellbench run",
         )  # fmt: skip
     there = {member.name: {device.id for device in member.node.devices} for member in members}
-    blocks = tuple(block for block in todo if block.device.id in there.get(block.node, ()))
-    names = {block.node for block in blocks}
-    return Prepared(material, tuple(member for member in members if member.name in names), blocks)
+    left = tuple(block for block in todo if block.device.id in there.get(block.node, ()))
+    names = {block.node for block in left}
+    taking_part = tuple(member for member in members if member.name in names)
+    _check_same_software(manifest, taking_part)
+    return Prepared(material, taking_part, left)
 
 
-def _manifest(prepared: Prepared, fleet: Fleet, run_id: str) -> Manifest:
+def manifest_of(prepared: Prepared, fleet: Fleet, run_id: str, command: str = "run") -> Manifest:
+    """What is planned, for whoever goes on with it or reads it later."""
     material = prepared.material
     named = material.config.image
     path = named if material.image.is_synthetic else str(Path(named).expanduser().absolute())
-    config = material.config.model_copy(update={"image": path})
     return Manifest(
-        run_id,
-        config,
-        material.image.sha256,
-        material.weights.net_sha256,
-        fleet.address,
-        fleet.use_ray,
-        prepared.blocks,
+        run_id=run_id,
+        command=command,
+        config=material.config.model_copy(update={"image": path}),
+        image_sha256=material.image.sha256,
+        model_files=_hashes(material),
+        versions={member.name: dict(member.versions) for member in prepared.members},
+        address=fleet.address,
+        use_ray=fleet.use_ray,
+        blocks=prepared.blocks,
     )
 
 
-def _check_alike(members: Sequence[Member]) -> None:
-    here = versions()
+def _hashes(material: Material) -> dict[str, dict[str, Scalar]]:
+    return {each.model: dict(each.columns) for each in material.models}
+
+
+def _check_same_software(manifest: Manifest, members: Sequence[Member]) -> None:
+    """One case is measured with one software: an upgrade in the middle makes another run of the rest."""
+    changed = [
+        f"{member.name}: {each.name} {each.there}, the run began with {each.here}"
+        for member in members
+        for each in differences(manifest.versions.get(member.name, {}), member.versions)
+        if each.name != "ray"
+    ]
+    if changed:
+        raise CellbenchError(
+            "the software is not what the run was begun with", "; ".join(changed),
+            "put it back, or measure anew: cellbench run",
+        )  # fmt: skip
+
+
+def _check_alike(members: Sequence[Member], engines: Sequence[str]) -> None:
+    here = survey.versions_of(engines)
     bad = [
         f"{member.name}: {each.name} {each.there}, here {each.here}"
         for member in members
         for each in member.differs(here)
-        if each.breaks_comparison
+        if each.breaks_comparison or each.name in engines
     ]
     if bad:
         raise CellbenchError(

@@ -8,33 +8,42 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from harness import query, schema
 from harness.errors import CellbenchError
-from harness.plan import N_ROWS, Block, Task, block_from
+from harness.plan.cases import Block, Task
 from harness.plan.config import Config
+from harness.plan.passes import PASSES
 from harness.store import Store
 
-VERSION = 1
+VERSION = 2
 SQL = """
-    SELECT node, device, block, role, position, elapsed_s, status, stop_reason, attempt FROM samples
+    SELECT node, device, block, role, position, model, elapsed_s, status, stop_reason, attempt FROM samples
     WHERE run_id = $run AND phase <> 'stage' AND role NOT IN ('cold', 'warmup') ORDER BY started_at, repetition"""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that it takes to go on with a run elsewhere in time."""
+    """What a command was to measure. model_files: hashes by model; versions: the software of each node by name."""
 
     run_id: str
+    command: str
     config: Config
     image_sha256: str
-    weights_sha256: str
+    model_files: dict[str, dict[str, str | int | float | bool | None]]
+    versions: dict[str, dict[str, str | None]]
     address: str | None
     use_ray: bool
     blocks: tuple[Block, ...]
+    version: int = VERSION
+
+
+_CODEC = TypeAdapter(Manifest)
 
 
 def write(store: Store, manifest: Manifest) -> bool:
@@ -42,9 +51,7 @@ def write(store: Store, manifest: Manifest) -> bool:
     path = _path(store, manifest.run_id)
     if path.exists():
         return False
-    said = {**vars(manifest), "config": manifest.config.model_dump(mode="json"), "version": VERSION}
-    said["blocks"] = [asdict(block) for block in manifest.blocks]
-    store.put_text(path, json.dumps(said))
+    store.put_text(path, _CODEC.dump_json(manifest).decode())
     return True
 
 
@@ -52,11 +59,10 @@ def read(store: Store, run_id: str) -> Manifest:
     """A run's manifest; raises CellbenchError where there is none that can be read."""
     path = _path(store, run_id)
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if said.pop("version") != VERSION:
+        text = path.read_text(encoding="utf-8")
+        if json.loads(text)["version"] != VERSION:
             raise ValueError("it was written by another version of cellbench")
-        said |= {"config": Config(**said["config"]), "blocks": tuple(map(block_from, said["blocks"]))}
-        return Manifest(**said)
+        return _CODEC.validate_json(text)
     except FileNotFoundError as error:
         raise CellbenchError(
             f"the plan of run {run_id} is not in this store", str(path),
@@ -67,11 +73,11 @@ def read(store: Store, run_id: str) -> Manifest:
 
 
 def latest(store: Store) -> str:
-    """The run that was begun last in this store."""
-    runs = sorted(path.stem for path in (Path(store.root) / "runs").glob("*.json"))
-    if not runs:
-        raise CellbenchError("no run was begun in this store", str(store.root), "begin one: cellbench run")
-    return runs[-1]
+    """The run that was begun last in this store, and can be resumed."""
+    for path in sorted((Path(store.root) / "runs").glob("*.json"), reverse=True):
+        if read(store, path.stem).command == "run":
+            return path.stem
+    raise CellbenchError("no run was begun in this store", str(store.root), "begin one: cellbench run")
 
 
 def left(store: Store, manifest: Manifest, retry_failed: bool = False) -> tuple[Block, ...]:
@@ -83,11 +89,15 @@ def left(store: Store, manifest: Manifest, retry_failed: bool = False) -> tuple[
 def check_left(store: Store, run_id: str, todo: Sequence[Block]) -> None:
     """Raise CellbenchError if another command has gone on with the run since these tasks were found to be left."""
     now = {
-        (block.node, block.device.id, block.index, task)
+        (block.node, block.device.id, block.index, block.model, task)
         for block in left(store, read(store, run_id), retry_failed=True)
         for task in block.tasks
     }
-    if any((block.node, block.device.id, block.index, task) not in now for block in todo for task in block.tasks):
+    if any(
+        (block.node, block.device.id, block.index, block.model, task) not in now
+        for block in todo
+        for task in block.tasks
+    ):
         raise CellbenchError(
             f"run {run_id} was gone on with by another command meanwhile", str(store.root), "see: cellbench resume"
         )
@@ -97,11 +107,12 @@ def remaining(blocks: Sequence[Block], rows: Iterable[Mapping[str, Any]], retry_
     """The tasks that these rows do not finish, each with the repetitions that it has already."""
     of_task: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        of_task[row["node"], row["device"], row["block"], row["role"], row["position"]].append(row)
+        of_task[row["node"], row["device"], row["block"], row["model"], row["role"], row["position"]].append(row)
     found = []
     for block in blocks:
         begun = [
-            (task, of_task[block.node, block.device.id, block.index, task.role, task.position]) for task in block.tasks
+            (task, of_task[block.node, block.device.id, block.index, block.model, task.role, task.position])
+            for task in block.tasks
         ]
         tasks = tuple(_again(task, said) for task, said in begun if not _is_over(task, said, retry_failed))
         if tasks:
@@ -114,8 +125,8 @@ def _is_over(task: Task, rows: Sequence[Mapping[str, Any]], retry_failed: bool) 
     if not rows:
         return False
     good = [row for row in rows if row["status"] in schema.FINE]
-    if task.role in N_ROWS:
-        done = len(good) >= N_ROWS[task.role] or any(row["status"] == "skipped" for row in good)
+    if task.role in PASSES:
+        done = len(good) >= PASSES[task.role].n_rows or any(row["status"] == "skipped" for row in good)
     else:
         done = any(row["stop_reason"] for row in good)
     return done or (len(good) < len(rows) and not retry_failed)

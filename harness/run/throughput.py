@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from harness import images, schema
+from harness.engines.base import STOCK
 from harness.errors import CellbenchError
 from harness.fleet import driver
 from harness.fleet.driver import artifacts
-from harness.measure.block import Order
-from harness.measure.throughput import picture
-from harness.plan import Task
-from harness.run import bench
+from harness.measure.share import image_file
+from harness.measure.wire import Order, ThroughputOrder
+from harness.plan.cases import Task
+from harness.run import bench, resume
 from harness.run.bench import Prepared
 from harness.schema import Sample
 from harness.stats import ratio
@@ -35,7 +36,7 @@ SUFFIXES = (".tif", ".tiff")
 class Way:
     """One way to go about many images; a process has n_in_flight of them in work at a time."""
 
-    variant: str = "stock"
+    variant: str = STOCK
     n_processes: int = 1
     n_in_flight: int = 1
 
@@ -103,6 +104,7 @@ def measure(
             f"{most[0].n_processes} processes for {len(pictures)} images", "--processes", "give each one an image"
         )
     store, run_id = Store.make(out), new_run_id(time.time())
+    resume.write(store, bench.manifest_of(prepared, here, run_id, "throughput"))
     places = here.deliver((*prepared.material.parcels(), *map(_parcel, itertools.count(), pictures)))
     orders = [
         _order(order, way, number, index, pictures, name)
@@ -142,7 +144,7 @@ def rates(rows: Sequence[Sample]) -> list[Rate]:
 def _parcel(index: int, pixels: np.ndarray) -> artifacts.Parcel:
     content = io.BytesIO()
     np.save(content, pixels)
-    return artifacts.parcel(picture(index), content.getvalue())
+    return artifacts.parcel(image_file(index), content.getvalue())
 
 
 def _rotated(ways: Sequence[Way], index: int) -> list[tuple[int, Way]]:
@@ -158,11 +160,13 @@ def _threaded(prepared: Prepared, way: Way) -> Prepared:
     return replace(prepared, blocks=blocks)
 
 
-def _order(order: Order, way: Way, number: int, index: int, pictures: Sequence[np.ndarray], name: str | None) -> Order:
+def _order(
+    order: Order, way: Way, number: int, index: int, pictures: Sequence[np.ndarray], name: str | None
+) -> ThroughputOrder:
     """One way in one round: a block of its own."""
     case = replace(order.block.cases[0], variant=way.variant)
     together = hashlib.sha256("".join(map(images.hash_pixels, pictures)).encode()).hexdigest()
-    said = {"n_images": len(pictures), "n_processes": way.n_processes, "n_in_flight": way.n_in_flight}
-    constants = {**order.constants, **said, "image_sha256": together} | ({"image": name} if name else {})
+    constants = {**order.constants, "image_sha256": together} | ({"image": name} if name else {})
     block = replace(order.block, index=index, tasks=(Task("throughput", case, number),))
-    return replace(order, block=block, constants=constants)
+    counts = {"n_images": len(pictures), "n_processes": way.n_processes, "n_in_flight": way.n_in_flight}
+    return ThroughputOrder(**{**vars(order), "block": block, "constants": constants, **counts})

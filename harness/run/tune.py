@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import schema
-from harness.engines.cellpose3 import variants
+from harness.engines import registry
+from harness.engines.base import STOCK, Engine
 from harness.errors import CellbenchError
 from harness.fleet import driver
-from harness.plan import Block, Case, Effort, Task
-from harness.run import bench
+from harness.measure.wire import RaceOrder
+from harness.plan.cases import Block, Case, Effort, Task
+from harness.run import bench, resume
 from harness.run.bench import Prepared
 from harness.schema import Sample
 from harness.stats import ratio
 from harness.store import Store, new_run_id
 
-# What is tried, in this order, on top of the best so far; one race a group. What changes no bit comes first.
-GROUPS = (
-    ("lossless",),
-    ("plain", "channels-last", "channels-last+folded", "winograd"),
-    ("channels-last+compiled",),
-    ("cuda-graphs",),
-    ("bf16", "channels-last+compiled+bf16", "fp16"),
-    ("batch=16", "batch=32"),
-)
 WORTH = 1.02  # a step must buy this much, or it is left out
 ROUNDS, FINAL_ROUNDS = 3, 5
 RANK = {"identical": 0, "equivalent": 1, "close": 2, "different": 3}
@@ -56,6 +49,7 @@ class Tuned:
     """What the search found. steps: every race's outcomes; identical, equivalent: the winners' final race or None."""
 
     run_id: str
+    model: str
     steps: tuple[Outcome, ...]
     identical: Outcome | None
     equivalent: Outcome | None
@@ -80,7 +74,7 @@ def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
     found = []
     for name in dict.fromkeys([*verdicts, *times, *notes]):
         worst = max(verdicts[name], key=RANK.__getitem__, default=None)
-        pairs = list(zip(times["stock"], times[name], strict=False))  # what was raced no further has fewer
+        pairs = list(zip(times[STOCK], times[name], strict=False))  # what was raced no further has fewer
         known = ratio.in_turn(pairs) if pairs else (None,) * 3
         found.append(Outcome(name, worst, *known, len(times[name]), notes.get(name, "")))
     return found
@@ -93,9 +87,11 @@ def search(
     if len(prepared.blocks) != 1 or len(prepared.blocks[0].cases) != 1:
         raise CellbenchError("tuning needs one device and one crop", "--device, --crop", "name one of each")
     block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
+    engine = registry.engine(block.engine)
     store, run_id, until_s = Store.make(out), new_run_id(time.time()), time.monotonic() + budget_s
+    resume.write(store, bench.manifest_of(prepared, here, run_id, "tune"))
     places = here.deliver(prepared.material.parcels())
-    best = {"identical": "stock", "equivalent": "stock"}
+    best = {"identical": STOCK, "equivalent": STOCK}
     steps: list[Outcome] = []
     left_out: list[str] = []
     with store.journal(run_id) as journal:
@@ -103,7 +99,7 @@ def search(
         def run(names: Sequence[str], rounds: int) -> list[Outcome]:
             say(f"racing {', '.join(names)}")
             planned = replace(prepared, blocks=(race_block(block, case, names, rounds, len(steps)),))
-            with closing(here.samples(bench.orders(planned, run_id, places))) as samples:
+            with closing(here.samples(races(planned, run_id, places))) as samples:
                 rows = [journaled(row) for row in samples]
             return outcomes(rows)
 
@@ -111,40 +107,46 @@ def search(
             journal.append(row)
             return row
 
-        for group in GROUPS:
+        for group in engine.searched:
             if time.monotonic() > until_s:
                 left_out.append(f"{', '.join(group)}: the budget is spent")
                 continue
-            tried, refused = _possible(group, set(best.values()), block.device.backend)
+            tried, refused = _possible(engine, group, set(best.values()), block.device.backend)
             left_out += refused
             if not tried:
                 continue
-            found = run(["stock", *dict.fromkeys([*(b for b in best.values() if b != "stock"), *tried])], ROUNDS)
+            found = run([STOCK, *dict.fromkeys([*(b for b in best.values() if b != STOCK), *tried])], ROUNDS)
             steps += [each for each in found if each.variant in tried]
             best = {level: _better(best[level], found, level) for level in best}
         wanted = [best["identical"]] + ([best["equivalent"]] if gate == "equivalent" else [])
-        names = [name for name in dict.fromkeys(wanted) if name != "stock"]
-        last = {each.variant: each for each in (run(["stock", *names], FINAL_ROUNDS) if names else [])}
+        names = [name for name in dict.fromkeys(wanted) if name != STOCK]
+        last = {each.variant: each for each in (run([STOCK, *names], FINAL_ROUNDS) if names else [])}
     answers = {level: last.get(name) for level, name in best.items()}
     answers = {level: each if each and each.passes(level) else None for level, each in answers.items()}
-    return Tuned(run_id, tuple(steps), answers["identical"], answers["equivalent"] if gate == "equivalent" else None,
-                 tuple(left_out))  # fmt: skip
+    equivalent = answers["equivalent"] if gate == "equivalent" else None
+    return Tuned(run_id, block.model, tuple(steps), answers["identical"], equivalent, tuple(left_out))
 
 
 def verify(prepared: Prepared, here: driver.Fleet, out: Path, variant: str) -> Iterator[Sample]:
     """The gate alone: masks of one variant beside stock's on the CPU, per crop and diameter; rows are stored."""
     store, run_id = Store.make(out), new_run_id(time.time())
+    resume.write(store, bench.manifest_of(prepared, here, run_id, "verify-masks"))
     places = here.deliver(prepared.material.parcels())
-    blocks = tuple(race_block(block, case, ["stock", variant], 1, i)
+    blocks = tuple(race_block(block, case, [STOCK, variant], 1, i)
                    for i, (block, case) in enumerate((b, c) for b in prepared.blocks for c in b.cases))  # fmt: skip
     with (
         store.journal(run_id) as journal,
-        closing(here.samples(bench.orders(replace(prepared, blocks=blocks), run_id, places))) as samples,
+        closing(here.samples(races(replace(prepared, blocks=blocks), run_id, places))) as samples,
     ):
         for row in samples:
             journal.append(row)
             if row.get("variant") == variant and (row["role"] == "masks" or row["status"] not in schema.FINE):
                 yield row
+
+
+def races(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[RaceOrder]:
+    """What the processes are asked for: each block's tasks against each other."""
+    return [RaceOrder(**vars(order)) for order in bench.orders(prepared, run_id, places)]
 
 
 def race_block(block: Block, case: Case, names: Sequence[str], rounds: int, index: int) -> Block:
@@ -154,24 +156,31 @@ def race_block(block: Block, case: Case, names: Sequence[str], rounds: int, inde
     return replace(block, index=index, tasks=tasks, effort=effort)
 
 
-def _possible(group: Sequence[str], bests: set[str], backend: str) -> tuple[list[str], list[str]]:
+def _possible(engine: Engine, group: Sequence[str], bests: set[str], backend: str) -> tuple[list[str], list[str]]:
     """What of a group can be tried on top of the bests on this backend, and why the rest cannot."""
     tried, refused = [], []
     for step in group:
         for best in sorted(bests):
-            name = _together(best, step)
+            name = _together(engine, best, step)
             try:
-                variants.settings(name, backend)
-                tried.append(name)
+                tried.append(str(engine.variant(name, backend)))
             except CellbenchError as error:
                 refused.append(f"{name}: {error.what}")
     return tried, refused
 
 
-def _together(best: str, step: str) -> str:
-    """The step on top of what of the best can stay beside it."""
-    kept = [word for word in best.split("+") if word != "stock" and variants.agree(word, step)]
-    return "+".join(dict.fromkeys([*kept, *step.split("+")]))
+def _together(engine: Engine, best: str, step: str) -> str:
+    """The step on top of what of the best can be used with it."""
+    kept = [name for name in engine.variant(best).names if _agree(engine, name, step)]
+    return "+".join([*kept, step])
+
+
+def _agree(engine: Engine, one: str, other: str) -> bool:
+    try:
+        engine.variant(f"{one}+{other}")
+    except CellbenchError:
+        return False
+    return True
 
 
 def _better(best: str, found: Sequence[Outcome], gate: str) -> str:

@@ -78,6 +78,9 @@ SAMPLES = (
     Column("sync", TEXT, "how the device was waited for: torch.cuda.synchronize, torch.mps.synchronize or none"),
     Column("dispatch", TEXT, "ray, or process when Ray was not used"),
     # the workload
+    Column("engine", TEXT, "what segments: cellpose3, or simulated in tests", since=4),
+    Column("engine_version", TEXT, "version of the engine", since=4),
+    Column("dtype", TEXT, "precision of the network: float32, bfloat16 or float16", since=4),
     Column("workload", TEXT, "cellpose, or simulated in tests"),
     Column("protocol", TEXT, "standard: eval() only; article: model construction and eval()"),
     Column("protocol_version", INTEGER, "version of the measurement rules"),

@@ -10,16 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import query
-from harness.plan import Block, Case
+from harness.plan.cases import Block, Case
 from harness.store import Store
 
 # What befell each case; failures of passes count as well, those that a later attempt made good do not.
 SQL = """
     WITH said AS (
         SELECT *, coalesce(attempt, 0) = max(coalesce(attempt, 0))
-                  OVER (PARTITION BY node, device, block, role, position) AS is_latest
+                  OVER (PARTITION BY node, device, block, model, role, position) AS is_latest
         FROM samples WHERE run_id = $run AND crop <> 'control')
-    SELECT node, device, crop, protocol, variant,
+    SELECT node, device, crop, protocol, model, variant,
            count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
            count(*) FILTER (role = 'timed' AND status = 'ok' AND flags <> '') AS n_flagged,
            string_agg(DISTINCT status, ', ') FILTER (is_latest AND status NOT IN ('ok', 'skipped')) AS failed,
@@ -30,12 +30,12 @@ SQL = """
 def table(store: Store, run_id: str, planned: Sequence[Block]) -> pa.Table:
     """One row per planned case and node: verdict done, flagged, failed or missing, and why."""
     found = {
-        (row["node"], row["device"], row["crop"], row["protocol"], row["variant"]): row
+        (row["node"], row["device"], row["crop"], row["protocol"], row["model"], row["variant"]): row
         for row in query.Session(store).table(SQL, run=run_id).to_pylist()
     }
     wanted = dict.fromkeys((b.node, b.device.id, case) for b in planned for case in b.cases)
     return pa.Table.from_pylist(
-        [_row(node, device, case, found.get((node, device, case.crop, case.protocol, case.variant)))
+        [_row(node, device, case, found.get((node, device, case.crop, case.protocol, case.model, case.variant)))
          for node, device, case in wanted]
     )  # fmt: skip
 
@@ -56,7 +56,8 @@ def _row(node: str, device: str, case: Case, found: dict | None) -> dict:
     else:
         verdict, why = "done", None
     return {
-        "node": node, "device": device, "crop": case.crop, "protocol": case.protocol, "variant": case.variant,
+        "node": node, "device": device, "crop": case.crop, "protocol": case.protocol, "model": case.model,
+        "variant": case.variant,
         "verdict": verdict, "n_timed": n_timed, "n_flagged": n_flagged, "why": why,
     }  # fmt: skip
 
@@ -64,7 +65,7 @@ def _row(node: str, device: str, case: Case, found: dict | None) -> dict:
 def show(console: Console, covered: pa.Table) -> None:
     """A matrix, node and device × case, then why what is not done is not."""
     rows = covered.to_pylist()
-    told = [name for name in ("protocol", "variant") if len({row[name] for row in rows}) > 1]
+    told = [name for name in ("protocol", "model", "variant") if len({row[name] for row in rows}) > 1]
     cases = list(dict.fromkeys(_case(row, told) for row in rows))
     grid = Table(box=None, pad_edge=False, title_justify="left", title="coverage (repetitions, or what went wrong)")
     grid.add_column("node")

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from harness import plan
-from harness.fleet.driver.survey import Absent, Member
-from harness.plan import Block, Case, Device
+from harness.fleet.driver.survey import Absent, Member, versions_of
+from harness.machine.accelerators import Device
+from harness.plan import estimate
+from harness.plan.cases import Block, Case
 from harness.plan.config import Config
 from harness.results.formatting import seconds
 from harness.run.bench import Prepared, Result
@@ -39,7 +40,7 @@ class Progress:
     def __init__(self, prepared: Prepared, console: Console) -> None:
         self._prepared, self.console = prepared, console
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
-        self._blocks = {(b.node, b.device.id, b.index): _Pace(b) for b in prepared.blocks}
+        self._blocks = {(b.node, b.device.id, b.index, b.model): _Pace(b) for b in prepared.blocks}
         self._latest: dict[str, _Pace] = {}
         drivers = [member.name for member in prepared.members if member.drives]
         self._own = drivers[0] if drivers else None
@@ -47,12 +48,13 @@ class Progress:
     def begin(self, absent: Sequence[Absent] = ()) -> None:
         """Say what will be measured, by whom not, and about how long it will take."""
         p, config = self._prepared, self._prepared.config
-        image, found, say = p.material.image, p.material.weights, self._say
+        image, say = p.material.image, self._say
         height_px, width_px = image.pixels.shape
         kind = "synthetic image" if image.is_synthetic else "image"
-        say(f"{kind} {image.name} ({height_px} × {width_px} px), weights: {found.kind}")
-        if found.warning:
-            self._warn(found.warning)
+        models = ", ".join(f"{each.model}, weights: {each.kind}" for each in p.material.models)
+        say(f"{kind} {image.name} ({height_px} × {width_px} px); model {models}")
+        for warning in dict.fromkeys(each.warning for each in p.material.models if each.warning):
+            self._warn(warning)
         for node in absent:
             self._warn(f"{node.name} is left out: {node.why}")
         devices = 0
@@ -77,7 +79,7 @@ class Progress:
             )
         for backend in member.lacking:
             self._warn(f"{member.name} is tagged for {backend}, but no such device computes there: its cases will fail")
-        if different := member.differs():
+        if different := member.differs(versions_of(self._prepared.material.engines)):
             told = ", ".join(
                 f"{each.name} {each.there or 'missing'} (here {each.here or 'missing'})" for each in different
             )
@@ -91,7 +93,7 @@ class Progress:
 
     def sample(self, sample: Sample) -> None:
         """Take in one sample and redraw."""
-        pace = self._blocks[sample["node"], sample["device"], sample["block"]]
+        pace = self._blocks[sample["node"], sample["device"], sample["block"], sample["model"]]
         self._latest[sample["node"]] = pace
         if sample["role"] == "cold" and sample["status"] == "ok":
             return
@@ -171,9 +173,9 @@ class _Pace:
         self.block = block
         self.times_s: dict[Case, list[float]] = defaultdict(list)
         self.status: dict[Case, str] = {}
-        self.pace_s: float | None = None  # per TFLOP of the network
+        self.pace_s: float | None = None  # per GFLOP of the network
         self._at, self._calls, self._begun = 0, 0, -1
-        self._work_tflop = self._spent_s = 0.0
+        self._work_gflop = self._spent_s = 0.0
 
     @property
     def case(self) -> Case:
@@ -186,19 +188,19 @@ class _Pace:
         task = self.block.tasks[self._at]
         key = task.case
         if sample["status"] not in FINE:
-            self._calls = plan.n_calls(task, self.block.effort)
+            self._calls = estimate.n_calls(task, self.block.effort)
             self.status[key] = sample["status"]
             return f"{sample['status']}: {sample['error_message']}"
         if sample["phase"] == "call" and sample["elapsed_s"] is not None:
             self._calls += 1
-            self._work_tflop += plan.network_tflop(task.case)
+            self._work_gflop += estimate.gflop(task.case)
             self._spent_s += sample["elapsed_s"]
-            self.pace_s = self._spent_s / self._work_tflop
+            self.pace_s = self._spent_s / self._work_gflop
         if sample["role"] == "timed":
             times_s = self.times_s[key]
             times_s.append(sample["elapsed_s"])
             if sample["stop_reason"]:
-                self._calls = plan.n_calls(task, self.block.effort)
+                self._calls = estimate.n_calls(task, self.block.effort)
                 self.status[key] = "done"
                 why = "" if sample["stop_reason"] == "fixed_n" else f", {sample['stop_reason']}"
                 median = seconds(statistics.median(times_s))
@@ -211,11 +213,11 @@ class _Pace:
     def left_s(self, pace_s: float | None) -> float:
         """What is left of the block at a device's pace, or at a guess where that is not known yet."""
         if pace_s is None:
-            return plan.block_s(self.block)
+            return estimate.block_s(self.block)
         effort, tasks = self.block.effort, self.block.tasks
-        calls = [(task, plan.n_calls(task, effort)) for task in tasks[self._at :]]
+        calls = [(task, estimate.n_calls(task, effort)) for task in tasks[self._at :]]
         calls[0] = (calls[0][0], max(0, calls[0][1] - self._calls))
-        return pace_s * sum(n * plan.network_tflop(task.case) for task, n in calls)
+        return pace_s * sum(n * estimate.gflop(task.case) for task, n in calls)
 
     def _advance(self, sample: Sample) -> bool:
         """Go on to the task that this sample is of; true if it is another one than before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.engines.cellpose3 import variants
+from harness.engines import registry
 
 if TYPE_CHECKING:
     from harness.run.throughput import Rate
@@ -21,29 +21,23 @@ def text(found: Tuned) -> str:
     lines += ["", "fastest with identical masks:  " + _answer(found.identical)]
     lines += ["fastest with equivalent masks: " + _answer(found.equivalent)]
     best = found.equivalent or found.identical
-    return "\n".join([*lines, "", snippet(best.variant)] if best else lines)
+    return "\n".join([*lines, "", snippet(best.variant, found.model)] if best else lines)
 
 
-def snippet(variant: str) -> str:
+def snippet(variant: str, model: str) -> str:
     """Lines to copy: the winner by name, what each part of it is, and those that need nothing of ours."""
-    parts = [_part(name) for name in variants.split(variant)]
+    engine = registry.engine_of(model)
+    chosen = engine.variant(variant)
+    parts = engine.parts(chosen)
     lines = [
-        "from cellpose import models", "from harness import accelerate", "",
-        'model = models.Cellpose(model_type="cyto3")', f'accelerate(model, "{variant}")',
-        *(f"# {part.name}: {part.what}; may change {part.may_change}" for part, _ in parts),
-    ]  # fmt: skip
-    by_hand = [f"#     {code}" for _, code in parts if code]
+        *engine.recipe(chosen, model),
+        *(f"# {part.name}: {part.what}; may change {part.may_change}" for part in parts),
+    ]
+    by_hand = [f"#     {part.by_hand}" for part in parts if part.by_hand]
     if by_hand:
         whole = "all of it" if len(by_hand) == len(parts) else "without cellbench only"
-        lines += [f"# {whole}, in plain cellpose and torch:", *by_hand]
+        lines += [f"# {whole}, in plain {engine.name} and torch:", *by_hand]
     return "\n".join(lines)
-
-
-def _part(word: str) -> tuple[variants.Variant, str]:
-    """A single variant, and how to have it by hand."""
-    name, _, value = word.partition("=")
-    part = next(each for each in variants.VARIANTS if each.name == name)
-    return part, part.by_hand.replace("{}", value)
 
 
 def _line(each: Outcome) -> str:

@@ -28,9 +28,12 @@ from harness import plan, schema
 from harness.fleet import ray_settings
 from harness.fleet.driver import scheduler
 from harness.fleet.driver.actor import Relay
+from harness.machine.accelerators import Device
 from harness.measure import block
-from harness.measure.block import Finished, Order
-from harness.plan import Device, Node, config
+from harness.measure.block import Finished
+from harness.measure.wire import Order
+from harness.plan import config
+from harness.plan.cases import Node
 from harness.schema import Sample
 from harness.store import Store, new_run_id
 
@@ -38,12 +41,12 @@ STORE_BYTES = 80 * 2**20  # the least that Ray takes
 
 
 def sleeping(order: Order) -> Iterator[Sample | Finished]:
-    """A block whose repetitions sleep; how long, the order's weights_folder says: it has no weights."""
+    """A block whose repetitions sleep; how long, the order's folder says: it has no weights."""
     base = block.base_columns(order, {"node": order.block.node})
     for task in order.block.tasks:
         for repetition in range(order.block.effort.repeats):
             started_at, start_s = datetime.now(UTC), time.perf_counter()
-            time.sleep(float(order.weights_folder))
+            time.sleep(float(order.folder))
             elapsed_s = time.perf_counter() - start_s
             row = block.row_of(base, task) | {"repetition": repetition, "started_at": started_at, "status": "ok"}
             yield block.identified(row | {"phase": "call", "elapsed_s": elapsed_s})

@@ -18,7 +18,7 @@ import numpy as np
 from harness import images
 from harness.engines.cellpose3 import weights
 from harness.machine import probe
-from harness.measure import timing, worker, workload
+from harness.measure import parent, timing, workload
 
 SHARE = 0.05
 
@@ -30,7 +30,7 @@ def main() -> None:
     args = parser.parse_args()
     threads = probe.n_cores()
     # Both are read when torch and cellpose are imported, which happens further down.
-    os.environ.update(worker.environment(threads, weights.resolve("standin").folder))
+    os.environ.update(parent.environment(threads, weights.resolve("standin").folder))
     workload.import_cellpose()
     workload.set_threads(threads)
     model, pixels = workload.load("cpu"), images.crop(images.load("sparse").pixels, args.crop)

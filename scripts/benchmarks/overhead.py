@@ -19,8 +19,8 @@ from collections import defaultdict
 from dataclasses import asdict
 
 from harness.fleet import driver
-from harness.measure import worker
-from harness.measure.block import Order
+from harness.measure import parent
+from harness.measure.wire import Order
 from harness.plan import config
 from harness.run import bench
 from harness.run.bench import Material
@@ -57,7 +57,7 @@ def bare(material: Material) -> list[tuple[str, float]]:
 def _bare(order: Order) -> list[tuple[str, float]]:
     done = subprocess.run(
         [sys.executable, "-c", BARE], input=json.dumps(asdict(order)), stdout=subprocess.PIPE, text=True, check=True,
-        env=worker.environment(order.block.threads, order.weights_folder),
+        env=parent.environment(order.block.threads, order.folder),
     )  # fmt: skip
     return [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
 

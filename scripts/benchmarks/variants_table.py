@@ -21,7 +21,8 @@ from typing import Any
 
 from harness.engines.cellpose3 import variants
 from harness.fleet import driver
-from harness.plan import Task, config
+from harness.plan import config
+from harness.plan.cases import Task
 from harness.run import bench, tune
 from harness.store import Store, new_run_id
 

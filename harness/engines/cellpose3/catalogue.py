@@ -1,21 +1,67 @@
-"""What cellpose 3 is made of: the passes of one call over the image, and the stages of each."""
+"""What cellpose 3 is made of and what a call costs: passes, stages, tiles, operations."""
 
-# cellpose goes over the image three times when it estimates the diameter: once for the style vector and a first
-# guess, once for masks at that guess, once for the masks it returns.
-PASSES = ("style", "size", "mask", "none")
-STAGES = {
-    "construct": "building the model, where the protocol times it",
-    "convert": "image to float32 with two channels",
-    "normalize": "percentiles and scaling of the image",
-    "resize": "image, flows or masks to another size",
-    "tile": "padding, cutting tiles, collecting what the network says of them",
-    "network": "the network, with copies to and from the device",
-    "stitch": "blending tiles into one image",
-    "dynamics": "moving pixels along the flows",
-    "seeds": "masks from where the pixels end up",
-    "qc": "quality control: each mask's own flows against the network's",
-    "cleanup": "filling holes, dropping small masks",
-    "flow_image": "colouring the flows, for display only",
-    "diameter": "median diameter of the masks",
-    "other": "what no hook claims",
-}
+from __future__ import annotations
+
+import math
+
+from harness.engines.base import Stage, StageCatalogue, Work
+
+NETWORK, DYNAMICS, QUALITY = "network", "dynamics and seeds", "quality control"
+IMAGES, OTHER = "images, tiles and masks on the processor", "not attributed"
+
+# cellpose goes over the image three times when it estimates the diameter.
+CATALOGUE = StageCatalogue(
+    passes={
+        "style": "style vector and a first guess of the diameter",
+        "size": "masks at that guess",
+        "mask": "the masks that are returned",
+        "none": "outside the passes",
+    },
+    stages=(
+        Stage("construct", "building the model, where the protocol times it", IMAGES),
+        Stage("convert", "image to float32 with two channels", IMAGES),
+        Stage("normalize", "percentiles and scaling of the image", IMAGES),
+        Stage("resize", "image, flows or masks to another size", IMAGES),
+        Stage("tile", "padding, cutting tiles, collecting what the network says of them", IMAGES),
+        Stage("network", "the network, with copies to and from the device", NETWORK, on_host=False),
+        Stage("stitch", "blending tiles into one image", IMAGES),
+        Stage("dynamics", "moving pixels along the flows", DYNAMICS, on_host=False),
+        Stage("seeds", "masks from where the pixels end up", DYNAMICS, on_host=False),
+        Stage("qc", "quality control: each mask's own flows against the network's", QUALITY, on_host=False),
+        Stage("cleanup", "filling holes, dropping small masks", IMAGES),
+        Stage("flow_image", "colouring the flows, for display only", IMAGES),
+        Stage("diameter", "median diameter of the masks", IMAGES),
+        Stage("other", "what no hook claims", OTHER),
+    ),
+)
+
+# Of one tile through CPnet. Operations: counted with torch's FlopCounterMode. Traffic: bytes that every operation of
+# the unfused fp32 network reads and writes, counted with a TorchDispatchMode. Both scale with the tile's area.
+TILE_SIDE_PX = 224
+TILE_GFLOP = 31.005
+TILE_GB = 1.055
+TRAINED_DIAMETER_PX = 30.0  # to which cyto3 and cyto2 scale every image
+COMMON_DIAMETER_PX = 68.0  # of the cells in the article's image and in ours
+
+# Whole calls of stock cellpose 3.1 in TFLOP/s of its network, where a device's speed is not known yet. CPU: per
+# physical core, from runs on AVX2 and NEON machines; CUDA and MPS: from the article's RTX 4070 (7.8 TFLOP in 5.3 s) and
+# M1 (in 19.6 s); the others are taken for the slower of these.
+GUESS_GFLOP_S = {"cpu": 45.0, "cuda": 1500.0, "mps": 400.0}
+OTHER_GUESS_GFLOP_S = 400.0
+
+
+def n_tiles(height_px: int, width_px: int, scale: float) -> int:
+    """Tiles that cellpose 3.1 cuts (224 px, overlap 0.1) after scaling and padding to multiples of 16."""
+
+    def along(length_px: int) -> int:
+        canvas_px = 16 * math.ceil(int(length_px * scale) / 16) + 16
+        return 1 if canvas_px <= TILE_SIDE_PX else max(2, math.ceil(1.2 * canvas_px / TILE_SIDE_PX))
+
+    return along(height_px) * along(width_px)
+
+
+def work(height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+    """The three passes of eval(diameter=0): style at scale 1, size and mask at the scale of the diameter."""
+    scale = TRAINED_DIAMETER_PX / (diameter_px or COMMON_DIAMETER_PX)
+    tiles = n_tiles(height_px, width_px, 1.0) + 2 * n_tiles(height_px, width_px, scale)
+    return Work(tiles, tiles * TILE_GFLOP)

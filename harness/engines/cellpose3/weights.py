@@ -1,7 +1,8 @@
-"""The weights: cyto3 as published, the bundled stand-in, or files of the user's own.
+"""The weights: as published, the bundled stand-in for cyto3, or files of the user's own.
 
-Cellpose reads `cyto3` and `size_cyto3.npy` from the folder that CELLPOSE_LOCAL_MODELS_PATH names, so a
-choice always ends as such a folder. Nothing is loaded here, only looked at; fetching is done before any timing.
+Cellpose reads a network and its size model, such as `cyto3` and `size_cyto3.npy`, from the folder that
+CELLPOSE_LOCAL_MODELS_PATH names, so a choice always ends as such a folder. Nothing is loaded here, only looked at;
+fetching is done before any timing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from urllib.error import HTTPError, URLError
 from uuid import uuid4
 
 from harness.errors import CellbenchError
+from harness.machine.checks import OK, WARN, Check
 
-NETWORK, SIZE_MODEL = "cyto3", "size_cyto3.npy"  # the names under which cellpose looks for them
 DEFAULT_URL = "https://www.cellpose.org/models"
 DEADLINE_S = 300.0  # for one file, however slowly a server answers; 26.6 MB take that long at 0.7 Mbit/s
 STANDIN_FOLDER = Path(__file__).parent / "standin"
@@ -33,54 +34,91 @@ STANDIN_FOLDER = Path(__file__).parent / "standin"
 
 @dataclass(frozen=True)
 class Published:
-    """A published file; its size and hash come from one third-party record."""
+    """A published file; its size and hash come from one third-party record, or are None where there is no record."""
 
     name: str
-    n_bytes: int
-    sha256: str
+    n_bytes: int | None = None
+    sha256: str | None = None
 
 
-PUBLISHED = (
-    Published(NETWORK, 26_566_255, "2dc3087a8abd7da46d1ab0ddd5824639933cc3ff63b382af3fa1939a392db93c"),
-    Published(SIZE_MODEL, 3_627, "87f91feb48019b4dfb0400e7bbb89aca5873368686815aa7b4431c0faee97fc5"),
-)
+# The network and the size model of each model, under the names by which cellpose looks for them.
+PUBLISHED = {
+    "cyto3": (
+        Published("cyto3", 26_566_255, "2dc3087a8abd7da46d1ab0ddd5824639933cc3ff63b382af3fa1939a392db93c"),
+        Published("size_cyto3.npy", 3_627, "87f91feb48019b4dfb0400e7bbb89aca5873368686815aa7b4431c0faee97fc5"),
+    ),
+    "cyto2": (Published("cyto2torch_0"), Published("size_cyto2torch_0.npy")),
+    "nuclei": (Published("nucleitorch_0"), Published("size_nucleitorch_0.npy")),
+}
+STANDIN_FOR = "cyto3"
+MOST_BYTES = 200_000_000  # of a published file whose size is not on record
 
 
 @dataclass(frozen=True)
 class Weights:
     """A folder for CELLPOSE_LOCAL_MODELS_PATH and what is in it.
 
-    kind: "published", "standin" or "custom". folder: absolute; holds cyto3 and size_cyto3.npy.
+    kind: "published", "standin" or "custom". folder: absolute. names: of the network and the size model in it.
     warning: to be shown loudly, or None.
     """
 
     kind: str
     folder: str
+    names: tuple[str, str]
     net_sha256: str
     size_sha256: str
     warning: str | None = None
 
 
 def resolve(
-    choice: str = "auto", *, trust: str | None = None, base_url: str | None = None, timeout_s: float = 10.0
+    choice: str = "auto",
+    model: str = STANDIN_FOR,
+    *,
+    trust: str | None = None,
+    base_url: str | None = None,
+    timeout_s: float = 10.0,
 ) -> Weights:
-    """Turn "auto", "cyto3", "standin" or a path into a folder that cellpose can load from.
+    """Turn "auto", "published" (or the model's name), "standin" or a path into a folder that cellpose can load from.
 
-    "auto" and "cyto3" fetch what is missing from base_url (default: CELLBENCH_WEIGHTS_URL, cellpose.org);
+    "auto" and "published" fetch what is missing from base_url (default: CELLBENCH_WEIGHTS_URL, cellpose.org);
     timeout_s bounds each wait for the server. trust: sha256 of a size model that the user vouches for.
     Raises CellbenchError; only "auto" falls back, with a warning.
     """
     base_url = base_url or os.environ.get("CELLBENCH_WEIGHTS_URL") or DEFAULT_URL
     if choice == "auto":
         try:
-            return _published(base_url, timeout_s, trust)
+            return _published(model, base_url, timeout_s, trust)
         except CellbenchError as error:
-            return _standin(f"{error.what} ({error.where})")
-    if choice == "cyto3":
-        return _published(base_url, timeout_s, trust)
+            if model != STANDIN_FOR:
+                raise
+            return _standin(model, f"{error.what} ({error.where})")
+    if choice in ("published", model):
+        return _published(model, base_url, timeout_s, trust)
     if choice == "standin":
-        return _standin()
-    return _trusted(_custom(choice), trust)
+        return _standin(model)
+    return _trusted(_custom(model, choice), trust)
+
+
+def check(model: str) -> Check:
+    """Which weights of a model a run would use, found out without fetching them."""
+    folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or "~/.cellpose/models").expanduser()
+    missing = [file.name for file in PUBLISHED[model] if not (folder / file.name).exists()]
+    get = f"fetch them where there is a network: cellbench run --weights published; or copy both files into {folder}"
+    if missing:
+        standin = resolve("standin")
+        evidence = (
+            f"no {' and no '.join(missing)} in {folder}: a run fetches {model} if it can, or else uses the stand-in "
+            f"(sha256 {standin.net_sha256[:12]}…), which costs the same but does not find {model}'s cells"
+        )
+        return Check("weights", WARN, evidence, get)
+    try:
+        found = resolve("published", model)  # both files are there, so nothing is fetched
+    except CellbenchError as error:
+        evidence = f"{error.what} ({error.where}): a run would use the stand-in, which does not find {model}'s cells"
+        return Check("weights", WARN, evidence, f"delete the file; {get}")
+    if found.warning:
+        return Check("weights", WARN, found.warning, f"delete the files; {get}")
+    return Check("weights", OK, f"{model} as on record (sha256 {found.net_sha256[:12]}…) in {folder}")
 
 
 def _trusted(weights: Weights, trust: str | None) -> Weights:
@@ -88,58 +126,66 @@ def _trusted(weights: Weights, trust: str | None) -> Weights:
 
     Cellpose loads the network with weights_only, but its size model with allow_pickle.
     """
-    known = {file.sha256 for file in PUBLISHED} | {_sha256(STANDIN_FOLDER / SIZE_MODEL), trust}
+    standin = STANDIN_FOLDER / PUBLISHED[STANDIN_FOR][1].name
+    known = {file.sha256 for files in PUBLISHED.values() for file in files} | {_sha256(standin), trust}
     if weights.size_sha256 in known:
         return weights
     raise CellbenchError(
-        f"the size model {SIZE_MODEL} is unknown here, and cellpose would run code that is in it",
+        f"the size model {weights.names[1]} is unknown here, and cellpose would run code that is in it",
         f"{weights.folder}, sha256 {weights.size_sha256}",
         f"if you know where it comes from: --trust {weights.size_sha256}; if not: --weights standin",
     )
 
 
-def _published(base_url: str, timeout_s: float, trust: str | None) -> Weights:
+def _published(model: str, base_url: str, timeout_s: float, trust: str | None) -> Weights:
     """The published files in cellpose's own model folder; what is missing there is fetched."""
     folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or os.path.expanduser("~/.cellpose/models")).absolute()
-    missing = [file for file in PUBLISHED if not os.path.exists(folder / file.name)]
-    for file in PUBLISHED:
+    published = PUBLISHED[model]
+    missing = [file for file in published if not os.path.exists(folder / file.name)]
+    for file in published:
         if file not in missing:
             _check(folder / file.name, "delete the file and run again, or use --weights standin", file.n_bytes)
     for file in missing:
         _fetch(file, folder, base_url, timeout_s)
-    weights = _trusted(_weights("published", folder), trust)
-    if (weights.net_sha256, weights.size_sha256) == tuple(file.sha256 for file in PUBLISHED):
+    weights = _trusted(_weights("published", folder, model), trust)
+    if (weights.net_sha256, weights.size_sha256) == tuple(file.sha256 for file in published):
         return weights
     warning = (
-        f"The weights in {folder} have another sha256 than the one on record and may not be those published as cyto3."
+        f"The weights in {folder} have another sha256 than the one on record and may not be those published as {model}."
+        if published[0].sha256
+        else f"No sha256 of the published {model} is on record, so the weights in {folder} were not checked."
     )
     return replace(weights, warning=warning)
 
 
-def _standin(reason: str | None = None) -> Weights:
+def _standin(model: str, reason: str | None = None) -> Weights:
     """The bundled stand-in; reason says why it is used though it was not asked for."""
+    if model != STANDIN_FOR:
+        what = f"there are no stand-in weights for {model}"
+        raise CellbenchError(what, "--weights standin", f"use --models {STANDIN_FOR}, or --weights published or a path")
     fix = "install cellbench again: its stand-in weights are incomplete"
     if reason:
-        fix += f". Or mend what keeps cyto3 away: {reason}"
-    for name in (NETWORK, SIZE_MODEL):
-        _check(STANDIN_FOLDER / name, fix)
+        fix += f". Or mend what keeps {model} away: {reason}"
+    for file in PUBLISHED[model]:
+        _check(STANDIN_FOLDER / file.name, fix)
     because = f" because {reason}" if reason else ""
     warning = (
         f"Stand-in weights are used{because}. "
-        "The network costs the same as cyto3's, but masks and cell counts are not cyto3's."
+        f"The network costs the same as {model}'s, but masks and cell counts are not {model}'s."
     )
-    return _weights("standin", STANDIN_FOLDER, warning)
+    return _weights("standin", STANDIN_FOLDER, model, warning)
 
 
-def _custom(choice: str) -> Weights:
+def _custom(model: str, choice: str) -> Weights:
     """A folder with both files, or a network file with its size model beside it."""
     path = Path(os.path.expanduser(choice)).absolute()
+    network_name, size_name = (file.name for file in PUBLISHED[model])
     fix = (
-        "use auto, cyto3, standin, a folder that holds cyto3 and size_cyto3.npy, "
+        f"use auto, published, standin, a folder that holds {network_name} and {size_name}, "
         "or a network file NAME with its size model size_NAME.npy or NAME_size.npy beside it"
     )
     if os.path.isdir(path):
-        network, size_model = path / NETWORK, path / SIZE_MODEL
+        network, size_model = path / network_name, path / size_name
     else:
         network, size_model = path, path.with_name(f"size_{path.name}.npy")
         if not os.path.exists(size_model):
@@ -147,17 +193,19 @@ def _custom(choice: str) -> Weights:
     _check(network, fix)
     _check(size_model, fix)
     if network != path:
-        return _weights("custom", path)
+        return _weights("custom", path, model)
     content = f"{_sha256(network)[:16]}-{_sha256(size_model)[:8]}"
     folder = Path(os.path.expanduser("~/.cache/cellbench/weights"), content)
-    _link(network, folder / NETWORK)
-    _link(size_model, folder / SIZE_MODEL)
-    return _weights("custom", folder)
+    _link(network, folder / network_name)
+    _link(size_model, folder / size_name)
+    return _weights("custom", folder, model)
 
 
-def _weights(kind: str, folder: Path, warning: str | None = None) -> Weights:
+def _weights(kind: str, folder: Path, model: str, warning: str | None = None) -> Weights:
     """What a checked folder holds."""
-    return Weights(kind, str(folder), _sha256(folder / NETWORK), _sha256(folder / SIZE_MODEL), warning)
+    network, size_model = (file.name for file in PUBLISHED[model])
+    names = (network, size_model)
+    return Weights(kind, str(folder), names, _sha256(folder / network), _sha256(folder / size_model), warning)
 
 
 def _check(file: Path, fix: str, n_bytes: int | None = None) -> None:
@@ -203,7 +251,7 @@ def _is_zip(stream: BinaryIO) -> bool:
 def _fetch(file: Published, folder: Path, base_url: str, timeout_s: float) -> None:
     """Download one published file into a folder, whole and plausible or not at all."""
     url = f"{base_url.rstrip('/')}/{file.name}"
-    fix = f"connect this machine, or copy {NETWORK} and {SIZE_MODEL} into {folder}, or use --weights standin"
+    fix = f"connect this machine, or copy {file.name} into {folder}, or use --weights standin"
     try:
         with _replacing(folder / file.name) as temporary, temporary.open("xb") as stream:
             stream.write(_download(url, file, timeout_s, fix))
@@ -222,7 +270,7 @@ def _download(url: str, file: Published, timeout_s: float, fix: str) -> bytes:
             # Cellpose, once imported, turns TLS verification off for the whole process; not for this.
             verified = ssl.create_default_context()
             with urllib.request.urlopen(url, timeout=timeout_s, context=verified) as response:
-                answer.set_result(response.read(file.n_bytes + 1))
+                answer.set_result(response.read((file.n_bytes or MOST_BYTES) + 1))
         except Exception as error:  # handed over to the waiting thread
             answer.set_exception(error)
 
@@ -251,7 +299,7 @@ def _link(target: Path, link: Path) -> None:
         with _replacing(link) as temporary:
             temporary.symlink_to(target)
     except OSError as error:
-        fix = f"make {link.parent} writable, or put both files into one folder as {NETWORK} and {SIZE_MODEL}"
+        fix = f"make {link.parent} writable, or put both files into one folder under the names that cellpose looks for"
         raise CellbenchError(f"the weights cannot be linked: {error.strerror}", str(link), fix) from error
 
 

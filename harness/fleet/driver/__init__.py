@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Protocol
 
+from harness.engines.registry import DEFAULT
 from harness.fleet.driver.artifacts import Parcel
 from harness.fleet.driver.survey import Absent, Member
-from harness.measure.block import Order
+from harness.measure.wire import Order
 from harness.schema import Sample
 
 Say = Callable[[str], None]
@@ -49,19 +50,21 @@ def opened(
     nodes: Sequence[str] = (),
     say: Say = lambda _: None,
     n_awaited: int = 0,
+    engines: Sequence[str] = (DEFAULT,),
+    python: str | None = None,
 ) -> Iterator[Fleet]:
     """This machine without Ray, or a Ray started for it, or the cluster at an address: auto or HOST:PORT.
 
-    nodes: names to keep to; all if empty. say: told what is being waited for. n_awaited: nodes to wait for. Raises
-    FleetUnreachableError.
+    nodes: names to keep to; all if empty. say: told what is being waited for. n_awaited: nodes to wait for. engines:
+    what the nodes are to measure, with an interpreter of the user's own if one is given. Raises FleetUnreachableError.
     """
     if use_ray:
         from harness.fleet.driver import cluster
 
-        found: Fleet = cluster.join(address, nodes, say, n_awaited=n_awaited)
+        found: Fleet = cluster.join(address, nodes, say, n_awaited=n_awaited, engines=engines, python=python)
     else:
         from harness.fleet.driver.local import Alone
 
-        found = Alone()
+        found = Alone(engines, python)
     with closing(found):
         yield found

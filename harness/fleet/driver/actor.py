@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from harness.fleet.driver import artifacts, survey
 from harness.fleet.driver.artifacts import Parcel
-from harness.measure import worker
-from harness.measure.block import Finished, Order
+from harness.measure import parent
+from harness.measure.block import Finished
+from harness.measure.wire import Order
 from harness.schema import Sample
 
 Perform = Callable[[Order], Iterator[Sample | Finished]]
@@ -19,12 +20,12 @@ Answer = tuple[str, Sample | None]
 class Relay:
     """The actor that holds a node's one bench slot for a run. Only plain values cross the wire."""
 
-    def __init__(self, perform: Perform = worker.perform) -> None:
+    def __init__(self, perform: Perform = parent.perform) -> None:
         self._perform = perform
         self._answers: Iterator[Sample | Finished] = iter(())
 
-    def survey(self) -> dict[str, Any]:
-        return survey.survey()
+    def survey(self, engines: Sequence[str], python: str | None) -> dict[str, Any]:
+        return survey.survey(engines, python)
 
     def find(self, label: str, sums: dict[str, str]) -> str | None:
         return artifacts.find(label, sums)

@@ -12,13 +12,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from harness.engines.registry import DEFAULT
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import network, ray_settings, tags
 from harness.fleet.driver import artifacts, scheduler, survey
 from harness.fleet.driver.actor import Relay
 from harness.fleet.driver.artifacts import Parcel
 from harness.fleet.driver.survey import Absent, Member
-from harness.measure.block import Order
+from harness.measure.wire import Order
 from harness.schema import Sample
 
 TURN = "cellbench-turn"
@@ -89,11 +90,13 @@ def join(
     say: Say = lambda _: None,
     perform: Any = None,
     n_awaited: int = 0,
+    engines: Sequence[str] = (DEFAULT,),
+    python: str | None = None,
 ) -> Cluster:
     """Connect to the cluster at an address (auto or HOST:PORT), or start a Ray of this machine alone if there is none.
 
     wanted: names of nodes to keep to; all if empty. perform: what relays do with an order; the worker's if not given.
-    n_awaited: so many nodes are waited for before any is chosen.
+    n_awaited: so many nodes are waited for before any is chosen. engines, python: what they are to measure.
     """
     ray = connect(address) if address else start_local()
     try:
@@ -101,7 +104,7 @@ def join(
         tagged = _chosen(_tagged(ray), wanted)
         with _turn(ray, say) if address else nullcontext():  # nobody else can want a node of our own
             relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
-            found, absent = _surveyed(ray, tagged, relays, say)
+            found, absent = _surveyed(ray, tagged, relays, say, engines, python)
         for each in absent:
             ray.kill(relays.pop(each.name))
         if not found:
@@ -270,10 +273,15 @@ def _relay(ray: Any, node_id: str, perform: Any) -> Any:
 
 
 def _surveyed(
-    ray: Any, tagged: Sequence[_Tagged], relays: Mapping[str, Any], say: Say
+    ray: Any,
+    tagged: Sequence[_Tagged],
+    relays: Mapping[str, Any],
+    say: Say,
+    engines: Sequence[str],
+    python: str | None,
 ) -> tuple[list[Member], list[Absent]]:
     """What each node tells about itself; a slot that another run holds is waited for."""
-    asked = {relays[node.name].survey.remote(): node for node in tagged}
+    asked = {relays[node.name].survey.remote(engines, python): node for node in tagged}
     here, found, absent = ray.get_runtime_context().get_node_id(), [], []
     end_s, told = time.monotonic() + SURVEY_S, False
     while asked:

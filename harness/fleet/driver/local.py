@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 
+from harness.engines.registry import DEFAULT
 from harness.fleet.driver import artifacts, survey
 from harness.fleet.driver.artifacts import Parcel
 from harness.fleet.driver.survey import Absent, Member
-from harness.measure import worker
-from harness.measure.block import Finished, Order
+from harness.measure import parent
+from harness.measure.block import Finished
+from harness.measure.wire import Order
 from harness.schema import Sample
 
 
@@ -20,12 +22,13 @@ class Alone:
     address, use_ray = None, False
     absent: Sequence[Absent] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> None:
+        self._engines, self._python = engines, python
         self._scratch = ExitStack()
 
     @cached_property
     def members(self) -> Sequence[Member]:
-        answer = survey.survey()
+        answer = survey.survey(self._engines, self._python)
         return (survey.member(answer, answer["host"], drives=True),)
 
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
@@ -33,7 +36,7 @@ class Alone:
 
     def samples(self, orders: Sequence[Order]) -> Iterator[Sample]:
         for order in orders:
-            for sample in worker.perform(order):
+            for sample in parent.perform(order):
                 if not isinstance(sample, Finished):
                     yield {**sample, "dispatch": "process"}
 

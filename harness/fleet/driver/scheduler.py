@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness import plan
-from harness.measure import block, worker
-from harness.measure.block import Order
-from harness.plan import Task
+from harness.measure import parent, rows
+from harness.measure.wire import Order
+from harness.plan import estimate
+from harness.plan.cases import Task
 from harness.schema import Sample
 
 TICK_S = 1.0
@@ -70,7 +70,7 @@ class _Lane:
             ref = self._relay.begin.remote(order)
         else:
             ref = self._relay.next.remote()
-        patience_s = plan.patience_s(order.block, self._left[0]) if self._left else 0.0
+        patience_s = estimate.patience_s(order.block, self._left[0]) if self._left else 0.0
         self.end_s = time.monotonic() + patience_s + GRACE_S
         return ref
 
@@ -86,10 +86,10 @@ class _Lane:
         """A row for everything that the node still had to do."""
         why = reason(error)
         for order in self._orders:
-            base = block.base_columns(order, dict(self._facts))
+            base = rows.base_columns(order, dict(self._facts))
             for task in self._left if self._begun else order.block.tasks:
-                row = block.ended_badly(block.row_of(base, task), 0, status, type(error).__name__, why)
-                yield worker.from_wire(row)
+                row = rows.bad(rows.row_of(base, task), 0, status, type(error).__name__, why)
+                yield parent.from_wire(row)
             self._begun = False
         self._orders.clear()
 

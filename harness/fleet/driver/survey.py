@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.engines import registry
+from harness.engines.registry import DEFAULT
 from harness.machine import probe
+from harness.machine.accelerators import Device
 from harness.machine.versions import Difference, Versions, differences, versions
-from harness.measure import worker
-from harness.plan import Device, Node
+from harness.measure import parent
+from harness.plan.cases import Node
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class Member:
     def name(self) -> str:
         return self.node.name
 
-    def differs(self, here: Versions | None = None) -> tuple[Difference, ...]:
+    def differs(self, here: Versions) -> tuple[Difference, ...]:
         """What it has in another version than the machine that drives the run."""
-        return differences(here or versions(), self.versions)
+        return differences(here, self.versions)
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,25 @@ class Absent:
     why: str
 
 
-def survey() -> dict[str, Any]:
-    """This machine's answer, in plain values: host name, devices that compute, threads, versions, facts."""
+def survey(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> dict[str, Any]:
+    """This machine's answer, in plain values: host name, devices for every engine, threads, versions, facts.
+
+    python: an interpreter of the user's own for the engines.
+    """
+    first, *others = (parent.devices(name, python) for name in engines)
+    devices = [device for device in first if all(device.id in {each.id for each in found} for found in others)]
     return {
         "host": socket.gethostname(),
-        "devices": worker.devices(),
+        "devices": [asdict(device) for device in devices],
         "threads": probe.n_cores(),
-        "versions": versions(),
+        "versions": versions_of(engines),
         "facts": probe.facts(),
     }
+
+
+def versions_of(engines: Sequence[str]) -> Versions:
+    """Versions of this machine's software and of these engines, by name."""
+    return {**{name: registry.engine(name).version() for name in engines}, **versions()}
 
 
 def member(

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import network
@@ -18,8 +17,9 @@ from harness.fleet.nodes import daemon, head, token
 from harness.fleet.nodes.command import GCS_PORT, PORT_BASE, TEMP_DIR, Command, Setup
 from harness.fleet.tags import Tags, checked_name, detected, host_name, promised
 from harness.machine import probe
+from harness.machine.accelerators import Device
 from harness.machine.versions import versions
-from harness.measure import worker
+from harness.measure import parent
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,7 @@ def _check_folder(folder: Path) -> None:
         raise CellbenchError("Ray's folder is no folder", str(nearest), "give another: --temp-dir")
 
 
-def tags(
-    name: str, asked: str | None, devices: Callable[[], list[dict[str, Any]]] = worker.devices
-) -> tuple[Tags, list[str]]:
+def tags(name: str, asked: str | None, devices: Callable[[], list[Device]] = parent.devices) -> tuple[Tags, list[str]]:
     """The tags that this machine proves by computing, or those that the user gives, with a sentence about them."""
     chip = probe.cpu_model()
     if asked is None:

@@ -1,18 +1,18 @@
 """Ways to execute stock cellpose faster: named, composable, each taken away without a trace."""
 
 from harness.engines.cellpose3.variants.applying import Applied, accelerate, apply
-from harness.engines.cellpose3.variants.settings import (
-    GROUPS,
-    LOSSLESS,
-    VARIANTS,
-    Settings,
-    Variant,
-    agree,
-    settings,
-    split,
-)
+from harness.engines.cellpose3.variants.settings import GROUPS, LOSSLESS, PARTS, Part, Settings, agree, parse, split
 
 __all__ = [
-    "GROUPS", "LOSSLESS", "VARIANTS", "Applied", "Settings", "Variant", "accelerate", "agree", "apply", "settings",
+    "GROUPS",
+    "LOSSLESS",
+    "PARTS",
+    "Applied",
+    "Part",
+    "Settings",
+    "accelerate",
+    "agree",
+    "apply",
+    "parse",
     "split",
-]  # fmt: skip
+]

@@ -14,12 +14,12 @@ from harness.errors import CellbenchError
 def apply(model: Any, variants: str | Iterable[str]) -> Applied:
     """Change how a loaded stock models.Cellpose is executed; undone by remove(), or at the end of a with block.
 
-    variants: names of variants.settings.VARIANTS, as a list or joined by '+'. CellbenchError where one is unknown, is
+    variants: names of variants.settings.PARTS, as a list or joined by '+'. CellbenchError where one is unknown, is
     not for the model's device, or where the model carries variants already. Other models are left alone.
     """
     if "eval" in vars(model):
         raise CellbenchError("this model is accelerated already", "model", "call remove() on what apply() returned")
-    wanted = names.settings(variants, model.cp.device.type)
+    wanted = names.parse(variants, model.cp.device.type)
     if wanted.dtype == "bfloat16" and (why := _no_bf16(model.cp.device)):
         raise CellbenchError(f"bf16 is refused: {why}", "--variant", "leave bf16 out")
     return Applied(model, names.split(variants), wanted)

@@ -1,4 +1,4 @@
-"""Every variant's name, what it sets, what it may change and where it is unsafe; pure."""
+"""Every part of a variant: its name, what it sets, what it may change and where it is unsafe; pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.engines import base
+from harness.engines.base import STOCK, Variant
 from harness.errors import CellbenchError
 
 NOTHING = "nothing: the same operations on the same numbers"
 ROUNDING = "rounding of the network's sums (about 1e-6); a pixel on a border may change sides"
 PRECISION = "precision of the network (about 1e-3 of a flow); a few border pixels change"
 DENSE = "model.cp.net.mkldnn = False"  # before the first call, which cannot be taken back
+GPUS = ("cuda", "rocm")  # what torch reaches through its CUDA calls
 CHOICE = "the result itself, by as much as the value differs from cellpose's own"
 
 
@@ -54,8 +57,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One named change to how cellpose is executed."""
+class Part:
+    """One named change to how cellpose is executed; a variant is made of parts."""
 
     name: str
     sets: dict[str, Any]
@@ -63,74 +66,86 @@ class Variant:
     may_change: str = NOTHING
     unsafe: str = ""
     takes: type | None = None  # the type of the value in NAME=VALUE
-    only: tuple[str, ...] = ("cpu", "cuda", "mps")
+    only: tuple[str, ...] = ()  # backends; any where empty
     limits: tuple[float, float] = field(default=(0, float("inf")))
     by_hand: str = ""  # the same in plain cellpose and torch, where that is possible; {} is the value
 
 
-VARIANTS = (
-    Variant("style-only", {"style_only": True}, "the first pass computes only the style that it is made for"),
-    Variant("reuse-image", {"reuse_image": True}, "the image is converted and normalised once, not three times"),
-    Variant("skip-unseen", {"skip_unseen": True}, "no coloured flow image in the two passes that nobody sees"),
-    Variant("no-flow-image", {"no_flow_image": True}, "no coloured flow image at all: flows[0] is None"),
-    Variant("fast-flows", {"fast_flows": True}, "flow following compiled, on all cores, resting pixels left alone"),
-    Variant("fast-seeds", {"fast_seeds": True}, "masks from end points compiled, without a loop over the seeds"),
-    Variant("fast-qc", {"fast_qc": True}, "quality control compiled, cells in parallel"),
-    Variant("fast-stitch", {"fast_stitch": True}, "tiles blended by compiled code, on all cores"),
-    Variant("plain", {"mkldnn": False}, "the network without mkldnn's own tensor layout", ROUNDING, by_hand=DENSE),
-    Variant(
+PARTS = (
+    Part("style-only", {"style_only": True}, "the first pass computes only the style that it is made for"),
+    Part("reuse-image", {"reuse_image": True}, "the image is converted and normalised once, not three times"),
+    Part("skip-unseen", {"skip_unseen": True}, "no coloured flow image in the two passes that nobody sees"),
+    Part("no-flow-image", {"no_flow_image": True}, "no coloured flow image at all: flows[0] is None"),
+    Part("fast-flows", {"fast_flows": True}, "flow following compiled, on all cores, resting pixels left alone"),
+    Part("fast-seeds", {"fast_seeds": True}, "masks from end points compiled, without a loop over the seeds"),
+    Part("fast-qc", {"fast_qc": True}, "quality control compiled, cells in parallel"),
+    Part("fast-stitch", {"fast_stitch": True}, "tiles blended by compiled code, on all cores"),
+    Part("plain", {"mkldnn": False}, "the network without mkldnn's own tensor layout", ROUNDING, by_hand=DENSE),
+    Part(
         "channels-last", {"channels_last": True}, "the network's tensors with channels last", ROUNDING,
-        "silently wrong on MPS (pytorch 174339)", only=("cpu", "cuda"),
+        "silently wrong on MPS (pytorch 174339)", only=("cpu", *GPUS),
         by_hand=f"{DENSE}; model.cp.net.to(memory_format=torch.channels_last)",
     ),
-    Variant("folded", {"folded": True}, "batch norms folded into convolutions, where their order allows it", ROUNDING),
-    Variant(
+    Part("folded", {"folded": True}, "batch norms folded into convolutions, where their order allows it", ROUNDING),
+    Part(
         "compiled", {"compiled": True}, "torch.compile; one tile shape, the last batch padded", ROUNDING,
-        "takes a minute or two in each new process; needs a C++ compiler on a CPU", only=("cpu", "cuda"),
+        "takes a minute or two in each new process; needs a C++ compiler on a CPU", only=("cpu", *GPUS),
     ),
-    Variant("cuda-graphs", {"cuda_graphs": True, "compiled": True}, "torch.compile with CUDA graphs", ROUNDING,
-            "memory of its own", only=("cuda",)),
-    Variant(
+    Part("cuda-graphs", {"cuda_graphs": True, "compiled": True}, "torch.compile with CUDA graphs", ROUNDING,
+            "memory of its own", only=GPUS),
+    Part(
         "winograd",
         {"winograd": True, "channels_last": False, "folded": False, "compiled": False, "dtype": None},
         "3 × 3 convolutions by Winograd's method, with all else of the network in the same pass", ROUNDING,
         "needs a C++ compiler, once", only=("cpu",),
     ),
-    Variant("bf16", {"dtype": "bfloat16"}, "autocast to bfloat16", PRECISION, "slow without hardware for it",
-            only=("cpu", "cuda")),
-    Variant("fp16", {"dtype": "float16"}, "autocast to float16", PRECISION, "overflows at 65504", only=("cuda",)),
-    Variant("tf32", {"tf32": True}, "TF32 in convolutions and products", PRECISION, only=("cuda",),
+    Part("bf16", {"dtype": "bfloat16"}, "autocast to bfloat16", PRECISION, "slow without hardware for it",
+            only=("cpu", *GPUS)),
+    Part("fp16", {"dtype": "float16"}, "autocast to float16", PRECISION, "overflows at 65504", only=GPUS),
+    Part("tf32", {"tf32": True}, "TF32 in convolutions and products", PRECISION, only=GPUS,
             by_hand="torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True"),
-    Variant("no-tf32", {"tf32": False}, "full fp32 in convolutions and products", PRECISION, only=("cuda",),
+    Part("no-tf32", {"tf32": False}, "full fp32 in convolutions and products", PRECISION, only=GPUS,
             by_hand="torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False"),
-    Variant("batch", {"batch_size": None}, "tiles per network call", ROUNDING, takes=int, limits=(1, 4096),
+    Part("batch", {"batch_size": None}, "tiles per network call", ROUNDING, takes=int, limits=(1, 4096),
             by_hand="model.eval(…, batch_size={})"),
-    Variant("threads", {"threads": None}, "threads of torch, OpenCV and numba", ROUNDING, takes=int, limits=(1, 4096),
+    Part("threads", {"threads": None}, "threads of torch, OpenCV and numba", ROUNDING, takes=int, limits=(1, 4096),
             by_hand="torch.set_num_threads({}); cv2.setNumThreads({}); numba.set_num_threads({})"),
-    Variant("overlap", {"tile_overlap": None}, "overlap of tiles; 0.1 is stock", CHOICE, takes=float,
+    Part("overlap", {"tile_overlap": None}, "overlap of tiles; 0.1 is stock", CHOICE, takes=float,
             limits=(0.05, 0.5), by_hand="model.eval(…, tile_overlap={})"),
-    Variant("diameter", {"diameter_px": None}, "the diameter is given, not estimated", CHOICE, takes=float,
+    Part("diameter", {"diameter_px": None}, "the diameter is given, not estimated", CHOICE, takes=float,
             limits=(1, 10_000), by_hand="model.eval(…, diameter={})"),
 )  # fmt: skip
-BY_NAME = {variant.name: variant for variant in VARIANTS}
+BY_NAME = {part.name: part for part in PARTS}
 # What is safe everywhere and changes no bit, in one word.
 LOSSLESS = ("style-only", "reuse-image", "skip-unseen", "fast-flows", "fast-seeds", "fast-qc", "fast-stitch")
 GROUPS = {"lossless": LOSSLESS, "fast-dynamics": ("fast-flows", "fast-seeds", "fast-qc")}
+
+
+# What a search tries, one race a group, on top of the best so far. What changes no bit comes first.
+SEARCHED = (
+    ("lossless",),
+    ("plain", "channels-last", "channels-last+folded", "winograd"),
+    ("channels-last+compiled",),
+    ("cuda-graphs",),
+    ("bf16", "channels-last+compiled+bf16", "fp16"),
+    ("batch=16", "batch=32"),
+)
+STOCK_BATCH_SIZE, STOCK_OVERLAP = 8, 0.1  # eval()'s own defaults
 
 
 def split(variant: str | Iterable[str]) -> tuple[str, ...]:
     """'channels-last+lossless' or a list of names → the single variants, groups taken apart; 'stock' is none."""
     words = variant.split("+") if isinstance(variant, str) else list(variant)
     flat = [name for word in words for name in GROUPS.get(word.strip(), (word.strip(),))]
-    return tuple(dict.fromkeys(name for name in flat if name != "stock"))
+    return tuple(dict.fromkeys(name for name in flat if name != STOCK))
 
 
-def settings(variant: str | Iterable[str], backend: str | None = None) -> Settings:
+def parse(variant: str | Iterable[str], backend: str | None = None) -> Settings:
     """What the variants set together; CellbenchError for an unknown, impossible or contradictory one."""
     made, origin = Settings(), {}
     for name in split(variant):
         chosen, values = _one(name)
-        if backend is not None and backend not in chosen.only:
+        if backend is not None and chosen.only and backend not in chosen.only:
             why = f"; {chosen.unsafe}" if chosen.unsafe else ""
             raise CellbenchError(
                 f"{name} is not for {backend}{why}", "--variant", f"it is for {', '.join(chosen.only)}"
@@ -142,20 +157,73 @@ def settings(variant: str | Iterable[str], backend: str | None = None) -> Settin
     return made
 
 
+def canonical(text: str, backend: str | None = None) -> Variant:
+    """The variant in its one spelling: equal settings are equal values, whatever order, group or number was written.
+
+    CellbenchError for an unknown, impossible or contradictory one.
+    """
+    asked = split(text)
+    wanted = _in_force(parse(asked, backend))
+
+    def is_same(words: Iterable[str]) -> bool:
+        try:
+            return _in_force(parse(words)) == wanted
+        except CellbenchError:
+            return False
+
+    values = {name.partition("=")[0]: _written(name) for name in asked}
+    parts = [values.get(part.name, part.name) for part in PARTS if part.name in values or not part.takes]
+    # Everything that changes nothing more is named first, so that a group is seen whole; then what is implied goes.
+    implied = [name for name in parts if is_same([*asked, name])]
+    groups = [group for group, names in GROUPS.items() if asked and set(names) <= set(implied)]
+    words = [*groups, *implied]
+    for word in [*implied, *reversed(groups)]:
+        fewer = [each for each in words if each != word]
+        words = fewer if is_same(fewer) else words
+    changes = any(BY_NAME[name.partition("=")[0]].may_change == CHOICE for name in split(words))
+    return Variant(tuple(words), changes)
+
+
+def _in_force(made: Settings) -> Settings:
+    """Settings with what they imply, and without what is stock's own."""
+    return replace(
+        made,
+        mkldnn=not made.is_dense,
+        skip_unseen=made.skip_unseen or made.no_flow_image,
+        batch_size=None if made.batch_size == STOCK_BATCH_SIZE else made.batch_size,
+        tile_overlap=None if made.tile_overlap == STOCK_OVERLAP else made.tile_overlap,
+    )
+
+
+def _written(name: str) -> str:
+    """A part with its number in one spelling: 016 → 16, 25.0 → 25."""
+    part, values = _one(name)
+    if part.takes is None:
+        return name
+    value = next(iter(values.values()))
+    return f"{part.name}={int(value) if value == int(value) else value!r}"
+
+
+def described(name: str) -> base.Part:
+    """What a single part is, with its value in the lines to copy."""
+    part, _ = _one(name)
+    return base.Part(part.name, part.what, part.may_change, part.by_hand.replace("{}", name.partition("=")[2]))
+
+
 def agree(one: str, other: str) -> bool:
     """Whether two variants can be used together."""
     try:
-        settings([*split(one), *split(other)])
+        parse([*split(one), *split(other)])
     except CellbenchError:
         return False
     return True
 
 
-def _one(word: str) -> tuple[Variant, dict[str, Any]]:
+def _one(word: str) -> tuple[Part, dict[str, Any]]:
     name, _, text = word.partition("=")
     chosen = BY_NAME.get(name)
     if chosen is None:
-        known = ", ".join(v.name + ("=…" if v.takes else "") for v in VARIANTS)
+        known = ", ".join(v.name + ("=…" if v.takes else "") for v in PARTS)
         raise CellbenchError(f"there is no variant {word!r}", "--variant", f"known are {known}; {', '.join(GROUPS)}")
     if chosen.takes is None:
         if text:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import ctypes
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+
+from harness.measure import rows, timing
+from harness.measure.block import Bench
+from harness.plan.cases import Task
+from harness.schema import Sample
 
 T = TypeVar("T")
 
@@ -24,6 +29,13 @@ PROC = Path("/proc/self")
 RESET_PEAK = "5"  # the value of clear_refs that sets VmHWM back to what is resident now (proc_pid_clear_refs(5))
 # Reset, a peak differs from VmRSS only by what other threads did since and by the kernel's own batching of counters.
 RESET_SLACK_BYTES = 64 * 2**20
+
+
+def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
+    """One call with its peaks."""
+    work = bench.call(task.case)
+    done, peaks = peak_memory(lambda: timing.once("memory", work, bench.sync), bench.device)
+    yield rows.good(row | peaks, done, "call")
 
 
 def peak_memory(call: Callable[[], T], device: str, proc: Path = PROC) -> tuple[T, dict[str, Any]]:

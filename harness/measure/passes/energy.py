@@ -16,6 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.measure import rows
+from harness.measure.block import Bench, now
+from harness.plan.cases import Task
+from harness.schema import Sample
+
 POWERCAP = Path("/sys/class/powercap")
 # The kernel's counter is 32 bits wide. In AMD's units of 15.3 uJ it starts again after 66 kJ: a minute at 1 kW.
 READ_EVERY_S = 30.0
@@ -54,6 +59,17 @@ def find(gpu: Gpu | None = None, device: str = "cpu", powercap: Path = POWERCAP)
             return None
         names, counters = ["nvml gpu", *names], [gpu.energy_j, *counters]
     return EnergySource(" + ".join(names), tuple(counters)) if counters else None
+
+
+def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
+    """One window of calls, or a row that tells why there is none."""
+    source = find(bench.gpu, bench.device)
+    empty = rows.good(row, now("energy", 0, 0.0), "call")
+    if source is None:
+        why = "no energy counter of this device can be read here"
+        yield empty | {"status": "skipped", "elapsed_s": None, "error_message": why}
+        return
+    yield empty | energy(bench.call(task.case), source, bench.sync)
 
 
 def energy(

@@ -1,0 +1,5 @@
+"""What scripts of one's own use of Cellbench: from cellbench import accelerate."""
+
+from harness.engines.cellpose3.variants import accelerate
+
+__all__ = ["accelerate"]

@@ -1,0 +1,94 @@
+"""Cellpose 3: what the program knows of it before anything is imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from harness.engines.base import ModelFiles, ModelInfo, Part, Scalar, Variant, Work
+from harness.engines.cellpose3 import catalogue, model, weights
+from harness.engines.cellpose3.variants import settings
+from harness.engines.torch_process import TorchProcess
+from harness.machine.accelerators import Device
+from harness.machine.checks import Check
+from harness.machine.probe import distribution_version
+
+
+class Cellpose3(TorchProcess):
+    """The engine of cyto3, cyto2 and nuclei."""
+
+    name = "cellpose3"
+    requirement = "cellpose>=3.1.1,<4"
+    models = (
+        ModelInfo(
+            "cyto3",
+            "Cellpose cyto3",
+            "The network has the architecture of cyto3, so a pass through it takes as long. The cells that it finds, "
+            "and the time that depends on them, can differ.",
+        ),
+        ModelInfo("cyto2", "Cellpose cyto2"),
+        ModelInfo("nuclei", "Cellpose nuclei"),
+    )
+    stages = catalogue.CATALOGUE
+    passes = frozenset({"stages", "memory", "energy", "masks"})
+    columns: Mapping[str, Scalar] = {
+        "batch_size": model.BATCH_SIZE, "diameter_asked_px": model.DIAMETER_PX, "dtype": "float32",
+    }  # fmt: skip
+    searched = settings.SEARCHED
+    patience_s = 900.0
+
+    def version(self) -> str | None:
+        """The version of cellpose in this environment."""
+        return distribution_version("cellpose")
+
+    def resolve(self, model: str, choice: str = "auto", trust: str | None = None) -> ModelFiles:
+        """Find, check and if need be fetch a model's files."""
+        found = weights.resolve(choice, model, trust=trust)
+        folder = Path(found.folder)
+        columns = {
+            "weights": found.kind, "weights_sha256": found.net_sha256, "size_model_sha256": found.size_sha256,
+        }  # fmt: skip
+        return ModelFiles(model, found.kind, tuple(folder / name for name in found.names), columns, found.warning)
+
+    @cache  # noqa: B019  (there is one engine in a process)
+    def variant(self, text: str, backend: str | None = None) -> Variant:
+        """The canonical form of a variant."""
+        return settings.canonical(text, backend)
+
+    def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+        """Tiles and operations of one call."""
+        return catalogue.work(height_px, width_px, diameter_px)
+
+    def call_s(self, work: Work, device: Device, threads: int) -> float:
+        """A first guess of a call's duration, good to a factor of two or three."""
+        rate_gflop_s = catalogue.GUESS_GFLOP_S.get(device.backend, catalogue.OTHER_GUESS_GFLOP_S)
+        return work.gflop / (rate_gflop_s * (threads if device.backend == "cpu" else 1))
+
+    def recipe(self, variant: Variant, model: str) -> Sequence[str]:
+        """The lines that a script of one's own needs."""
+        return (
+            "from cellpose import models", "from cellbench import accelerate", "",
+            f'model = models.Cellpose(model_type="{model}")', f'accelerate(model, "{variant}")',
+        )  # fmt: skip
+
+    def parts(self, variant: Variant) -> Sequence[Part]:
+        """What each part of a variant is."""
+        return [settings.described(name) for name in settings.split(variant.names)]
+
+    def checks(self) -> list[Check]:
+        """Which weights a run would use, found out without fetching them."""
+        return [weights.check(self.models[0].name)]
+
+    def start(self, folder: str) -> None:
+        """Import cellpose, which looks for models where the environment says."""
+        os.environ["CELLPOSE_LOCAL_MODELS_PATH"] = folder
+        model.import_cellpose()
+
+    def load(self, model_name: str, device: str) -> model.Cellpose3Model:
+        """Construct the stock model as a user would, on exactly this device."""
+        return model.Cellpose3Model(model_name, device)
+
+
+ENGINE = Cellpose3()

@@ -1,0 +1,94 @@
+"""Hooks on stock cellpose 3.1 that only time: they tell a recorder which stage of a call begins and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from typing import Any
+
+from harness.engines.base import StageRecorder
+from harness.engines.cellpose3.catalogue import TILE_GB, TILE_GFLOP, TILE_SIDE_PX
+
+Context = Callable[..., AbstractContextManager[None]]
+
+
+@contextmanager
+def hooked(recorder: StageRecorder) -> Iterator[None]:
+    """Time cellpose's stages while the context is open; whatever happens, it is stock cellpose again afterwards."""
+    originals: list[tuple[Any, str, Any]] = []
+    try:
+        for owner, name, context in _hooks(recorder, _Passes(recorder)):
+            original = getattr(owner, name)
+            originals.append((owner, name, original))
+            setattr(owner, name, _inside(context, original))
+        yield
+    finally:
+        for owner, name, original in reversed(originals):
+            setattr(owner, name, original)
+
+
+class _Passes:
+    """Which of cellpose's passes over the image is under way."""
+
+    def __init__(self, recorder: StageRecorder) -> None:
+        self._recorder = recorder
+        self._next: list[str] = []
+
+    @contextmanager
+    def estimation(self, *_: Any, **__: Any) -> Iterator[None]:
+        """The diameter is estimated: the two passes that begin inside are the style and the size pass."""
+        self._next = ["style", "size"]
+        yield
+        self._recorder.enter_pass("none")
+
+    @contextmanager
+    def image_pass(self, *_: Any, **__: Any) -> Iterator[None]:
+        """The next pass over the image; what follows it belongs to it until another begins."""
+        self._recorder.enter_pass(self._next.pop(0) if self._next else "mask")
+        yield
+
+
+def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Context]]:
+    """An attribute of the module that looks it up, and the context that each of its calls is put in."""
+    from cellpose import core, dynamics, models, plot, transforms, utils
+
+    def stage(name: str) -> Context:
+        return lambda *_, **__: recorder.stage(name)
+
+    def network(_net: Any, tiles: Any) -> AbstractContextManager[None]:
+        n, _, height_px, width_px = tiles.shape
+        full_tiles = n * height_px * width_px / TILE_SIDE_PX**2
+        return recorder.network(n, full_tiles * TILE_GFLOP, full_tiles * TILE_GB)
+
+    return [
+        (models.Cellpose, "__init__", stage("construct")),
+        (models.SizeModel, "eval", passes.estimation),
+        (models.CellposeModel, "eval", passes.image_pass),
+        (transforms, "convert_image", stage("convert")),
+        (transforms, "normalize_img", stage("normalize")),
+        (transforms, "resize_image", stage("resize")),
+        # models imports this one by name. Of its own it pads, cuts (make_tiles) and copies.
+        (models, "run_net", stage("tile")),
+        (core, "_forward", network),
+        (transforms, "average_tiles", stage("stitch")),
+        # Of its own it thresholds, scales the flows and follows them (follow_flows, which returns before the device
+        # has finished: the next stage's border waits for it).
+        (dynamics, "compute_masks", stage("dynamics")),
+        (dynamics, "get_masks_torch", stage("seeds")),
+        (dynamics, "remove_bad_flow_masks", stage("qc")),
+        (utils, "fill_holes_and_remove_small_masks", stage("cleanup")),
+        (plot, "dx_to_circ", stage("flow_image")),
+        (utils, "diameters", stage("diameter")),
+    ]
+
+
+def _inside(context: Context, original: Any) -> Any:
+    """The original, called with the same arguments inside the context made from them."""
+
+    @wraps(original)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with context(*args, **kwargs):
+            return original(*args, **kwargs)
+
+    return called

@@ -1,0 +1,1 @@
+"""An engine that computes nothing: it sleeps and draws masks, for tests, fleets and failures without weights."""

@@ -1,0 +1,257 @@
+"""The simulated engine: every part of the seam without torch, weights or a network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from harness import __version__
+from harness.engines.base import (
+    STOCK,
+    Effective,
+    ModelFiles,
+    ModelInfo,
+    Part,
+    Scalar,
+    Segmentation,
+    Stage,
+    StageCatalogue,
+    StageRecorder,
+    Variant,
+    Work,
+)
+from harness.engines.simulated import script as scripts
+from harness.engines.simulated.script import Script, SimulatedMemoryError
+from harness.errors import CellbenchError, DeviceFallbackError
+from harness.machine.accelerators import Accelerator, Device
+from harness.machine.checks import OK, Check
+
+GFLOP_PER_MEGAPIXEL = 100.0
+DIAMETER_PX = 30.0
+# Variants: how many times as fast a call becomes. fallback never runs as asked.
+SPEEDS = {"fast": 2.0, "slow": 0.5, "fallback": 1.0}
+NO_ERROR = "nothing: a simulated call finds the same cells"
+
+
+class SimulatedAccelerator(Accelerator):
+    """A device of any kind that is only a name."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = self.torch_type = backend
+        self.title = f"simulated {backend}"
+
+    def name(self, index: int) -> str:
+        return "simulated"
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, SimulatedMemoryError)
+
+
+class SimulatedModel:
+    """A model that sleeps. Its masks depend on the pixels, or on nothing, as the script has it."""
+
+    columns: Mapping[str, Scalar] = {"diam_labels_px": DIAMETER_PX}
+
+    def __init__(self, script: Script, device: str) -> None:
+        self._script, self._device = script, device
+        self._settings: dict[str, float] = {}
+        self._recorder: StageRecorder | None = None
+        self.proof()
+
+    def segment(self, pixels: np.ndarray, diameter_px: float | None = None) -> Segmentation:
+        """Sleep as long as the script says and draw masks."""
+        scripts.witness("begin", os.getpid())
+        scripts.happen(self._script, len(pixels))
+        speed = (self._script.speed or {}).get(self._device.partition(":")[0], 1.0)
+        for name in self._settings:
+            speed *= SPEEDS.get(name, 1.0)
+        self._sleep((self._script.call_s + self._script.s_per_megapixel * pixels.size / 1e6) / speed)
+        used_px = diameter_px or self._settings.get("diameter", DIAMETER_PX)
+        found = Segmentation(self._masks(pixels, used_px), used_px)
+        scripts.witness("end", os.getpid(), found.sha256)
+        return found
+
+    @contextmanager
+    def applied(self, variant: Variant) -> Iterator[Effective]:
+        """Sleep shorter or longer while the context lasts."""
+        before, self._settings = self._settings, _settings(variant.names)
+        columns: dict[str, Scalar] = {}
+        if "batch" in self._settings:
+            columns["batch_size"] = int(self._settings["batch"])
+        if "diameter" in self._settings:
+            columns["diameter_asked_px"] = self._settings["diameter"]
+        notes = ("a simulated variant that never runs as asked",) if "fallback" in self._settings else ()
+        try:
+            yield Effective(columns, lambda: notes)
+        finally:
+            self._settings = before
+
+    @contextmanager
+    def witnessed(self) -> Iterator[None]:
+        """Outputs are where the model is."""
+        yield
+
+    def proof(self) -> str:
+        """The device that the script puts the model on."""
+        used = self._script.used or self._device
+        if used != self._device:
+            raise DeviceFallbackError(
+                f"asked for {self._device}, but the network ran on {used}", self._device, "change the script"
+            )
+        return used
+
+    @contextmanager
+    def recorded(self, recorder: StageRecorder) -> Iterator[None]:
+        """Half of a call is the network's."""
+        self._recorder = recorder
+        try:
+            yield
+        finally:
+            self._recorder = None
+
+    def _sleep(self, duration_s: float) -> None:
+        if self._recorder is None:
+            time.sleep(duration_s)
+            return
+        self._recorder.enter_pass("mask")
+        with self._recorder.network(1, 1.0, 0.1):
+            time.sleep(duration_s / 2)
+        with self._recorder.stage("masks"):
+            time.sleep(duration_s / 2)
+
+    def _masks(self, pixels: np.ndarray, diameter_px: float) -> np.ndarray:
+        """Labels of the pixels' own shape: the cells are stripes whose places follow from the pixels."""
+        seed = hashlib.sha256(np.ascontiguousarray(pixels).tobytes() + f"{diameter_px:g}".encode()).digest()
+        random = np.random.default_rng(list(seed if self._script.same_masks else os.urandom(32)))
+        masks = np.zeros(pixels.shape, np.uint32)
+        n = min(self._script.n_cells, pixels.shape[0] // 2)
+        for label, row in enumerate(sorted(random.choice(pixels.shape[0] // 2, n, replace=False)), 1):
+            masks[2 * row, : 1 + int(random.integers(pixels.shape[1]))] = label
+        return masks
+
+
+class Simulated:
+    """The engine of the model `sleep`."""
+
+    name = "simulated"
+    requirement = ""
+    models = (ModelInfo("sleep", "a simulated model"),)
+    stages = StageCatalogue(
+        {"mask": "the only pass", "none": "outside the passes"},
+        (
+            Stage("network", "sleeping in the place of a network", "network", on_host=False),
+            Stage("masks", "sleeping in the place of the host", "images, tiles and masks on the processor"),
+            Stage("other", "what no hook claims", "not attributed"),
+        ),
+    )
+    passes = frozenset({"stages", "memory", "energy", "masks"})
+    columns: Mapping[str, Scalar] = {"batch_size": 1, "diameter_asked_px": 0.0, "dtype": "float32"}
+    searched = (("fast", "slow"), ("fallback",), ("batch=2",))
+
+    def __init__(self, script: Script | None = None) -> None:
+        """script: what it plays; that of the process's environment if not given."""
+        self._script = script
+
+    @property
+    def playing(self) -> Script:
+        """The script that is in force."""
+        return self._script or scripts.read()
+
+    @property
+    def patience_s(self) -> float:
+        """How long a process may be silent."""
+        return self.playing.patience_s
+
+    def version(self) -> str | None:
+        """This program's own version."""
+        return __version__
+
+    def resolve(self, model: str, weights: str, trust: str | None = None) -> ModelFiles:
+        """No files at all."""
+        return ModelFiles(model, "none", (), {"weights": "none"})
+
+    def variant(self, text: str, backend: str | None = None) -> Variant:
+        """fast, slow, fallback, batch=N, diameter=PX, joined by +."""
+        words = [word.strip() for word in text.split("+")]
+        found = _settings([word for word in words if word != STOCK])
+        found = {name: value for name, value in found.items() if (name, value) != ("batch", 1)}
+        names = tuple(name if name in SPEEDS else f"{name}={value:g}" for name, value in sorted(found.items()))
+        return Variant(names, changes_result="diameter" in found)
+
+    def parts(self, variant: Variant) -> Sequence[Part]:
+        """What each part of a variant is."""
+        return [Part(name, "another time to sleep", NO_ERROR) for name in variant.names]
+
+    def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+        """One tile, and operations by the pixel."""
+        return Work(1, GFLOP_PER_MEGAPIXEL * height_px * width_px / 1e6)
+
+    def call_s(self, work: Work, device: Device, threads: int) -> float:
+        """What the script says."""
+        return self.playing.call_s + self.playing.s_per_megapixel * work.gflop / GFLOP_PER_MEGAPIXEL
+
+    def checks(self) -> list[Check]:
+        """Always fit."""
+        return [Check("weights", OK, "a simulated model has none")]
+
+    def recipe(self, variant: Variant, model: str) -> Sequence[str]:
+        """There is nothing to copy."""
+        return (f"# {variant} is simulated: there is nothing to copy",)
+
+    # ------------------------------------------------------------ in the measuring process
+
+    def devices(self) -> list[Device]:
+        """The script's devices, the CPU last."""
+        counts = {**(self.playing.devices or {}), "cpu": 1}
+        return [Device(backend, index, "simulated") for backend, n in counts.items() for index in range(n)]
+
+    def accelerator(self, device: str) -> Accelerator:
+        """A name."""
+        return SimulatedAccelerator(device.partition(":")[0])
+
+    def start(self, folder: str) -> None:
+        """Note that a process has started."""
+        scripts.witness("python", os.getpid())
+
+    def set_threads(self, n: int) -> Mapping[str, Scalar]:
+        """Nothing has threads, so all have as many as asked for."""
+        return dict.fromkeys(("torch_threads", "opencv_threads", "numba_threads"), n)
+
+    def load(self, model: str, device: str) -> SimulatedModel:
+        """A model on a device."""
+        return SimulatedModel(self.playing, device)
+
+    def environment(self, device: str) -> Mapping[str, Scalar]:
+        """Nothing that only this process could tell."""
+        return {}
+
+    def status(self, error: BaseException) -> str:
+        """The status of a row whose call raised this."""
+        known = {MemoryError: "oom_host", SimulatedMemoryError: "oom_device", DeviceFallbackError: "device_fallback"}
+        return known.get(type(error), "crash")
+
+
+def _settings(words: Sequence[str]) -> dict[str, float]:
+    """The settings that words name; CellbenchError for an unknown or contradictory one."""
+    found: dict[str, float] = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            value = float(text) if text else 1.0
+        except ValueError:
+            value = -1.0
+        if (name in SPEEDS) == bool(text) or name not in (*SPEEDS, "batch", "diameter") or not 0 < value < 1e6:
+            known = ", ".join((*SPEEDS, "batch=N", "diameter=PX"))
+            raise CellbenchError(f"there is no variant {word!r}", "--variant", f"known are {known}")
+        if found.get(name, value) != value or {"fast", "slow"} <= {*found, name}:
+            raise CellbenchError(f"{word} contradicts the others", "--variant", "choose one")
+        found[name] = value
+    return found
+
+
+ENGINE = Simulated()

@@ -1,0 +1,144 @@
+"""What engines that compute with torch share in the measuring process: devices, threads, facts, errors."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from harness.errors import DeviceFallbackError
+from harness.machine import accelerators
+from harness.machine.accelerators import Accelerator, Device
+
+
+class TorchProcess:
+    """The half of an Engine that is the same for every engine on torch."""
+
+    def devices(self) -> list[Device]:
+        """Every device that computes a small sum right here."""
+        return accelerators.found()
+
+    def accelerator(self, device: str) -> Accelerator:
+        """The kind of a device."""
+        return accelerators.of(device)
+
+    def set_threads(self, n: int) -> Mapping[str, int]:
+        """Give torch, OpenCV and numba n threads each, and return what they say they have.
+
+        OMP_NUM_THREADS cannot be trusted: Ray sets it to 1. It is read when torch is imported, so the
+        process is started with n as well.
+        """
+        import cv2
+        import torch
+
+        torch.set_num_threads(n)
+        cv2.setNumThreads(n)
+        if find_spec("numba"):
+            import numba
+
+            numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
+        return threads()
+
+    def environment(self, device: str) -> dict[str, Any]:
+        """The facts of machine.facts that torch, OpenCV and numba tell about this process; null where unknown."""
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch 2.9 says with each reading that these have new names
+            rounding = {
+                "torch_cudnn_tf32": torch.backends.cudnn.allow_tf32,
+                "torch_matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+                "torch_matmul_precision": torch.get_float32_matmul_precision(),
+            }
+        return {
+            **rounding,
+            "torch_version": str(torch.__version__),
+            "torch_git_version": torch.version.git_version,
+            "torch_build": _build(),
+            "torch_cuda_version": torch.version.cuda,
+            "torch_mps": torch.backends.mps.is_available(),
+            "torch_cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "torch_cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "torch_deterministic": torch.are_deterministic_algorithms_enabled(),
+            "torch_mkldnn": torch.backends.mkldnn.is_available(),
+            "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "torch_blas": blas(torch.__config__.show()),
+            "torch_interop_threads": torch.get_num_interop_threads(),
+            **threads(),
+            **self.accelerator(device).facts(device),
+        }
+
+    def status(self, error: BaseException) -> str:
+        """The status of a row whose call raised this."""
+        if isinstance(error, DeviceFallbackError):
+            return "device_fallback"
+        if any(kind.is_out_of_memory(error) for kind in accelerators.ACCELERATORS.values()):
+            return "oom_device"
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            return "oom_host"
+        return "crash"
+
+
+def threads() -> dict[str, int]:
+    """How many threads torch, OpenCV and numba say they have."""
+    import cv2
+    import torch
+
+    told = {"torch_threads": torch.get_num_threads(), "opencv_threads": cv2.getNumThreads()}
+    if find_spec("numba"):
+        import numba
+
+        told["numba_threads"] = numba.get_num_threads()
+    return told
+
+
+class Placement:
+    """Where a network is: its parameters, and the outputs of the calls that were witnessed.
+
+    It hooks the module only while the context lasts, so nothing of ours runs inside a timed repetition.
+    """
+
+    def __init__(self, net: Any, device: str) -> None:
+        self._net, self._device = net, device
+        self._seen: set[str] = set()
+
+    def __enter__(self) -> Placement:
+        self._hook = self._net.register_forward_hook(lambda _net, _in, out: self._seen.add(str(out[0].device)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def proof(self) -> str:
+        """The device of the network's parameters; DeviceFallbackError where one of them is on another than asked."""
+        return prove(next(self._net.parameters()).device, self._device, self._seen)
+
+
+def prove(used: Any, device: str, outputs_on: Iterable[str] = ()) -> str:
+    """The device that something is on; DeviceFallbackError where it or an output is on another than asked for."""
+    import torch
+
+    wanted = torch.device(accelerators.of(device).torch_name(device))
+    for seen in (used, *map(torch.device, outputs_on)):
+        if seen.type != wanted.type or (wanted.index or 0) != (seen.index or 0):
+            raise DeviceFallbackError(
+                f"asked for {device}, but the network ran on {seen}", device, "see why torch cannot use the device"
+            )
+    return str(used)
+
+
+def blas(config: str) -> str | None:
+    """The linear algebra library in torch's description of its own build, with its version where that is told."""
+    name = re.search(r"\bBLAS_INFO=(\w+)", config)
+    version = re.search(r"Math Kernel Library Version ([\d.]+)", config)
+    return " ".join(found[1] for found in (name, version) if found) or None
+
+
+def _build() -> str:
+    """What torch was built for besides the CPU."""
+    import torch
+
+    built = {"cuda": torch.version.cuda, "rocm": torch.version.hip, "mps": torch.backends.mps.is_built()}
+    return next((name for name, there in built.items() if there), "cpu")

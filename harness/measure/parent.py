@@ -1,0 +1,264 @@
+"""Blocks on this machine, each in fresh processes: an order goes in, samples come out one by one.
+
+The child waits for "go on" after every answer, so whatever the parent does with a sample (journal, screen) is over
+before the next repetition begins. It dies with its parent: when stdin ends, it exits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from multiprocessing import connection
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from harness.engines import environments, registry
+from harness.engines.environments import EngineSpec
+from harness.engines.registry import DEFAULT
+from harness.errors import CellbenchError
+from harness.machine import probe
+from harness.machine.accelerators import Device
+from harness.measure import rows, wire
+from harness.measure.block import Finished
+from harness.measure.wire import (
+    BlockRequest,
+    DevicesRequest,
+    Order,
+    RaceOrder,
+    RaceRequest,
+    Request,
+    ShareRequest,
+    ThroughputOrder,
+)
+from harness.plan import estimate
+from harness.plan.cases import Task
+from harness.schema import Sample
+
+DEATH_S = 60.0  # after SIGKILL; giving back the memory of a GPU takes seconds
+ANSWER_S = 120.0  # importing torch and a first kernel take seconds, minutes on a machine that swaps
+
+
+def devices(engine: str = DEFAULT, python: str | None = None) -> list[Device]:
+    """The devices of this machine that compute for an engine, the CPU last."""
+    return [Device(**found) for found in ask(DevicesRequest(), engine, python)]
+
+
+def ask(request: Request, engine: str = DEFAULT, python: str | None = None) -> Any:
+    """Have a request answered in a process of its own, so that torch stays out of ours; its answer, one JSON value."""
+    spec = environments.find(engine, python)
+    with _Child(spec, request, environment(probe.n_cores())) as child:
+        answers = list(child.answers(lambda: ANSWER_S))
+    if child.gave_up:
+        raise CellbenchError(
+            f"finding out about {request.task} took more than {ANSWER_S:g} s", child.error_text or None,
+            "a device that hangs keeps its process waiting: restart its driver or the machine",
+        )  # fmt: skip
+    if not answers:
+        raise CellbenchError(
+            f"{engine} could not be started to find out about {request.task}", child.error_text,
+            "see what is wrong there: cellbench doctor",
+        )  # fmt: skip
+    return answers[0]
+
+
+def perform(order: Order) -> Iterator[Sample | Finished]:
+    """Run the block and yield its samples, and Finished after each task's last.
+
+    A task that kills its process, or keeps it silent for too long, becomes a row; the others go on in a new process.
+    """
+    if isinstance(order, ThroughputOrder):
+        yield _together(order)
+        yield Finished()
+        return
+    spec = environments.find(order.block.engine, order.engine_python)
+    left = list(order.block.tasks)
+
+    def patience_s() -> float:
+        return estimate.patience_s(order.block, left[0]) if left else ANSWER_S
+
+    while left:
+        rest = replace(order, block=replace(order.block, tasks=tuple(left)))
+        request = RaceRequest(rest) if isinstance(rest, RaceOrder) else BlockRequest(rest)
+        with _Child(spec, request, environment(order.block.threads)) as child:
+            for answer in child.answers(patience_s):
+                if answer is None:
+                    left.pop(0)
+                    yield Finished()
+                else:
+                    yield from_wire(answer)
+            waited_s = patience_s()
+        for _ in range(len(left) if child.survived else min(len(left), 1)):
+            yield from_wire(_lost_process(order, left.pop(0), child, waited_s))
+            yield Finished()
+
+
+def _together(order: ThroughputOrder) -> Sample:
+    """Many images in several processes, which all begin when the last one is ready."""
+    [task] = order.block.tasks
+    spec = environments.find(order.block.engine, order.engine_python)
+    patience_s = estimate.patience_s(order.block, task) * order.n_images
+    environ = environment(order.block.threads)
+    with ExitStack() as stack, ThreadPoolExecutor(order.n_processes) as pool:
+        children = [
+            stack.enter_context(_Child(spec, ShareRequest(order, number), environ))
+            for number in range(order.n_processes)
+        ]
+        talks = [child.answers(lambda: patience_s) for child in children]
+        ready, done = (list(pool.map(lambda talk: next(talk, None), talks)) for _ in range(2))
+    columns = next((each["columns"] for each in ready if each and "columns" in each), {})
+    counts = {"n_images": order.n_images, "n_processes": order.n_processes, "n_in_flight": order.n_in_flight}
+    row = rows.row_of(rows.base_columns(order), task) | columns | counts
+    if failure := next((each for each in (*ready, *done) if each and "error_type" in each), None):
+        return from_wire(rows.bad(row, order.block.index, failure["status"], failure["error_type"], failure["text"]))
+    if lost := [child for child, answer in zip(children, done, strict=True) if answer is None]:
+        lost_row = _lost_process(order, task, lost[0], patience_s)
+        return from_wire(lost_row | columns | counts | {"repetition": order.block.index})
+    elapsed_s = max(each["end_s"] for each in done) - min(each["begin_s"] for each in done)
+    masks = dict(pair for each in done for pair in zip(each["indices"], each["masks"], strict=True))
+    row |= {
+        "phase": "call", "repetition": order.block.index, "elapsed_s": elapsed_s,
+        "started_at": min(each["at_unix_s"] for each in done), "status": "ok",
+        "n_cells": sum(sum(each["n_cells"]) for each in done),
+        "mask_sha256": hashlib.sha256("".join(masks[i] for i in sorted(masks)).encode()).hexdigest(),
+        "environment": json.dumps(ready[0]["environment"]),
+    }  # fmt: skip
+    return from_wire(rows.identified(row))
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The child's environment: threads by us, not by Ray's OMP_NUM_THREADS=1."""
+    names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
+    ours = {f"{name}_NUM_THREADS": str(threads) for name in names}
+    ours["VECLIB_MAXIMUM_THREADS"] = str(threads)  # Apple's Accelerate
+    return {**os.environ, **ours}
+
+
+def _lost_process(order: Order, task: Task, child: _Child, waited_s: float) -> Sample:
+    """The sample of a task whose process died or was given up; written by the parent."""
+    row = rows.row_of(rows.base_columns(order), task)
+    if child.survived:
+        text = "its process does not die, so its device hangs: nothing more can be measured; restart the machine"
+        return rows.bad(row, 0, "timeout", "TimeoutError", f"{text}. {child.error_text}".strip())
+    if child.gave_up:
+        text = f"no sign of life for {waited_s:.0f} s; its process was killed. {child.error_text}".strip()
+        return rows.bad(row, 0, "timeout", "TimeoutError", text)
+    return rows.bad(row, 0, *_death(child))
+
+
+def _death(child: _Child) -> tuple[str, str, str]:
+    """Status, name and text of a process's death. Nothing of this program sends SIGKILL unless it gave up waiting."""
+    if child.returncode == -signal.SIGKILL:
+        text = "it was killed by SIGKILL, which the kernel sends when memory is full"
+        return "oom_host", "SIGKILL", f"{text}. {child.error_text}".strip()
+    name = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit {child.returncode}"
+    return "crash", name, child.error_text
+
+
+def from_wire(row: Sample) -> Sample:
+    """The sample with its time as the store wants it; between processes it is a number."""
+    return {**row, "started_at": datetime.fromtimestamp(row["started_at"], UTC)}
+
+
+class _Child:
+    """A process that performs one task, in its own session, gone when the block ends."""
+
+    def __init__(self, spec: EngineSpec, request: Request, env: dict[str, str]) -> None:
+        self._spec, self._request, self._env = spec, request, env
+        self.returncode = 0
+        self.error_text = ""
+        self.gave_up = False
+        self.survived = False
+        self._unread = b""
+
+    def __enter__(self) -> _Child:
+        # Its chatter goes to a file: a pipe that nobody reads would fill up and stop it.
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")
+        self._process = subprocess.Popen(
+            [self._spec.python, "-m", "harness.measure.child", "--engine", self._spec.name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            env={**self._env, **self._spec.environ()}, text=True, start_new_session=True,
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kill()
+        try:
+            self.returncode = self._process.wait(DEATH_S)
+        except subprocess.TimeoutExpired:  # a driver that hangs keeps it from dying
+            self.survived = True
+        with suppress(BrokenPipeError):  # it died before it read what was sent to it
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.seek(0)
+        self.error_text = self._errors.read()[-2000:].strip()
+        self._errors.close()
+
+    def answers(self, patience_s: Callable[[], float]) -> Iterator[Any]:
+        """The child's answers, one value at a time; it goes on when the next one is asked for.
+
+        patience_s is asked before each value how long to wait for it; a child that takes longer is killed.
+        CellbenchError where the child is not one that this program can work with.
+        """
+        with suppress(BrokenPipeError):  # it died; its exit code tells how
+            if not (greeting := self._line(max(ANSWER_S, patience_s()))):
+                return
+            _check_peer(self._spec, greeting)
+            self._send(wire.request_line(self._request))
+            while (line := self._line(patience_s())).endswith("\n"):  # else killed in the middle of a word
+                yield json.loads(line)
+                self._send("go on")
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(DEATH_S)
+
+    def _line(self, limit_s: float) -> str:
+        """What it says next, up to the end of the line or of its life."""
+        pipe, end_s = self._process.stdout.fileno(), time.monotonic() + limit_s
+        while b"\n" not in self._unread:
+            # Not a blocking read: a process that cannot be killed would keep us waiting with it.
+            if not connection.wait([pipe], max(end_s - time.monotonic(), 0)):
+                self.gave_up = True
+                self._kill()
+                return ""
+            if not (part := os.read(pipe, 1 << 16)):
+                return self._unread.decode()
+            self._unread += part
+        line, self._unread = self._unread.split(b"\n", 1)
+        return line.decode() + "\n"
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _send(self, text: str) -> None:
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+
+
+def _check_peer(spec: EngineSpec, greeting: str) -> None:
+    """CellbenchError for a child of another version of this program, or one without the engine that is wanted."""
+    engine = registry.engine(spec.name)
+    try:
+        hello = wire.hello_from(greeting)
+    except ValueError as error:
+        what = f"what runs there is not a measuring process of cellbench: {greeting.strip()[:80]!r}"
+        raise CellbenchError(what, spec.where, "install this version of cellbench there") from error
+    if hello.wire != wire.VERSION:
+        what = f"cellbench {hello.harness} there speaks version {hello.wire} of the protocol, here is {wire.VERSION}"
+        raise CellbenchError(what, spec.where, "install this version of cellbench there")
+    if hello.engine_version is None:
+        raise CellbenchError(f"{engine.name} is not installed there", spec.where, f"pip install '{engine.requirement}'")
+    if engine.requirement and not Requirement(engine.requirement).specifier.contains(hello.engine_version, True):
+        what = f"{engine.name} needs {engine.requirement}, but {hello.engine_version} is installed there"
+        raise CellbenchError(what, spec.where, f"pip install '{engine.requirement}'")

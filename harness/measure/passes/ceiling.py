@@ -1,0 +1,113 @@
+"""The best that a device does, measured here and now: the yardstick for the network stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from harness.machine.accelerators import Accelerator
+from harness.measure import rows
+from harness.measure.block import Bench, now
+from harness.plan.cases import Task
+from harness.schema import Sample
+
+Clock = Callable[[], int]
+Work = Callable[[], Any]
+Timed = Callable[[Work], float]  # seconds
+Sized = Callable[[int, str], tuple[Work, float]]  # size, torch's device → work, its GFLOP
+
+# Long enough for a clock to be trusted and a GPU to raise its own, short enough for a slow CPU.
+SIZES = (2, 4, 8, 16)
+LONG_ENOUGH_S = 0.02
+N_BEST_OF = 8
+COPY_BYTES = 256 * 2**20  # source and target together exceed the caches of all but the largest servers
+
+
+class Ceiling(NamedTuple):
+    """One repetition of something that a device does as fast as it can."""
+
+    phase: str  # matmul, convolution or copy
+    elapsed_s: float
+    work_gflop: float | None
+    work_gb: float | None
+
+
+def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
+    """A row for every repetition of each kind of work."""
+    found = list(enumerate(ceilings(bench.accelerator, bench.device, bench.sync)))
+    for index, best in found[len(task.earlier_s) :]:
+        work = {"work_gflop": best.work_gflop, "work_gb": best.work_gb}
+        yield rows.good(row | work, now("ceiling", index, best.elapsed_s), best.phase)
+
+
+def ceilings(
+    accelerator: Accelerator, device: str, sync: Callable[[], None], clock_ns: Clock = time.perf_counter_ns
+) -> Iterator[Ceiling]:
+    """Repetitions of what bounds the network on this device; the best of each kind is its ceiling.
+
+    matmul: a square fp32 matrix product, 2n³ operations.
+    convolution: a 3 × 3 convolution of a shape from the middle of the network, each product and sum counted. It has
+    torch's default precision for convolutions: on CUDA that is TF32, while a matmul stays fp32.
+    copy: device memory to device memory, counted as bytes read plus bytes written.
+    """
+
+    def timed_s(work: Work) -> float:
+        sync()
+        begin_ns = clock_ns()
+        work()
+        sync()
+        return (clock_ns() - begin_ns) / 1e9
+
+    on = accelerator.torch_name(device)
+    yield from _rates("matmul", _product, on, timed_s)
+    yield from _rates("convolution", _convolution, on, timed_s)
+    yield from _copies(on, timed_s)
+    accelerator.empty_cache(device)  # a memory pass would take what is left there for the model's
+
+
+def _rates(phase: str, sized: Sized, device: str, timed_s: Timed) -> Iterator[Ceiling]:
+    """The smallest work that neither the clock nor a GPU's launches blur, a few times."""
+    for size in SIZES:
+        work, gflop = sized(size, device)
+        work()  # makes the library ready
+        if min(timed_s(work), timed_s(work)) >= LONG_ENOUGH_S:
+            break
+    for elapsed_s in _several(work, timed_s):
+        yield Ceiling(phase, elapsed_s, gflop, None)
+
+
+def _product(size: int, device: str) -> tuple[Work, float]:
+    import torch
+
+    # Not constants: a GPU spends less power on their products, and would clock higher than it can at work.
+    side = 512 * size
+    a, b, out = (torch.rand(side, side, device=device) for _ in range(3))
+    return partial(torch.matmul, a, b, out=out), 2 * side**3 / 1e9
+
+
+def _convolution(size: int, device: str) -> tuple[Work, float]:
+    import torch
+
+    n, channels, side_px = size**2, 128, 56
+    x = torch.rand(n, channels, side_px, side_px, device=device)
+    weight = torch.rand(channels, channels, 3, 3, device=device)
+    work = partial(torch.nn.functional.conv2d, x, weight, padding=1)
+    return work, 2 * 9 * n * channels**2 * side_px**2 / 1e9
+
+
+def _copies(device: str, timed_s: Timed) -> Iterator[Ceiling]:
+    import torch
+
+    source, target = (torch.ones(COPY_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
+    for elapsed_s in _several(partial(target.copy_, source), timed_s):
+        yield Ceiling("copy", elapsed_s, None, 2 * COPY_BYTES / 1e9)
+
+
+def _several(work: Work, timed_s: Timed) -> Iterator[float]:
+    """Durations of a few repetitions: at least three, and not many more where they are long."""
+    spent_s: list[float] = []
+    while len(spent_s) < 3 or (len(spent_s) < N_BEST_OF and sum(spent_s) < LONG_ENOUGH_S * N_BEST_OF):
+        spent_s.append(timed_s(work))
+        yield spent_s[-1]

@@ -1,0 +1,86 @@
+"""From what was measured to the rows of the results."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from harness import images, schema
+from harness.engines import registry
+from harness.engines.base import Segmentation
+from harness.machine import probe
+from harness.measure.timing import Repetition
+from harness.measure.wire import Order
+from harness.plan.cases import Task
+from harness.schema import Sample
+
+PROTOCOL_VERSION = 1  # what is inside the timed region
+
+
+def base_columns(order: Order, facts: dict[str, Any] | None = None) -> Sample:
+    """The columns that every sample of the block shares; facts are this machine's if not given."""
+    block, engine = order.block, registry.engine(order.block.engine)
+    return {
+        **(facts or probe.facts()),
+        **engine.columns,
+        **order.constants,
+        "workload": "simulated" if engine.name == "simulated" else "cellpose",
+        "engine": engine.name,
+        "model": block.model,
+        "engine_version": engine.version(),
+        "block": block.index,
+        "backend": block.device.backend,
+        "device": block.device.id,
+        "device_name": block.device.name,
+        "protocol_version": PROTOCOL_VERSION,
+        "openmp_threads": str(block.threads),
+    }
+
+
+def row_of(base: Sample, task: Task) -> Sample:
+    """The columns that every sample of a task shares."""
+    row = {**base, **asdict(task.case), "position": task.position, "role": task.role, "attempt": task.attempt}
+    if task.case.is_control:
+        from harness.images import synthetic
+
+        pixels = synthetic.control()
+        row |= {"image": "control", "image_sha256": images.hash_pixels(pixels), "image_is_synthetic": True}
+    return row
+
+
+def good(row: Sample, done: Repetition[Any], phase: str) -> Sample:
+    """The sample of one good repetition."""
+    found = done.outcome if isinstance(done.outcome, Segmentation) else None
+    check = {"n_cells": found.n_cells, "diameter_px": found.diameter_px, "mask_sha256": found.sha256} if found else {}
+    return identified(
+        {
+            **row,
+            **check,
+            **done.observed,
+            "role": done.role,
+            "phase": phase,
+            "repetition": done.index,
+            "started_at": done.started_at_unix_s,
+            "elapsed_s": done.elapsed_s,
+            "stop_reason": done.stop_reason if done.role != "cold" else None,
+            "precision": done.precision,
+            "status": "ok",
+        }
+    )
+
+
+def bad(row: Sample, repetition: int, status: str, kind: str, text: str) -> Sample:
+    """The sample of a task that did not end well."""
+    failed = {"phase": "call", "repetition": repetition, "started_at": time.time(), "status": status}
+    return identified({**row, **failed, "elapsed_s": None, "error_type": kind, "error_message": text[-2000:]})
+
+
+def fell_back(row: Sample, repetition: int, notes: Any) -> Sample:
+    """The sample of a variant that did not run as asked: what ran instead has no time under its name."""
+    return bad(row, repetition, "variant_fallback", "VariantFellBack", "; ".join(notes))
+
+
+def identified(row: Sample) -> Sample:
+    """The row with the names of its case and its series."""
+    return {**row, "case_id": schema.digest(row, schema.CASE), "series_key": schema.digest(row, schema.SERIES)}

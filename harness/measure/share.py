@@ -1,0 +1,104 @@
+"""A share of many images in one process: made ready first, then all of them, one after another or several at once."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.engines import registry
+from harness.engines.base import Effective, Engine, LoadedModel, Segmentation
+from harness.measure import block
+from harness.measure.wire import ThroughputOrder
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Everything is there to begin. columns: as stored with the row; environment: the facts about the node."""
+
+    columns: dict[str, Any]
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What went wrong: status, type and text of the error."""
+
+    status: str
+    error_type: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """One process's images. Times are of the machine's monotonic clock, which its processes share; masks are hashes."""
+
+    at_unix_s: float
+    begin_s: float
+    end_s: float
+    indices: list[int] = field(default_factory=list)
+    n_cells: list[int] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+
+
+def image_file(index: int) -> str:
+    """The file of one of the images on a node."""
+    return f"{index:05}.npy"
+
+
+def share(order: ThroughputOrder, which: int, engine: Engine | None = None) -> Iterator[Ready | Done | Failed]:
+    """Ready when everything is there, and, let go, segment every so-many-th image; or what failed.
+
+    which: number of this process, from 0, among the order's n_processes. The models, one for each image in flight, have
+    made a call before the clock starts.
+    """
+    engine = engine or registry.engine(order.block.engine)
+    try:
+        with ExitStack() as applied:
+            yield from _share(engine, order, which, applied)
+    except Exception as error:
+        yield Failed(engine.status(error), type(error).__name__, str(error))
+
+
+def _share(engine: Engine, order: ThroughputOrder, which: int, applied: ExitStack) -> Iterator[Ready | Done | Failed]:
+    device, [task] = order.block.device.id, order.block.tasks
+    engine.start(order.folder)
+    columns: dict[str, Any] = dict(engine.set_threads(order.block.threads))
+    accelerator = engine.accelerator(device)
+    columns["sync"], sync = accelerator.sync_name, accelerator.synchronizer(device)
+    indices = list(range(which, order.n_images, order.n_processes))
+    images = [np.load(Path(order.folder) / image_file(i), allow_pickle=False) for i in indices]
+    models: queue.SimpleQueue[LoadedModel] = queue.SimpleQueue()
+    in_force: list[Effective] = []
+    for _ in range(order.n_in_flight):
+        model = engine.load(order.block.model, device)
+        in_force.append(applied.enter_context(model.applied(engine.variant(task.case.variant))))
+        model.segment(images[0])
+        columns |= {**model.columns, **in_force[-1].columns, "device_used": model.proof()}
+        models.put(model)
+    sync()
+    yield Ready(columns, block.environment(engine, device, columns, accelerator.monitor(device)))
+
+    def one(pixels: np.ndarray) -> Segmentation:
+        mine = models.get()
+        try:
+            return mine.segment(pixels)
+        finally:
+            models.put(mine)
+
+    at_unix_s, begin_s = time.time(), time.monotonic()
+    with ThreadPoolExecutor(order.n_in_flight) as pool:
+        found = list(pool.map(one, images))
+    sync()
+    end_s = time.monotonic()
+    if notes := [note for each in in_force for note in each.notes()]:
+        yield Failed("variant_fallback", "VariantFellBack", "; ".join(dict.fromkeys(notes)))
+        return
+    yield Done(at_unix_s, begin_s, end_s, indices, [each.n_cells for each in found], [each.sha256 for each in found])

@@ -1,0 +1,131 @@
+"""What crosses to a measuring process and back, as typed values: one JSON line a message.
+
+child  → parent    Hello, before anything else
+parent → child     a Request, then one line per "go on"
+child  → parent    one JSON value an answer; null says that a task is over
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from harness.plan.cases import Block
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who the child is: version of these messages, of this program, and of its engine (None: not installed)."""
+
+    wire: int
+    harness: str
+    engine: str
+    engine_version: str | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything that a process needs to know to perform one block.
+
+    pixels_file: the whole image as .npy. folder: where the model's files lie. constants: columns that are the same in
+    every sample of the block. engine_python: an interpreter of the user's own for the engine.
+    """
+
+    block: Block
+    pixels_file: str
+    pixels_sha256: str
+    folder: str
+    constants: dict[str, Any]
+    engine_python: str | None = None
+
+
+@dataclass(frozen=True)
+class RaceOrder(Order):
+    """The block's tasks are variants of one case, timed in rounds against each other."""
+
+
+@dataclass(frozen=True)
+class ThroughputOrder(Order):
+    """Many images, which lie in the folder, in several processes at once."""
+
+    n_images: int = 1
+    n_processes: int = 1
+    n_in_flight: int = 1
+
+
+@dataclass(frozen=True)
+class BlockRequest:
+    """Perform a block."""
+
+    order: Order
+    task: Literal["block"] = "block"
+
+
+@dataclass(frozen=True)
+class RaceRequest:
+    """Race the variants of a block."""
+
+    order: RaceOrder
+    task: Literal["race"] = "race"
+
+
+@dataclass(frozen=True)
+class ShareRequest:
+    """Do one process's share of many images; which: its number, from 0."""
+
+    order: ThroughputOrder
+    which: int
+    task: Literal["share"] = "share"
+
+
+@dataclass(frozen=True)
+class DevicesRequest:
+    """Which devices compute?"""
+
+    task: Literal["devices"] = "devices"
+
+
+@dataclass(frozen=True)
+class EnvironmentRequest:
+    """What are the facts about this machine and one of its devices?"""
+
+    device: str
+    task: Literal["environment"] = "environment"
+
+
+@dataclass(frozen=True)
+class SelfcheckRequest:
+    """Do the devices compute, do their clocks wait, do the threads obey?"""
+
+    devices: tuple[str, ...]
+    threads: int
+    task: Literal["selfcheck"] = "selfcheck"
+
+
+Request = BlockRequest | RaceRequest | ShareRequest | DevicesRequest | EnvironmentRequest | SelfcheckRequest
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="task")])
+_HELLO = TypeAdapter(Hello)
+
+
+def request_line(request: Request) -> str:
+    """A request as one line."""
+    return _REQUEST.dump_json(request).decode()
+
+
+def request_from(line: str) -> Request:
+    """The request that a line holds; ValueError for one that is none."""
+    return _REQUEST.validate_json(line)
+
+
+def hello_line(hello: Hello) -> str:
+    """A greeting as one line."""
+    return _HELLO.dump_json(hello).decode()
+
+
+def hello_from(line: str) -> Hello:
+    """The greeting that a line holds; ValueError for one that is none."""
+    return _HELLO.validate_json(line)

@@ -1,0 +1,105 @@
+"""From a Config and the nodes there are to the blocks to measure; pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from harness.engines import registry
+from harness.errors import CellbenchError
+from harness.machine.accelerators import Device
+from harness.plan.cases import Block, Case, Effort, Node, Task, control
+from harness.plan.config import Config
+from harness.plan.passes import PASSES
+
+
+def choose(asked: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:
+    """The devices to measure; asking for one that this machine lacks is an error, never a fallback."""
+    if "auto" in asked:
+        return tuple(available)
+    chosen: list[Device] = []
+    for word in asked:
+        matching = [d for d in available if word in (d.id, d.backend)]
+        if not matching:
+            have = ", ".join(f"{d.id} ({d.name})" for d in available)
+            raise CellbenchError(f"this machine has no device {word}", "--devices", f"it has: {have}")
+        chosen += [d for d in matching if d not in chosen]
+    return tuple(chosen)
+
+
+def choose_on(asked: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """The nodes with the devices to measure on each; only a device that no node has is an error."""
+    if "auto" in asked:
+        return tuple(nodes)
+    for word in asked:
+        if not any(word in (device.id, device.backend) for node in nodes for device in node.devices):
+            have = "; ".join(
+                f"{'it' if len(nodes) == 1 else node.name} has: {', '.join(f'{d.id} ({d.name})' for d in node.devices)}"
+                for node in nodes
+            )
+            raise CellbenchError(f"no device {word} on {', '.join(node.name for node in nodes)}", "--devices", have)
+    chosen = []
+    for node in nodes:
+        words = [word for word in asked if any(word in (d.id, d.backend) for d in node.devices)]
+        if words:
+            chosen.append(replace(node, devices=choose(words, node.devices)))
+    return tuple(chosen)
+
+
+def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node]) -> tuple[Block, ...]:
+    """Every block of a run, each node's in the order to run them; the same seed gives the same order.
+
+    A block is a process and has one model, so a device gets one block a model and index.
+    """
+    effort = Effort(**{name: getattr(config, name) for name in Effort.__dataclass_fields__})
+    planned: list[Block] = []
+    for node in nodes:
+        threads = config.threads or node.threads
+        for index in range(config.blocks):
+            rng = random.Random(f"{config.seed}/{index}")
+            places = [(device, model) for device in node.devices for model in config.models]
+            for device, model in rng.sample(places, len(places)):
+                cases = _cases(config, model, height_px, width_px)
+                order = [
+                    case
+                    for case in rng.sample(cases, len(cases))
+                    if _selected(config.only, node.name, device.id, case.crop)
+                ]
+                if order:
+                    engine = registry.engine_of(model)
+                    passes = [name for name in config.passes if index == 0 and name in engine.passes]
+                    tasks = _tasks(order, config.control, passes)
+                    wait_s = config.idle_wait_s
+                    planned.append(Block(index, device, tasks, effort, wait_s, node.name, threads, engine.name))
+    if not planned:
+        raise CellbenchError("nothing is left to measure", "--only", "see the cases with --dry-run, without --only")
+    return tuple(planned)
+
+
+def _cases(config: Config, model: str, height_px: int, width_px: int) -> list[Case]:
+    return [
+        Case(str(crop), *((height_px, width_px) if crop == "full" else (crop, crop)), protocol, variant, model)
+        for crop in config.crops
+        for protocol in config.protocols
+        for variant in config.variants
+    ]
+
+
+def _selected(only: Sequence[str], *parts: str) -> bool:
+    """Whether NODE/DEVICE/CROP matches one of the patterns, or there are none."""
+    return not only or any(all(map(fnmatchcase, parts, pattern.split("/"))) for pattern in only)
+
+
+def _tasks(cases: Sequence[Case], has_control: bool, passes: Sequence[str]) -> tuple[Task, ...]:
+    small, last = control(cases[0]), len(cases)
+    tasks = [Task("timed", case, i) for i, case in enumerate(cases)]
+    if has_control:
+        tasks = [Task("control", small, -1), *tasks, Task("control", small, last)]
+    # Passes cost time and memory of their own, so they come when everything has been timed; they look inside
+    # a call, which is the same in every protocol.
+    # The smallest come first, since a process never quite gives back the memory that a large one took.
+    looked_at = sorted({replace(case, protocol="standard") for case in cases}, key=lambda c: c.height_px * c.width_px)
+    once = [Task(each.name, small, last) for each in PASSES.values() if each.follows in passes]
+    return (*tasks, *once, *(Task(name, case, i) for i, case in enumerate(looked_at) for name in passes))
