@@ -3,7 +3,7 @@
 __all__ = ["__version__"]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> str:
     """The version is found when it is asked for; importing harness itself costs nothing."""
     if name == "__version__":
         return _version()

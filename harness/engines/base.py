@@ -138,12 +138,15 @@ class StageRecorder(Protocol):
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """A stage begins and ends."""
+        ...
 
     def network(self, n_tiles: int, gflop: float, gb: float) -> AbstractContextManager[None]:
         """Tiles go through the network, with so much work and memory traffic."""
+        ...
 
     def enter_pass(self, name: str) -> None:
         """What follows belongs to this pass over the image."""
+        ...
 
 
 class LoadedModel(Protocol):
@@ -152,21 +155,27 @@ class LoadedModel(Protocol):
     @property
     def columns(self) -> Mapping[str, Scalar]:
         """What the loaded model tells about itself, as stored with every row."""
+        ...
 
     def segment(self, pixels: np.ndarray, diameter_px: float | None = None) -> Segmentation:
         """One call as a user makes it; pixels (height, width). Without a diameter it is estimated."""
+        ...
 
     def applied(self, variant: Variant) -> AbstractContextManager[Effective]:
         """The model executed in another way while the context lasts."""
+        ...
 
     def witnessed(self) -> AbstractContextManager[None]:
         """The devices of the network's outputs are noted for proof()."""
+        ...
 
     def proof(self) -> str:
         """The device of parameters and noted outputs; DeviceFallbackError where it is not the one asked for."""
+        ...
 
     def recorded(self, recorder: StageRecorder) -> AbstractContextManager[None]:
         """Every call's stages are told to the recorder."""
+        ...
 
 
 class Engine(Protocol):
@@ -183,47 +192,62 @@ class Engine(Protocol):
 
     def version(self) -> str | None:
         """The engine's own version in this environment; None where it is not installed."""
+        ...
 
     def resolve(self, model: str, weights: str, trust: str | None = None) -> ModelFiles:
         """Find, check and if need be fetch a model's files; CellbenchError."""
+        ...
 
     def variant(self, text: str, backend: str | None = None) -> Variant:
         """The canonical form; CellbenchError for what is unknown, contradictory or not for this backend."""
+        ...
 
     def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
         """What one call on so many pixels has to do; without a diameter, for cells of a common size."""
+        ...
 
     def call_s(self, work: Work, device: Device, threads: int) -> float:
         """A first guess of a call's duration."""
+        ...
 
     def parts(self, variant: Variant) -> Sequence[Part]:
         """What each part of a variant is."""
+        ...
 
     def checks(self) -> list[Check]:
         """What doctor says about the engine and its models here."""
+        ...
 
     def recipe(self, variant: Variant, model: str) -> Sequence[str]:
         """Lines of Python that use the variant in a script of one's own."""
+        ...
 
     # ------------------------------------------------------------ in the measuring process
 
     def devices(self) -> list[Device]:
         """The devices that compute here, the fastest kind first."""
+        ...
 
     def accelerator(self, device: str) -> Accelerator:
         """The kind of a device."""
+        ...
 
     def start(self, folder: str) -> None:
         """Import what computes; folder: where the model's files lie. Once a process."""
+        ...
 
     def set_threads(self, n: int) -> Mapping[str, Scalar]:
         """Give every library n threads; returns what they say they have."""
+        ...
 
     def load(self, model: str, device: str) -> LoadedModel:
         """Construct the model as a user would, on exactly this device."""
+        ...
 
     def environment(self, device: str) -> Mapping[str, Scalar]:
         """Facts of machine.facts that only this process can tell."""
+        ...
 
     def status(self, error: BaseException) -> str:
         """The status of a row whose call raised this: crash, oom_host, oom_device or device_fallback."""
+        ...

@@ -37,8 +37,9 @@ class TorchProcess:
         cv2.setNumThreads(n)
         if find_spec("numba"):
             import numba
+            from numba.core import config
 
-            numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
+            numba.set_num_threads(min(n, config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue]  # set at import
         return threads()
 
     def environment(self, device: str) -> dict[str, Any]:

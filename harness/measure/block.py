@@ -212,7 +212,7 @@ TIMED: dict[str, Measure] = {"timed": _timed, "control": _control}
 
 
 def _repeat(
-    bench: Bench, row: Sample, case: Case, role: str, enough: timing.Enough, earlier_s: Sequence[float | None] = ()
+    bench: Bench, row: Sample, case: Case, role: str, enough: timing.Enough, earlier_s: Sequence[float] = ()
 ) -> Iterator[Sample]:
     work = bench.call(case)
     for done in timing.repetitions(role, enough, work, bench.sync, bench.watch.begin, earlier_s=earlier_s):

@@ -31,6 +31,7 @@ from harness.machine import probe
 from harness.machine.accelerators import Device
 from harness.measure import rows, wire
 from harness.measure.block import Finished
+from harness.measure.share import Done, Failed, Ready, answer_from
 from harness.measure.wire import (
     BlockRequest,
     DevicesRequest,
@@ -115,23 +116,26 @@ def _together(order: ThroughputOrder) -> Sample:
             for number in range(order.n_processes)
         ]
         talks = [child.answers(lambda: patience_s) for child in children]
-        ready, done = (list(pool.map(lambda talk: next(talk, None), talks)) for _ in range(2))
-    columns = next((each["columns"] for each in ready if each and "columns" in each), {})
+        answers = [[answer_from(each) for each in pool.map(lambda talk: next(talk, None), talks)] for _ in range(2)]
+    ready = [each for each in answers[0] if isinstance(each, Ready)]
+    done = [each for each in answers[1] if isinstance(each, Done)]
+    columns = ready[0].columns if ready else {}
     counts = {"n_images": order.n_images, "n_processes": order.n_processes, "n_in_flight": order.n_in_flight}
     row = rows.row_of(rows.base_columns(order), task) | columns | counts
-    if failure := next((each for each in (*ready, *done) if each and "error_type" in each), None):
-        return from_wire(rows.bad(row, order.block.index, failure["status"], failure["error_type"], failure["text"]))
-    if lost := [child for child, answer in zip(children, done, strict=True) if answer is None]:
+    if failed := [each for each in (*answers[0], *answers[1]) if isinstance(each, Failed)]:
+        first = failed[0]
+        return from_wire(rows.bad(row, order.block.index, first.status, first.error_type, first.text))
+    if lost := [child for child, answer in zip(children, answers[1], strict=True) if answer is None]:
         lost_row = _lost_process(order, task, lost[0], patience_s)
         return from_wire(lost_row | columns | counts | {"repetition": order.block.index})
-    elapsed_s = max(each["end_s"] for each in done) - min(each["begin_s"] for each in done)
-    masks = dict(pair for each in done for pair in zip(each["indices"], each["masks"], strict=True))
+    elapsed_s = max(each.end_s for each in done) - min(each.begin_s for each in done)
+    masks = dict(pair for each in done for pair in zip(each.indices, each.masks, strict=True))
     row |= {
         "phase": "call", "repetition": order.block.index, "elapsed_s": elapsed_s,
-        "started_at": min(each["at_unix_s"] for each in done), "status": "ok",
-        "n_cells": sum(sum(each["n_cells"]) for each in done),
+        "started_at": min(each.at_unix_s for each in done), "status": "ok",
+        "n_cells": sum(sum(each.n_cells) for each in done),
         "mask_sha256": hashlib.sha256("".join(masks[i] for i in sorted(masks)).encode()).hexdigest(),
-        "environment": json.dumps(ready[0]["environment"]),
+        "environment": json.dumps(ready[0].environment),
     }  # fmt: skip
     return from_wire(rows.identified(row))
 
@@ -189,6 +193,8 @@ class _Child:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             env={**self._env, **self._spec.environ()}, text=True, start_new_session=True,
         )  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None  # as asked for with PIPE
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -198,8 +204,8 @@ class _Child:
         except subprocess.TimeoutExpired:  # a driver that hangs keeps it from dying
             self.survived = True
         with suppress(BrokenPipeError):  # it died before it read what was sent to it
-            self._process.stdin.close()
-        self._process.stdout.close()
+            self._stdin.close()
+        self._stdout.close()
         self._errors.seek(0)
         self.error_text = self._errors.read()[-2000:].strip()
         self._errors.close()
@@ -211,7 +217,7 @@ class _Child:
         CellbenchError where the child is not one that this program can work with.
         """
         with suppress(BrokenPipeError):  # it died; its exit code tells how
-            if not (greeting := self._line(max(ANSWER_S, patience_s()))):
+            if not (greeting := self._line(max(ANSWER_S, patience_s()))).endswith("\n"):
                 return
             _check_peer(self._spec, greeting)
             self._send(wire.request_line(self._request))
@@ -223,7 +229,7 @@ class _Child:
 
     def _line(self, limit_s: float) -> str:
         """What it says next, up to the end of the line or of its life."""
-        pipe, end_s = self._process.stdout.fileno(), time.monotonic() + limit_s
+        pipe, end_s = self._stdout.fileno(), time.monotonic() + limit_s
         while b"\n" not in self._unread:
             # Not a blocking read: a process that cannot be killed would keep us waiting with it.
             if not connection.wait([pipe], max(end_s - time.monotonic(), 0)):
@@ -242,8 +248,8 @@ class _Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _send(self, text: str) -> None:
-        self._process.stdin.write(text + "\n")
-        self._process.stdin.flush()
+        self._stdin.write(text + "\n")
+        self._stdin.flush()
 
 
 def _check_peer(spec: EngineSpec, greeting: str) -> None:

@@ -67,7 +67,7 @@ def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> I
             variant = bench.engine.variant(task.case.variant)
             model = bench.model if variant.is_stock else bench.load()
             effective = applied.enter_context(model.applied(variant))
-            racer = Racer(row | effective.columns, task.case, model, effective)
+            racer = Racer({**row, **effective.columns}, task.case, model, effective)
             yield from _as_asked(racer, 0, _gate(bench, on_cpu, reference, racer))
             racers.append(racer)
         except Exception as error:

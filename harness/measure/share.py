@@ -48,6 +48,14 @@ class Done:
     masks: list[str] = field(default_factory=list)
 
 
+def answer_from(value: dict[str, Any] | None) -> Ready | Done | Failed | None:
+    """A process's answer, back from plain values; None for a process that died."""
+    if value is None:
+        return None
+    kind = Ready if "columns" in value else Failed if "error_type" in value else Done
+    return kind(**value)
+
+
 def image_file(index: int) -> str:
     """The file of one of the images on a node."""
     return f"{index:05}.npy"

@@ -80,7 +80,7 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
 
 def _cases(config: Config, model: str, height_px: int, width_px: int) -> list[Case]:
     return [
-        Case(str(crop), *((height_px, width_px) if crop == "full" else (crop, crop)), protocol, variant, model)
+        Case(str(crop), *((height_px, width_px) if isinstance(crop, str) else (crop, crop)), protocol, variant, model)
         for crop in config.crops
         for protocol in config.protocols
         for variant in config.variants

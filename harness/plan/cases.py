@@ -66,7 +66,7 @@ class Task:
     role: str
     case: Case
     position: int
-    earlier_s: tuple[float | None, ...] = ()
+    earlier_s: tuple[float, ...] = ()
     attempt: int = 0
 
 

@@ -28,8 +28,10 @@ PROFILES = Path(__file__).parent / "profiles"
 MAX_BYTES = 1_000_000  # of a profile; a few hundred are enough
 
 
-def _crop(value: object) -> int | str:
-    if value == "full" or (type(value) is int and value >= 1):
+def _crop(value: object) -> int | Literal["full"]:
+    if value == "full":
+        return "full"
+    if type(value) is int and value >= 1:
         return value
     raise ValueError("a crop is a positive whole number of px, or full")
 
@@ -63,7 +65,7 @@ def _pass(value: object) -> str:
 
 
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-Crop = Annotated[int | str, PlainValidator(_crop)]
+Crop = Annotated[int | Literal["full"], PlainValidator(_crop)]
 Selector = Annotated[str, PlainValidator(_selector)]
 DeviceName = Annotated[str, PlainValidator(_device)]
 ModelName = Annotated[str, PlainValidator(_model)]

@@ -104,7 +104,8 @@ def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = F
     taking_part = tuple(member for member in members if member.name in {node.name for node in nodes})
     if not allow_mixed:
         _check_alike(taking_part, material.engines)
-    return Prepared(material, taking_part, blocks.blocks(config, *material.image.pixels.shape, nodes))
+    height_px, width_px = material.image.pixels.shape
+    return Prepared(material, taking_part, blocks.blocks(config, height_px, width_px, nodes))
 
 
 def run(

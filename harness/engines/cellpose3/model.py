@@ -8,16 +8,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from harness.engines.base import Effective, Scalar, Segmentation, StageRecorder, Variant
 from harness.engines.torch_process import Placement, threads
 from harness.machine import accelerators
-
-if TYPE_CHECKING:
-    from cellpose import models
 
 BATCH_SIZE = 8  # eval()'s own default; passed on so that the stored figure is the used one
 DIAMETER_PX = 0.0  # 0 asks eval() to estimate it
@@ -38,7 +35,7 @@ class Cellpose3Model:
         from cellpose import models
 
         wanted = torch.device(accelerators.of(device).torch_name(device))
-        self.stock: models.Cellpose = models.Cellpose(gpu=wanted.type != "cpu", model_type=model, device=wanted)
+        self.stock: Any = models.Cellpose(gpu=wanted.type != "cpu", model_type=model, device=wanted)
         self._placement = Placement(self.stock.cp.net, device)
         self.proof()
 

@@ -8,7 +8,7 @@ with fleet.opened(address, use_ray) as here:    Alone or Cluster
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Protocol
 
@@ -24,23 +24,41 @@ Say = Callable[[str], None]
 class Fleet(Protocol):
     """What measures: one node or many."""
 
-    address: str | None  # of its Ray, to come back to; none for this machine alone
-    use_ray: bool
-    members: Sequence[Member]
-    absent: Sequence[Absent]
+    @property
+    def address(self) -> str | None:
+        """Of its Ray, to come back to; None for this machine alone."""
+        ...
 
-    def deliver(self, parcels: Sequence[Parcel]) -> Mapping[str, str]:
+    @property
+    def use_ray(self) -> bool:
+        """Whether the work goes through Ray."""
+        ...
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The nodes that will measure."""
+        ...
+
+    @property
+    def absent(self) -> Sequence[Absent]:
+        """The nodes that should have measured and cannot."""
+        ...
+
+    def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
         """Bring the files to every node; returns the folder they lie in there, by the node's name."""
+        ...
 
-    def samples(self, orders: Sequence[Order]) -> Iterator[Sample]:
+    def samples(self, orders: Sequence[Order]) -> Generator[Sample]:
         """Perform every order on its node, and yield each sample as it is made.
 
         A node's next repetition begins only when the sample before it has been dealt with. Nothing is left running
         when the iterator ends or is closed.
         """
+        ...
 
     def close(self) -> None:
         """Let go of the nodes."""
+        ...
 
 
 @contextmanager

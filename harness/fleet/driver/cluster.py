@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +65,7 @@ class Cluster:
         sent = {name: self._relays[name].unpack.remote(content) for name, place in places.items() if place is None}
         return {**places, **{name: self._get(name, ref) for name, ref in sent.items()}}
 
-    def samples(self, orders: Sequence[Order]) -> Iterator[Sample]:
+    def samples(self, orders: Sequence[Order]) -> Generator[Sample]:
         facts = {member.name: member.facts for member in self.members}
         return scheduler.samples(self._ray, self._relays, orders, facts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 
@@ -34,7 +34,7 @@ class Alone:
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
         return {self.members[0].name: artifacts.unpack(files, self._scratch.enter_context(artifacts.scratch()))}
 
-    def samples(self, orders: Sequence[Order]) -> Iterator[Sample]:
+    def samples(self, orders: Sequence[Order]) -> Generator[Sample]:
         for order in orders:
             for sample in parent.perform(order):
                 if not isinstance(sample, Finished):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.measure import parent, rows
@@ -23,7 +23,7 @@ GRACE_S = 180.0  # beyond the worker's own patience, which ends first while its 
 
 def samples(
     ray: Any, relays: Mapping[str, Any], orders: Sequence[Order], facts: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Sample]:
+) -> Generator[Sample]:
     """Perform the orders through their nodes' relays; what a lost node still had to do becomes rows.
 
     relays: actors by node. facts: columns by node, for rows about a node that is lost.

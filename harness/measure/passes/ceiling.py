@@ -69,6 +69,7 @@ def ceilings(
 
 def _rates(phase: str, sized: Sized, device: str, timed_s: Timed) -> Iterator[Ceiling]:
     """The smallest work that neither the clock nor a GPU's launches blur, a few times."""
+    work, gflop = sized(SIZES[0], device)
     for size in SIZES:
         work, gflop = sized(size, device)
         work()  # makes the library ready

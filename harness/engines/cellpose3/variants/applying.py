@@ -188,13 +188,15 @@ class Applied:
         import numba
         import torch
 
+        most: int = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue, reportPrivateImportUsage]
         torch_before = torch.get_num_threads()  # first: asking numba starts its threads, which sets torch's
         self._undo.callback(torch.set_num_threads, torch_before)
         n = self._settings.threads or torch_before
-        for set_n, before, wanted in (
+        others: tuple[tuple[Any, int, int], ...] = (
             (cv2.setNumThreads, cv2.getNumThreads(), self._settings.threads or cv2.getNumThreads()),
-            (numba.set_num_threads, numba.get_num_threads(), min(n, numba.config.NUMBA_NUM_THREADS)),
-        ):
+            (numba.set_num_threads, numba.get_num_threads(), min(n, most)),
+        )
+        for set_n, before, wanted in others:
             self._undo.callback(set_n, before)
             set_n(wanted)
         torch.set_num_threads(n)

@@ -38,7 +38,8 @@ class Runner:
                 self.notes.append(f"winograd is not possible, so the network ran without it: {error.what}")
         if settings.compiled or settings.cuda_graphs:
             # On a CPU weights that are known to be constant are also packed once for the convolutions.
-            options = {"freezing": True} if self._device.type == "cpu" else {"triton.cudagraphs": settings.cuda_graphs}
+            on_cpu, on_gpu = {"freezing": True}, {"triton.cudagraphs": settings.cuda_graphs}
+            options: dict[str, Any] = on_cpu if self._device.type == "cpu" else on_gpu
             self._compiled = torch.compile(own, dynamic=False, options=options)
 
     def __call__(self, tiles: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,13 +141,13 @@ def fold(net: Any) -> None:
         _into_previous(block.conv[2].conv, block.conv[3].conv, block.conv[3].full)
 
 
-def _scale(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+def _scale(norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
 
 
 @torch.no_grad()
-def _into_next(proj: nn.Sequential) -> None:
+def _into_next(proj: Any) -> None:
     """norm → 1 × 1 convolution."""
     norm, conv = proj
     scale, shift = _scale(norm)
@@ -156,7 +157,7 @@ def _into_next(proj: nn.Sequential) -> None:
 
 
 @torch.no_grad()
-def _into_previous(before: nn.Sequential, after: nn.Sequential, style: nn.Linear | None = None) -> None:
+def _into_previous(before: Any, after: Any, style: Any = None) -> None:
     """convolution (plus a style vector) → norm."""
     scale, shift = _scale(after[0])
     conv = before[2]

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from harness.errors import CellbenchError
@@ -120,7 +119,7 @@ class Engine:
 class Block:
     """Four convolutions with two sums around them, descending or ascending."""
 
-    def __init__(self, block: nn.Module, engine: Engine) -> None:
+    def __init__(self, block: Any, engine: Engine) -> None:
         norm, conv = block.proj
         scale, shift = affine(norm)
         weights = conv.weight[:, :, 0, 0]
@@ -148,10 +147,10 @@ class Block:
 class Convolution:
     """Norm, ReLU and a 3 × 3 convolution, with what is added before and after."""
 
-    def __init__(self, layer: nn.Module, engine: Engine) -> None:
+    def __init__(self, layer: Any, engine: Engine) -> None:
         norm, _, conv = getattr(layer, "conv", layer)
         self._scale, self._shift = affine(norm)
-        self._full = getattr(layer, "full", None)
+        self._full: Any = getattr(layer, "full", None)
         self._conv, self._engine = conv, engine
         n_out, n_in = conv.weight.shape[:2]
         self._is_plain = bool(n_in % engine.columns or n_out % engine.columns)  # the image's own channels
@@ -183,7 +182,7 @@ class Convolution:
         return out
 
 
-def affine(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def affine(norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch norm as what it multiplies by and what it adds."""
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
