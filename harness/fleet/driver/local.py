@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
 
 from harness.engines.registry import DEFAULT
 from harness.fleet.driver import artifacts, survey
@@ -24,12 +23,16 @@ class Alone:
 
     def __init__(self, engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> None:
         self._engines, self._python = engines, python
+        self._members: Sequence[Member] = ()
         self._scratch = ExitStack()
 
-    @cached_property
+    @property
     def members(self) -> Sequence[Member]:
-        answer = survey.survey(self._engines, self._python)
-        return (survey.member(answer, answer["host"], drives=True),)
+        """This machine, asked once."""
+        if not self._members:
+            answer = survey.survey(self._engines, self._python)
+            self._members = (survey.member(answer, answer["host"], drives=True),)
+        return self._members
 
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
         return {self.members[0].name: artifacts.unpack(files, self._scratch.enter_context(artifacts.scratch()))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from harness.engines.cellpose3.variants import settings as names
@@ -197,7 +198,7 @@ class Applied:
             (numba.set_num_threads, numba.get_num_threads(), min(n, most)),
         )
         for set_n, before, wanted in others:
-            self._undo.callback(set_n, before)
+            self._undo.callback(partial(set_n, before))
             set_n(wanted)
         torch.set_num_threads(n)
 
