@@ -37,6 +37,7 @@ def run(
         str | None, typer.Option(help="How the model is executed: stock, or names joined by +: stock,lossless+plain.")
     ] = None,
     models: Annotated[str | None, typer.Option(help="Models to run, such as those of cellbench models.")] = None,
+    dtypes: Annotated[str | None, typer.Option(help="Precisions to load the models with: bfloat16,float32.")] = None,
     weights: Annotated[str | None, typer.Option(help="auto, published, standin, or a path.")] = None,
     trust: Annotated[
         str | None, typer.Option(help="SHA-256 of a size model of your own, which is unpickled: it can run code.")
@@ -81,6 +82,7 @@ def run(
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
         "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "trust": trust,
         "engine_python": engine_python, "models": config.split(models),
+        "dtypes": config.split(dtypes),
         "crops": config.split(crops),
         "devices": config.split(devices), "protocols": config.split(protocol),
         "precision": precision, "passes": config.split(passes),

@@ -186,6 +186,7 @@ class Engine(Protocol):
     models: tuple[ModelInfo, ...]
     stages: StageCatalogue
     passes: frozenset[str]
+    dtypes: tuple[str, ...]  # precisions that a model can be loaded with, the engine's own first
     columns: Mapping[str, Scalar]  # of every row: what a call is given unless a variant says otherwise
     searched: tuple[tuple[str, ...], ...]  # groups of variants that a search tries, one after another
     patience_s: float  # how long a process may be silent beyond what its work explains
@@ -240,7 +241,7 @@ class Engine(Protocol):
         """Give every library n threads; returns what they say they have."""
         ...
 
-    def load(self, model: str, device: str) -> LoadedModel:
+    def load(self, model: str, device: str, dtype: str) -> LoadedModel:
         """Construct the model as a user would, on exactly this device."""
         ...
 

@@ -59,7 +59,7 @@ class Bench:
 
     def load(self, device: str | None = None) -> LoadedModel:
         """One more model of the block's, on its device if no other is named."""
-        return self.engine.load(self.order.block.model, device or self.device)
+        return self.engine.load(self.order.block.model, device or self.device, self.order.block.dtype)
 
     def pixels(self, case: Case) -> np.ndarray:
         """What the case segments: (height, width)."""
@@ -142,7 +142,7 @@ def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
         left_s = block.idle_wait_s - base["idle_wait_s"]
         base["idle_wait_s"] += interference.wait_for_idle(left_s, gpu)
 
-    loaded = timing.once("cold", lambda: engine.load(block.model, device), sync)
+    loaded = timing.once("cold", lambda: engine.load(block.model, device, block.dtype), sync)
     model = loaded.outcome
     base |= model.columns
     found = json.dumps(environment(engine, device, base, gpu))

@@ -28,6 +28,7 @@ def base_columns(order: Order, facts: dict[str, Any] | None = None) -> Sample:
         "workload": "simulated" if engine.name == "simulated" else "cellpose",
         "engine": engine.name,
         "model": block.model,
+        "dtype": block.dtype,
         "engine_version": engine.version(),
         "block": block.index,
         "backend": block.device.backend,

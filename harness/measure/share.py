@@ -86,7 +86,7 @@ def _share(engine: Engine, order: ThroughputOrder, which: int, applied: ExitStac
     models: queue.SimpleQueue[LoadedModel] = queue.SimpleQueue()
     in_force: list[Effective] = []
     for _ in range(order.n_in_flight):
-        model = engine.load(order.block.model, device)
+        model = engine.load(order.block.model, device, order.block.dtype)
         in_force.append(applied.enter_context(model.applied(engine.variant(task.case.variant))))
         model.segment(images[0])
         columns |= {**model.columns, **in_force[-1].columns, "device_used": model.proof()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -51,17 +52,23 @@ def choose_on(asked: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
 def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node]) -> tuple[Block, ...]:
     """Every block of a run, each node's in the order to run them; the same seed gives the same order.
 
-    A block is a process and has one model, so a device gets one block a model and index.
+    A block is a process and has one model in one precision, so in every round a device gets a block for each of these.
     """
     effort = Effort(**{name: getattr(config, name) for name in Effort.__dataclass_fields__})
     planned: list[Block] = []
     for node in nodes:
         threads = config.threads or node.threads
-        for index in range(config.blocks):
-            rng = random.Random(f"{config.seed}/{index}")
-            places = [(device, model) for device in node.devices for model in config.models]
-            for device, model in rng.sample(places, len(places)):
-                cases = _cases(config, model, height_px, width_px)
+        n_blocks: Counter[str] = Counter()
+        for round_ in range(config.blocks):
+            rng = random.Random(f"{config.seed}/{round_}")
+            places = [
+                (device, model, dtype)
+                for device in node.devices
+                for model in config.models
+                for dtype in _dtypes(config, model)
+            ]
+            for device, model, dtype in rng.sample(places, len(places)):
+                cases = _cases(config, model, dtype, height_px, width_px)
                 order = [
                     case
                     for case in rng.sample(cases, len(cases))
@@ -69,18 +76,31 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
                 ]
                 if order:
                     engine = registry.engine_of(model)
-                    passes = [name for name in config.passes if index == 0 and name in engine.passes]
+                    passes = [name for name in config.passes if round_ == 0 and name in engine.passes]
                     tasks = _tasks(order, config.control, passes)
-                    wait_s = config.idle_wait_s
+                    index, wait_s = n_blocks[device.id], config.idle_wait_s
+                    n_blocks[device.id] += 1
                     planned.append(Block(index, device, tasks, effort, wait_s, node.name, threads, engine.name))
     if not planned:
         raise CellbenchError("nothing is left to measure", "--only", "see the cases with --dry-run, without --only")
     return tuple(planned)
 
 
-def _cases(config: Config, model: str, height_px: int, width_px: int) -> list[Case]:
+def _dtypes(config: Config, model: str) -> tuple[str, ...]:
+    """The precisions of a model: those asked for, or its engine's own."""
+    return config.dtypes or registry.engine_of(model).dtypes[:1]
+
+
+def _cases(config: Config, model: str, dtype: str, height_px: int, width_px: int) -> list[Case]:
     return [
-        Case(str(crop), *((height_px, width_px) if isinstance(crop, str) else (crop, crop)), protocol, variant, model)
+        Case(
+            str(crop),
+            *((height_px, width_px) if isinstance(crop, str) else (crop, crop)),
+            protocol,
+            variant,
+            model,
+            dtype,
+        )
         for crop in config.crops
         for protocol in config.protocols
         for variant in config.variants

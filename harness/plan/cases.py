@@ -25,7 +25,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Case:
-    """What gets one median on a device: a crop, segmented by a model under a protocol. variant: its canonical text."""
+    """What gets one median on a device: a crop, segmented by a model under a protocol.
+
+    variant: its canonical text. dtype: the precision that the model is loaded with; a variant may change it.
+    """
 
     crop: str
     height_px: int
@@ -33,6 +36,7 @@ class Case:
     protocol: str
     variant: str = STOCK
     model: str = field(default_factory=default_model)
+    dtype: str = "float32"
 
     @property
     def label(self) -> str:
@@ -51,7 +55,7 @@ class Case:
 
 def control(case: Case) -> Case:
     """The small case that is timed before and after the others, with their model."""
-    return Case(CONTROL_CROP, 224, 224, "standard", model=case.model)
+    return Case(CONTROL_CROP, 224, 224, "standard", model=case.model, dtype=case.dtype)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Effort:
 class Block:
     """A fresh process on one device that goes through its tasks once, all with one model of one engine.
 
-    The cases come in seeded shuffled order, the control case before and after them, the passes last.
+    index: its number on that device within the run. The cases come in seeded shuffled order, the control case before and after them, the passes last.
     """
 
     index: int
@@ -107,6 +111,11 @@ class Block:
     def model(self) -> str:
         """The one model of its tasks."""
         return self.tasks[0].case.model
+
+    @property
+    def dtype(self) -> str:
+        """The one precision that the model is loaded with."""
+        return self.tasks[0].case.dtype
 
     @property
     def cases(self) -> tuple[Case, ...]:

@@ -89,6 +89,7 @@ class Config(BaseModel):
     devices: tuple[DeviceName, ...] = ("auto",)
     protocols: tuple[Protocol, ...] = ("standard",)
     models: tuple[ModelName, ...] = Field(default_factory=lambda: (registry.default_model(),))
+    dtypes: tuple[str, ...] = ()  # precisions to load the models with; none: each engine's own
     variants: tuple[str, ...] = (STOCK,)  # how the models are executed; names joined by +
     weights: str = Field(default="auto", min_length=1)
     trust: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = (
@@ -116,6 +117,15 @@ class Config(BaseModel):
             raise ValueError("one repetition has no spread; give repeats of at least 2")
         return value
 
+    @field_validator("dtypes")
+    @classmethod
+    def _known_dtypes(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for model in info.data.get("models", ()):
+            engine = registry.engine_of(model)
+            if unknown := [each for each in values if each not in engine.dtypes]:
+                raise ValueError(f"{model} cannot be loaded as {unknown[0]}; known are {', '.join(engine.dtypes)}")
+        return values
+
     @field_validator("variants")
     @classmethod
     def _canonical(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -127,10 +137,10 @@ class Config(BaseModel):
             raise ValueError(f"{error.what}; {error.fix}") from error
         return spelled.pop() if spelled else values
 
-    @field_validator("crops", "devices", "protocols", "models", "variants", "passes", "only")
+    @field_validator("crops", "devices", "protocols", "models", "dtypes", "variants", "passes", "only")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
-        if not values and info.field_name not in ("passes", "only"):
+        if not values and info.field_name not in ("passes", "only", "dtypes"):
             raise ValueError("at least one is needed")
         twice = sorted({str(v) for v in values if values.count(v) > 1})
         if twice:

@@ -67,7 +67,7 @@ class Prepared:
 
     @property
     def n_cases(self) -> int:
-        return sum(len(block.cases) for block in self.blocks if block.index == 0)
+        return len({(block.node, block.device.id, case) for block in self.blocks for case in block.cases})
 
     @property
     def n_tasks(self) -> int:

@@ -23,7 +23,7 @@ from harness.store import Store
 
 VERSION = 2
 SQL = """
-    SELECT node, device, block, role, position, model, elapsed_s, status, stop_reason, attempt FROM samples
+    SELECT node, device, block, role, position, elapsed_s, status, stop_reason, attempt FROM samples
     WHERE run_id = $run AND phase <> 'stage' AND role NOT IN ('cold', 'warmup') ORDER BY started_at, repetition"""
 
 
@@ -89,15 +89,11 @@ def left(store: Store, manifest: Manifest, retry_failed: bool = False) -> tuple[
 def check_left(store: Store, run_id: str, todo: Sequence[Block]) -> None:
     """Raise CellbenchError if another command has gone on with the run since these tasks were found to be left."""
     now = {
-        (block.node, block.device.id, block.index, block.model, task)
+        (block.node, block.device.id, block.index, task)
         for block in left(store, read(store, run_id), retry_failed=True)
         for task in block.tasks
     }
-    if any(
-        (block.node, block.device.id, block.index, block.model, task) not in now
-        for block in todo
-        for task in block.tasks
-    ):
+    if any((block.node, block.device.id, block.index, task) not in now for block in todo for task in block.tasks):
         raise CellbenchError(
             f"run {run_id} was gone on with by another command meanwhile", str(store.root), "see: cellbench resume"
         )
@@ -107,12 +103,11 @@ def remaining(blocks: Sequence[Block], rows: Iterable[Mapping[str, Any]], retry_
     """The tasks that these rows do not finish, each with the repetitions that it has already."""
     of_task: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        of_task[row["node"], row["device"], row["block"], row["model"], row["role"], row["position"]].append(row)
+        of_task[row["node"], row["device"], row["block"], row["role"], row["position"]].append(row)
     found = []
     for block in blocks:
         begun = [
-            (task, of_task[block.node, block.device.id, block.index, block.model, task.role, task.position])
-            for task in block.tasks
+            (task, of_task[block.node, block.device.id, block.index, task.role, task.position]) for task in block.tasks
         ]
         tasks = tuple(_again(task, said) for task, said in begun if not _is_over(task, said, retry_failed))
         if tasks:

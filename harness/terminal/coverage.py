@@ -17,7 +17,7 @@ from harness.store import Store
 SQL = """
     WITH said AS (
         SELECT *, coalesce(attempt, 0) = max(coalesce(attempt, 0))
-                  OVER (PARTITION BY node, device, block, model, role, position) AS is_latest
+                  OVER (PARTITION BY node, device, block, role, position) AS is_latest
         FROM samples WHERE run_id = $run AND crop <> 'control')
     SELECT node, device, crop, protocol, model, variant,
            count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,

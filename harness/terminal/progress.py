@@ -40,7 +40,7 @@ class Progress:
     def __init__(self, prepared: Prepared, console: Console) -> None:
         self._prepared, self.console = prepared, console
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
-        self._blocks = {(b.node, b.device.id, b.index, b.model): _Pace(b) for b in prepared.blocks}
+        self._blocks = {(b.node, b.device.id, b.index): _Pace(b) for b in prepared.blocks}
         self._latest: dict[str, _Pace] = {}
         drivers = [member.name for member in prepared.members if member.drives]
         self._own = drivers[0] if drivers else None
@@ -93,7 +93,7 @@ class Progress:
 
     def sample(self, sample: Sample) -> None:
         """Take in one sample and redraw."""
-        pace = self._blocks[sample["node"], sample["device"], sample["block"], sample["model"]]
+        pace = self._blocks[sample["node"], sample["device"], sample["block"]]
         self._latest[sample["node"]] = pace
         if sample["role"] == "cold" and sample["status"] == "ok":
             return
@@ -151,7 +151,8 @@ class Progress:
         return table
 
     def _cases(self, pace: _Pace) -> Table:
-        block, n = pace.block, self._prepared.config.blocks
+        block = pace.block
+        n = sum((each.node, each.device) == (block.node, block.device) for each in self._prepared.blocks)
         where = f"{block.device.id}, block {block.index + 1} of {n}" if n > 1 else block.device.id
         table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring {where}; {self._left()}")
         table.add_column("case")

@@ -33,8 +33,9 @@ class Cellpose3(TorchProcess):
     )
     stages = catalogue.CATALOGUE
     passes = frozenset({"stages", "memory", "energy", "masks"})
+    dtypes = ("float32",)
     columns: Mapping[str, Scalar] = {
-        "batch_size": model.BATCH_SIZE, "diameter_asked_px": model.DIAMETER_PX, "dtype": "float32",
+        "batch_size": model.BATCH_SIZE, "diameter_asked_px": model.DIAMETER_PX,
     }  # fmt: skip
     searched = settings.SEARCHED
     patience_s = 900.0
@@ -86,7 +87,7 @@ class Cellpose3(TorchProcess):
         os.environ["CELLPOSE_LOCAL_MODELS_PATH"] = folder
         model.import_cellpose()
 
-    def load(self, model_name: str, device: str) -> model.Cellpose3Model:
+    def load(self, model_name: str, device: str, dtype: str) -> model.Cellpose3Model:
         """Construct the stock model as a user would, on exactly this device."""
         return model.Cellpose3Model(model_name, device)
 

@@ -60,7 +60,9 @@ class Cellpose3Model:
 
         wanted = variants.parse(variant.names)
         with variants.apply(self.stock, variant.names) as applied:
-            columns: dict[str, Scalar] = {**threads(), "dtype": wanted.dtype or "float32"}
+            columns: dict[str, Scalar] = dict(threads())
+            if wanted.dtype is not None:
+                columns["dtype"] = wanted.dtype
             if wanted.batch_size is not None:
                 columns["batch_size"] = wanted.batch_size
             if wanted.diameter_px is not None:

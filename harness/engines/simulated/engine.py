@@ -150,7 +150,8 @@ class Simulated:
         ),
     )
     passes = frozenset({"stages", "memory", "energy", "masks"})
-    columns: Mapping[str, Scalar] = {"batch_size": 1, "diameter_asked_px": 0.0, "dtype": "float32"}
+    dtypes = ("float32", "bfloat16")
+    columns: Mapping[str, Scalar] = {"batch_size": 1, "diameter_asked_px": 0.0}
     searched = (("fast", "slow"), ("fallback",), ("batch=2",))
 
     def __init__(self, script: Script | None = None) -> None:
@@ -222,7 +223,7 @@ class Simulated:
         """Nothing has threads, so all have as many as asked for."""
         return dict.fromkeys(("torch_threads", "opencv_threads", "numba_threads"), n)
 
-    def load(self, model: str, device: str) -> SimulatedModel:
+    def load(self, model: str, device: str, dtype: str) -> SimulatedModel:
         """A model on a device."""
         return SimulatedModel(self.playing, device)
 
