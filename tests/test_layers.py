@@ -33,7 +33,7 @@ FLOORS = (
 OWNERS = {
     "ray": {"fleet.driver.cluster", "fleet.nodes.control_service"},
     "torch": {"machine.accelerators", "measure.passes", "measure.selfcheck", "engines"},
-    "cellpose": {"engines.cellpose3", "measure.agreement"},
+    "cellpose": {"engines.cellpose3", "engines.cellpose4", "measure.agreement"},
     "cv2": {"engines"},
     "numba": {"engines"},
     "pynvml": {"machine.nvidia"},

@@ -40,8 +40,8 @@ class ModelInfo:
 class ModelFiles:
     """A model's files, found and checked.
 
-    kind: published, standin, custom or none. paths: what every node needs. columns: hashes and kind as stored with
-    every row. warning: shown before anything is measured.
+    kind: published, standin, custom or none. paths: what is sent to every node; none where each node finds or makes its
+    own from source. columns: hashes and kind as stored with every row. warning: shown before anything is measured.
     """
 
     model: str
@@ -49,6 +49,7 @@ class ModelFiles:
     paths: tuple[Path, ...]
     columns: Mapping[str, Scalar]
     warning: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,10 @@ class LoadedModel(Protocol):
         """One call as a user makes it; pixels (height, width). Without a diameter it is estimated."""
         ...
 
+    def prepare(self, pixels: np.ndarray) -> None:
+        """Do what a call on these pixels needs once, and what no user's call would do."""
+        ...
+
     def applied(self, variant: Variant) -> AbstractContextManager[Effective]:
         """The model executed in another way while the context lasts."""
         ...
@@ -233,8 +238,15 @@ class Engine(Protocol):
         """The kind of a device."""
         ...
 
-    def start(self, folder: str) -> None:
-        """Import what computes; folder: where the model's files lie. Once a process."""
+    def prepare(self, model: str, folder: str, source: str) -> None:
+        """Have the model's files at hand, before anything is timed.
+
+        folder: where those that were sent lie. source: what a node finds or makes its own from.
+        """
+        ...
+
+    def start(self) -> None:
+        """Import what computes. Once a process."""
         ...
 
     def set_threads(self, n: int) -> Mapping[str, Scalar]:

@@ -12,6 +12,7 @@ from harness.errors import CellbenchError
 DEFAULT = "cellpose3"
 BUILT_IN = {
     "cellpose3": "harness.engines.cellpose3.engine:ENGINE",
+    "cellpose4": "harness.engines.cellpose4.engine:ENGINE",
     "simulated": "harness.engines.simulated.engine:ENGINE",
 }
 ENTRY_POINTS = "cellbench.engines"

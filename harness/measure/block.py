@@ -72,6 +72,7 @@ class Bench:
     def call(self, case: Case, model: LoadedModel | None = None) -> Callable[[], Segmentation]:
         """The work inside the clock: one call, or with the article's protocol the model's construction and one call."""
         pixels, chosen = self.pixels(case), model or self.model
+        chosen.prepare(pixels)
         if case.protocol != "article":
             return lambda: chosen.segment(pixels)
         variant = self.engine.variant(case.variant)
@@ -130,7 +131,8 @@ def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
     """The cold phases, each a sample: import, device start, model load, first call; returns the bench."""
     block, device = order.block, order.block.device.id
     base["idle_wait_s"] = interference.wait_for_idle(block.idle_wait_s)
-    yield rows.good(base, timing.once("cold", lambda: engine.start(order.folder), lambda: None), "import")
+    engine.prepare(block.model, order.folder, order.model_source)
+    yield rows.good(base, timing.once("cold", engine.start, lambda: None), "import")
     base |= engine.set_threads(block.threads)
     accelerator = engine.accelerator(device)
     base["sync"], sync = accelerator.sync_name, accelerator.synchronizer(device)
@@ -173,7 +175,7 @@ def environment(engine: Engine, device: str, known: Sample, gpu: nvidia.Gpu | No
 
 def environment_of(engine: Engine, device: str) -> dict[str, Any]:
     """The facts about this node for one device, where nothing is measured."""
-    engine.start("")
+    engine.start()
     engine.set_threads(probe.n_cores())
     return environment(engine, device, {}, engine.accelerator(device).monitor(device))
 

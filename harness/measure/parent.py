@@ -35,6 +35,7 @@ from harness.measure.share import Done, Failed, Ready, answer_from
 from harness.measure.wire import (
     BlockRequest,
     DevicesRequest,
+    Hello,
     Order,
     RaceOrder,
     RaceRequest,
@@ -53,6 +54,13 @@ ANSWER_S = 120.0  # importing torch and a first kernel take seconds, minutes on 
 def devices(engine: str = DEFAULT, python: str | None = None) -> list[Device]:
     """The devices of this machine that compute for an engine, the CPU last."""
     return [Device(**found) for found in ask(DevicesRequest(), engine, python)]
+
+
+def engine_version(engine: str, python: str) -> str | None:
+    """The version of an engine under an interpreter of the user's own; CellbenchError if it is no good."""
+    with _Child(environments.find(engine, python), DevicesRequest(), environment(probe.n_cores())) as child:
+        found = child.greeting(ANSWER_S)
+    return found.engine_version if found else None
 
 
 def ask(request: Request, engine: str = DEFAULT, python: str | None = None) -> Any:
@@ -217,15 +225,19 @@ class _Child:
         CellbenchError where the child is not one that this program can work with.
         """
         with suppress(BrokenPipeError):  # it died; its exit code tells how
-            if not (greeting := self._line(max(ANSWER_S, patience_s()))).endswith("\n"):
+            if self.greeting(max(ANSWER_S, patience_s())) is None:
                 return
-            _check_peer(self._spec, greeting)
             self._send(wire.request_line(self._request))
             while (line := self._line(patience_s())).endswith("\n"):  # else killed in the middle of a word
                 yield json.loads(line)
                 self._send("go on")
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(DEATH_S)
+
+    def greeting(self, limit_s: float) -> Hello | None:
+        """Who the child is; None where it died. CellbenchError where this program cannot work with it."""
+        line = self._line(limit_s)
+        return _checked_peer(self._spec, line) if line.endswith("\n") else None
 
     def _line(self, limit_s: float) -> str:
         """What it says next, up to the end of the line or of its life."""
@@ -252,7 +264,7 @@ class _Child:
         self._stdin.flush()
 
 
-def _check_peer(spec: EngineSpec, greeting: str) -> None:
+def _checked_peer(spec: EngineSpec, greeting: str) -> Hello:
     """CellbenchError for a child of another version of this program, or one without the engine that is wanted."""
     engine = registry.engine(spec.name)
     try:
@@ -268,3 +280,4 @@ def _check_peer(spec: EngineSpec, greeting: str) -> None:
     if engine.requirement and not Requirement(engine.requirement).specifier.contains(hello.engine_version, True):
         what = f"{engine.name} needs {engine.requirement}, but {hello.engine_version} is installed there"
         raise CellbenchError(what, spec.where, f"pip install '{engine.requirement}'")
+    return hello

@@ -29,7 +29,6 @@ def base_columns(order: Order, facts: dict[str, Any] | None = None) -> Sample:
         "engine": engine.name,
         "model": block.model,
         "dtype": block.dtype,
-        "engine_version": engine.version(),
         "block": block.index,
         "backend": block.device.backend,
         "device": block.device.id,

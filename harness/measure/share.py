@@ -77,7 +77,8 @@ def share(order: ThroughputOrder, which: int, engine: Engine | None = None) -> I
 
 def _share(engine: Engine, order: ThroughputOrder, which: int, applied: ExitStack) -> Iterator[Ready | Done | Failed]:
     device, [task] = order.block.device.id, order.block.tasks
-    engine.start(order.folder)
+    engine.prepare(order.block.model, order.folder, order.model_source)
+    engine.start()
     columns: dict[str, Any] = dict(engine.set_threads(order.block.threads))
     accelerator = engine.accelerator(device)
     columns["sync"], sync = accelerator.sync_name, accelerator.synchronizer(device)
@@ -88,6 +89,8 @@ def _share(engine: Engine, order: ThroughputOrder, which: int, applied: ExitStac
     for _ in range(order.n_in_flight):
         model = engine.load(order.block.model, device, order.block.dtype)
         in_force.append(applied.enter_context(model.applied(engine.variant(task.case.variant))))
+        for pixels in images:
+            model.prepare(pixels)
         model.segment(images[0])
         columns |= {**model.columns, **in_force[-1].columns, "device_used": model.proof()}
         models.put(model)

@@ -40,6 +40,7 @@ class Order:
     pixels_sha256: str
     folder: str
     constants: dict[str, Any]
+    model_source: str = ""
     engine_python: str | None = None
 
 

@@ -52,7 +52,7 @@ def choose_on(asked: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
 def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node]) -> tuple[Block, ...]:
     """Every block of a run, each node's in the order to run them; the same seed gives the same order.
 
-    A block is a process and has one model in one precision, so in every round a device gets a block for each of these.
+    A block is a process and has one model in one precision. In every round a device gets a block for each of these.
     """
     effort = Effort(**{name: getattr(config, name) for name in Effort.__dataclass_fields__})
     planned: list[Block] = []

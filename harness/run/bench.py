@@ -103,7 +103,7 @@ def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = F
     nodes = blocks.choose_on(config.devices, [member.node for member in members])
     taking_part = tuple(member for member in members if member.name in {node.name for node in nodes})
     if not allow_mixed:
-        _check_alike(taking_part, material.engines)
+        _check_alike(taking_part, material.engines, config.engine_python)
     height_px, width_px = material.image.pixels.shape
     return Prepared(material, taking_part, blocks.blocks(config, height_px, width_px, nodes))
 
@@ -145,12 +145,15 @@ def orders(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[O
         "image_is_synthetic": image.is_synthetic,
     }
     of_model = {each.model: each.columns for each in prepared.material.models}
+    source = {each.model: each.source for each in prepared.material.models}
+    versions = {member.name: member.versions for member in prepared.members}
     drives = {member.name: member.drives for member in prepared.members}
     return [
         Order(
             block, str(Path(places[block.node]) / PIXELS), image.sha256, places[block.node],
-            {**constants, **of_model[block.model], "node": block.node, "drives_run": drives[block.node]},
-            prepared.config.engine_python,
+            {**constants, **of_model[block.model], "node": block.node, "drives_run": drives[block.node],
+             "engine_version": versions[block.node].get(block.engine)},
+            source[block.model], prepared.config.engine_python,
         )
         for block in prepared.blocks
     ]  # fmt: skip
@@ -209,8 +212,8 @@ def _check_same_software(manifest: Manifest, members: Sequence[Member]) -> None:
         )  # fmt: skip
 
 
-def _check_alike(members: Sequence[Member], engines: Sequence[str]) -> None:
-    here = survey.versions_of(engines)
+def _check_alike(members: Sequence[Member], engines: Sequence[str], python: str | None) -> None:
+    here = survey.versions_of(engines, python)
     bad = [
         f"{member.name}: {each.name} {each.there}, here {each.here}"
         for member in members

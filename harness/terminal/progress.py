@@ -79,7 +79,9 @@ class Progress:
             )
         for backend in member.lacking:
             self._warn(f"{member.name} is tagged for {backend}, but no such device computes there: its cases will fail")
-        if different := member.differs(versions_of(self._prepared.material.engines)):
+        if different := member.differs(
+            versions_of(self._prepared.material.engines, self._prepared.config.engine_python)
+        ):
             told = ", ".join(
                 f"{each.name} {each.there or 'missing'} (here {each.here or 'missing'})" for each in different
             )

@@ -82,9 +82,12 @@ class Cellpose3(TorchProcess):
         """Which weights a run would use, found out without fetching them."""
         return [weights.check(self.models[0].name)]
 
-    def start(self, folder: str) -> None:
-        """Import cellpose, which looks for models where the environment says."""
+    def prepare(self, model: str, folder: str, source: str) -> None:
+        """Cellpose looks for models where the environment says."""
         os.environ["CELLPOSE_LOCAL_MODELS_PATH"] = folder
+
+    def start(self) -> None:
+        """Import cellpose."""
         model.import_cellpose()
 
     def load(self, model_name: str, device: str, dtype: str) -> model.Cellpose3Model:

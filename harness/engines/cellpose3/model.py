@@ -50,6 +50,9 @@ class Cellpose3Model:
         masks, _, _, used_px = self.stock.eval(pixels, diameter=asked_px, channels=[0, 0], batch_size=BATCH_SIZE)
         return Segmentation(masks, float(used_px))
 
+    def prepare(self, pixels: np.ndarray) -> None:
+        """Nothing is needed."""
+
     @contextmanager
     def applied(self, variant: Variant) -> Iterator[Effective]:
         """The model executed in another way while the context lasts; stock is not touched at all."""

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import wraps
 from typing import Any
 
+from harness.engines import hooks
 from harness.engines.base import StageRecorder
 from harness.engines.cellpose3.catalogue import TILE_GB, TILE_GFLOP, TILE_SIDE_PX
-
-Context = Callable[..., AbstractContextManager[None]]
+from harness.engines.hooks import Context
 
 
 @contextmanager
 def hooked(recorder: StageRecorder) -> Iterator[None]:
-    """Time cellpose's stages while the context is open; whatever happens, it is stock cellpose again afterwards."""
-    originals: list[tuple[Any, str, Any]] = []
-    try:
-        for owner, name, context in _hooks(recorder, _Passes(recorder)):
-            original = getattr(owner, name)
-            originals.append((owner, name, original))
-            setattr(owner, name, _inside(context, original))
+    """Time cellpose's stages while the context is open."""
+    with hooks.placed(_hooks(recorder, _Passes(recorder))):
         yield
-    finally:
-        for owner, name, original in reversed(originals):
-            setattr(owner, name, original)
 
 
 class _Passes:
@@ -81,14 +72,3 @@ def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Con
         (plot, "dx_to_circ", stage("flow_image")),
         (utils, "diameters", stage("diameter")),
     ]
-
-
-def _inside(context: Context, original: Any) -> Any:
-    """The original, called with the same arguments inside the context made from them."""
-
-    @wraps(original)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with context(*args, **kwargs):
-            return original(*args, **kwargs)
-
-    return called

@@ -76,6 +76,9 @@ class SimulatedModel:
         scripts.witness("end", os.getpid(), found.sha256)
         return found
 
+    def prepare(self, pixels: np.ndarray) -> None:
+        """Nothing is needed."""
+
     @contextmanager
     def applied(self, variant: Variant) -> Iterator[Effective]:
         """Sleep shorter or longer while the context lasts."""
@@ -215,7 +218,10 @@ class Simulated:
         """A name."""
         return SimulatedAccelerator(device.partition(":")[0])
 
-    def start(self, folder: str) -> None:
+    def prepare(self, model: str, folder: str, source: str) -> None:
+        """There are no files."""
+
+    def start(self) -> None:
         """Note that a process has started."""
         scripts.witness("python", os.getpid())
 

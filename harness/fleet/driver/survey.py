@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from harness.engines import registry
+from harness.engines import environments
 from harness.engines.registry import DEFAULT
 from harness.machine import probe
 from harness.machine.accelerators import Device
@@ -58,14 +59,15 @@ def survey(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> di
         "host": socket.gethostname(),
         "devices": [asdict(device) for device in devices],
         "threads": probe.n_cores(),
-        "versions": versions_of(engines),
+        "versions": versions_of(engines, python),
         "facts": probe.facts(),
     }
 
 
-def versions_of(engines: Sequence[str]) -> Versions:
-    """Versions of this machine's software and of these engines, by name."""
-    return {**{name: registry.engine(name).version() for name in engines}, **versions()}
+def versions_of(engines: Sequence[str], python: str | None = None) -> Versions:
+    """Versions of this machine's software and of these engines, by name; python: where the engines are."""
+    ask = environments.version if python is None else partial(parent.engine_version, python=python)
+    return {**{name: ask(name) for name in engines}, **versions()}
 
 
 def member(

@@ -1,0 +1,1 @@
+"""Cellpose 4: Cellpose-SAM, behind the seam of engines/base.py."""

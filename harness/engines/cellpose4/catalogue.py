@@ -1,0 +1,58 @@
+"""What Cellpose-SAM is made of and what a call costs: stages, tiles, operations."""
+
+from __future__ import annotations
+
+import math
+
+from harness.engines.base import Stage, StageCatalogue, Work
+
+NETWORK, DYNAMICS, QUALITY = "network", "dynamics and seeds", "quality control"
+IMAGES, OTHER = "images, tiles and masks on the processor", "not attributed"
+
+CATALOGUE = StageCatalogue(
+    passes={"mask": "the only pass over the image", "none": "outside the pass"},
+    stages=(
+        Stage("construct", "building the model, where the protocol times it", IMAGES),
+        Stage("convert", "image to float32", IMAGES),
+        Stage("normalize", "percentiles and scaling of the image", IMAGES),
+        Stage("resize", "image, flows or masks to another size", IMAGES),
+        Stage("tile", "padding, cutting tiles, collecting what the network returns", IMAGES),
+        Stage("network", "the network, with copies to and from the device", NETWORK, on_host=False),
+        Stage("stitch", "blending tiles into one image", IMAGES),
+        Stage("dynamics", "moving pixels along the flows", DYNAMICS, on_host=False),
+        Stage("seeds", "masks from where the pixels end up", DYNAMICS, on_host=False),
+        Stage("qc", "quality control: each mask's own flows against the network's", QUALITY, on_host=False),
+        Stage("cleanup", "filling holes, dropping small masks", IMAGES),
+        Stage("flow_image", "colouring the flows, for display only", IMAGES),
+        Stage("other", "what no hook claims", OTHER),
+    ),
+)
+
+TILE_SIDE_PX = 256
+# Of one tile, from the layers' shapes: 24 blocks of width 1024 on 1,024 tokens with global attention, and the neck.
+TILE_GFLOP = 727.0
+TILE_GB = 12.0  # weights and activations in bfloat16, a first guess that no figure rests on
+TRAINED_DIAMETER_PX = 30.0  # a call with a diameter scales the image to it; a call without does not scale
+
+# Whole calls in GFLOP/s of the network, where a device's speed is not known yet. CPU: per physical core.
+GUESS_GFLOP_S = {"cpu": 25.0, "cuda": 15_000.0, "mps": 2_000.0}
+OTHER_GUESS_GFLOP_S = 2_000.0
+
+
+def n_tiles(height_px: int, width_px: int) -> int:
+    """Tiles that Cellpose 4 cuts: 256 px with an overlap of 0.1, after padding to multiples of 16."""
+
+    def along(length_px: int) -> int:
+        padded_px = 16 * math.ceil(length_px / 16) + 16 if length_px >= TILE_SIDE_PX else max(
+            TILE_SIDE_PX, length_px + 16
+        )  # fmt: skip
+        return 1 if padded_px <= TILE_SIDE_PX else math.ceil(1.2 * padded_px / TILE_SIDE_PX)
+
+    return along(height_px) * along(width_px)
+
+
+def work(height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+    """One pass over the image, scaled only where a diameter is given."""
+    scale = TRAINED_DIAMETER_PX / diameter_px if diameter_px else 1.0
+    tiles = n_tiles(int(height_px * scale), int(width_px * scale))
+    return Work(tiles, tiles * TILE_GFLOP)

@@ -1,0 +1,108 @@
+"""Cellpose 4: what the program knows of it before anything is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.engines.base import STOCK, ModelFiles, ModelInfo, Part, Scalar, Variant, Work
+from harness.engines.cellpose4 import catalogue, model, surrogate, weights
+from harness.engines.torch_process import TorchProcess
+from harness.errors import CellbenchError
+from harness.machine.accelerators import Device
+from harness.machine.checks import OK, WARN, Check
+from harness.machine.probe import distribution_version
+
+NOTE = (
+    "The network is Cellpose-SAM's and takes as long. Its output is replaced by flows drawn from the image, so masks, "
+    "cell counts and the time that depends on them are not the model's."
+)
+FIRST_WITH_V2 = (4, 2)
+
+
+class Cellpose4(TorchProcess):
+    """The engine of Cellpose-SAM."""
+
+    name = "cellpose4"
+    requirement = "cellpose>=4.0.9,<4.3"
+    models = (ModelInfo("cpsam_v2", "Cellpose-SAM (cpsam_v2)", NOTE), ModelInfo("cpsam", "Cellpose-SAM (cpsam)", NOTE))
+    stages = catalogue.CATALOGUE
+    passes = frozenset({"stages", "memory", "energy", "masks"})
+    dtypes = ("bfloat16", "float32", "float16")
+    columns: Mapping[str, Scalar] = {"batch_size": model.BATCH_SIZE}
+    searched: tuple[tuple[str, ...], ...] = ()
+    patience_s = 900.0
+
+    def __init__(self) -> None:
+        self._file, self._is_seeded = Path(), False
+
+    def version(self) -> str | None:
+        """The version of cellpose in this environment."""
+        return distribution_version("cellpose")
+
+    def resolve(self, model: str, choice: str = "auto", trust: str | None = None) -> ModelFiles:
+        """Find, check and if need be fetch a model's file."""
+        return weights.resolve(model, choice)
+
+    def variant(self, text: str, backend: str | None = None) -> Variant:
+        """Only stock so far."""
+        if {word.strip() for word in text.split("+")} != {STOCK}:
+            raise CellbenchError(f"there is no variant {text!r} of {self.name}", "--variants", "use stock")
+        return Variant()
+
+    def parts(self, variant: Variant) -> Sequence[Part]:
+        """Stock has none."""
+        return ()
+
+    def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+        """Tiles and operations of one call."""
+        return catalogue.work(height_px, width_px, diameter_px)
+
+    def call_s(self, work: Work, device: Device, threads: int) -> float:
+        """A first guess of a call's duration, good to a factor of three."""
+        rate_gflop_s = catalogue.GUESS_GFLOP_S.get(device.backend, catalogue.OTHER_GUESS_GFLOP_S)
+        return work.gflop / (rate_gflop_s * (threads if device.backend == "cpu" else 1))
+
+    def recipe(self, variant: Variant, model: str) -> Sequence[str]:
+        """The lines that a script of one's own needs."""
+        return ("from cellpose import models", "", f'model = models.CellposeModel(pretrained_model="{model}")')
+
+    def checks(self) -> list[Check]:
+        """Which weights a run would use, found out without fetching them."""
+        file = weights.folder() / self.models[0].name
+        if flaw := weights.flaw_of(file):
+            evidence = f"{file} {flaw}: a run fetches it (1.2 GB) if it can, or else uses the network from a seed"
+            return [Check("weights", WARN, evidence, f"copy it into {file.parent}")]
+        return [Check("weights", OK, f"{file}, of which no hash is on record")]
+
+    def prepare(self, model: str, folder: str, source: str) -> None:
+        """Find the file on this machine, or make it in a process of its own, so that the import can be timed here."""
+        if source == "standin":
+            self._file, self._is_seeded = surrogate.file(), True
+            if not self._file.is_file():
+                code = "from harness.engines.cellpose4 import surrogate; surrogate.make()"
+                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+                if done.returncode:
+                    last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+                    raise CellbenchError(
+                        f"the stand-in network could not be made: {last}", str(self._file), "see above"
+                    )
+        else:
+            self._file, self._is_seeded = weights.file_of(model, source), False
+
+    def start(self) -> None:
+        """Import cellpose."""
+        model.import_cellpose()
+
+    def load(self, name: str, device: str, dtype: str) -> model.Cellpose4Model:
+        """Construct the stock model as a user would, from exactly the file that was found."""
+        version = self.version() or "0"
+        if name == "cpsam_v2" and tuple(map(int, version.split(".")[:2])) < FIRST_WITH_V2:
+            raise CellbenchError(f"cellpose {version} has no {name}", "--models", "use cpsam, or install 4.2")
+        kind = model.SurrogateModel if self._is_seeded else model.Cellpose4Model
+        return kind(str(self._file), device, dtype)
+
+
+ENGINE = Cellpose4()

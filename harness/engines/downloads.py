@@ -1,0 +1,94 @@
+"""Fetching large files of weights: resumed where a transfer broke off, checked, whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+from harness.errors import CellbenchError
+
+CHUNK_BYTES = 1 << 20
+SILENCE_S = 30.0  # without a byte
+TRIES = 5  # each goes on where the one before broke off
+LINE_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file to fetch. sha256: what it must hash to, where that is known. fix: what a user can do without it."""
+
+    url: str
+    target: Path
+    fix: str
+    sha256: str | None = None
+
+
+def fetch(wanted: Download) -> None:
+    """Fetch a file; a part that is there from an earlier try is completed. CellbenchError where it cannot be had."""
+    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "ON", "YES"):
+        raise CellbenchError(f"{wanted.target.name} is not here, and HF_HUB_OFFLINE is set", wanted.url, wanted.fix)
+    part = wanted.target.with_name(f".{wanted.target.name}.part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        for last in (number == TRIES - 1 for number in range(TRIES)):
+            reason = _continue(wanted, part)
+            if reason is None:
+                break
+            if last or not part.exists():
+                what = f"{wanted.target.name} could not be fetched: {reason}"
+                raise CellbenchError(what, wanted.url, f"{wanted.fix}; what has come so far is kept")
+        if wanted.sha256 and sha256(part) != wanted.sha256:
+            part.unlink()
+            raise CellbenchError(f"{wanted.target.name} arrived damaged", wanted.url, "run again")
+        os.replace(part, wanted.target)
+    except OSError as error:
+        raise CellbenchError(
+            f"{wanted.target.name} cannot be saved: {error.strerror}", str(part.parent), wanted.fix
+        ) from error
+
+
+def sha256(file: Path) -> str:
+    """The hash of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _continue(wanted: Download, part: Path) -> str | None:
+    """Fetch what is missing of a part; None when it is whole, else why not."""
+    have_bytes = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(wanted.url, headers={"Range": f"bytes={have_bytes}-"} if have_bytes else {})
+    try:
+        # An engine may have turned TLS verification off for the whole process; not for this.
+        with urllib.request.urlopen(request, timeout=SILENCE_S, context=ssl.create_default_context()) as response:
+            return _save(response, part, have_bytes if response.status == 206 else 0)
+    except HTTPError as error:
+        error.close()
+        return None if error.code == 416 and have_bytes else str(error)
+    except URLError as error:
+        return str(error.reason)
+    except (HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+        return str(error) or type(error).__name__
+
+
+def _save(response: HTTPResponse, part: Path, have_bytes: int) -> str | None:
+    left_bytes = int(response.headers.get("Content-Length") or 0)
+    total_bytes, said_s = have_bytes + left_bytes, time.monotonic()
+    with part.open("ab" if have_bytes else "wb") as stream:
+        while chunk := response.read(CHUNK_BYTES):
+            stream.write(chunk)
+            have_bytes += len(chunk)
+            if time.monotonic() - said_s > LINE_EVERY_S:
+                said_s = time.monotonic()
+                share = f" of {total_bytes / 1e6:,.0f}" if total_bytes else ""
+                print(f"fetching {part.name[1:-5]}: {have_bytes / 1e6:,.0f}{share} MB", file=sys.stderr)
+    if total_bytes and have_bytes < total_bytes:
+        return f"the connection ended after {have_bytes:,} of {total_bytes:,} bytes"
+    return None
