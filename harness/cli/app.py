@@ -12,20 +12,20 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import charts, compare, measure, node, results, schedule, tuning
+from harness.cli import charts, compare, engines, measure, node, results, schedule, tuning
 from harness.errors import CellbenchError, StoreWarning
 
 _formatted = warnings.formatwarning
 
 app = typer.Typer(
     name="cellbench",
-    help="How fast is Cellpose (cyto3) on this hardware, what does a GPU buy, and from which image size on?",
+    help="Measure how fast Cellpose is on this hardware: devices, image sizes, models, and faster ways to run it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (measure, results, charts, compare, tuning, node, schedule):
+for group in (measure, results, charts, compare, tuning, engines, node, schedule):
     app.add_typer(group.app)
 
 
@@ -38,11 +38,11 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-def _told(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
-    """A warning as the command line shows it: those about results in plain words, others as ever."""
+def _shown(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning as the command line shows it: those about results in plain words, others as Python does."""
     if issubclass(category, StoreWarning):
         return f"cellbench: {message}\n"
-    return _formatted(message, category, *where, **more)
+    return _formatted(message, category, filename, lineno, line)
 
 
 def run() -> None:
@@ -56,17 +56,39 @@ def run() -> None:
     signal.signal(signal.SIGINT, interrupt)
     sys.unraisablehook = _unraisable
     warnings.simplefilter("always", StoreWarning)
-    warnings.formatwarning = _told
+    warnings.formatwarning = _shown
     try:
         app(standalone_mode=True)
     except CellbenchError as error:
         if not interrupted:
             typer.echo(f"cellbench: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:  # a fault of this program; whoever meets it gets one line and a file to attach
+        if not interrupted:
+            typer.echo(f"cellbench: {_reported(error)}", err=True)
+        sys.exit(70)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to do; Python's own end is not to be told
         if interrupted:  # whatever became of it: DuckDB makes an error of its own out of it, a finalizer swallows it
             sys.exit(130)
+
+
+def _reported(error: Exception) -> str:
+    """One line about an error that no rule foresaw; its traceback goes into a file."""
+    import platform
+    import tempfile
+    import traceback
+
+    from harness import __version__
+
+    what = f"internal error, {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="cellbench-error-", suffix=".txt", delete=False) as file:
+            file.write(f"cellbench {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
+            file.write(f"command: {sys.argv}\n\n{traceback.format_exc()}")
+    except OSError:
+        return f"{what}\n  fix:   report it with what is above"
+    return f"{what}\n  where: {file.name}\n  fix:   report it, with that file attached"
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:

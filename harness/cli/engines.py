@@ -1,0 +1,76 @@
+"""Commands about engines that are not part of this environment: engines list, install, check, remove."""
+
+from __future__ import annotations
+
+import json as json_
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Json
+from harness.errors import ChecksFailedError
+
+app = typer.Typer()
+group = typer.Typer(no_args_is_help=True, help="Install and check engines such as Cellpose 4, next to Cellpose 3.")
+app.add_typer(group, name="engines")
+
+Name = Annotated[str, typer.Argument(help="Name of the engine, such as cellpose4.")]
+
+
+@group.command("list")
+def list_(json: Json = False) -> None:
+    """List the engines, their versions and where each is installed."""
+    from harness.engines import environments, registry
+
+    rows = [
+        {
+            "engine": name,
+            "models": [each.name for each in registry.engine(name).models],
+            "version": environments.version(name),
+            "where": environments.find(name).where,
+        }
+        for name in registry.names()
+    ]
+    if json:
+        typer.echo(json_.dumps(rows, indent=2))
+        return
+    for row in rows:
+        typer.echo(f"{row['engine']:<12} {row['version'] or 'not installed':<16} {', '.join(row['models'])}")
+
+
+@group.command()
+def install(name: Name) -> None:
+    """Install an engine into a folder of its own; it shares torch and numpy with this environment."""
+    from harness.engines import overlays
+
+    folder = overlays.install(name, lambda text: typer.echo(text, err=True))
+    typer.echo(f"{name} is installed in {folder}")
+
+
+@group.command()
+def check(name: Name) -> None:
+    """Start an engine as a measurement does, and say which version answers and what it can use."""
+    from harness.engines import environments, overlays, registry
+    from harness.machine import checks
+    from harness.machine.checks import OK, WARN, Check
+    from harness.measure import parent
+
+    found = []
+    devices = parent.devices(name)  # refuses what cannot be measured with
+    where = environments.find(name).where
+    found.append(Check("engine", OK, f"{name} {environments.version(name)} in {where}"))
+    found.append(Check("devices", OK, ", ".join(f"{each.id} ({each.name})" for each in devices)))
+    if overlays.has_placeholder(name):
+        text = "torchvision is a placeholder, since no build fits this torch; only training needs it"
+        found.append(Check("torchvision", WARN, text, "nothing, unless you train in this environment"))
+    shown = checks.show([*found, *registry.engine(name).checks()])
+    if failed := [each.name for each in shown if each.verdict == checks.FAIL]:
+        raise ChecksFailedError(f"{len(failed)} checks failed: {', '.join(failed)}", where, "see the fix of each above")
+
+
+@group.command()
+def remove(name: Name) -> None:
+    """Remove an engine that was installed into a folder of its own."""
+    from harness.engines import overlays
+
+    typer.echo(f"{name} was removed" if overlays.remove(name) else f"{name} has no folder of its own here")
