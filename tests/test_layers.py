@@ -43,7 +43,7 @@ OWNERS = {
     "rich": {"terminal"},
     "prompt_toolkit": {"terminal.prompt"},
     "duckdb": {"query"},
-    "tifffile": {"images.tiff"},
+    "tifffile": {"images"},
     "typer": {"cli"},
     "scipy": {"images.synthetic", "stats"},
     "ruptures": {"stats"},

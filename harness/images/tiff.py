@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 
 from harness.errors import CellbenchError
+from harness.images import photometric
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
@@ -74,9 +75,10 @@ def read(path: str, plane: int | None, channel: int | None) -> np.ndarray:
                 _check_alone(tiff, path)
                 series = _only_series(tiff, path)
                 _check_complete(series, tiff.filehandle.size, path)
+                _check_meaning(series, path)
                 if complaints:
                     raise _unreadable(path, complaints[0])
-                index = _pick(series.axes, series.shape, plane, channel, path)
+                index = _pick(series, plane, channel, path)
                 pixels = series.asarray()
         except CellbenchError:
             raise
@@ -84,7 +86,7 @@ def read(path: str, plane: int | None, channel: int | None) -> np.ndarray:
             raise _unreadable(path, str(error) or type(error).__name__) from error
     if pixels.shape != series.shape:
         raise _unreadable(path, f"it declares {_size(series.shape)} pixels and holds {_size(pixels.shape)}")
-    return np.ascontiguousarray(pixels[index])
+    return photometric.light(np.ascontiguousarray(pixels[index]), series.keyframe)
 
 
 @contextmanager
@@ -177,6 +179,17 @@ def _check_size(series: TiffPageSeries, path: str) -> None:
         raise CellbenchError(what, path, SAVE_ONE)
 
 
+def _check_meaning(series: TiffPageSeries, path: str) -> None:
+    """Refuse pixels that are no light, and planes that are stored in another way than tifffile takes them to be."""
+    for page in series:
+        if page is None or page.is_virtual:
+            continue
+        whole = page.aspage()
+        photometric.check(whole, path)
+        if whole.hash != series.keyframe.hash:
+            raise CellbenchError("the planes are stored in different ways", path, SAVE_ONE)
+
+
 def _is_within(page: TiffPage | TiffFrame, file_bytes: int) -> bool:
     """Whether every strip or tile of a page lies in the file; tifffile reads absent ones as zeros."""
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
@@ -185,18 +198,21 @@ def _is_within(page: TiffPage | TiffFrame, file_bytes: int) -> bool:
     )
 
 
-def _pick(
-    axes: str, shape: Sequence[int], plane: int | None, channel: int | None, path: str
-) -> tuple[int | slice, ...]:
-    """Where in an array with these axes the one plane lies: all of Y and X, one place on every other axis."""
-    layout = f"axes {axes}, shape {_size(shape)}"
+def _pick(series: TiffPageSeries, plane: int | None, channel: int | None, path: str) -> tuple[int | slice, ...]:
+    """Where in the array of a series the one plane lies: all of Y and X, one place on every other axis."""
+    axes, shape = series.axes, series.shape
+    layout = f"{photometric.name(series.keyframe)}, axes {axes}, shape {_size(shape)}"
     picks = {"plane": plane, "channel": channel}
     places = {"plane": [], "channel": []}
     for place, (axis, length) in enumerate(zip(axes, shape, strict=True)):
         if axis not in "YX" and length > 1:
             places["channel" if axis in CHANNEL_AXES else "plane"].append(place)
-    if axes.count("Y") != 1 or axes.count("X") != 1 or max(map(len, places.values())) > 1:
-        raise CellbenchError(f"the image has other axes than Y, X, one plane and one channel: {layout}", path, SAVE_ONE)
+    # Rows and columns are where any reader sees them, whatever the metadata call them.
+    page = series.keyframe
+    is_interleaved = page.samplesperpixel > 1 and page.axes.endswith("S")
+    kept = "".join(axis for axis, length in zip(axes, shape, strict=True) if axis in "YX" or length > 1)
+    if not re.fullmatch(f"[^YX]*YX{'[^YX]' * is_interleaved}", kept) or max(map(len, places.values())) > 1:
+        raise CellbenchError(f"the image has other axes than one plane, one channel, Y and X: {layout}", path, SAVE_ONE)
 
     index: list[int | slice] = [slice(None) if axis in "YX" else 0 for axis in axes]
     lacking = []
