@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import logging
 import os
 import struct
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +20,7 @@ import pytest
 import tifffile
 
 from harness import images
+from harness.engines.cellpose3 import weights
 from harness.errors import CellbenchError
 from harness.images import synthetic
 
@@ -471,12 +476,71 @@ def test_an_impossible_crop_is_not_silently_another_one(side: int) -> None:
         images.crop(GREY, side)
 
 
+def image_of(height_px: int, width_px: int) -> images.Image:
+    return images.Image("cells.tif", "/data/cells.tif", np.zeros((height_px, width_px), np.uint8), "", False)
+
+
 def test_impossible_crops_are_named_all_at_once() -> None:
-    image = images.Image("cells.tif", "/data/cells.tif", GREY, "", is_synthetic=False)
-    images.check_crops(image, [1, 70, "full"])
     with pytest.raises(CellbenchError) as caught:
-        images.check_crops(image, [32, 71, 0, "full", -5, 2016])
-    assert caught.value.what.endswith(": 71, 0, -5, 2016")
+        images.check_crops(image_of(90, 70), [32, 71, 0, "full", 7, -5, 2016, 1])
+    assert caught.value.what.endswith(": 71, 0, 7, -5, 2016, 1")
     assert "70 × 90 px" in caught.value.what
     assert caught.value.where == "/data/cells.tif"
-    assert "1 to 70" in caught.value.fix
+    assert "8 to 70 px" in caught.value.fix
+
+
+SIZES_PX = [1, 2, 3, 5, 7, 8, 9, 15, 64, 500]
+
+
+@pytest.mark.parametrize("crop", ["full", 1, 4, 7, 8, 16, 64, 501])
+def test_what_cellpose_cannot_segment_is_refused_before_anything_is_measured(crop: images.Crop) -> None:
+    for height_px, width_px in itertools.product(SIZES_PX, SIZES_PX):
+        shorter_px = min(height_px, width_px)
+        try:
+            images.check_crops(image_of(height_px, width_px), [crop])
+            fix = None
+        except CellbenchError as error:
+            fix = error.fix
+        if shorter_px < 8:
+            assert fix == "choose a larger image", (height_px, width_px)
+        else:
+            is_possible = crop == "full" or 8 <= crop <= shorter_px
+            assert fix == (None if is_possible else f"use crops of 8 to {shorter_px} px"), (height_px, width_px)
+
+
+SMALL_IMAGES = """
+import json, sys
+import numpy as np
+from harness.engines.registry import engine_of
+from harness.images import synthetic
+
+engine = engine_of("cyto3")
+engine.start(sys.argv[1])
+engine.set_threads(1)
+model = engine.load("cyto3", "cpu")
+scene = synthetic.dense(height_px=200, width_px=200).image
+for height_px, width_px in json.loads(sys.argv[2]):
+    crop = np.ascontiguousarray(scene[:height_px, :width_px])
+    shapes = []
+    for pixels in (crop, np.zeros_like(crop)):
+        try:
+            shapes.append(model.segment(pixels).masks.shape)
+        except TypeError:
+            shapes.append(None)
+    print(json.dumps(shapes))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_smallest_images_that_cellpose_segments() -> None:
+    least_px = images.MIN_SIDE_PX
+    lengths_px = (least_px, least_px + 1, 40)
+    good = [(least_px, length) for length in lengths_px] + [(length, least_px) for length in lengths_px]
+    bad = [(1, 1), *((least_px - 1, length) for length in lengths_px)]
+    folder = str(weights.resolve("standin").folder)
+    words = [sys.executable, "-c", SMALL_IMAGES, folder, json.dumps(good + bad)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shapes = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert shapes == [[list(size)] * 2 for size in good] + [[None] * 2] + [[[size[1]]] * 2 for size in bad[1:]]

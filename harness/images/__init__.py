@@ -14,6 +14,8 @@ from harness.errors import CellbenchError
 from harness.images import tiff
 
 Crop = int | Literal["full"]
+# Cellpose 3.1 takes fewer than 8 rows for channels and returns masks of another shape; of 1 × 1 px it raises.
+MIN_SIDE_PX = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +62,26 @@ def crop(pixels: np.ndarray, side: Crop) -> np.ndarray:
     if side == "full":
         return pixels.copy()
     height_px, width_px = pixels.shape
-    if not _fits(pixels, side):
+    if not 0 < side <= min(pixels.shape):
         raise ValueError(f"a crop of {side} px does not fit into {width_px} × {height_px} px")
     top, left = (height_px - side) // 2, (width_px - side) // 2
     return pixels[top : top + side, left : left + side].copy()
 
 
 def check_crops(image: Image, crops: Sequence[Crop]) -> None:
-    """Refuse crops that the image cannot give, all of them in one error."""
-    impossible = [str(side) for side in crops if not _fits(image.pixels, side)]
+    """Refuse crops that the image cannot give or that cannot be segmented, all of them in one error."""
+    height_px, width_px = image.pixels.shape
+    most_px = min(height_px, width_px)
+    if most_px < MIN_SIDE_PX:
+        what = f"the image has {width_px} × {height_px} px; cellpose needs {MIN_SIDE_PX} px each way"
+        raise CellbenchError(what, image.source, "choose a larger image")
+    impossible = [str(side) for side in crops if side != "full" and not MIN_SIDE_PX <= side <= most_px]
     if impossible:
-        height_px, width_px = image.pixels.shape
         raise CellbenchError(
-            f"crops that do not fit into the image of {width_px} × {height_px} px: {', '.join(impossible)}",
+            f"crops that cellpose cannot segment or that the image of {width_px} × {height_px} px does not hold: "
+            f"{', '.join(impossible)}",
             image.source,
-            f'use crops of 1 to {min(height_px, width_px)} px, or "full"',
+            f"use crops of {MIN_SIDE_PX} to {most_px} px",
         )
 
 
@@ -87,7 +94,3 @@ def hash_pixels(pixels: np.ndarray) -> str:
 def _printable(name: str) -> str:
     """A file name as text that can be stored: bytes that are no UTF-8 become question marks in a box."""
     return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _fits(pixels: np.ndarray, side: Crop) -> bool:
-    return side == "full" or 0 < side <= min(pixels.shape)

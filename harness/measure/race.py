@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from harness import images
 from harness.engines import registry
 from harness.engines.base import Effective, Engine, LoadedModel, Segmentation
 from harness.measure import agreement, block, rows, timing
@@ -116,9 +117,10 @@ def _gate(
 
 
 def gate_crops(case: Case) -> list[Case]:
-    """The case's crop, and a smaller one inside it: other tiles, other borders."""
+    """The case's crop, and a smaller one inside it where that can be segmented: other tiles, other borders."""
     side_px = min(case.height_px, case.width_px) * 2 // 3
-    return [replace(case, crop=str(side_px), height_px=side_px, width_px=side_px), case]
+    smaller = replace(case, crop=str(side_px), height_px=side_px, width_px=side_px)
+    return [smaller, case] if side_px >= images.MIN_SIDE_PX else [case]
 
 
 def _drop_losers(racers: list[Racer]) -> None:
