@@ -113,7 +113,7 @@ def agreement_cells(tables: Tables) -> list[Cell]:
                 Cell(
                     place(case),
                     crop,
-                    beside["agreement"] if beside else "not compared",
+                    (beside and beside["agreement"]) or "not compared",
                     letters[case["image_sha256"], row["mask"]] + unstable,
                     _agreement_said(case, beside, row["n_masks"]),
                 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Json, Out
+from harness.cli.options import RESULTS, Channel, Json, Out, Plane
 from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, StorageError
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ WaitFor = Annotated[int, typer.Option(min=0, help="Wait until this many nodes ha
 def run(
     profile: Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")] = "quick",
     image: Annotated[str | None, typer.Option(help="sparse, dense, or a 2-D TIFF file.")] = None,
-    plane: Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")] = None,
-    channel: Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")] = None,
+    plane: Plane = None,
+    channel: Channel = None,
     crops: Annotated[str | None, typer.Option(help="Sides of centred squares in px, and full: 224,448,full.")] = None,
     devices: Annotated[str | None, typer.Option(help="auto, or some of cpu, mps, cuda, cuda:N.")] = None,
     protocol: Annotated[str | None, typer.Option(help="standard, article, or both: standard,article.")] = None,
@@ -146,7 +146,11 @@ def resume_(
         artifacts.forget_killed()  # it may have been killed after its last repetition
         typer.echo(f"run {run_id} is complete: nothing is left to measure", err=True)
         return
-    material = bench.gather(manifest.config)
+    try:
+        material = bench.gather(manifest.config)
+    except CellbenchError as error:  # whose fix may be a flag that only a new run has
+        fix = "put image and weights back as they were, or measure anew: cellbench run"
+        raise CellbenchError(error.what, error.where, fix) from error
     console = progress.console(quiet)
     with (
         _resumable(run_id, out),

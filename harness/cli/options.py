@@ -11,6 +11,8 @@ from harness.errors import CellbenchError
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the results.")]
 Place = Annotated[str, typer.Option("--out", help="Folder of the results, or a URI: s3://BUCKET/results.")]
+Plane = Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")]
+Channel = Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Markdown = Annotated[bool, typer.Option("--md", help="Print a Markdown table.")]

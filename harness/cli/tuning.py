@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, Json, Out
+from harness.cli.options import RESULTS, Channel, Json, Out, Plane
 from harness.errors import CasesFailedError, CellbenchError, MasksDisagreeError
 
 app = typer.Typer()
@@ -26,6 +26,8 @@ Gate = Annotated[str, typer.Option(help="How alike masks must be: identical or e
 def tune(
     device: Device = "cpu",
     image: Image = "sparse",
+    plane: Plane = None,
+    channel: Channel = None,
     crop: Crop = "448",
     budget: Annotated[str, typer.Option(help="How long to search: 90s, 10m, 1h.")] = "10m",
     gate: Gate = "equivalent",
@@ -43,7 +45,7 @@ def tune(
 
     level, budget_s = _gate(gate), _seconds(budget)
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
-        prepared = _prepared(here, image, crop, device, weights, model)
+        prepared = _prepared(here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights)
         found = tuning.search(prepared, here, out, level, budget_s, lambda text: typer.echo(text, err=True))
     typer.echo(json_.dumps(asdict(found), indent=2) if json else tuning_view.text(found))
 
@@ -52,6 +54,8 @@ def tune(
 def verify_masks(
     variant: Annotated[str, typer.Option(help="Names joined by +, such as lossless+channels-last.")],
     image: Image = "sparse",
+    plane: Plane = None,
+    channel: Channel = None,
     crop: Crop = "448",
     device: Device = "cpu",
     gate: Gate = "equivalent",
@@ -71,13 +75,15 @@ def verify_masks(
         raise CellbenchError("stock is what variants are compared with", "--variant stock", "name a variant")
     variant = str(chosen)
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
-        rows = list(tuning.verify(_prepared(here, image, crop, device, weights, model), here, out, variant))
+        prepared = _prepared(here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights)
+        rows = list(tuning.verify(prepared, here, out, variant))
     if failed := [row for row in rows if row["role"] != "masks"]:
         raise CasesFailedError(f"{variant} failed: {failed[0]['error_message']}", str(out), "try it with less")
     keys = ("crop", "diameter_asked_px", "agreement", "ap50", "ap90", "mean_iou", "n_cells", "reference_n_cells")
     told = [{key: row[key] for key in keys} for row in rows]
     typer.echo(json_.dumps(told, indent=2) if json else "\n".join(map(_line, told)))
-    if bad := [row for row in told if tuning.RANK[row["agreement"]] > tuning.RANK[level]]:
+    tuning.check_cells(rows)
+    if bad := [row for row in told if row["agreement"] and tuning.RANK[row["agreement"]] > tuning.RANK[level]]:
         raise MasksDisagreeError(
             f"{variant}: masks are {bad[0]['agreement']}, not {level}, in {len(bad)} of {len(told)} comparisons",
             f"crop {bad[0]['crop']}", "leave this variant out",
@@ -90,6 +96,8 @@ def throughput(
         Path | None, typer.Option(help="Folder of 2-D TIFF files; squares of --image if not given.")
     ] = None,
     image: Image = "sparse",
+    plane: Plane = None,
+    channel: Channel = None,
     crop: Annotated[int, typer.Option(min=1, help="Side of those squares in px.")] = 448,
     n_images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 12,
     processes: Annotated[str, typer.Option(help="Processes that share the device: 1,2,4.")] = "1,2",
@@ -121,12 +129,11 @@ def throughput(
         for n_processes in _counts(processes, "--processes")
         for n_in_flight in _counts(in_flight, "--in-flight")
     ]
-    found = rated.folder(folder) if folder else []
+    found = rated.folder(folder, plane, channel) if folder else []
     said = None if folder is None else folder.absolute().name
     with driver.opened(address, bool(address), engines=(engine.name,)) as here:
-        prepared = _prepared(
-            here, found[0].source if found else image, "full" if found else str(crop), device, weights, model
-        )
+        image, side = (found[0].source, "full") if found else (image, str(crop))
+        prepared = _prepared(here, side, device, model, image=image, plane=plane, channel=channel, weights=weights)
         material = prepared.material
         pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
         typer.echo(f"{len(pictures)} images, {len(ways)} ways, {rounds} rounds; each in processes of its own", err=True)
@@ -153,16 +160,15 @@ def _line(row: dict[str, Any]) -> str:
     )
     cells = f"{row['n_cells']} cells (stock {row['reference_n_cells']})"
     iou = "" if row["mean_iou"] is None else f", mean IoU {row['mean_iou']:.4f}"
-    return f"crop {row['crop']}, {asked}: {row['agreement']}; {cells}{iou}"
+    return f"crop {row['crop']}, {asked}: {row['agreement'] or 'nothing to compare'}; {cells}{iou}"
 
 
-def _prepared(here: Any, image: str, crop: str, device: str, weights: str, model: str | None) -> Any:
+def _prepared(here: Any, crop: str, device: str, model: str | None, **image_and_weights: Any) -> Any:
     from harness.plan import config
     from harness.run import bench
 
-    flags = {"image": image, "crops": config.split(crop), "devices": (device,), "weights": weights, "blocks": 1,
-             "control": False, "passes": (), "protocols": ("standard",),
-             "models": (model,) if model else None}  # fmt: skip
+    flags = {"crops": config.split(crop), "devices": (device,), "models": (model,) if model else None, "blocks": 1,
+             "control": False, "passes": (), "protocols": ("standard",), **image_and_weights}  # fmt: skip
     return bench.prepare(bench.gather(config.load("quick", flags)), here.members)
 
 

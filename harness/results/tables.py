@@ -71,7 +71,8 @@ QUERIES = {
             FROM samples WHERE role = 'tune' AND status = 'ok' AND {in_runs} GROUP BY ALL),
         masks AS (
             SELECT run_id, node, device, block, variant,
-                   CASE WHEN bool_and(agreement = 'identical') THEN 'identical'
+                   CASE WHEN count(agreement) = 0 THEN NULL
+                        WHEN bool_and(agreement = 'identical') THEN 'identical'
                         WHEN bool_and(agreement IN ('identical', 'equivalent')) THEN 'equivalent'
                         WHEN bool_or(agreement = 'different') THEN 'different' ELSE 'close' END AS masks
             FROM samples WHERE role = 'masks' AND status = 'ok' AND {in_runs} GROUP BY ALL)

@@ -45,7 +45,7 @@ class Way:
 class Rate:
     """What came of one way on one device; speedups are to the first way, in turn with it.
 
-    same_masks: whether every image's masks are those of the first way.
+    same_masks: whether every image's masks are those of the first way; None where none has a cell.
     """
 
     node: str
@@ -75,15 +75,18 @@ def windows(pixels: np.ndarray, side_px: int, n: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(pixels[top : top + side_px, left : left + side_px]) for top, left in corners]
 
 
-def folder(path: Path) -> list[images.Image]:
-    """Every TIFF file of a folder, by name; CellbenchError for one that cannot be read, or where there is none."""
+def folder(path: Path, plane: int | None = None, channel: int | None = None) -> list[images.Image]:
+    """Every TIFF file of a folder, by name; CellbenchError for one that cannot be segmented, or where there is none."""
     try:
         files = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
     except OSError as error:
         raise CellbenchError(f"the images cannot be listed: {error.strerror}", str(path), "name a folder") from error
     if not files:
         raise CellbenchError("there is no image in it", str(path), f"files that end with {' or '.join(SUFFIXES)}")
-    return [images.load(str(each)) for each in files]
+    found = [images.load(str(each), plane, channel) for each in files]
+    for image in found:
+        images.check_crops(image, ["full"])
+    return found
 
 
 def measure(
@@ -137,7 +140,8 @@ def rates(rows: Sequence[Sample]) -> list[Rate]:
         both = [(row["elapsed_s"], turns[row["repetition"]]) for row in stock if row["repetition"] in turns]
         known = ratio.in_turn(both) if both and stock is not good else (None,) * 3
         masks = {row["mask_sha256"] for row in good} | {row["mask_sha256"] for row in stock}
-        found.append(Rate(node, device, way, rate, len(good), *known, len(masks) == 1 if good else None, note))
+        same = len(masks) == 1 if any(row["n_cells"] for row in (*good, *stock)) else None
+        found.append(Rate(node, device, way, rate, len(good), *known, same if good else None, note))
     return found
 
 

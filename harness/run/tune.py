@@ -12,7 +12,7 @@ from pathlib import Path
 from harness import schema
 from harness.engines import registry
 from harness.engines.base import STOCK, Engine
-from harness.errors import CellbenchError
+from harness.errors import CasesFailedError, CellbenchError
 from harness.fleet import driver
 from harness.measure.wire import RaceOrder
 from harness.plan.cases import Block, Case, Effort, Task
@@ -70,7 +70,7 @@ def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
         elif row["role"] == "tune":
             times[name].append(row["elapsed_s"])
         elif row["role"] == "masks":
-            verdicts[name].append(row["agreement"])
+            verdicts[name] += [row["agreement"]] if row["agreement"] else []
     found = []
     for name in dict.fromkeys([*verdicts, *times, *notes]):
         worst = max(verdicts[name], key=RANK.__getitem__, default=None)
@@ -78,6 +78,17 @@ def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
         known = ratio.in_turn(pairs) if pairs else (None,) * 3
         found.append(Outcome(name, worst, *known, len(times[name]), notes.get(name, "")))
     return found
+
+
+def check_cells(rows: Sequence[Sample]) -> None:
+    """Refuse comparisons of masks without a single cell as proof that masks stay."""
+    compared = [row for row in rows if row["role"] == "masks" and row["status"] == "ok"]
+    if compared and not any(row["agreement"] for row in compared):
+        raise CasesFailedError(
+            "no cells were found, so the comparison of masks proves nothing",
+            f"image {compared[0]['image']}, crop {compared[-1]['crop']}",
+            "give an --image or a --crop with cells",
+        )
 
 
 def search(
@@ -101,6 +112,7 @@ def search(
             planned = replace(prepared, blocks=(race_block(block, case, names, rounds, len(steps)),))
             with closing(here.samples(races(planned, run_id, places))) as samples:
                 rows = [journaled(row) for row in samples]
+            check_cells(rows)
             return outcomes(rows)
 
         def journaled(row: Sample) -> Sample:

@@ -136,7 +136,7 @@ SAMPLES = (
     Column("mean_iou", REAL, "mean IoU of the reference's cells with their matches", since=2),
     Column("reference_n_cells", INTEGER, "cells in the reference", since=2),
     Column("reference_diameter_px", REAL, "diameter in the reference", "px", since=2),
-    Column("agreement", TEXT, "identical, equivalent, close or different", since=2),
+    Column("agreement", TEXT, "identical, equivalent, close or different; null where neither has a cell", since=2),
     # what else went on: readings around each repetition, outside its clock; null where this machine does not tell
     Column(
         "flags",

@@ -79,7 +79,7 @@ def rates(found: Sequence[Rate]) -> str:
             continue
         known = "" if rate.low is None else f" ({rate.low:.2f}–{rate.high:.2f})"
         to_first = "" if rate.speedup is None else f"{rate.speedup:.2f}×{known}"
-        masks = "" if rate.same_masks else ", other masks"
+        masks = {True: "", False: ", other masks", None: ", no cells"}[rate.same_masks]
         lines.append(f"{way} {rate.images_per_minute:>10.3g}  {to_first}{masks}".rstrip())
     return "\n".join(
         [*lines, "intervals: 95 %, of rounds in turn; to the first: how many times as fast as the first line"]
