@@ -39,6 +39,7 @@ def name(page: TiffPage) -> str:
 def check(page: TiffPage, path: str) -> None:
     """Refuse samples that are no amounts of light; the error names their photometric interpretation."""
     meaning, bits, n_samples = name(page), page.bitspersample, page.samplesperpixel
+    is_unsigned = page.dtype is not None and page.dtype.kind in "bu"
     is_decoded = meaning == "YCBCR" and page.compression == JPEG and page.planarconfig == 1 and n_samples == 3
     orientation = page.tags.valueof("Orientation", NORMAL)
     faults = {
@@ -48,7 +49,7 @@ def check(page: TiffPage, path: str) -> None:
         f"of the bit depths {bits}": isinstance(bits, tuple),
         # Some writers pack them in another way than others read them.
         f"of {n_samples} samples of 1 bit": bits == 1 and n_samples > 1,
-        "without a value for black": meaning == "MINISWHITE" and (n_samples > 1 or page.dtype.kind not in "bu"),
+        "without a value for black": meaning == "MINISWHITE" and (n_samples > 1 or not is_unsigned),
         f"mirrored or rotated (orientation {orientation})": orientation != NORMAL,
     }
     if found := [fault for fault, is_there in faults.items() if is_there]:
@@ -57,6 +58,7 @@ def check(page: TiffPage, path: str) -> None:
 
 def light(pixels: np.ndarray, page: TiffPage) -> np.ndarray:
     """Pixels of which larger ones are brighter; MINISWHITE is subtracted from the largest value of its bit depth."""
-    if name(page) != "MINISWHITE":
+    bits = page.bitspersample
+    if name(page) != "MINISWHITE" or not isinstance(bits, int):  # check() has refused several bit depths
         return pixels
-    return pixels ^ pixels.dtype.type(2**page.bitspersample - 1)
+    return pixels ^ pixels.dtype.type(2**bits - 1)
