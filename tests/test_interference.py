@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from harness import schema
-from harness.machine import interference, nvidia
+from harness.machine import interference
+from harness.machine.accelerators.base import LIVE
 from harness.machine.interference import Machine, Watch, wait_for_idle
 from tests.conftest import make_sample
 
@@ -115,7 +116,7 @@ def test_a_quiet_machine_without_sensors_has_every_column_and_no_flag(machine: F
         "foreign_cpu_share": 0.0,
         "cpu_mhz": None,
         "cpu_temperature_c": None,
-        **dict.fromkeys(nvidia.LIVE),
+        **dict.fromkeys(LIVE),
     }
     assert columns(machine).keys() <= set(schema.ARROW.names)
 
@@ -412,7 +413,7 @@ def test_the_real_machine_gives_every_column() -> None:
     finish = Watch().begin()
     time.sleep(0.12)
     row = finish()
-    assert row.keys() == {"flags", "foreign_cpu_share", "cpu_mhz", "cpu_temperature_c", *nvidia.LIVE}
+    assert row.keys() == {"flags", "foreign_cpu_share", "cpu_mhz", "cpu_temperature_c", *LIVE}
     assert schema.table([make_sample(**row)]).num_rows == 1
     assert row["foreign_cpu_share"] is None or 0 <= row["foreign_cpu_share"] < 1.5
 

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 
 import psutil
 
-from harness.machine import nvidia
+from harness.machine.accelerators.base import LIVE, Monitor
 from harness.machine.probe_io import Sources
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Machine(Sources):
 class Watch:
     """Looks at the machine before and after each repetition and says what else went on."""
 
-    def __init__(self, gpu: nvidia.Gpu | None = None, machine: Machine | None = None) -> None:
+    def __init__(self, gpu: Monitor | None = None, machine: Machine | None = None) -> None:
         machine = self._machine = machine or Machine()
         self._gpu = gpu
         self._gpu_max_mhz = gpu.facts()["gpu_max_mhz"] if gpu else None
@@ -124,7 +124,7 @@ class Watch:
         # The clocks first: they fall as soon as the work is over.
         clocks = [(khz, base_khz) for path, base_khz in self._clocks if (khz := _number(path)) is not None]
         share = foreign_share(span["busy_s"], span["own_s"], span["awake_s"], self._machine.n_logical)
-        gpu = self._gpu.live() if self._gpu else dict.fromkeys(nvidia.LIVE)
+        gpu = self._gpu.live() if self._gpu else dict.fromkeys(LIVE)
         sensors = [milli_c for path in self._sensors if (milli_c := _number(path)) is not None]
         asleep_s = span["through_sleep_s"] - span["awake_s"]
         jump_s = abs(span["wall_s"] - span["through_sleep_s"])
@@ -177,7 +177,7 @@ def is_throttled(gpu: dict[str, Any]) -> bool:
 
 def wait_for_idle(
     limit_s: float,
-    gpu: nvidia.Gpu | None = None,
+    gpu: Monitor | None = None,
     machine: Machine | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:

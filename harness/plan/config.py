@@ -22,6 +22,7 @@ from pydantic import (
 from harness.engines import registry
 from harness.engines.base import STOCK
 from harness.errors import CellbenchError
+from harness.machine import accelerators
 from harness.plan.passes import CHOSEN
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -37,9 +38,9 @@ def _crop(value: object) -> int | Literal["full"]:
 
 
 def _device(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+    if isinstance(value, str) and (value == "auto" or accelerators.names(value)):
         return value
-    raise ValueError("unknown device; known are auto, cpu, mps, cuda and cuda:N")
+    raise ValueError(f"unknown device; known are auto, {accelerators.device_words()}")
 
 
 def _selector(value: object) -> str:

@@ -9,5 +9,8 @@ from harness.machine.accelerators.base import Accelerator
 class Cpu(Accelerator):
     """All processors of the host as one device."""
 
+    # From runs on AVX2 and NEON machines.
+    guess_tflops = 0.045
+
     def name(self, index: int) -> str:
         return probe.cpu_model() or "CPU"
