@@ -62,7 +62,7 @@ def threads_obey(
         "numba": str(read_back["numba_threads"]),
         "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "unset"),
     }
-    evidence = f"{wanted} wanted (physical cores); " + ", ".join(f"{name} {n}" for name, n in seen.items())
+    evidence = f"{wanted} wanted (one for each usable core); " + ", ".join(f"{name} {n}" for name, n in seen.items())
     wrong = [name for name, n in seen.items() if n != str(wanted)]
     if not wrong:
         return Check("threads", OK, evidence)

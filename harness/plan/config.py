@@ -103,7 +103,7 @@ class Config(BaseModel):
     repeats_max: Count = 50
     seconds_max: Seconds = 300.0  # of repetitions per case and block, where precision decides
     blocks: Count = 1
-    threads: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None  # none: the physical cores
+    threads: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None  # none: as many as torch takes
     control: bool = True  # a small case first and last in each block, for drift
     idle_wait_s: Seconds = 30.0  # how long a block may wait for the machine to be idle
     passes: tuple[Pass, ...] = ()  # measured after the times, in the first block
