@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch as real_torch
 
-from harness.charts import rendering
+from harness.charts import encodings, rendering
 from harness.fleet import tags
 from harness.machine import accelerators, facts, nvidia
 from harness.machine.accelerators import ACCELERATORS, GPUS, Accelerator, Device
-from harness.measure import memory
+from harness.measure.passes import memory
 from harness.plan import config
 from tests import recorded
 
@@ -329,6 +329,11 @@ def test_charts_tell_the_kinds_apart() -> None:
     looks = [(kind.hue, kind.shape) for kind in ACCELERATORS.values()]
     assert len(set(looks)) == len(looks)
     assert all(0 <= hue < len(rendering.HUES) for hue, _ in looks)
+
+
+def test_a_kind_that_this_version_does_not_know_is_drawn_too() -> None:
+    rows = [{"kind": kind, "series": kind, "published": False} for kind in (*ACCELERATORS, "tpu")]
+    assert encodings.of_kinds(rows)
 
 
 def test_every_kind_has_titles_and_a_first_guess() -> None:

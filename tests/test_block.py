@@ -250,22 +250,17 @@ def test_peak_memory_is_a_row(order: Callable[..., Order]) -> None:
 
 
 def test_energy_that_cannot_be_read_is_said_to_be(monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]) -> None:
-    monkeypatch.setattr(energy, "find", lambda _accelerator, _monitor: None)
+    monkeypatch.setattr(energy, "find", lambda _gpu, _device: None)
     [row] = passes(order, "energy")
     assert (row["status"], row["elapsed_s"]) == ("skipped", None)
     assert "counter" in row["error_message"]
 
 
-def test_each_window_of_energy_is_a_row(monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]) -> None:
-    windows = [{"energy_j": 9.0, "elapsed_s": 5.0}, {"energy_j": 8.0, "elapsed_s": 5.1}]
-    monkeypatch.setattr(energy, "find", lambda _accelerator, _monitor: "source")
-    monkeypatch.setattr(energy, "idle_power_w", {"source": 75.0}.get)
-    monkeypatch.setattr(
-        energy, "windows", lambda _work, _source, _sync, idle_w: iter(windows if idle_w == 75.0 else ())
-    )
-    found = passes(order, "energy")
-    assert [{name: row[name] for name in windows[0]} for row in found] == windows
-    assert [(row["status"], row["repetition"]) for row in found] == [("ok", 0), ("ok", 1)]
+def test_energy_is_a_row(monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]) -> None:
+    monkeypatch.setattr(energy, "find", lambda _gpu, _device: "source")
+    monkeypatch.setattr(energy, "energy", lambda _work, _source, _sync: {"energy_j": 9.0, "elapsed_s": 5.0})
+    [row] = passes(order, "energy")
+    assert (row["status"], row["energy_j"], row["elapsed_s"]) == ("ok", 9.0, 5.0)
 
 
 def test_masks_are_compared_at_both_diameters_with_the_cpus(

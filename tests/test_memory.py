@@ -15,7 +15,7 @@ import pytest
 from harness import schema
 from harness.engines.cellpose3 import weights
 from harness.machine.accelerators import ACCELERATORS, Accelerator
-from harness.measure import memory
+from harness.measure.passes import memory
 
 CPU = ACCELERATORS["cpu"]
 MIB = 2**20
@@ -193,16 +193,17 @@ def test_a_device_without_peaks_is_looked_at_while_it_works() -> None:
 PEAKS = """
 import json
 import numpy as np
+from harness.engines.cellpose3.model import Cellpose3Model, import_cellpose
 from harness.images import synthetic
 from harness.machine.accelerators import ACCELERATORS
-from harness.measure import memory, workload
+from harness.measure.passes import memory
 
-workload.import_cellpose()
-model = workload.load("cpu")
+import_cellpose()
+model = Cellpose3Model("cyto3", "cpu")
 pixels = synthetic.sparse(height_px=192, width_px=160, n_cells=4).image
 
 def segment():
-    return workload.segment(model, pixels)
+    return model.segment(pixels)
 
 def with_buffer():
     buffer = np.ones(512 * 2**20, np.uint8)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import plan
 from harness.machine.accelerators import Device
-from harness.plan import config
+from harness.plan import blocks, config, estimate
 from harness.plan.cases import Node
 from tests.test_layers import FILES
 
@@ -66,10 +65,10 @@ def test_numbers_that_are_read_are_whole() -> None:
 
 
 def test_a_mac_is_planned_for() -> None:
-    [node] = plan.choose_on(("auto",), [Node("mac1", tuple(MAC), 8)])
-    blocks = plan.blocks(config.load("thorough"), 2160, 2560, [node])
-    assert {block.device.id for block in blocks} == {"mps", "cpu"}
-    assert all(plan.block_s(block) > 0 for block in blocks)
+    [node] = blocks.choose_on(("auto",), [Node("mac1", tuple(MAC), 8)])
+    planned = blocks.blocks(config.load("thorough"), 2160, 2560, [node])
+    assert {block.device.id for block in planned} == {"mps", "cpu"}
+    assert all(estimate.block_s(block) > 0 for block in planned)
 
 
 def test_cellpose_is_told_the_device_and_has_the_mps_branches_that_the_program_counts_on() -> None:

@@ -35,25 +35,29 @@ class Accelerator:
     """One kind of device. The defaults are those of a device that computes before its call returns, such as a CPU.
 
     backend: the word of flags and of the column backend. torch_type: what torch calls it. platform: what torch is built
-    for. sync_name: the function that waits for it, as stored with every row. is_host: whether it is the host itself.
-    is_single: whether a machine has one at most, so that its id has no index. guess_tflops: throughput of a whole call
-    of stock cellpose 3.1 in TFLOP/s of its network, for a first guess of a duration; of a CPU, per core. hue: place in
-    the palette of the charts. shape: of its points there. visibility_settings: environment variables that hide devices.
-    blocking_setting: the one that makes every launch wait. out_of_memory_words: of error messages.
+    for. sync_name: the function that waits for it, as stored with every row. is_single: whether a machine has one at
+    most, so that its id has no index. guess_tflops: throughput of a whole call of stock cellpose 3.1 in TFLOP/s of its
+    network, for a first guess of a duration; of a CPU, per core. hue: place in the palette of the charts. shape: of its
+    points there. visibility_settings: environment variables that hide devices. blocking_setting: the one that makes
+    every launch wait. out_of_memory_words: of error messages.
     """
 
     backend = "cpu"
     torch_type = "cpu"
     title = platform = "CPU"
     sync_name = "none"
-    is_host = True
-    is_single = True
+    is_single = False
     guess_tflops = 0.045
     hue = 0
     shape = "circle"
     visibility_settings: tuple[str, ...] = ()
     blocking_setting: str | None = None
     out_of_memory_words: tuple[str, ...] = ()
+
+    @property
+    def is_host(self) -> bool:
+        """Whether the host itself computes."""
+        return self.backend == "cpu"
 
     def count(self) -> int:
         """How many devices of this kind torch lists; listing does not prove that they compute."""

@@ -11,8 +11,6 @@ from harness.machine.accelerators.base import Accelerator
 class CachingGpu(Accelerator):
     """A GPU whose memory torch's caching allocator hands out."""
 
-    is_host = is_single = False
-
     def functions(self) -> Any:
         """The module of torch that has this kind's functions."""
         raise NotImplementedError

@@ -14,7 +14,7 @@ class Mps(Accelerator):
     backend = torch_type = "mps"
     title, platform = "Apple GPU", "Metal"
     sync_name = "torch.mps.synchronize"
-    is_host = False
+    is_single = True
     # From the article's M1: 7.8 TFLOP in 19.6 s.
     guess_tflops = 0.4
     hue, shape = 3, "diamond"

@@ -1,7 +1,7 @@
 """Energy of repeated calls by the chips' own counters; a pass of its own, in windows long enough for them.
 
-Counters of data-centre GPUs look at a quarter of the time and are written every 100 ms (arXiv 2312.02741), hence windows
-of at least 5 s, and several of them, so that their spread is known.
+Counters of data-centre GPUs look at a quarter of the time and are written every 100 ms (arXiv 2312.02741). Windows are
+therefore at least 5 s long, and there are several, so that their spread is known.
 
 The gross energy is what was measured. What lies above idle depends on what counts as idle: a process that holds a
 GPU keeps its clocks up (122 W on an H200), so idle is measured before this process first touches the device.
@@ -38,7 +38,8 @@ def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
         yield rows.good(row, now("energy", 0, 0.0), "call") | skipped
         return
     n_done = len(task.earlier_s)
-    made = windows(bench.call(task.case), source, bench.sync, bench.idle_w, PASSES["energy"].n_rows - n_done)
+    n_windows = PASSES["energy"].n_rows - n_done
+    made = windows(bench.call(task.case), source, bench.sync, bench.idle_w, n_windows, WINDOW_S)
     for index, columns in enumerate(made, n_done):
         yield rows.good(row, now("energy", index, columns["elapsed_s"]), "call") | columns
 
@@ -49,7 +50,7 @@ def windows(
     sync: Callable[[], None],
     idle_w: float | None,
     n_windows: int,
-    window_s: float = WINDOW_S,
+    window_s: float,
     clock_s: Callable[[], float] = time.perf_counter,
 ) -> Iterator[dict[str, Any]]:
     """Windows filled with calls, one after another; yields the energy columns of each.
