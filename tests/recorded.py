@@ -62,6 +62,30 @@ SYSTEM = {
     "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
 }
 
+
+def processor(driver: str, **clocks: int) -> dict[str, str]:
+    """The clock files of a machine with two processors; cppc_mhz stands for what the firmware promises."""
+    nominal_mhz = clocks.pop("cppc_mhz", None)
+    files = {}
+    for cpu in ("cpu0", "cpu1"):
+        files |= {f"{CPU}/{cpu}/cpufreq/{name}": str(khz) for name, khz in clocks.items()}
+        files[f"{CPU}/{cpu}/cpufreq/scaling_driver"] = driver
+        if nominal_mhz is not None:
+            files[f"{CPU}/{cpu}/acpi_cppc/nominal_freq"] = str(nominal_mhz)
+    return files
+
+
+# How drivers tell the clocks of processors; scaling_cur_freq is left to the tests.
+CLOCKS = {
+    "Intel, intel_pstate": processor("intel_pstate", base_frequency=3_400_000, cpuinfo_max_freq=5_000_000),
+    "AMD, acpi-cpufreq": processor("acpi-cpufreq", cpuinfo_max_freq=3_529_052, cppc_mhz=2450),
+    "AMD, acpi-cpufreq without CPPC": processor("acpi-cpufreq", cpuinfo_max_freq=3_600_000),
+    "AMD, amd-pstate": processor("amd-pstate-epp", cpuinfo_max_freq=5_759_000, cppc_mhz=4501),
+    "ARM, cppc_cpufreq": processor("cppc_cpufreq", cpuinfo_max_freq=3_000_000, cppc_mhz=3000),
+    "ARM, cpufreq-dt": processor("cpufreq-dt", cpuinfo_max_freq=2_400_000),
+    "ARM, firmware that knows no nominal clock": processor("cppc_cpufreq", cpuinfo_max_freq=2_600_000, cppc_mhz=0),
+}
+
 # A hybrid laptop that draws on its battery, with a wireless mouse: 4 cores with two threads each and 8 small ones.
 LAPTOP = {
     **SYSTEM,

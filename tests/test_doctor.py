@@ -115,6 +115,14 @@ def test_a_mac_tells_of_pressure_not_of_degrees() -> None:
     assert machine_checks.heat({**seen, "flags": "thermal"}, "darwin").verdict == WARN
 
 
+def test_a_quota_is_not_taken_for_heat() -> None:
+    seen = {"flags": "throttled", "cpu_temperature_c": 50.0, "throttled_s": 0.25}
+    check = machine_checks.heat(seen, "linux")
+    assert (check.verdict, check.fix) == (WARN, "raise the container's quota of processors")
+    assert "0.25 s" in check.evidence
+    assert "vents" in (machine_checks.heat({**seen, "throttled_s": 0.0}, "linux").fix or "")
+
+
 @pytest.mark.parametrize(("facts", "verdict", "fix"), [
     ({}, SKIPPED, ""),
     ({"power_source": None, "power_mode": None}, SKIPPED, ""),

@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from harness.machine import facts, nvidia, probe
+from harness.machine import facts, probe
+from harness.machine.accelerators.base import LIVE
 from harness.measure import block, parent, workload
 from tests.test_nvidia import gpu
 
@@ -40,7 +41,7 @@ def test_what_this_machine_tells_are_facts() -> None:
 def test_every_fact_is_told_by_someone_and_with_its_type() -> None:
     told = parent.ask("environment", device="cpu")
     assert told.keys() - NAMES == set()
-    live = set(nvidia.LIVE) & NAMES
+    live = set(LIVE) & NAMES
     assert NAMES - told.keys() - gpu().facts().keys() - live - WORKER == set()
     for fact in facts.FACTS:
         value = told.get(fact.name)

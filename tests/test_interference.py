@@ -1,10 +1,13 @@
 """Flags and readings around a repetition, on a machine whose clocks, counters and files are made up."""
 
+import json
+import os
 import subprocess
 import sys
 import time
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +16,14 @@ import psutil
 import pytest
 
 from harness import schema
-from harness.machine import interference, nvidia
+from harness.machine import interference
+from harness.machine.accelerators.base import LIVE
 from harness.machine.interference import Machine, Watch, wait_for_idle
-from tests.conftest import make_sample
+from tests import recorded
+from tests.conftest import REPOSITORY, make_sample
+
+sys.path.insert(0, str(REPOSITORY / "scripts" / "benchmarks"))
+import smallest_load
 
 PMSET_QUIET = """Note: No thermal warning level has been recorded
 Note: No performance warning level has been recorded
@@ -112,17 +120,18 @@ def write(file: Path, text: object) -> Path:
 def test_a_quiet_machine_without_sensors_has_every_column_and_no_flag(machine: FakeMachine) -> None:
     assert columns(machine) == {
         "flags": "",
+        "unwatched": "throttled quota low_clock battery temperature",
         "foreign_cpu_share": 0.0,
+        "throttled_s": None,
         "cpu_mhz": None,
         "cpu_temperature_c": None,
-        **dict.fromkeys(nvidia.LIVE),
+        **dict.fromkeys(LIVE),
     }
-    assert columns(machine).keys() <= set(schema.ARROW.names)
 
 
 def test_the_gpus_readings_are_passed_on(machine: FakeMachine) -> None:
     gpu = FakeGpu(gpu_mhz=2685)
-    assert columns(machine, gpu) == {**columns(machine), **gpu.readings}
+    assert {name: columns(machine, gpu)[name] for name in LIVE} == gpu.readings
 
 
 def test_every_flag_is_one_that_the_schema_names(machine: FakeMachine, tmp_path: Path) -> None:
@@ -134,6 +143,7 @@ def test_every_flag_is_one_that_the_schema_names(machine: FakeMachine, tmp_path:
     assert raised == ["load", "gpu_load", "throttled", "low_clock", "battery", "suspend", "clock_jump"]
     [meaning] = [column.meaning for column in schema.SAMPLES if column.name == "flags"]
     assert set(raised) | {"thermal", "drift"} == set(meaning.removesuffix("; spaced").split(", "))
+    assert set(raised) | {"thermal"} == set(interference.FLAGS)
 
 
 def test_each_repetition_is_judged_by_itself(machine: FakeMachine) -> None:
@@ -150,7 +160,10 @@ def test_each_repetition_is_judged_by_itself(machine: FakeMachine) -> None:
 # ---------------------------------------------------------------- foreign load
 
 
-@pytest.mark.parametrize("n_logical", [1, 2, 4, 8, 64, 256])
+N_LOGICAL = [1, 2, 4, 8, 64, 256]
+
+
+@pytest.mark.parametrize("n_logical", N_LOGICAL)
 def test_one_busy_foreign_process_is_load_on_any_machine(n_logical: int, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path, n_logical)
     row = columns(machine, ours=n_logical - 1, foreign=1.0)
@@ -158,19 +171,36 @@ def test_one_busy_foreign_process_is_load_on_any_machine(n_logical: int, tmp_pat
     assert row["foreign_cpu_share"] == pytest.approx(1 / n_logical)
 
 
-@pytest.mark.parametrize("n_logical", [1, 2, 4, 8, 64, 256])
+@pytest.mark.parametrize("n_logical", N_LOGICAL)
 def test_what_ray_and_our_parent_use_is_not_load(n_logical: int, tmp_path: Path) -> None:
     assert flags(FakeMachine(tmp_path, n_logical), foreign=0.085, span_s=10.0) == []
 
 
-def test_two_ticks_of_the_kernels_counter_are_not_load(tmp_path: Path) -> None:
-    assert flags(FakeMachine(tmp_path, 2), foreign=0.35, span_s=0.1) == []
-    assert flags(FakeMachine(tmp_path, 2), foreign=0.6, span_s=0.1) == ["load"]
+@pytest.mark.parametrize("n_logical", N_LOGICAL[1:])
+@pytest.mark.parametrize("ours", [0.5, 1.0])
+@pytest.mark.parametrize(("span_s", "calm", "load"), [
+    (0.1, 0.34, 0.36), (0.3, 0.21, 0.22), (1.0, 0.16, 0.18), (10.0, 0.15, 0.16), (1000.0, 0.15, 0.151),
+])  # fmt: skip
+def test_a_small_part_of_one_core_is_load_however_many_there_are(
+    n_logical: int, ours: float, span_s: float, calm: float, load: float, tmp_path: Path
+) -> None:
+    machine, used = FakeMachine(tmp_path, n_logical), ours * n_logical
+    assert flags(machine, ours=used, foreign=calm, span_s=span_s) == []
+    assert flags(machine, ours=used, foreign=load, span_s=span_s) == ["load"]
+
+
+def test_two_steps_of_the_kernels_counter_are_not_load(tmp_path: Path) -> None:
+    assert flags(FakeMachine(tmp_path, 1), foreign=0.2, span_s=0.1) == []
+
+
+def test_the_table_of_the_smallest_loads_is_in_the_docs() -> None:
+    assert smallest_load.table() in (REPOSITORY / "docs" / "measurement.md").read_text()
 
 
 def test_a_short_span_tells_nothing_about_load(machine: FakeMachine) -> None:
-    row = columns(machine, span_s=0.09, foreign=7.0)
+    row = columns(machine, span_s=0.04, foreign=7.0)
     assert (row["foreign_cpu_share"], row["flags"]) == (None, "")
+    assert "load" in row["unwatched"].split()
 
 
 def test_the_share_is_never_negative(machine: FakeMachine) -> None:
@@ -178,22 +208,36 @@ def test_the_share_is_never_negative(machine: FakeMachine) -> None:
 
 
 def test_counters_that_miss_even_our_own_use_are_not_believed(machine: FakeMachine) -> None:
-    assert columns(machine, ours=4.0, foreign=-4.0)["foreign_cpu_share"] is None
+    row = columns(machine, ours=4.0, foreign=-4.0)
+    assert row["foreign_cpu_share"] is None
+    assert "load" in row["unwatched"].split()
     assert columns(machine, ours=0.0)["foreign_cpu_share"] == 0.0
 
 
-def test_stolen_time_counts_but_neither_disks_nor_guests_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    linux = namedtuple("linux", "user nice system idle iowait irq softirq steal guest guest_nice")
-    monkeypatch.setattr(psutil, "cpu_times", lambda: linux(1, 2, 4, 1000, 500, 8, 16, 32, 0.5, 0.25))
-    assert interference._busy_s() == 63
-    mac = namedtuple("mac", "user nice system idle")
-    monkeypatch.setattr(psutil, "cpu_times", lambda: mac(1, 2, 4, 1000))
-    assert interference._busy_s() == 7
+Linux = namedtuple("Linux", "user nice system idle iowait irq softirq steal guest guest_nice")
+Mac = namedtuple("Mac", "user nice system idle")
+
+
+@pytest.mark.parametrize(("system", "times", "busy_s"), [
+    ("linux", Linux(1, 2, 4, 1000, 500, 8, 16, 32, 0.5, 0.25), 4 * 700 - 1000 - 500),  # whatever it did: not idle
+    ("linux", Linux(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), 0),  # a kernel that counts nothing
+    ("darwin", Mac(1, 2, 4, 1000), 7),
+])  # fmt: skip
+def test_a_processor_that_is_not_idle_is_busy_but_disks_are_no_work(
+    system: str, times: Any, busy_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times)
+    monkeypatch.setattr(interference, "_n_logical", lambda: 4)
+    monkeypatch.setattr(interference, "sys", SimpleNamespace(platform=system))
+    monkeypatch.setattr(interference, "time", SimpleNamespace(perf_counter=lambda: 700.0))
+    assert interference._busy_s() == busy_s
 
 
 def test_foreign_work_on_the_gpu_is_flagged_and_unknown_is_not(machine: FakeMachine) -> None:
     assert flags(machine, FakeGpu(foreign_gpu_processes=1)) == ["gpu_load"]
-    assert flags(machine, FakeGpu(foreign_gpu_processes=None)) == []
+    row = columns(machine, FakeGpu(foreign_gpu_processes=None))
+    assert row["flags"] == ""
+    assert "gpu_load" in row["unwatched"].split()
 
 
 # ---------------------------------------------------------------- heat and clocks
@@ -257,10 +301,37 @@ def test_each_processor_is_held_against_its_own_base_clock(machine: FakeMachine,
     assert flags(machine) == []
 
 
-def test_without_a_base_clock_no_clock_is_low(machine: FakeMachine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "low_mhz", "fine_mhz"), [
+    ("Intel, intel_pstate", 2500, 2600),
+    ("AMD, acpi-cpufreq", 1800, 1850),
+    ("AMD, acpi-cpufreq without CPPC", 1600, 1650),  # 0.75 of 0.6 of the highest
+    ("AMD, amd-pstate", 3350, 3400),
+    ("ARM, cppc_cpufreq", 2200, 2300),
+    ("ARM, cpufreq-dt", 1050, 1100),
+    ("ARM, firmware that knows no nominal clock", 1150, 1200),
+])  # fmt: skip
+def test_every_driver_s_clocks_are_held_against_what_it_promises(
+    name: str, low_mhz: int, fine_mhz: int, machine: FakeMachine, tmp_path: Path
+) -> None:
+    recorded.linux(tmp_path, recorded.CLOCKS[name])
+    for mhz, raised in ((low_mhz, ["low_clock"]), (fine_mhz, []), (300, ["low_clock"])):
+        for index in range(2):
+            cpu(tmp_path, index, mhz)
+        row = columns(machine)
+        assert (row["cpu_mhz"], row["flags"].split()) == (mhz, raised)
+        assert "low_clock" not in row["unwatched"].split()
+
+
+def test_there_is_a_case_for_every_recorded_driver() -> None:
+    [cases] = test_every_driver_s_clocks_are_held_against_what_it_promises.pytestmark
+    assert {name for name, *_ in cases.args[1]} == recorded.CLOCKS.keys()
+
+
+def test_without_a_nominal_clock_none_is_low_and_that_is_told(machine: FakeMachine, tmp_path: Path) -> None:
     cpu(tmp_path, 0, 400)
     row = columns(machine)
     assert (row["cpu_mhz"], row["flags"]) == (400, "")
+    assert "low_clock" in row["unwatched"].split()
 
 
 def test_a_processor_that_does_not_tell_its_clock_is_left_out(machine: FakeMachine, tmp_path: Path) -> None:
@@ -275,6 +346,188 @@ def test_the_hottest_processor_is_reported_and_no_disk(machine: FakeMachine, tmp
         write(tmp_path / f"sys/class/hwmon/hwmon{i}/name", name)
         write(tmp_path / f"sys/class/hwmon/hwmon{i}/temp1_input", milli_c)
     assert columns(machine)["cpu_temperature_c"] == 64.5
+
+
+# ---------------------------------------------------------------- quotas
+
+V2, V1 = "sys/fs/cgroup/{}/cpu.stat", "sys/fs/cgroup/cpu/{}/cpu.stat"
+V2_GROUP, V1_GROUP = "0::/{}", "4:cpu,cpuacct:/{}\n1:name=systemd:/\n0::/"
+V2_STAT = "usage_usec 99\nnr_periods 9\nnr_throttled {}\nthrottled_usec {}000\n"
+V1_STAT = "nr_periods 9\nnr_throttled {}\nthrottled_time {}000000\n"
+QUOTAS = {"version 2": (V2, V2_GROUP, V2_STAT), "version 1": (V1, V1_GROUP, V1_STAT)}
+
+
+@pytest.mark.parametrize("version", QUOTAS)
+@pytest.mark.parametrize("stopped", ["pod/box", "pod", "."])
+def test_a_quota_that_stops_this_group_or_one_around_it_is_throttling(
+    version: str, stopped: str, machine: FakeMachine, tmp_path: Path
+) -> None:
+    path, group, stat = QUOTAS[version]
+    write(tmp_path / "proc/self/cgroup", group.format("pod/box"))
+    for name in ("pod/box", "pod", "."):
+        write(tmp_path / path.format(name), stat.format(5, 700))
+    watch = Watch(None, machine.machine)
+    finish = watch.begin()
+    row = finish()
+    assert (row["flags"], row["throttled_s"]) == ("", 0.0)
+    assert "quota" not in row["unwatched"].split()
+    finish = watch.begin()
+    write(tmp_path / path.format(stopped), stat.format(6, 950))
+    row = finish()
+    assert (row["flags"], row["throttled_s"]) == ("throttled", pytest.approx(0.25))
+
+
+def test_groups_that_are_stopped_at_the_same_time_are_not_added(machine: FakeMachine, tmp_path: Path) -> None:
+    write(tmp_path / "proc/self/cgroup", V2_GROUP.format("pod/box"))
+    files = [write(tmp_path / V2.format(name), V2_STAT.format(0, 0)) for name in ("pod/box", "pod")]
+    finish = Watch(None, machine.machine).begin()
+    for file, stopped_ms in zip(files, (200, 300), strict=True):
+        write(file, V2_STAT.format(1, stopped_ms))
+    assert finish()["throttled_s"] == pytest.approx(0.3)
+
+
+def test_a_quota_of_another_group_is_none_of_ours(machine: FakeMachine, tmp_path: Path) -> None:
+    write(tmp_path / "proc/self/cgroup", V2_GROUP.format("pod/box"))
+    write(tmp_path / V2.format("pod/box"), V2_STAT.format(0, 0))
+    other = write(tmp_path / V2.format("pod/other"), V2_STAT.format(0, 0))
+    finish = Watch(None, machine.machine).begin()
+    write(other, V2_STAT.format(9, 900))
+    assert finish()["flags"] == ""
+
+
+def test_the_group_of_all_has_no_quota(machine: FakeMachine, tmp_path: Path) -> None:
+    write(tmp_path / "proc/self/cgroup", "0::/")
+    write(tmp_path / "sys/fs/cgroup/cpu.stat", "usage_usec 99\nuser_usec 50\nsystem_usec 49\n")
+    row = columns(machine)
+    assert (row["flags"], row["throttled_s"]) == ("", 0.0)
+    assert "quota" not in row["unwatched"].split()
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", None])
+def test_a_group_that_tells_nothing_raises_nothing(text: str | None, machine: FakeMachine, tmp_path: Path) -> None:
+    write(tmp_path / "proc/self/cgroup", "0::/box")
+    file = write(tmp_path / V2.format("box"), text or "")
+    finish = Watch(None, machine.machine).begin()
+    if text is None:
+        file.unlink()
+    assert finish()["flags"] == ""
+
+
+QUOTA_LOOK = """
+import json, os, pathlib, sys, time
+from harness.machine import interference, probe
+(pathlib.Path(sys.argv[1]) / "cgroup.procs").write_text(str(os.getpid()))
+finish = interference.Watch().begin()
+end_s = time.perf_counter() + 0.5
+while time.perf_counter() < end_s:
+    pass
+print(json.dumps([probe.n_cores(), finish()]))
+"""
+
+
+GROUPS = {  # where control groups may be made, and how one of them gets a tenth of a processor
+    Path("/sys/fs/cgroup"): ("cpu.max", "10000 100000"),
+    Path("/sys/fs/cgroup/cpu"): ("cpu.cfs_quota_us", "10000"),
+}
+
+
+@pytest.fixture(params=["", "inner"], ids=["in the group", "in a group inside it"])
+def tenth_of_a_processor(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A real control group whose quota is a tenth of a processor, or a group without a quota inside of it."""
+    there = [root for root, (file, _) in GROUPS.items() if (root / file).exists() or any(root.glob(f"*/{file}"))]
+    if not there or os.geteuid():
+        pytest.skip("a control group with a quota needs root and a tree of them that can be written")
+    root = there[0]
+    file, quota = GROUPS[root]
+    outer = root / f"cellbench-test-{os.getpid()}"
+    inner = outer / request.param
+    try:
+        inner.mkdir(parents=True)
+        (outer / file).write_text(quota)
+    except OSError as error:
+        pytest.skip(f"no control group with a quota can be made here: {error}")
+    else:
+        yield inner
+    finally:
+        for group in dict.fromkeys((inner, outer)):
+            with suppress(OSError):
+                group.rmdir()
+
+
+def test_a_real_quota_is_seen(tenth_of_a_processor: Path) -> None:
+    command = [sys.executable, "-c", QUOTA_LOOK, str(tenth_of_a_processor)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    n_cores, row = json.loads(done.stdout)
+    assert "throttled" in row["flags"].split()
+    assert "quota" not in row["unwatched"].split()
+    assert 0.1 < row["throttled_s"] < 10.0
+    assert n_cores == 1
+
+
+# ---------------------------------------------------------------- what cannot be seen
+
+INTEL = {
+    **recorded.CLOCKS["Intel, intel_pstate"],
+    f"{recorded.CPU}/cpu0/cpufreq/scaling_cur_freq": "3400000",
+    f"{recorded.CPU}/cpu0/thermal_throttle/core_throttle_count": "0",
+    "sys/class/hwmon/hwmon0/name": "coretemp",
+    "sys/class/hwmon/hwmon0/temp1_input": "45000",
+    "sys/class/power_supply/AC/type": "Mains",
+    "proc/self/cgroup": "0::/",
+    "sys/fs/cgroup/cpu.stat": "usage_usec 1",
+}
+AMD = {
+    **{path: text for path, text in INTEL.items() if "cpu0" not in path},
+    **recorded.CLOCKS["AMD, amd-pstate"],
+    f"{recorded.CPU}/cpu0/cpufreq/scaling_cur_freq": "4500000",
+    "sys/class/hwmon/hwmon0/name": "k10temp",
+}
+GUEST = {path: text for path, text in INTEL.items() if path.startswith(("proc", "sys/fs"))}
+SEES_ALL = FakeGpu()
+SEES_NOTHING = FakeGpu(None, **dict.fromkeys(LIVE))
+
+
+@pytest.mark.parametrize(("files", "gpu", "is_host", "unwatched"), [
+    (INTEL, None, True, ""),
+    (INTEL, SEES_ALL, False, ""),
+    (INTEL, SEES_NOTHING, False, "gpu_load gpu_throttled gpu_low_clock gpu_temperature"),
+    (INTEL, None, False, "gpu_load gpu_throttled gpu_low_clock gpu_temperature"),  # AMD's and Intel's GPUs
+    (AMD, None, True, "throttled"),
+    (AMD, SEES_ALL, False, "throttled"),
+    (GUEST, None, True, "throttled low_clock battery temperature"),
+    (GUEST, SEES_ALL, False, "throttled low_clock battery temperature"),
+    ({}, None, True, "throttled quota low_clock battery temperature"),
+    (INTEL, FakeGpu(foreign_gpu_processes=None), False, "gpu_load"),
+    (INTEL, FakeGpu(gpu_throttle=None), False, "gpu_throttled"),
+    (INTEL, FakeGpu(gpu_mhz=None), False, "gpu_low_clock"),
+    (INTEL, FakeGpu(idle=None), False, "gpu_low_clock"),
+    (INTEL, FakeGpu(gpu_temperature_c=None), False, "gpu_temperature"),
+])  # fmt: skip
+def test_what_cannot_be_seen_on_linux_is_listed(
+    files: dict[str, str], gpu: FakeGpu | None, is_host: bool, unwatched: str, machine: FakeMachine, tmp_path: Path
+) -> None:
+    recorded.linux(tmp_path, files)
+    finish = Watch(gpu, machine.machine, is_host).begin()
+    machine.run(1.0)
+    row = finish()
+    assert sorted(row["unwatched"].split()) == sorted(unwatched.split())
+    assert row["flags"] == ""
+
+
+@pytest.mark.parametrize(("silent", "is_host", "unwatched"), [
+    ([], True, "low_clock temperature"),
+    ([], False, "low_clock temperature gpu_load gpu_throttled gpu_low_clock gpu_temperature"),
+    (["pmset"], True, "throttled low_clock temperature"),
+    (["notifyutil"], True, "thermal low_clock temperature"),
+])  # fmt: skip
+def test_what_cannot_be_seen_on_a_mac_is_listed(
+    silent: list[str], is_host: bool, unwatched: str, tmp_path: Path
+) -> None:
+    mac = FakeMachine(tmp_path, system="darwin")
+    mac.answers |= dict.fromkeys(silent)
+    finish = Watch(None, mac.machine, is_host).begin()
+    mac.run(1.0)
+    assert sorted(finish()["unwatched"].split()) == sorted(unwatched.split())
 
 
 # ---------------------------------------------------------------- macOS
@@ -412,8 +665,10 @@ def test_the_real_machine_gives_every_column() -> None:
     finish = Watch().begin()
     time.sleep(0.12)
     row = finish()
-    assert row.keys() == {"flags", "foreign_cpu_share", "cpu_mhz", "cpu_temperature_c", *nvidia.LIVE}
-    assert schema.table([make_sample(**row)]).num_rows == 1
+    readings = {"flags", "unwatched", "foreign_cpu_share", "throttled_s", "cpu_mhz", "cpu_temperature_c"}
+    assert row.keys() == {*readings, *LIVE}
+    known = {name: value for name, value in row.items() if name in schema.ARROW.names}
+    assert schema.table([make_sample(**known)]).num_rows == 1
     assert row["foreign_cpu_share"] is None or 0 <= row["foreign_cpu_share"] < 1.5
 
 

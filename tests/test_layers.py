@@ -29,7 +29,7 @@ FLOORS = (
     ("__init__",),
 )
 
-# Heavy libraries and the one module or room (or the few) that may import each.
+# Heavy libraries and the one module, folder or room (or the few) that may import each.
 OWNERS = {
     "ray": {"fleet.driver.cluster", "fleet.nodes.control_service"},
     "torch": {"machine.accelerators", "measure.passes", "measure.selfcheck", "engines"},

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-import types
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ import pytest
 
 from harness import schema
 from harness.engines.cellpose3 import weights
-from harness.measure import memory
+from harness.machine.accelerators import ACCELERATORS, Accelerator
+from harness.measure.passes import memory
 
+CPU = ACCELERATORS["cpu"]
 MIB = 2**20
 NOWHERE = Path("/nonexistent/proc")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own peak is Linux's")
@@ -38,7 +40,7 @@ class Kernel:
 
 def test_the_kernels_own_peak_is_reset_and_read(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path, 2000, 2000)
-    outcome, columns = memory.peak_memory(lambda: kernel.say(9000, 3000) or "masks", "cpu", tmp_path)
+    outcome, columns = memory.peak_memory(lambda: kernel.say(9000, 3000) or "masks", CPU, "cpu", tmp_path)
     assert outcome == "masks"
     assert (tmp_path / "clear_refs").read_text() == "5"
     assert columns == {
@@ -49,7 +51,7 @@ def test_the_kernels_own_peak_is_reset_and_read(tmp_path: Path) -> None:
 
 def test_a_peak_that_was_not_reset_is_not_believed(tmp_path: Path) -> None:
     Kernel(tmp_path, 9_000_000, 2000)
-    _, columns = memory.peak_memory(lambda: None, "cpu", tmp_path)
+    _, columns = memory.peak_memory(lambda: None, CPU, "cpu", tmp_path)
     assert columns["rss_method"] == "sampled 5 ms"
     assert 10 * MIB < columns["peak_rss_bytes"] < 9_000_000 * 1024
 
@@ -58,17 +60,17 @@ def test_a_kernel_that_does_not_allow_it_is_sampled(tmp_path: Path) -> None:
     Kernel(tmp_path, 2000, 2000)
     (tmp_path / "clear_refs").unlink()
     (tmp_path / "clear_refs").mkdir()  # cannot be written by anybody, root included
-    assert memory.peak_memory(lambda: None, "cpu", tmp_path)[1]["rss_method"] == "sampled 5 ms"
+    assert memory.peak_memory(lambda: None, CPU, "cpu", tmp_path)[1]["rss_method"] == "sampled 5 ms"
 
 
 def test_a_kernel_that_does_not_tell_is_sampled(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("Name:\tpython\n")
-    assert memory.peak_memory(lambda: None, "cpu", tmp_path)[1]["rss_method"] == "sampled 5 ms"
+    assert memory.peak_memory(lambda: None, CPU, "cpu", tmp_path)[1]["rss_method"] == "sampled 5 ms"
 
 
 def test_the_columns_are_those_of_the_schema() -> None:
     assert set(memory.COLUMNS) <= set(schema.ARROW.names)
-    assert set(memory.peak_memory(lambda: None, "cpu")[1]) == set(memory.COLUMNS)
+    assert set(memory.peak_memory(lambda: None, CPU, "cpu")[1]) == set(memory.COLUMNS)
 
 
 def test_what_the_call_raises_comes_out_and_the_thread_ends() -> None:
@@ -77,7 +79,7 @@ def test_what_the_call_raises_comes_out_and_the_thread_ends() -> None:
 
     n_threads = threading.active_count()
     with pytest.raises(MemoryError, match="too much"):
-        memory.peak_memory(fail, "cpu", NOWHERE)
+        memory.peak_memory(fail, CPU, "cpu", NOWHERE)
     assert threading.active_count() == n_threads
 
 
@@ -97,90 +99,90 @@ def hold(n_bytes: int) -> int:
 
 
 def test_a_sampled_peak_has_seen_the_buffer() -> None:
-    _, calm = memory.peak_memory(lambda: None, "cpu", NOWHERE)
-    _, high = memory.peak_memory(lambda: hold(128 * MIB), "cpu", NOWHERE)
+    _, calm = memory.peak_memory(lambda: None, CPU, "cpu", NOWHERE)
+    _, high = memory.peak_memory(lambda: hold(128 * MIB), CPU, "cpu", NOWHERE)
     assert high["peak_rss_bytes"] - calm["peak_rss_bytes"] == pytest.approx(128 * MIB, rel=0.1)
 
 
 @linux
 def test_this_kernels_peak_has_seen_the_buffer_and_forgets_earlier_ones() -> None:
-    _, calm = memory.peak_memory(lambda: None, "cpu")
+    _, calm = memory.peak_memory(lambda: None, CPU, "cpu")
     if calm["rss_method"] != "VmHWM":
         pytest.skip("this machine does not let a process reset its peak")
-    _, high = memory.peak_memory(lambda: np.ones(128 * MIB, np.uint8).sum(), "cpu")
-    _, after = memory.peak_memory(lambda: None, "cpu")
+    _, high = memory.peak_memory(lambda: np.ones(128 * MIB, np.uint8).sum(), CPU, "cpu")
+    _, after = memory.peak_memory(lambda: None, CPU, "cpu")
     assert high["peak_rss_bytes"] - calm["peak_rss_bytes"] == pytest.approx(128 * MIB, rel=0.1)
     assert after["peak_rss_bytes"] == pytest.approx(calm["peak_rss_bytes"], abs=16 * MIB)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries cannot be told to give back")
 def test_small_blocks_that_earlier_calls_freed_are_given_back() -> None:
-    _, calm = memory.peak_memory(lambda: None, "cpu")
+    _, calm = memory.peak_memory(lambda: None, CPU, "cpu")
     blocks = [b"x" * 65536 for _ in range(2048)]
     pin = blocks.pop()  # the last block keeps the heap from shrinking by itself
     del blocks
-    _, after = memory.peak_memory(lambda: None, "cpu")
+    _, after = memory.peak_memory(lambda: None, CPU, "cpu")
     assert after["peak_rss_bytes"] == pytest.approx(calm["peak_rss_bytes"], abs=16 * MIB)
     assert len(pin) == 65536
 
 
-# ------------------------------------------------------------------ accelerators, played by a fake torch
+# ------------------------------------------------------------------ accelerators, made up
 
 
-class Cuda:
-    """The parts of torch.cuda that count: a cache that grows and peaks that only a reset lowers."""
+class Allocator(Accelerator):
+    """A device whose cache grows and whose peaks only a reset lowers."""
 
     def __init__(self) -> None:
         self.allocated = self.peak = 100
         self.reserved = self.reserved_peak = 900
-        self.said: list[object] = []
 
-    def empty_cache(self) -> None:
+    def empty_cache(self, device: str) -> None:
         self.reserved = self.allocated
 
-    def reset_peak_memory_stats(self, device: str) -> None:
-        self.said.append(device)
+    def reset_peak(self, device: str) -> None:
         self.peak, self.reserved_peak = self.allocated, self.reserved
+
+    def peaks(self, device: str) -> dict[str, int]:
+        return {"cuda_allocated_bytes": self.peak, "cuda_reserved_bytes": self.reserved_peak}
 
     def use(self, n_bytes: int) -> None:
         self.peak = max(self.peak, self.allocated + n_bytes)
         self.reserved = max(self.reserved, 2 * (self.allocated + n_bytes))
         self.reserved_peak = max(self.reserved_peak, self.reserved)
 
-    def max_memory_allocated(self, device: str) -> int:
-        self.said.append(device)
-        return self.peak
 
-    def max_memory_reserved(self, device: str) -> int:
-        self.said.append(device)
-        return self.reserved_peak
-
-
-def test_cuda_peaks_are_this_calls_on_this_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = Cuda()
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
-    _, large = memory.peak_memory(lambda: cuda.use(400), "cuda:1")
-    _, small = memory.peak_memory(lambda: cuda.use(20), "cuda:1")
+def test_a_devices_peaks_are_this_calls() -> None:
+    device = Allocator()
+    _, large = memory.peak_memory(lambda: device.use(400), device, "cuda:1")
+    _, small = memory.peak_memory(lambda: device.use(20), device, "cuda:1")
     assert (large["cuda_allocated_bytes"], large["cuda_reserved_bytes"]) == (500, 1000)
     assert (small["cuda_allocated_bytes"], small["cuda_reserved_bytes"]) == (120, 240)
-    assert set(cuda.said) == {"cuda:1"}
     assert small["peak_rss_bytes"] > 10 * MIB
     assert small["mps_current_bytes"] is small["mps_driver_bytes"] is None
 
 
-def test_mps_is_looked_at_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    mps = types.SimpleNamespace(
-        now=10, current_allocated_memory=lambda: mps.now, driver_allocated_memory=lambda: 3 * mps.now,
-        empty_cache=lambda: None,
-    )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(mps=mps))
+class Sampled(Accelerator):
+    """A device that keeps no peak; it tells when its memory has been read."""
 
-    def rise_and_fall() -> None:
-        mps.now = 70
-        time.sleep(0.05)
-        mps.now = 20
+    def __init__(self) -> None:
+        self.now, self.looks = 10, threading.Semaphore(0)
 
-    _, columns = memory.peak_memory(rise_and_fall, "mps", NOWHERE)
+    def readings(self, device: str) -> dict[str, Callable[[], int]]:
+        return {"mps_driver_bytes": lambda: 3 * self.now, "mps_current_bytes": self.read}
+
+    def read(self) -> int:
+        self.looks.release()
+        return self.now
+
+    def rise_and_fall(self) -> None:
+        for self.now in (70, 20):
+            for _ in range(3):  # the first look may have begun before, and the second before the first was over
+                assert self.looks.acquire(timeout=10)
+
+
+def test_a_device_without_peaks_is_looked_at_while_it_works() -> None:
+    device = Sampled()
+    _, columns = memory.peak_memory(device.rise_and_fall, device, "mps", NOWHERE)
     assert (columns["mps_current_bytes"], columns["mps_driver_bytes"]) == (70, 210)
     assert columns["rss_method"] == "sampled 5 ms"
     assert columns["cuda_allocated_bytes"] is columns["cuda_reserved_bytes"] is None
@@ -191,22 +193,24 @@ def test_mps_is_looked_at_while_it_works(monkeypatch: pytest.MonkeyPatch) -> Non
 PEAKS = """
 import json
 import numpy as np
-from harness import synthetic
-from harness.measure import memory, workload
+from harness.engines.cellpose3.model import Cellpose3Model, import_cellpose
+from harness.images import synthetic
+from harness.machine.accelerators import ACCELERATORS
+from harness.measure.passes import memory
 
-workload.import_cellpose()
-model = workload.load("cpu")
+import_cellpose()
+model = Cellpose3Model("cyto3", "cpu")
 pixels = synthetic.sparse(height_px=192, width_px=160, n_cells=4).image
 
 def segment():
-    return workload.segment(model, pixels)
+    return model.segment(pixels)
 
 def with_buffer():
     buffer = np.ones(512 * 2**20, np.uint8)
     return segment(), buffer
 
 segment()
-print(json.dumps([memory.peak_memory(call, "cpu")[1] for call in (segment, with_buffer, segment)]))
+print(json.dumps([memory.peak_memory(call, ACCELERATORS["cpu"], "cpu")[1] for call in (segment, with_buffer, segment)]))
 """
 
 

@@ -1,19 +1,15 @@
-"""Apple's GPU without a Mac: the calls exist in torch's own source, and the paths work on a made-up device."""
+"""Apple's GPU without a Mac: the calls exist in torch's own source. What they are made for: test_accelerators."""
 
 import ast
 import importlib.util
 import re
-import sys
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from harness import plan
 from harness.machine.accelerators import Device
-from harness.measure import memory, workload
-from harness.plan import config
+from harness.plan import blocks, config, estimate
 from harness.plan.cases import Node
 from tests.test_layers import FILES
 
@@ -68,77 +64,11 @@ def test_numbers_that_are_read_are_whole() -> None:
         assert re.search(rf"^def {word}\(\) -> _int: \.\.\.", stub, re.MULTILINE)
 
 
-@pytest.fixture
-def mac(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A torch that has one MPS device and notes what it is asked for."""
-    asked: list[str] = []
-
-    class Tensor:
-        def __init__(self, device: str) -> None:
-            self.device = device
-
-        def __matmul__(self, _: object) -> "Tensor":
-            return self
-
-        def sum(self) -> "Tensor":
-            return self
-
-        def cpu(self) -> float:
-            return 64.0**3
-
-    def ones(*_: int, device: str) -> Tensor:
-        asked.append(device)
-        return Tensor(device)
-
-    torch = SimpleNamespace(
-        asked=asked, ones=ones,
-        cuda=SimpleNamespace(device_count=lambda: 0),
-        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: True)),
-        mps=SimpleNamespace(
-            synchronize=lambda: asked.append("synchronize"), empty_cache=lambda: asked.append("empty_cache"),
-            current_allocated_memory=lambda: 10, driver_allocated_memory=lambda: 30,
-        ),
-    )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    return torch
-
-
-def test_mps_is_listed_first_once_it_computes(mac: SimpleNamespace) -> None:
-    found = [Device(**device) for device in workload.devices()]
-    assert [device.id for device in found] == ["mps", "cpu"]
-    assert mac.asked == ["mps:0", "cpu:0"]
-
-
-def test_mps_that_does_not_compute_is_not_listed(mac: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ones(*_: int, device: str) -> object:
-        if device.startswith("mps"):
-            raise RuntimeError("Placeholder storage has not been allocated on MPS device!")
-        return good(device=device)
-
-    good = mac.ones
-    monkeypatch.setattr(mac, "ones", ones)
-    with pytest.warns(UserWarning, match="mps:0 does not compute"):
-        assert [device["backend"] for device in workload.devices()] == ["cpu"]
-
-
-def test_mps_is_waited_for(mac: SimpleNamespace) -> None:
-    name, wait = workload.synchroniser("mps")
-    wait()
-    assert (name, mac.asked) == ("torch.mps.synchronize", ["synchronize"])
-
-
 def test_a_mac_is_planned_for() -> None:
-    [node] = plan.choose_on(("auto",), [Node("mac1", tuple(MAC), 8)])
-    blocks = plan.blocks(config.load("thorough"), 2160, 2560, [node])
-    assert {block.device.id for block in blocks} == {"mps", "cpu"}
-    assert all(plan.block_s(block) > 0 for block in blocks)
-
-
-def test_memory_on_mps_has_its_own_columns(mac: SimpleNamespace, tmp_path: Path) -> None:
-    _, columns = memory.peak_memory(lambda: None, "mps", tmp_path)
-    assert (columns["mps_current_bytes"], columns["mps_driver_bytes"]) == (10, 30)
-    assert columns["cuda_allocated_bytes"] is None
-    assert "empty_cache" in mac.asked
+    [node] = blocks.choose_on(("auto",), [Node("mac1", tuple(MAC), 8)])
+    planned = blocks.blocks(config.load("thorough"), 2160, 2560, [node])
+    assert {block.device.id for block in planned} == {"mps", "cpu"}
+    assert all(estimate.block_s(block) > 0 for block in planned)
 
 
 def test_cellpose_is_told_the_device_and_has_the_mps_branches_that_the_program_counts_on() -> None:

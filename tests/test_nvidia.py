@@ -13,6 +13,7 @@ import pytest
 
 from harness import schema
 from harness.machine import nvidia
+from harness.machine.accelerators.base import LIVE
 
 UUID = "GPU-5f0b1c2d-0000-1111-2222-333344445555"
 FOREIGN_PID = 2**22 + 7  # above the largest that Linux gives
@@ -101,8 +102,8 @@ def test_live_readings_are_columns() -> None:
         "gpu_throttle": "",
         "foreign_gpu_processes": 0,
     }
-    assert tuple(gpu().live()) == nvidia.LIVE
-    assert set(nvidia.LIVE) <= set(schema.ARROW.names)
+    assert tuple(gpu().live()) == LIVE
+    assert set(LIVE) <= set(schema.ARROW.names)
 
 
 def test_energy_is_in_joules() -> None:

@@ -1,14 +1,16 @@
 """Facts about this machine and about recorded ones, and where this code comes from."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from harness import schema
-from harness.machine import probe
+from harness.machine import probe, virtualization
 from harness.machine.probe_io import Sources
 from tests import recorded
 
@@ -49,6 +51,78 @@ def test_every_system_tells_the_same_facts(tmp_path: Path) -> None:
     ]
     here = probe.environment().keys()
     assert [probe.environment(machine).keys() == here for machine in machines] == [True] * len(machines)
+
+
+# ------------------------------------------------------------------ how many threads a user gets
+
+QUOTA = "sys/fs/cgroup/system.slice/slurmd.service/cpu.max"
+ALLOWED = "proc/self/status"
+
+
+def allowed(listed: str) -> dict[str, str]:
+    """The affinity of this process, as the kernel lists it."""
+    return {ALLOWED: f"Name:\tpython\nCpus_allowed_list:\t{listed}\n"}
+
+
+@pytest.mark.parametrize(("machine", "changes", "n_cores"), [
+    # 4 performance cores with two threads each, 8 efficiency cores: torch takes them all.
+    (recorded.LAPTOP, {}, 12),
+    (recorded.LAPTOP, allowed("0-7"), 4),
+    (recorded.LAPTOP, allowed("0-1"), 1),  # both threads of one core
+    (recorded.LAPTOP, allowed("0,2"), 2),
+    (recorded.LAPTOP, allowed("1,8-9"), 3),
+    (recorded.LAPTOP, allowed("0-127"), 12),  # more than are online
+    (recorded.ARM, {}, 4),
+    (recorded.ARM, allowed("2-3"), 2),
+    # Four cores, with a quota on the group around ours.
+    (recorded.SERVER, {}, 3),
+    (recorded.SERVER, {QUOTA: "200000 100000"}, 2),
+    (recorded.SERVER, {QUOTA: "10000 100000"}, 1),
+    (recorded.SERVER, {QUOTA: "1600000 100000"}, 4),
+    (recorded.SERVER, {QUOTA: "max 100000"}, 4),
+    (recorded.SERVER, allowed("3"), 1),
+    # A container whose kernel shows no topology.
+    (recorded.CONTAINER, {}, 2),
+    (recorded.CONTAINER, allowed("1"), 1),
+    (recorded.CONTAINER, {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000"}, 1),
+])  # fmt: skip
+def test_a_thread_for_each_core_within_affinity_and_quota(
+    tmp_path: Path, machine: dict[str, str], changes: dict[str, str], n_cores: int
+) -> None:
+    assert probe.n_cores(recorded.linux(tmp_path, machine | changes)) == n_cores
+
+
+@pytest.mark.parametrize(("sysctl", "n_cores"), [
+    (recorded.MAC["/usr/sbin/sysctl -i"], 8),  # 8 performance and 2 efficiency cores
+    ("hw.physicalcpu: 8\nhw.logicalcpu: 8\nhw.perflevel0.physicalcpu: 4", 4),
+    ("hw.physicalcpu: 6\nhw.logicalcpu: 12", 6),  # an Intel Mac
+    ("hw.physicalcpu: 4\nhw.logicalcpu: 4\nhw.perflevel0.physicalcpu: 1", 4),  # torch takes all there
+])  # fmt: skip
+def test_on_a_mac_the_performance_cores_count(tmp_path: Path, sysctl: str, n_cores: int) -> None:
+    assert probe.n_cores(recorded.mac({"/usr/sbin/sysctl -i": sysctl}, tmp_path)) == n_cores
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_a_machine_that_tells_nothing_of_its_cores(tmp_path: Path, system: str) -> None:
+    silent = recorded.linux(tmp_path, {}) if system == "linux" else recorded.mac({}, tmp_path)
+    assert probe.n_cores(silent) == psutil.cpu_count()
+
+
+DEFAULT_THREADS = "import torch; from harness.machine import probe; print(torch.get_num_threads(), probe.n_cores())"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("affinity", [None, {0}])
+def test_torch_takes_as_many_threads_by_itself(affinity: set[int] | None) -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system binds no process to processors")
+    bind = f"import os; os.sched_setaffinity(0, {affinity}); " if affinity else ""
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", bind + DEFAULT_THREADS], capture_output=True, text=True, check=True, env=environ
+    )
+    taken, ours = done.stdout.split()
+    assert taken == ours or virtualization.cpu_limit(Sources()) is not None  # torch does not heed a quota
 
 
 def test_openmp_libraries(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from harness import schema
 from harness.errors import CellbenchError, StoreWarning
 from harness.query import VIEWS, Session, which_run
 from harness.query import session as session_module
+from harness.schema import Sample
 from harness.store import Store, scan
 from tests.conftest import RUN_ID, make_sample, make_store
 from tests.staged import ON_CPU, stage_samples
@@ -152,6 +153,42 @@ def test_what_cannot_be_measured_here_is_no_failure(tmp_path: Path) -> None:
     session = Session(make_store(tmp_path, [make_sample(), make_sample(role="energy", status="skipped")]))
     assert session.table("SELECT * FROM failures").num_rows == 0
     assert session.table("SELECT n_failed FROM runs")["n_failed"].to_pylist() == [0]
+
+
+def window(gross_j: float | None, net_j: float | None, **columns: object) -> Sample:
+    """A window of ten calls; net_j is the energy above idle."""
+    found = {
+        "energy_gross_j": gross_j, "energy_j": net_j, "n_calls": 10, "idle_power_w": 75.0, "elapsed_s": 5.0,
+        "energy_class": "sensor", "energy_method": "nvml gpu",
+    }  # fmt: skip
+    return make_sample(role="energy", **found | columns)
+
+
+def energies(folder: Path, *windows: Sample) -> list[dict[str, object]]:
+    return Session(make_store(folder, list(windows))).table("SELECT * FROM energy").to_pylist()
+
+
+def test_energy_is_told_gross_with_its_range_and_above_idle(tmp_path: Path) -> None:
+    [row] = energies(tmp_path, window(300.0, 100.0), window(420.0, 160.0, n_calls=12), window(280.0, 90.0))
+    assert (row["gross_per_call_j"], row["energy_per_call_j"]) == (pytest.approx(1000 / 32), pytest.approx(350 / 32))
+    assert (row["gross_low_j"], row["gross_high_j"]) == (28.0, 35.0)
+    assert (row["n_windows"], row["n_calls"], row["window_s"], row["idle_power_w"]) == (3, 32, 5.0, 75.0)
+
+
+@pytest.mark.parametrize(("gross_j", "net_j", "told"), [
+    (300.0, None, (30.0, 10.0)),  # idle was not known for this window
+    (None, None, (30.0, 10.0)),  # a counter did not tell
+])  # fmt: skip
+def test_a_window_without_joules_takes_no_part_in_them(
+    tmp_path: Path, gross_j: float | None, net_j: float | None, told: tuple[float, float]
+) -> None:
+    [row] = energies(tmp_path, window(300.0, 100.0), window(gross_j, net_j))
+    assert (row["gross_per_call_j"], row["energy_per_call_j"]) == told
+
+
+def test_two_cases_and_two_methods_are_rows_of_their_own(tmp_path: Path) -> None:
+    other = window(300.0, 100.0, energy_method="rapl package-0", device="cpu"), window(500.0, 200.0, crop="448")
+    assert len(energies(tmp_path, window(300.0, 100.0, device="cuda:0"), *other)) == 3
 
 
 def test_failures_are_rows(session: Session) -> None:

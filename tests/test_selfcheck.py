@@ -2,19 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from harness.machine import accelerators
+from harness.machine.accelerators import ACCELERATORS
 from harness.machine.checks import FAIL, OK, WARN
-from harness.measure import selfcheck, workload
+from harness.measure import selfcheck
 from harness.measure.selfcheck import Chain
 
 TWO = {"torch_threads": 2, "opencv_threads": 2, "numba_threads": 2}
 MS = 1_000_000
+OBEYS: Any = SimpleNamespace(set_threads=lambda n: TWO)  # an engine whose libraries take the threads they are given
 
 
 class Device:
@@ -56,7 +59,7 @@ def test_an_accelerator_whose_sync_waits_is_good() -> None:
     assert device.queued[-1] == 50  # 50 ms of work
 
 
-@pytest.mark.parametrize("name", ["cuda:0", "mps"])
+@pytest.mark.parametrize("name", accelerators.GPUS)
 def test_a_clock_that_stops_before_the_device_does_is_a_failure(name: str) -> None:
     check = Device(link_ns=MS, launch_ns=10_000, syncs=False).check(name)
     assert check.verdict == FAIL
@@ -72,6 +75,7 @@ def test_an_accelerator_whose_launches_wait_is_a_failure_of_another_kind() -> No
     check = Device(link_ns=MS, launch_ns=MS).check()
     assert check.verdict == FAIL
     assert "CUDA_LAUNCH_BLOCKING" in check.fix
+    assert Device(link_ns=MS, launch_ns=MS).check("mps").fix == "close what else uses the device, and try again"
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(2.9, FAIL), (3.0, OK)])
@@ -104,6 +108,12 @@ def test_the_chain_is_never_longer_than_a_launch_queue() -> None:
 
 
 # ------------------------------------------------------------------ does it compute, and where?
+
+
+def test_a_device_is_asked_by_torchs_name_for_it() -> None:
+    check = selfcheck.computes("rocm:1", place=torch.from_numpy)
+    assert (check.verdict, check.evidence) == (FAIL, "asked for rocm:1, but tensors are on cpu")
+    assert "device='cuda:1'" in check.fix
 
 
 def test_this_cpu_computes_and_is_synchronous() -> None:
@@ -173,29 +183,37 @@ def test_opencv_on_a_mac_cannot_obey() -> None:
 
 # ------------------------------------------------------------------ accelerators
 
+NO_DRIVER, NO_BUILD = dict.fromkeys(ACCELERATORS, 0), dict.fromkeys(ACCELERATORS)
 
-@pytest.mark.parametrize(("listed", "n_nvidia", "build", "environ", "verdict", "said"), [
-    (["cpu"], 0, None, {}, OK, ""),
-    (["cuda:0", "cuda:1", "cpu"], 2, "12.8", {}, OK, ""),
-    (["mps", "cpu"], 0, None, {}, OK, ""),
-    (["cpu"], 1, None, {}, WARN, "CUDA build of torch"),
-    (["cpu"], 1, "12.8", {}, WARN, "12.8"),
-    (["cpu"], 1, "12.8", {"CUDA_VISIBLE_DEVICES": ""}, WARN, "CUDA_VISIBLE_DEVICES"),
-    (["cuda:0", "cpu"], 2, "12.8", {"CUDA_VISIBLE_DEVICES": "0"}, WARN, "CUDA_VISIBLE_DEVICES"),
+
+@pytest.mark.parametrize(("listed", "drivers", "builds", "environ", "verdict", "advice"), [
+    (["cpu"], {}, {}, {}, OK, ""),
+    (["cuda:0", "cuda:1", "cpu"], {"cuda": 2}, {"cuda": "12.8"}, {}, OK, ""),
+    (["mps", "cpu"], {}, {}, {}, OK, ""),
+    (["rocm:0", "cpu"], {"rocm": 1}, {"rocm": "6.4"}, {}, OK, ""),
+    (["cpu"], {"cuda": 1}, {}, {}, WARN, "CUDA build of torch"),
+    (["cpu"], {"rocm": 1}, {}, {}, WARN, "ROCm build of torch"),
+    (["cpu"], {"cuda": 1}, {"cuda": "12.8"}, {}, WARN, "CUDA 12.8"),
+    (["cpu"], {"rocm": 1}, {"rocm": "6.4"}, {}, WARN, "ROCm 6.4"),
+    (["cpu"], {"cuda": 1}, {"cuda": "12.8"}, {"CUDA_VISIBLE_DEVICES": ""}, WARN, "unset CUDA_VISIBLE_DEVICES,"),
+    (["cuda:0", "cpu"], {"cuda": 2}, {"cuda": "12.8"}, {"CUDA_VISIBLE_DEVICES": "0"}, WARN, "CUDA_VISIBLE_DEVICES"),
+    (["cpu"], {"rocm": 1}, {"rocm": "6.4"}, {"HIP_VISIBLE_DEVICES": "-1"}, WARN, "HIP_VISIBLE_DEVICES"),
+    # The torch for AMD's GPU beside an NVIDIA one, and the other way round.
+    (["rocm:0", "cpu"], {"cuda": 1, "rocm": 1}, {"rocm": "6.4"}, {}, WARN, "CUDA build of torch"),
+    (["cuda:0", "cpu"], {"cuda": 1, "rocm": 1}, {"cuda": "12.8"}, {}, WARN, "ROCm build of torch"),
 ])  # fmt: skip
 def test_gpus_that_torch_does_not_see(
-    listed: list[str], n_nvidia: int, build: str | None, environ: dict[str, str], verdict: str, said: str
+    listed: list[str],
+    drivers: dict[str, int],
+    builds: dict[str, str],
+    environ: dict[str, str],
+    verdict: str,
+    advice: str,
 ) -> None:
-    check = selfcheck.accelerator(listed, n_nvidia, build, environ)
+    check = selfcheck.accelerator(listed, NO_DRIVER | drivers, NO_BUILD | builds, environ)
     assert check.verdict == verdict
-    assert said in (check.fix or "")
+    assert advice in (check.fix or "")
     assert (check.fix is None) is (verdict == OK)
-
-
-def test_gpus_that_the_driver_knows(tmp_path: Path) -> None:
-    assert selfcheck._n_nvidia(tmp_path / "nowhere") == 0
-    (tmp_path / "0000:01:00.0").mkdir()
-    assert selfcheck._n_nvidia(tmp_path) == 1
 
 
 # ------------------------------------------------------------------ all of them
@@ -203,22 +221,20 @@ def test_gpus_that_the_driver_knows(tmp_path: Path) -> None:
 
 def test_run_keeps_a_broken_check_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(workload, "set_threads", lambda n: TWO)
-    found = {check["name"]: check for check in selfcheck.run(devices=["nonsense", "cpu"], threads=2)}
+    found = {check["name"]: check for check in selfcheck.run(OBEYS, devices=["nonsense", "cpu"], threads=2)}
     assert list(found) == [
         "threads", "accelerator", "computes nonsense", "sync nonsense", "computes cpu", "sync cpu"
     ]  # fmt: skip
     assert found["threads"]["verdict"] == found["computes cpu"]["verdict"] == OK
     assert found["computes nonsense"]["verdict"] == found["sync nonsense"]["verdict"] == FAIL
-    assert "RuntimeError" in found["computes nonsense"]["evidence"]
+    assert "nonsense" in found["computes nonsense"]["evidence"]
 
 
 def test_run_takes_the_devices_that_torch_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload, "set_threads", lambda n: TWO)
-    monkeypatch.setattr(selfcheck, "_listed", lambda: ["cuda:7"])
+    monkeypatch.setattr(accelerators, "listed", lambda: ["cuda:7"])
     monkeypatch.setattr(selfcheck, "computes", lambda device: dataclasses.replace(GOOD, name=device))
     monkeypatch.setattr(selfcheck, "sync_waits", lambda device: dataclasses.replace(GOOD, name=device))
-    assert [check["name"] for check in selfcheck.run(threads=2)[2:]] == ["cuda:7", "cuda:7"]
+    assert [check["name"] for check in selfcheck.run(OBEYS, threads=2)[2:]] == ["cuda:7", "cuda:7"]
 
 
 GOOD = selfcheck.Check("good", OK, "fine")

@@ -9,16 +9,13 @@ import altair as alt
 
 from harness.charts import rendering
 from harness.charts.rendering import GREY
+from harness.machine.accelerators import ACCELERATORS
 from harness.results.formatting import Row
 
 MANY = 8  # series from which on a line each would be a thicket: then colour tells the kind of device
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ([8, 3], [2, 3], [8, 3, 2, 3], [4, 2])
-KINDS = {
-    "cpu": (rendering.HUES[0], "circle"),
-    "cuda": (rendering.HUES[2], "square"),
-    "mps": (rendering.HUES[3], "diamond"),
-}
+KINDS = {backend: (rendering.HUES[kind.hue], kind.shape) for backend, kind in ACCELERATORS.items()}
 OTHER_KIND = (rendering.HUES[1], "triangle-up")
 
 

@@ -31,7 +31,7 @@ def run(
     plane: Plane = None,
     channel: Channel = None,
     crops: Annotated[str | None, typer.Option(help="Sides of centred squares in px, and full: 224,448,full.")] = None,
-    devices: Annotated[str | None, typer.Option(help="auto, or some of cpu, mps, cuda, cuda:N.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto, or some of cpu, mps, cuda, cuda:1, rocm, xpu.")] = None,
     protocol: Annotated[str | None, typer.Option(help="standard, article, or both: standard,article.")] = None,
     variants: Annotated[
         str | None, typer.Option(help="How the model is executed: stock, or names joined by +: stock,lossless+plain.")
@@ -231,7 +231,7 @@ def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:
 
 @app.command("env")
 def env_(
-    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:N.")] = "auto", json: Json = False
+    device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda:N, rocm:N or xpu:N.")] = "auto", json: Json = False
 ) -> None:
     """The facts about this machine that are stored with every block: hardware, power, system, libraries."""
     from harness.doctor.environment import ask as find_environment

@@ -17,7 +17,7 @@ Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of the
 Port = Annotated[int | None, typer.Option("--port", help="Port of the head; 6379 if not given.", show_default=False)]
 Ip = Annotated[str | None, typer.Option("--ip", help="Address of this machine that the others use.")]
 Name = Annotated[str | None, typer.Option("--name", help="Name of this node in the results; the host's if not given.")]
-Tags = Annotated[str | None, typer.Option("--tags", help="cpu, mps, cuda, cuda=N; what computes here if not given.")]
+Tags = Annotated[str | None, typer.Option("--tags", help="Such as cpu,cuda=2; what computes here if not given.")]
 PortBase = Annotated[int, typer.Option("--port-base", help="First of this node's 200 ports; for a second fleet.")]
 TempDir = Annotated[str, typer.Option("--temp-dir", help="Folder of Ray's sockets and logs.")]
 Scope = Annotated[str, typer.Option("--scope", help="system, or user (Linux only; needs no root).")]

@@ -193,14 +193,15 @@ def import_(
     out: Out = RESULTS,
     node: Annotated[str | None, typer.Option(help="Where it was measured.")] = None,
     date: Annotated[str | None, typer.Option(help="When it was measured: 2024-08-31.")] = None,
-    gpu: Annotated[str | None, typer.Option(help='What the article\'s "GPU" was: cuda or mps.')] = None,
+    gpu: Annotated[str | None, typer.Option(help='What the article\'s "GPU" was: cuda, mps, …')] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="column=value of every row.")] = None,
 ) -> None:
     """Take in timings that others published, so that they stand beside one's own, marked as imported."""
+    from harness.machine.accelerators import GPUS
     from harness.store import Store, csv_import
 
-    if gpu not in (None, "cuda", "mps"):
-        raise CellbenchError(f"unknown GPU {gpu!r}", "--gpu", "cuda or mps")
+    if gpu not in (None, *GPUS):
+        raise CellbenchError(f"unknown GPU {gpu!r}", "--gpu", f"known are {', '.join(GPUS)}")
     try:
         measured_at = csv_import.instant(date) if date else None
         columns = _parameters(set_ or [], "--set")

@@ -16,7 +16,7 @@ app = typer.Typer()
 
 Image = Annotated[str, typer.Option(help="sparse, dense, or a 2-D TIFF file.")]
 Crop = Annotated[str, typer.Option(help="Side of a centred square in px, or full.")]
-Device = Annotated[str, typer.Option(help="cpu, mps, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="cpu, mps, cuda:N, rocm:N or xpu:N.")]
 Weights = Annotated[str, typer.Option(help="auto, published, standin, or a path.")]
 Model = Annotated[str | None, typer.Option(help="Model to run; cellbench models lists them.")]
 Gate = Annotated[str, typer.Option(help="How alike masks must be: identical or equivalent.")]

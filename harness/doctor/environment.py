@@ -13,7 +13,7 @@ from harness.plan import blocks
 def ask(device: str = "auto") -> dict[str, Any]:
     """Every fact about this machine and one of its devices, found in a process of its own; null where unknown.
 
-    device: cpu, mps, cuda or cuda:N; auto takes the fastest kind. CellbenchError if this machine lacks it.
+    device: its id or backend, cuda:0 or cuda; auto takes the fastest kind. CellbenchError if this machine lacks it.
     """
     chosen = blocks.choose((device,), parent.devices())[0]
     told = parent.ask(EnvironmentRequest(chosen.id))

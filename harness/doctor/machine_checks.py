@@ -150,6 +150,9 @@ def heat(seen: Mapping[str, Any], system: str = sys.platform) -> Check:
     """Whether heat holds the processors back; seen: the columns of interference.Watch."""
     temperature_c = seen["cpu_temperature_c"]
     evidence = "temperature not known" if temperature_c is None else f"processor at {temperature_c:.0f} °C"
+    if stopped_s := seen.get("throttled_s"):
+        evidence += f"; a quota stopped this container's processes for {stopped_s:.2f} s"
+        return Check("heat", WARN, evidence, "raise the container's quota of processors")
     if hot := [name for name in ("thermal", "throttled") if name in seen["flags"].split()]:
         return Check("heat", WARN, f"{evidence}, flagged {' and '.join(hot)}", "let it cool down, and free its vents")
     if temperature_c is None and system != "darwin":  # macOS tells of pressure, not of degrees

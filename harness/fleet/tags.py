@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import CellbenchError
-from harness.machine.accelerators import Device
+from harness.machine.accelerators import ACCELERATORS, Device
 
-BACKENDS = ("cuda", "mps", "cpu")
+BACKENDS = tuple(ACCELERATORS)
+ADVICE = f"give some of {', '.join(BACKENDS)}, with a number where there are several devices: cpu,cuda=2"
 NAME = "bench/host"  # the label that holds it
 SLOT = "bench_slot"  # one of it on every node: who holds it measures, so a node measures one thing at a time
 
@@ -57,7 +58,7 @@ def host_name() -> str:
 def detected(name: str, devices: Sequence[Device], chip: str | None = None) -> Tags:
     """The tags of devices that computed, as measure.parent.devices() returns them."""
     found = Counter(device.backend for device in devices)
-    accelerators = [device.name for device in devices if device.backend != "cpu"]
+    accelerators = [device.name for device in devices if not ACCELERATORS[device.backend].is_host]
     return Tags(name, _ordered(found), accelerators[0] if accelerators else None, chip)
 
 
@@ -67,12 +68,12 @@ def promised(name: str, text: str, chip: str | None = None) -> Tags:
     for word in filter(None, (word.strip() for word in text.split(","))):
         backend, _, number = word.partition("=")
         if backend not in BACKENDS or not re.fullmatch(r"[1-9]\d?", number or "1"):
-            raise CellbenchError(f"{word!r} is no tag", "--tags", "give some of cpu, mps, cuda and cuda=N: cpu,cuda=2")
+            raise CellbenchError(f"{word!r} is no tag", "--tags", ADVICE)
         if backend in found:
-            raise CellbenchError(f"{backend} stands there more than once", "--tags", "count the devices: cuda=2")
+            raise CellbenchError(f"{backend} stands there more than once", "--tags", f"count them: {backend}=2")
         found[backend] = int(number or 1)
     if not found:
-        raise CellbenchError("there is no tag", "--tags", "give some of cpu, mps, cuda and cuda=N")
+        raise CellbenchError("there is no tag", "--tags", ADVICE)
     return Tags(name, _ordered(found), chip=chip)
 
 

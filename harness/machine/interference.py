@@ -1,11 +1,12 @@
-"""What else went on around a repetition: foreign load, heat, low clocks, battery, sleep.
+"""What else went on around a repetition: foreign load, heat, quotas, low clocks, battery, sleep.
 
     finish = watch.begin()   right before the clock starts
     …                        the timed region
     columns = finish()       right after the clock stopped
 
-Nothing is dropped because of a flag. All readings are outside the clock and cheap: the files are found once, and what
-only a slow question can tell is asked every two seconds at most.
+Nothing is dropped because of a flag. A missing flag tells nothing where its detector cannot see: those are listed as
+unwatched. All readings are outside the clock and cheap: the files are found once, and what only a slow question can
+tell is asked every two seconds at most.
 """
 
 from __future__ import annotations
@@ -16,25 +17,30 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import psutil
 
-from harness.machine import nvidia
+from harness.machine import linux, virtualization
+from harness.machine.accelerators.base import LIVE, Monitor
 from harness.machine.probe_io import Sources
 
 T = TypeVar("T")
 
-# More foreign use than this is load: a tenth of the machine, but never more than half a logical processor. One busy
-# process then counts everywhere (of 64 processors, a tenth alone would let six pass), and what is always there stays
-# under it: our parent and Ray's daemons use 1 to 6 % of one processor.
-LOAD_SHARE, LOAD_PROCESSORS = 0.10, 0.5
-# The kernel counts in ticks of 10 ms: two of them are no evidence, and shorter spans tell nothing.
-TICKS_S, MIN_SPAN_S = 0.02, 0.1
-LOW_CLOCK = 0.75  # of what the maker promises, as in NVIDIA's nvbench
+# The flags of a sample in their order; the view blocks adds drift.
+FLAGS = ("load", "gpu_load", "throttled", "low_clock", "battery", "thermal", "suspend", "clock_jump")
+
+# More foreign use than this is load, in processors; where there is one, a tenth of it. It does not grow with the
+# machine: the threads of a network wait for the slowest of their cores. What is always there stays under it: our
+# parent and Ray's daemons use 0.01 to 0.06 processors, and a server with 16 at rest up to 0.1.
+LOAD_SHARE, LOAD_PROCESSORS = 0.10, 0.15
+# The kernel tells times in steps of 10 ms: two of them are no evidence, and spans of a few tell nothing.
+TICKS_S, MIN_SPAN_S = 0.02, 0.05
+LOW_CLOCK = 0.75  # of the nominal clock, as in NVIDIA's nvbench
 # A GPU that reaches its power limit (sw_power_cap) is loaded as its maker meant it, like any big GPU under a dense
 # network; the limit is stored with the environment. If it costs much, low_clock says so.
 THROTTLED = frozenset(("hw_slowdown", "sw_thermal", "hw_thermal", "hw_power_brake"))
@@ -42,13 +48,18 @@ SUSPEND_S = 0.5
 CLOCK_JUMP_S, CLOCK_DRIFT = 1.0, 0.001  # NTP slews a clock by 0.05 % at most
 KEEP_S = 2.0  # how long the answer to a slow question is good
 LOOK_S = 1.0
-# Kernel drivers of processor sensors; the first input of each is the package, as hot as its hottest core.
-CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 
 
 def _busy_s() -> float:
-    """CPU time of the whole machine, with what a hypervisor took from it; guests are in user, disks are no work."""
+    """CPU time of the whole machine, with what a hypervisor took from it; guests are in user, disks are no work.
+
+    Linux measures how long a processor is idle, but only samples what it does else, every 1 to 10 ms and all of them
+    at the same instant: with 64 busy ones and 4 ms, two readings may be 0.25 s off.
+    """
+    now_s = time.perf_counter()
     times = psutil.cpu_times()
+    if sys.platform == "linux" and times.idle:  # gVisor shows zeros
+        return _n_logical() * now_s - times.idle - times.iowait
     return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
 
 
@@ -58,6 +69,7 @@ def _own_cpu_s() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
+@cache
 def _n_logical() -> int:
     """Processors behind _busy_s(): in a container that is often the host's, which psutil.cpu_count() may not be."""
     return len(psutil.cpu_times(percpu=True))
@@ -81,20 +93,32 @@ class Machine(Sources):
     n_logical: int = field(default_factory=_n_logical)
 
 
-class Watch:
-    """Looks at the machine before and after each repetition and says what else went on."""
+class Detector(NamedTuple):
+    """What looks for one kind of interference, and the flag that it raises; seen is None where it cannot see."""
 
-    def __init__(self, gpu: nvidia.Gpu | None = None, machine: Machine | None = None) -> None:
+    name: str
+    flag: str
+    seen: bool | None
+
+
+class Watch:
+    """Looks at the machine before and after each repetition and says what else went on.
+
+    gpu: the monitor of the accelerator that computes, if it has one. is_host: whether the host itself computes.
+    """
+
+    def __init__(self, gpu: Monitor | None = None, machine: Machine | None = None, is_host: bool = True) -> None:
         machine = self._machine = machine or Machine()
         self._gpu = gpu
+        self._has_gpu = gpu is not None or not is_host
         self._gpu_max_mhz = gpu.facts()["gpu_max_mhz"] if gpu else None
-        cpu = "sys/devices/system/cpu/cpu[0-9]*"
-        self._throttle_counts = machine.paths(f"{cpu}/thermal_throttle/core_throttle_count")
+        cpus = machine.paths("sys/devices/system/cpu/cpu[0-9]*")
+        self._throttle_counts = machine.paths("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
+        self._quotas = [machine.root / path for path in virtualization.cpu_statistics(machine)]
         # /proc/cpuinfo would give a clock too, but a virtual machine shows a constant there.
-        clocks = machine.paths(f"{cpu}/cpufreq/scaling_cur_freq")
-        self._clocks = [(path, machine.number(path.with_name("base_frequency"))) for path in clocks]
-        chips = machine.paths("sys/class/hwmon/hwmon*/name")
-        self._sensors = [path.with_name("temp1_input") for path in chips if machine.text(path) in CPU_SENSORS]
+        clocks = [(cpu / "cpufreq/scaling_cur_freq", linux.nominal_khz(machine, cpu)) for cpu in cpus]
+        self._clocks = [(path, nominal_khz) for path, nominal_khz in clocks if path.exists()]
+        self._sensors = linux.cpu_sensors(machine)
         self._on_battery = _Remembered(lambda: on_battery(machine), machine.awake_s)
         self._mac_is_slowed = _Remembered(lambda: mac_is_slowed(machine), machine.awake_s)
         self._mac_is_hot = _Remembered(lambda: mac_is_hot(machine), machine.awake_s)
@@ -111,6 +135,7 @@ class Watch:
 
     def _counters(self) -> dict[str, float]:
         machine = self._machine
+        quotas = [_quota(path) for path in self._quotas]
         return {
             "awake_s": machine.awake_s(),
             "through_sleep_s": machine.through_sleep_s(),
@@ -118,39 +143,61 @@ class Watch:
             "busy_s": machine.busy_s(),
             "own_s": machine.own_cpu_s(),
             "throttles": sum(_number(path) or 0 for path in self._throttle_counts),
+            "stops": sum(n_stops for n_stops, _ in quotas),
+            # Groups around ours that are stopped at the same time are not counted twice.
+            "stopped_s": max((stopped_s for _, stopped_s in quotas), default=0.0),
         }
 
     def _columns(self, span: dict[str, float]) -> dict[str, Any]:
         # The clocks first: they fall as soon as the work is over.
-        clocks = [(khz, base_khz) for path, base_khz in self._clocks if (khz := _number(path)) is not None]
+        clocks = [(khz, nominal_khz) for path, nominal_khz in self._clocks if (khz := _number(path)) is not None]
         share = foreign_share(span["busy_s"], span["own_s"], span["awake_s"], self._machine.n_logical)
-        gpu = self._gpu.live() if self._gpu else dict.fromkeys(nvidia.LIVE)
+        gpu = self._gpu.live() if self._gpu else dict.fromkeys(LIVE)
         sensors = [milli_c for path in self._sensors if (milli_c := _number(path)) is not None]
-        asleep_s = span["through_sleep_s"] - span["awake_s"]
-        jump_s = abs(span["wall_s"] - span["through_sleep_s"])
-        flags = {
-            "load": is_load(share, span["awake_s"], self._machine.n_logical),
-            "gpu_load": (gpu["foreign_gpu_processes"] or 0) > 0,
-            "throttled": is_throttled(gpu) or span["throttles"] > 0 or self._mac_is_slowed(),
-            "low_clock": _is_low(clocks) or self._gpu_is_low(gpu["gpu_mhz"]),
-            "battery": self._on_battery() is True,
-            "thermal": self._mac_is_hot(),
-            "suspend": asleep_s > SUSPEND_S,
-            "clock_jump": jump_s > CLOCK_JUMP_S + CLOCK_DRIFT * span["through_sleep_s"],
-        }
+        detectors = [*self._host_detectors(span, share, clocks), *(self._gpu_detectors(gpu) if self._has_gpu else ())]
+        blind = [detector.name for detector in detectors if detector.seen is None]
+        blind += ["temperature"] if not sensors else []
+        blind += ["gpu_temperature"] if self._has_gpu and gpu["gpu_temperature_c"] is None else []
+        raised = {detector.flag for detector in detectors if detector.seen}
         return {
-            "flags": " ".join(name for name, raised in flags.items() if raised),
+            "flags": " ".join(flag for flag in FLAGS if flag in raised),
+            "unwatched": " ".join(blind),
             "foreign_cpu_share": share,
+            "throttled_s": span["stopped_s"] if self._quotas else None,
             "cpu_mhz": statistics.fmean(khz for khz, _ in clocks) / 1000 if clocks else None,
             "cpu_temperature_c": max(sensors) / 1000 if sensors else None,
             **gpu,
         }
 
-    def _gpu_is_low(self, mhz: float | None) -> bool:
+    def _host_detectors(
+        self, span: dict[str, float], share: float | None, clocks: Sequence[tuple[float, float | None]]
+    ) -> Iterator[Detector]:
+        yield Detector("load", "load", is_load(share, span["awake_s"], self._machine.n_logical))
+        if self._machine.system == "darwin":
+            yield Detector("throttled", "throttled", self._mac_is_slowed())
+            yield Detector("thermal", "thermal", self._mac_is_hot())
+        else:
+            yield Detector("throttled", "throttled", span["throttles"] > 0 if self._throttle_counts else None)
+            yield Detector("quota", "throttled", span["stops"] > 0 if self._quotas else None)
+        yield Detector("low_clock", "low_clock", _is_low(clocks))
+        yield Detector("battery", "battery", self._on_battery())
+        asleep_s = span["through_sleep_s"] - span["awake_s"]
+        jump_s = abs(span["wall_s"] - span["through_sleep_s"])
+        yield Detector("suspend", "suspend", asleep_s > SUSPEND_S)
+        yield Detector("clock_jump", "clock_jump", jump_s > CLOCK_JUMP_S + CLOCK_DRIFT * span["through_sleep_s"])
+
+    def _gpu_detectors(self, live: dict[str, Any]) -> Iterator[Detector]:
+        others, reasons = live["foreign_gpu_processes"], live["gpu_throttle"]
+        yield Detector("gpu_load", "gpu_load", None if others is None else others > 0)
+        yield Detector("gpu_throttled", "throttled", None if reasons is None else is_throttled(live))
+        yield Detector("gpu_low_clock", "low_clock", self._gpu_is_low(live["gpu_mhz"]))
+
+    def _gpu_is_low(self, mhz: float | None) -> bool | None:
         """Whether the GPU computes at a low clock; once the network is through it may idle, and slow down rightly."""
-        if self._gpu is None or mhz is None or self._gpu_max_mhz is None:
-            return False
-        return mhz < LOW_CLOCK * self._gpu_max_mhz and self._gpu.is_idle() is False
+        is_idle = self._gpu.is_idle() if self._gpu else None
+        if mhz is None or self._gpu_max_mhz is None or is_idle is None:
+            return None
+        return mhz < LOW_CLOCK * self._gpu_max_mhz and not is_idle
 
 
 def foreign_share(busy_s: float, own_s: float, elapsed_s: float, n_logical: int) -> float | None:
@@ -163,10 +210,10 @@ def foreign_share(busy_s: float, own_s: float, elapsed_s: float, n_logical: int)
     return max(0.0, busy_s - own_s) / (elapsed_s * n_logical)
 
 
-def is_load(share: float | None, elapsed_s: float, n_logical: int) -> bool:
-    """Whether others used so much of the machine that a repetition may have suffered."""
+def is_load(share: float | None, elapsed_s: float, n_logical: int) -> bool | None:
+    """Whether others used so much of the machine that a repetition may have suffered; None where that is unknown."""
     if share is None:
-        return False
+        return None
     return share * n_logical * elapsed_s > min(LOAD_SHARE * n_logical, LOAD_PROCESSORS) * elapsed_s + TICKS_S
 
 
@@ -177,7 +224,7 @@ def is_throttled(gpu: dict[str, Any]) -> bool:
 
 def wait_for_idle(
     limit_s: float,
-    gpu: nvidia.Gpu | None = None,
+    gpu: Monitor | None = None,
     machine: Machine | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:
@@ -199,31 +246,27 @@ def wait_for_idle(
 
 
 def on_battery(machine: Machine) -> bool | None:
-    """Whether the machine draws on its battery; None without one. A wireless mouse's battery is not the machine's."""
+    """Whether the machine draws on its battery; one without a battery does not. None where it does not tell."""
     if machine.system == "darwin":
         battery = machine.mac_battery()
-        return None if battery is None else battery.power_plugged is False
-    types = machine.paths("sys/class/power_supply/*/type")
-    batteries = [path.parent for path in types if machine.text(path) == "Battery"]
-    states = [machine.text(path / "status") for path in batteries if machine.text(path / "scope") != "Device"]
-    return "Discharging" in states if states else None
+        return battery is not None and battery.power_plugged is False
+    if not machine.exists("sys/class/power_supply"):
+        return None
+    return linux.power_source(machine) == "battery"
 
 
-def mac_is_slowed(machine: Machine) -> bool:
+def mac_is_slowed(machine: Machine) -> bool | None:
     """Whether macOS limits the processors' speed; Macs with Apple's chips tell a limit only while there is one."""
-    if machine.system != "darwin":
-        return False
-    found = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", machine.run(["/usr/bin/pmset", "-g", "therm"]) or "")
-    return found is not None and int(found[1]) < 100
+    told = machine.run(["/usr/bin/pmset", "-g", "therm"])
+    found = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", told or "")
+    return None if not told else found is not None and int(found[1]) < 100
 
 
-def mac_is_hot(machine: Machine) -> bool:
+def mac_is_hot(machine: Machine) -> bool | None:
     """Whether thermal pressure of macOS is above nominal: 1 moderate, 2 heavy, 3 trapping, 4 sleeping."""
-    if machine.system != "darwin":
-        return False
     key = "com.apple.system.thermalpressurelevel"
     found = re.search(rf"{re.escape(key)}\s+(\d+)", machine.run(["/usr/bin/notifyutil", "-g", key]) or "")
-    return found is not None and int(found[1]) > 0
+    return int(found[1]) > 0 if found else None
 
 
 class _Remembered(Generic[T]):
@@ -239,9 +282,20 @@ class _Remembered(Generic[T]):
         return self._answer
 
 
-def _is_low(clocks: Sequence[tuple[float, float | None]]) -> bool:
-    """Whether even the fastest processor is slow against its base clock; idle ones always are, so a mean would lie."""
-    return max((khz / base_khz for khz, base_khz in clocks if base_khz), default=1.0) < LOW_CLOCK
+def _is_low(clocks: Sequence[tuple[float, float | None]]) -> bool | None:
+    """Whether even the fastest processor is slow against its nominal clock; idle ones are, so a mean would mislead."""
+    parts = [khz / nominal_khz for khz, nominal_khz in clocks if nominal_khz]
+    return max(parts) < LOW_CLOCK if parts else None
+
+
+def _quota(path: Path) -> tuple[int, float]:
+    """How often a control group was stopped by its quota so far, and for how long, summed over processors."""
+    try:
+        told = {key: int(number) for key, number in re.findall(r"^(\w+) (\d+)$", path.read_text(), re.MULTILINE)}
+    except OSError:
+        return 0, 0.0
+    # Version 2 counts in us, version 1 in ns; a group without a quota, such as the root, may not tell.
+    return told.get("nr_throttled", 0), told.get("throttled_usec", 0) / 1e6 + told.get("throttled_time", 0) / 1e9
 
 
 def _number(path: Path) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from pathlib import Path
 from typing import Any
 
 from harness.machine import virtualization
@@ -20,6 +21,9 @@ INSTRUCTIONS = (
 
 # Kernel drivers of processor sensors; the first input of each is the package, as hot as its hottest core.
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
+
+# The nominal clock where only the highest is known, as a part of it: makers of servers promise 0.6 to 0.8.
+NOMINAL_PART = 0.6
 
 
 def facts(sources: Sources) -> dict[str, Any]:
@@ -39,6 +43,14 @@ def facts(sources: Sources) -> dict[str, Any]:
 def cpu_model(sources: Sources) -> str | None:
     """The processor's own name; ARM kernels do not give one."""
     return _cpuinfo(sources).get("model name")
+
+
+def usable_cores(sources: Sources) -> int | None:
+    """Physical cores of which this process may use a hardware thread at least; all kinds of cores count."""
+    allowed = _allowed(sources)
+    numbers = re.findall(r"^processor\s*:\s*(\d+)", sources.text("proc/cpuinfo") or "", re.MULTILINE)
+    cores = _cores(sources) or [frozenset((int(number),)) for number in numbers]
+    return sum(allowed is None or not core.isdisjoint(allowed) for core in cores) or None
 
 
 def loaded_libraries(sources: Sources) -> list[str]:
@@ -69,10 +81,25 @@ def cpu_mhz(sources: Sources) -> float | None:
 
 def cpu_temperature_c(sources: Sources) -> float | None:
     """The hottest sensor of the processor at this moment."""
-    chips = [path.parent for path in sources.paths("sys/class/hwmon/hwmon*/name") if sources.text(path) in CPU_SENSORS]
-    readings = [sources.number(chip / "temp1_input") for chip in chips]
+    readings = [sources.number(path) for path in cpu_sensors(sources)]
     milli_c = [reading for reading in readings if reading is not None]
     return max(milli_c) / 1000 if milli_c else None
+
+
+def cpu_sensors(sources: Sources) -> list[Path]:
+    """The files that tell the processors' temperatures in thousandths of a degree Celsius."""
+    chips = sources.paths("sys/class/hwmon/hwmon*/name")
+    return [path.with_name("temp1_input") for path in chips if sources.text(path) in CPU_SENSORS]
+
+
+def nominal_khz(sources: Sources, cpu: Path) -> float | None:
+    """The clock that the maker promises of a processor; cpu: its folder below sys/devices/system/cpu."""
+    if base_khz := sources.number(cpu / "cpufreq/base_frequency"):  # intel_pstate
+        return base_khz
+    if nominal_mhz := sources.number(cpu / "acpi_cppc/nominal_freq"):  # AMD's and ARM's firmware; 0 is unknown
+        return 1000 * nominal_mhz
+    highest_khz = sources.number(cpu / "cpufreq/cpuinfo_max_freq")
+    return NOMINAL_PART * highest_khz if highest_khz else None
 
 
 def _machine(sources: Sources) -> dict[str, Any]:
@@ -126,7 +153,7 @@ def _processor(sources: Sources) -> dict[str, Any]:
     active = sources.number(f"{CPU}/smt/active")
     performance, efficiency = _kinds(sources, cores)
     words = (info.get("flags") or info.get("Features") or "").split()
-    usable = re.search(r"^Cpus_allowed_list:\s*(\S+)", sources.text("proc/self/status") or "", re.MULTILINE)
+    usable = _allowed(sources)
     max_khz = [sources.number(path) for path in sources.paths(f"{CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq")]
     base_khz = sources.number(f"{CPU}/cpu0/cpufreq/base_frequency")
     return {
@@ -134,7 +161,7 @@ def _processor(sources: Sources) -> dict[str, Any]:
         "cpu_sockets": len(packages - {None, -1}) or None,
         "cpu_physical_cores": len(cores) or None,
         "cpu_logical_cores": logical,
-        "cpu_usable": len(_cpu_list(usable[1])) if usable else None,
+        "cpu_usable": len(usable) if usable is not None else None,
         "cpu_performance_cores": performance,
         "cpu_efficiency_cores": efficiency,
         **_caches(sources),
@@ -162,6 +189,12 @@ def _cores(sources: Sources) -> list[frozenset[int]]:
         for path in sources.paths(f"{CPU}/cpu[0-9]*/topology")
     ]
     return list({frozenset(_cpu_list(text)) for text in told if text})
+
+
+def _allowed(sources: Sources) -> set[int] | None:
+    """The hardware threads that this process may run on."""
+    found = re.search(r"^Cpus_allowed_list:\s*(\S+)", sources.text("proc/self/status") or "", re.MULTILINE)
+    return _cpu_list(found[1]) if found else None
 
 
 def _kinds(sources: Sources, cores: list[frozenset[int]]) -> tuple[int | None, int | None]:

@@ -61,6 +61,14 @@ def cpu_model(sources: Sources) -> str | None:
     return sources.run(["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]) or None
 
 
+def usable_cores(sources: Sources) -> int | None:
+    """The performance cores of an Apple chip, else the physical cores; macOS binds no process to cores."""
+    kernel = _sysctl(sources)
+    performance = _number(kernel, "hw.perflevel0.physicalcpu")
+    # torch takes them only where there are several (intraop_default_num_threads in ParallelCommon.cpp).
+    return performance if performance and performance > 1 else _number(kernel, "hw.physicalcpu")
+
+
 def loaded_libraries(sources: Sources) -> list[str]:
     """Paths of the libraries in this process that are not part of macOS."""
     # -F n prints one field a line, the names behind an n; txt are the files that are mapped as code.

@@ -10,9 +10,6 @@ from typing import Any
 
 import psutil
 
-# The columns of a sample that live() fills.
-LIVE = ("gpu_mhz", "gpu_temperature_c", "gpu_power_w", "gpu_throttle", "foreign_gpu_processes")
-
 # Why the driver lowers the clock, by NVML's bits (nvmlClocksEventReason*). Being idle is not throttling.
 IDLE = 0x001
 REASONS = {
@@ -52,6 +49,7 @@ class Gpu:
     nvml: ModuleType
     handle: Any
     family: frozenset[int]  # this process and those it descends from
+    name: str = "nvml"
 
     def facts(self) -> dict[str, Any]:
         """What stays the same while a program runs."""

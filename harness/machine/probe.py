@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ from typing import Any
 import psutil
 
 from harness import __version__
-from harness.machine import linux, macos
+from harness.machine import linux, macos, virtualization
 from harness.machine.probe_io import Sources
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -86,11 +87,17 @@ def environment(sources: Sources | None = None) -> dict[str, Any]:
     }
 
 
-def n_cores() -> int:
-    """Physical cores that this process may use; hyper-threads rarely help the network and often hurt."""
-    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed))
+def n_cores(sources: Sources | None = None) -> int:
+    """How many threads a user of torch gets on this machine: one for each core that this process may use.
+
+    As by torch's own default, these are the performance cores of an Apple chip, and the physical cores of every kind
+    elsewhere. The quota of a control group, which torch does not heed, is a bound too: more threads would only be
+    stopped more often.
+    """
+    sources = sources or Sources()
+    cores = (macos if sources.system == "darwin" else linux).usable_cores(sources) or psutil.cpu_count() or 1
+    quota = virtualization.cpu_limit(sources)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def cpu_model() -> str | None:

@@ -82,8 +82,18 @@ def memory_limit_bytes(sources: Sources) -> int | None:
     return min((number for number in numbers if number < NO_LIMIT_BYTES), default=None)
 
 
+def cpu_statistics(sources: Sources) -> list[PurePosixPath]:
+    """The files cpu.stat of this process's control group and of every group around it, below the root."""
+    return [path for group in _groups(sources, "cpu") if sources.exists(str(path := group / "cpu.stat"))]
+
+
 def _up_the_tree(sources: Sources, controller: str, name: str) -> Iterator[str]:
     """What a file says in this process's control group and in every group around it."""
+    return filter(None, (sources.text(group / name) for group in _groups(sources, controller)))
+
+
+def _groups(sources: Sources, controller: str) -> Iterator[PurePosixPath]:
+    """The folders of this process's control group and of every group around it, the innermost first."""
     for line in (sources.text("proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -91,6 +101,4 @@ def _up_the_tree(sources: Sources, controller: str, name: str) -> Iterator[str]:
         # Version 2 has one tree and no names of controllers; version 1 has a tree for each.
         root = PurePosixPath("sys/fs/cgroup", controller if controllers else "")
         group = PurePosixPath(path.lstrip("/"))
-        for folder in (group, *group.parents):
-            if text := sources.text(root / folder / name):
-                yield text
+        yield from (root / folder for folder in (group, *group.parents))

@@ -15,8 +15,8 @@ from harness import images
 from harness.engines import registry
 from harness.engines.base import Engine, LoadedModel, Segmentation
 from harness.errors import CellbenchError
-from harness.machine import facts, interference, nvidia, probe
-from harness.machine.accelerators import Accelerator
+from harness.machine import energy_counters, facts, interference, probe
+from harness.machine.accelerators import Accelerator, Monitor
 from harness.measure import rows, timing
 from harness.measure.timing import Repetition
 from harness.measure.wire import Order
@@ -39,8 +39,9 @@ class Bench:
     model: LoadedModel
     image: np.ndarray
     sync: Callable[[], None]
-    gpu: nvidia.Gpu | None
+    gpu: Monitor | None
     watch: interference.Watch
+    idle_w: float | None  # power at rest, where energy is a task
 
     @property
     def device(self) -> str:
@@ -130,19 +131,21 @@ def _task(bench: Bench, base: Sample, task: Task) -> Iterator[Sample]:
 def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
     """The cold phases, each a sample: import, device start, model load, first call; returns the bench."""
     block, device = order.block, order.block.device.id
-    base["idle_wait_s"] = interference.wait_for_idle(block.idle_wait_s)
+    accelerator = engine.accelerator(device)
+    # With its UUID the driver is asked about a GPU that this process has not touched yet.
+    gpu = accelerator.monitor(device, block.device.uuid) if block.device.uuid else None
+    base["idle_wait_s"] = interference.wait_for_idle(block.idle_wait_s, gpu)
+    has_energy = any(task.role == "energy" for task in block.tasks)
+    source = energy_counters.find(accelerator, gpu) if has_energy else None
+    idle_w = energy_counters.idle_power_w(source) if source else None
     engine.prepare(block.model, order.folder, order.model_source)
     yield rows.good(base, timing.once("cold", engine.start, lambda: None), "import")
     base |= engine.set_threads(block.threads)
-    accelerator = engine.accelerator(device)
     base["sync"], sync = accelerator.sync_name, accelerator.synchronizer(device)
 
     # The first contact makes an accelerator's context, which must not hide in front of the next clock.
     yield rows.good(base, timing.once("cold", sync, lambda: None), "device_start")
-    gpu = accelerator.monitor(device)
-    if gpu:  # it can be looked at only now; a hot one gets what is left of the wait
-        left_s = block.idle_wait_s - base["idle_wait_s"]
-        base["idle_wait_s"] += interference.wait_for_idle(left_s, gpu)
+    gpu = gpu or accelerator.monitor(device)
 
     loaded = timing.once("cold", lambda: engine.load(block.model, device, block.dtype), sync)
     model = loaded.outcome
@@ -153,7 +156,8 @@ def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
     image = np.load(order.pixels_file, allow_pickle=False)
     if images.hash_pixels(image) != order.pixels_sha256:
         raise CellbenchError("the image changed after the run was planned", order.pixels_file, "run again")
-    bench = Bench(engine, order, model, image, sync, gpu, interference.Watch(gpu))
+    watch = interference.Watch(gpu, is_host=accelerator.is_host)
+    bench = Bench(engine, order, model, image, sync, gpu, watch, idle_w)
     first = min(block.tasks, key=lambda task: task.case.height_px * task.case.width_px)
     with model.witnessed():
         called = timing.once("cold", bench.call(first.case), sync)
@@ -162,7 +166,7 @@ def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
     return bench
 
 
-def environment(engine: Engine, device: str, known: Sample, gpu: nvidia.Gpu | None) -> dict[str, Any]:
+def environment(engine: Engine, device: str, known: Sample, gpu: Monitor | None) -> dict[str, Any]:
     """The facts about this node (machine.facts) for one device, in this process as it is now.
 
     known: columns of a sample, for what the workload and not the machine decides.

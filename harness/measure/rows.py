@@ -57,7 +57,8 @@ def good(row: Sample, done: Repetition[Any], phase: str) -> Sample:
         {
             **row,
             **check,
-            **done.observed,
+            # The detectors that cannot see (unwatched) and a quota's stops (throttled_s) have no column yet.
+            **{name: value for name, value in done.observed.items() if name in schema.ARROW.names},
             "role": done.role,
             "phase": phase,
             "repetition": done.index,

@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.engines.base import Engine
 from harness.machine import accelerators
+from harness.machine.accelerators import ACCELERATORS
 from harness.machine.checks import FAIL, OK, WARN, Check, tried
+from harness.machine.probe_io import Sources
 
 CHAIN_S = 0.05  # long beside a launch (about 10 us) and beside a read-back (below 1 ms), short for who waits
 N_TRIAL = 4  # links of the chain that tell how long one takes
@@ -36,11 +37,12 @@ TORCH_INFO = "python -c 'import torch; print(torch.__config__.parallel_info())'"
 
 def run(engine: Engine, devices: Sequence[str] = (), threads: int = 1) -> list[dict[str, Any]]:
     """Check the threads and these devices (all that torch lists, if none is given); a Check's fields for each."""
-    import torch
-
-    listed = _listed()
+    listed = accelerators.listed()
+    sources = Sources()
+    drivers = {backend: kind.driver_count(sources) for backend, kind in ACCELERATORS.items()}
+    builds = {backend: kind.build() for backend, kind in ACCELERATORS.items()}
     checks = tried("threads", lambda: threads_obey(threads, engine.set_threads(threads), os.environ))
-    checks += tried("accelerator", lambda: accelerator(listed, _n_nvidia(), torch.version.cuda, os.environ))
+    checks += tried("accelerator", lambda: accelerator(listed, drivers, builds, os.environ))
     for device in devices or listed:
         checks += tried(f"computes {device}", partial(computes, device))
         checks += tried(f"sync {device}", partial(sync_waits, device))
@@ -60,7 +62,7 @@ def threads_obey(
         "numba": str(read_back["numba_threads"]),
         "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "unset"),
     }
-    evidence = f"{wanted} wanted (physical cores); " + ", ".join(f"{name} {n}" for name, n in seen.items())
+    evidence = f"{wanted} wanted (one for each usable core); " + ", ".join(f"{name} {n}" for name, n in seen.items())
     wrong = [name for name, n in seen.items() if n != str(wanted)]
     if not wrong:
         return Check("threads", OK, evidence)
@@ -80,22 +82,29 @@ def threads_obey(
 # ---------------------------------------------------------------- devices
 
 
-def accelerator(listed: Sequence[str], n_nvidia: int, cuda_build: str | None, environ: Mapping[str, str]) -> Check:
-    """Whether torch can use the NVIDIA GPUs that the driver knows."""
-    usable = [device for device in listed if device != "cpu"]
-    n_cuda = sum(device.startswith("cuda") for device in usable)
-    evidence = f"torch lists {', '.join(usable) or 'none'}"
-    if n_nvidia <= n_cuda:
-        return Check("accelerator", OK, evidence)
-    evidence += f"; the NVIDIA driver knows {n_nvidia}"
-    if environ.get("CUDA_VISIBLE_DEVICES") is not None:
-        evidence += f"; CUDA_VISIBLE_DEVICES is {environ['CUDA_VISIBLE_DEVICES']!r}"
-        return Check("accelerator", WARN, evidence, "unset CUDA_VISIBLE_DEVICES, if they are to be measured")
-    if cuda_build is None:
-        fix = "install the CUDA build of torch (PyTorch's page Get Started names it)"
-        return Check("accelerator", WARN, f"{evidence}; this torch is built without CUDA", fix)
-    fix = f"update the NVIDIA driver: this torch wants one for CUDA {cuda_build} (nvidia-smi says which it has)"
-    return Check("accelerator", WARN, evidence, fix)
+def accelerator(
+    listed: Sequence[str], drivers: Mapping[str, int], builds: Mapping[str, str | None], environ: Mapping[str, str]
+) -> Check:
+    """Whether torch can use the GPUs that their drivers list.
+
+    listed: ids of torch's devices. drivers: how many the driver lists, by backend. builds: what torch was built for.
+    """
+    usable = [device for device in listed if not accelerators.of(device).is_host]
+    evidence, fixes = [f"torch lists {', '.join(usable) or 'none'}"], []
+    for backend, kind in ACCELERATORS.items():
+        if drivers[backend] <= sum(device.partition(":")[0] == backend for device in usable):
+            continue
+        evidence.append(f"the driver lists {drivers[backend]} {kind.title}")
+        hiding = [name for name in kind.visibility_settings if name in environ]
+        if hiding:
+            evidence += [f"{name} is {environ[name]!r}" for name in hiding]
+            fixes.append(f"unset {' and '.join(hiding)}, if they are to be measured")
+        elif builds[backend] is None:
+            evidence.append(f"this torch is built without {kind.platform}")
+            fixes.append(f"install the {kind.platform} build of torch (PyTorch's page Get Started names it)")
+        else:
+            fixes.append(f"update the driver of the {kind.title}: this torch needs {kind.platform} {builds[backend]}")
+    return Check("accelerator", WARN if fixes else OK, "; ".join(evidence), "; ".join(fixes) or None)
 
 
 def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> Check:
@@ -105,7 +114,8 @@ def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> C
     """
     import torch
 
-    wanted = torch.device(device)
+    kind = accelerators.of(device)
+    wanted = torch.device(kind.torch_name(device))
     place = place or (lambda array: torch.from_numpy(array).to(wanted))
     random = np.random.default_rng(0)
     # Whole numbers: the exact results are known, and rounding forgives what TF32 or Winograd's method costs.
@@ -120,13 +130,14 @@ def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> C
     name = f"computes {device}"
     elsewhere = {str(t.device) for t in (a, b, x, k, *found.values()) if not _same(t.device, wanted)}
     if elsewhere:
-        fix = f"see why torch cannot use it: python -c \"import torch; print(torch.ones(1, device='{device}').device)\""
+        fix = f"see why torch cannot use it: python -c \"import torch; print(torch.ones(1, device='{wanted}').device)\""
         return Check(name, FAIL, f"asked for {device}, but tensors are on {', '.join(sorted(elsewhere))}", fix)
     wrong = [task for task in found if not np.array_equal(np.rint(found[task].cpu().numpy()), expected[task])]
     if wrong:
         fix = f"do not measure on it: update torch and the driver, or leave it out with --devices ({device} is wrong)"
         return Check(name, FAIL, f"wrong result of {' and '.join(wrong)}", fix)
-    return Check(name, OK, f"{_device_name(device)}: matmul and 3x3 convolution are right, all tensors on {wanted}")
+    model = kind.name(wanted.index or 0)
+    return Check(name, OK, f"{model}: matmul and 3x3 convolution are right, all tensors on {wanted}")
 
 
 @dataclass(frozen=True)
@@ -143,9 +154,10 @@ def sync_waits(device: str) -> Check:
     """Whether the clock of a repetition, which stops after sync, stops only when the device has finished."""
     import torch
 
-    side = CPU_SIDE if torch.device(device).type == "cpu" else SIDE
-    share = torch.full((side, side), 1 / side, device=device)
-    ones = torch.ones(side, side, device=device)
+    kind = accelerators.of(device)
+    on, side = kind.torch_name(device), CPU_SIDE if kind.is_host else SIDE
+    share = torch.full((side, side), 1 / side, device=on)
+    ones = torch.ones(side, side, device=on)
 
     def queue(n: int) -> torch.Tensor:
         value = ones
@@ -153,7 +165,7 @@ def sync_waits(device: str) -> Check:
             value = share @ value  # the mean of ones: 1, exactly
         return value
 
-    sync = accelerators.of(device).synchronizer(device)
+    sync = kind.synchronizer(device)
     return judge(device, chain(queue, sync, lambda value: float(value[0, 0])))
 
 
@@ -186,6 +198,7 @@ def chain(
 
 def judge(device: str, seen: Chain) -> Check:
     """Whether sync waited for the device, and whether there was something to wait for."""
+    kind = accelerators.of(device)
     name, ratio = f"sync {device}", seen.synced_s / max(seen.queued_s, 1e-9)
     evidence = (
         f"queued in {1e3 * seen.queued_s:.1f} ms, synced after {1e3 * seen.synced_s:.1f} ms (ratio {ratio:.3g}), "
@@ -196,33 +209,15 @@ def judge(device: str, seen: Chain) -> Check:
     if seen.synced_s < WAITED_SHARE * seen.arrived_s:
         fix = f"do not measure on {device}: its times are too short. Update torch, and report this"
         return Check(name, FAIL, f"the clock stops before the device does: {evidence}", fix)
-    if device == "cpu":
+    if kind.is_host:
         if ratio <= CPU_RATIO:
             return Check(name, OK, f"synchronous: {evidence}")
         return Check(name, WARN, f"too busy to be timed: {evidence}", "close what else runs, and try again")
     if ratio < QUEUED_RATIO:
-        fix = "unset CUDA_LAUNCH_BLOCKING, if it is set; else close what else uses the device, and try again"
+        unset = f"unset {kind.blocking_setting}, if it is set; else " if kind.blocking_setting else ""
+        fix = f"{unset}close what else uses the device, and try again"
         return Check(name, FAIL, f"every launch waits for the device, which makes it slower: {evidence}", fix)
     return Check(name, OK, f"the clock waits for the device: {evidence}")
-
-
-def _listed() -> list[str]:
-    """The devices that torch lists, whether or not they compute."""
-    import torch
-
-    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return [*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
-
-
-def _n_nvidia(root: Path = Path("/proc/driver/nvidia/gpus")) -> int:
-    """NVIDIA GPUs that the Linux driver knows: one folder each."""
-    return len(list(root.glob("*")))
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else torch.device(device).type.upper()
 
 
 def _same(seen: Any, wanted: Any) -> bool:

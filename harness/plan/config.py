@@ -22,6 +22,7 @@ from pydantic import (
 from harness.engines import registry
 from harness.engines.base import STOCK
 from harness.errors import CellbenchError
+from harness.machine import accelerators
 from harness.plan.passes import CHOSEN
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -37,9 +38,9 @@ def _crop(value: object) -> int | Literal["full"]:
 
 
 def _device(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+    if isinstance(value, str) and (value == "auto" or accelerators.names(value)):
         return value
-    raise ValueError("unknown device; known are auto, cpu, mps, cuda and cuda:N")
+    raise ValueError(f"unknown device; known are auto, {accelerators.device_words()}")
 
 
 def _selector(value: object) -> str:
@@ -102,7 +103,7 @@ class Config(BaseModel):
     repeats_max: Count = 50
     seconds_max: Seconds = 300.0  # of repetitions per case and block, where precision decides
     blocks: Count = 1
-    threads: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None  # none: the physical cores
+    threads: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None  # none: as many as torch takes
     control: bool = True  # a small case first and last in each block, for drift
     idle_wait_s: Seconds = 30.0  # how long a block may wait for the machine to be idle
     passes: tuple[Pass, ...] = ()  # measured after the times, in the first block

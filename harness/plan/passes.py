@@ -27,7 +27,7 @@ PASSES = {
         Pass("stages", "where the time of one call goes", 3, 3),
         Pass("ceiling", "the best rates of the device: products, convolutions, copies", 2, 3, follows="stages"),
         Pass("memory", "peak memory of one call", 1, 1),
-        Pass("energy", "energy of repeated calls", 2, 1),
+        Pass("energy", "energy of repeated calls", 3, 3),
         Pass("masks", "agreement with the stock model on the CPU", 3, 2),
     )
 }

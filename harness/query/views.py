@@ -175,10 +175,14 @@ VIEWS = {
             FROM samples WHERE role = 'memory' AND status = 'ok'""",
     ),
     "energy": (
-        "energy per call and case, above idle",
-        f"""SELECT {CASE}, {LENGTH}, energy_j / n_calls AS energy_per_call_j, idle_power_w, n_calls,
-                   elapsed_s AS window_s, energy_class, energy_method
-            FROM samples WHERE role = 'energy' AND status = 'ok'""",
+        "energy per call and case over all its windows: gross with its range, and above idle",
+        f"""SELECT {CASE}, {LENGTH},
+                   sum(energy_gross_j) / sum(n_calls) FILTER (energy_gross_j IS NOT NULL) AS gross_per_call_j,
+                   min(energy_gross_j / n_calls) AS gross_low_j, max(energy_gross_j / n_calls) AS gross_high_j,
+                   sum(energy_j) / sum(n_calls) FILTER (energy_j IS NOT NULL) AS energy_per_call_j,
+                   avg(idle_power_w) AS idle_power_w, count(*) AS n_windows, sum(n_calls)::BIGINT AS n_calls,
+                   avg(elapsed_s) AS window_s, energy_class, energy_method
+            FROM samples WHERE role = 'energy' AND status = 'ok' GROUP BY ALL""",
     ),
     "agreement": (
         "each case's masks beside those of stock cellpose on the same node's CPU",
@@ -268,8 +272,12 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "timed_median_s": ("median duration of the same case, without hooks", "s"),
     "matmul_gflop_s": ("best rate of products and convolutions", "GFLOP/s"),
     "copy_gb_s": ("best rate of copying", "GB/s"),
+    "gross_per_call_j": ("energy of one call, idle included", "J"),
+    "gross_low_j": ("the same in the window where it was least", "J"),
+    "gross_high_j": ("the same in the window where it was most", "J"),
     "energy_per_call_j": ("energy of one call above idle", "J"),
-    "window_s": ("length of the energy window", "s"),
+    "n_windows": ("windows of calls", None),
+    "window_s": ("mean length of the energy windows", "s"),
     "delta_cells": ("cells found more than in the reference", None),
     "delta_diameter_px": ("diameter above the reference's", "px"),
     "first_s": ("median of the control case before the block's cases", "s"),

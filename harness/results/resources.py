@@ -31,7 +31,7 @@ METHODS = (
         "memory-sampled", "peak_rss_bytes", "Peak memory of the process, sampled",
         "resident memory, sampled every 5 ms: a short peak may be missed", lambda row: row["rss_method"] != "VmHWM",
     ),
-    Method("memory-cuda", "cuda_allocated_bytes", "Peak memory of the CUDA device", "torch’s allocated tensors"),
+    Method("memory-cuda", "cuda_allocated_bytes", "Peak memory of the GPU", "torch’s allocated tensors"),
     Method(
         "memory-mps", "mps_driver_bytes", "Peak memory of the Apple GPU", "allocated by the Metal driver for torch, "
         "sampled every 5 ms",

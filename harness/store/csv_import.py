@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from harness import schema
 from harness.errors import CellbenchError
+from harness.machine import accelerators
 from harness.schema import Sample
 
 ARTICLE = ("Processor", "Iteration", "Area", "Model", "Diameter", "Masks", "Calculation_Time")
@@ -43,7 +44,7 @@ class Origin:
 
     node: str | None = None
     measured_at: datetime | None = None
-    gpu: str | None = None  # cuda or mps
+    gpu: str | None = None  # one of accelerators.GPUS
     columns: Mapping[str, str] | None = None
 
 
@@ -145,8 +146,8 @@ def _article(line: dict[str, Any], origin: Origin) -> Sample:
     if processor not in ("CPU", "GPU"):
         raise ValueError(f"Processor is {processor!r}, neither CPU nor GPU")
     if processor == "GPU" and origin.gpu is None:
-        raise ValueError("the file says GPU; --gpu cuda or --gpu mps says which")
-    device = "cpu" if processor == "CPU" else {"cuda": "cuda:0", "mps": "mps"}[str(origin.gpu)]
+        raise ValueError("the file says GPU; --gpu says which: " + ", ".join(accelerators.GPUS))
+    device = "cpu" if processor == "CPU" else accelerators.Device(str(origin.gpu), 0, "").id
     height_px, width_px = _sides(line["Iteration"], line["Area"])
     return {
         "elapsed_s": _number("Calculation_Time", line["Calculation_Time"]), "height_px": height_px,
@@ -174,15 +175,16 @@ def _crop(height_px: int, width_px: int) -> str:
 
 def _place(device: str, node: str | None, started_at: datetime | None, origin: Origin) -> Sample:
     """Where and when, from the row or from what was said about the file."""
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise ValueError(f"device {device!r}: known are cpu, mps, cuda:N")
+    if not accelerators.names(device):
+        raise ValueError(f"device {device!r}: known are {accelerators.device_words()}")
+    backend, _, index = device.partition(":")
     if (node or origin.node) is None:
         raise ValueError("no node; --node NAME says where it was measured")
     if (started_at or origin.measured_at) is None:
         raise ValueError("no started_at; --date 2024-08-31 says when it was measured")
     return {
         "node": node or origin.node, "started_at": started_at or origin.measured_at,
-        "backend": device.split(":", maxsplit=1)[0], "device": "cuda:0" if device == "cuda" else device,
+        "backend": backend, "device": accelerators.Device(backend, int(index or 0), "").id,
     }  # fmt: skip
 
 

@@ -1,55 +1,94 @@
-"""What the harness asks of a kind of device; imports torch only when a device is asked."""
+"""What the program asks of a kind of device; torch is imported only when a device is asked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from harness.machine import nvidia
+from harness.machine.probe_io import Sources
+
+# The columns of a sample that a monitor fills.
+LIVE = ("gpu_mhz", "gpu_temperature_c", "gpu_power_w", "gpu_throttle", "foreign_gpu_processes")
 
 
-@dataclass(frozen=True)
-class Device:
-    """A backend with an index, proven to compute."""
-
-    backend: str
-    index: int
-    name: str
+class Monitor(Protocol):
+    """The driver's view of a device. What the driver does not tell is None."""
 
     @property
-    def id(self) -> str:
-        """cuda:0; cpu and mps, of which there is one, go without an index."""
-        return f"{self.backend}:{self.index}" if self.backend not in ("cpu", "mps") else self.backend
+    def name(self) -> str:
+        """The driver's interface, as stored with energy: nvml."""
+
+    def facts(self) -> dict[str, Any]:
+        """Facts of machine.facts that stay the same while a program runs."""
+
+    def live(self) -> dict[str, Any]:
+        """The columns LIVE at this moment."""
+
+    def is_idle(self) -> bool | None:
+        """Whether nothing runs on the device, so that its clock is free to fall."""
+
+    def energy_j(self) -> float | None:
+        """Energy since some instant."""
 
 
 class Accelerator:
     """One kind of device. The defaults are those of a device that computes before its call returns, such as a CPU.
 
-    backend: the word of flags and of the column backend. torch_type: what torch calls it. sync_name: what waits for it,
-    as stored with every row.
+    backend: the word of flags and of the column backend. torch_type: what torch calls it. platform: what torch is built
+    for. sync_name: the function that waits for it, as stored with every row. is_single: whether a machine has one at
+    most, so that its id has no index. guess_tflops: throughput of a whole call of stock cellpose 3.1 in TFLOP/s of its
+    network, for a first guess of a duration; of a CPU, per core. hue: place in the palette of the charts. shape: of its
+    points there. visibility_settings: environment variables that hide devices. blocking_setting: the one that makes
+    every launch wait. out_of_memory_words: of error messages.
     """
 
     backend = "cpu"
     torch_type = "cpu"
-    title = "CPU"
+    title = platform = "CPU"
     sync_name = "none"
+    is_single = False
+    guess_tflops = 0.045
+    hue = 0
+    shape = "circle"
+    visibility_settings: tuple[str, ...] = ()
+    blocking_setting: str | None = None
+    out_of_memory_words: tuple[str, ...] = ()
+
+    @property
+    def is_host(self) -> bool:
+        """Whether the host itself computes."""
+        return self.backend == "cpu"
 
     def count(self) -> int:
         """How many devices of this kind torch lists; listing does not prove that they compute."""
         return 1
 
+    def driver_count(self, sources: Sources) -> int:
+        """How many devices of this kind the driver lists; 0 where it does not tell."""
+        return 0
+
+    def build(self) -> str | None:
+        """The version of the platform that torch was built for; None where it was built without this kind."""
+        return "host"
+
+    def id(self, index: int) -> str:
+        """The word for a device: cuda:0, cpu."""
+        return self.backend if self.is_single else f"{self.backend}:{index}"
+
     def name(self, index: int) -> str:
         """The model of a device."""
         raise NotImplementedError
+
+    def uuid(self, index: int) -> str | None:
+        """By which the driver knows a device; None where it has none."""
+        return None
 
     def torch_name(self, device: str) -> str:
         """The device in torch's words: rocm:0 is cuda:0 there."""
         return device.replace(self.backend, self.torch_type, 1)
 
     def synchronizer(self, device: str) -> Callable[[], None]:
-        """What waits until the device has done all that was asked of it."""
+        """A function that waits until the device has finished its queue."""
         return lambda: None
 
     def empty_cache(self, device: str) -> None:
@@ -59,19 +98,22 @@ class Accelerator:
         """Begin a new measurement of peak memory."""
 
     def peaks(self, device: str) -> Mapping[str, int]:
-        """Columns of peak memory in bytes that the device has kept by itself since reset_peak()."""
+        """Columns of peak memory since reset_peak(), in bytes, where the device's allocator keeps a peak."""
         return {}
 
     def readings(self, device: str) -> Mapping[str, Callable[[], int]]:
-        """Columns of memory in bytes that have to be sampled, as this kind keeps no peak."""
+        """Columns of memory in bytes that have to be sampled, where the allocator keeps no peak."""
         return {}
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether an error says that the device's memory was full."""
-        return False
+        return any(word in str(error) for word in self.out_of_memory_words)
 
-    def monitor(self, device: str) -> nvidia.Gpu | None:
-        """The driver's view of a device: clocks, temperature, energy; None where there is none."""
+    def monitor(self, device: str, uuid: str | None = None) -> Monitor | None:
+        """The driver's view of a device: clocks, temperature, energy; None where there is none.
+
+        uuid: of the device, as uuid() gave it in another process; without it torch is asked, which touches the device.
+        """
         return None
 
     def facts(self, device: str) -> Mapping[str, Any]:

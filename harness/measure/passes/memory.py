@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from harness.machine.accelerators import Accelerator
 from harness.measure import rows, timing
 from harness.measure.block import Bench
 from harness.plan.cases import Task
@@ -34,18 +35,20 @@ RESET_SLACK_BYTES = 64 * 2**20
 def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """One call with its peaks."""
     work = bench.call(task.case)
-    done, peaks = peak_memory(lambda: timing.once("memory", work, bench.sync), bench.device)
+    done, peaks = peak_memory(lambda: timing.once("memory", work, bench.sync), bench.accelerator, bench.device)
     yield rows.good(row | peaks, done, "call")
 
 
-def peak_memory(call: Callable[[], T], device: str, proc: Path = PROC) -> tuple[T, dict[str, Any]]:
+def peak_memory(
+    call: Callable[[], T], accelerator: Accelerator, device: str, proc: Path = PROC
+) -> tuple[T, dict[str, Any]]:
     """Call once and return the outcome with the memory columns: peaks in bytes, null where not applicable.
 
     The host's peak is the whole process, libraries and what it kept from earlier calls included. A sampled
     peak is a lower bound: what is freed within 5 ms, or while a library holds the interpreter's lock, is missed.
     """
-    _start_afresh(device)
-    readings = _readings(device)
+    _start_afresh(accelerator, device)
+    readings = dict(accelerator.readings(device))
     kernel_keeps_peak = _reset_peak(proc)
     if not kernel_keeps_peak:
         process = psutil.Process()
@@ -54,46 +57,16 @@ def peak_memory(call: Callable[[], T], device: str, proc: Path = PROC) -> tuple[
     if kernel_keeps_peak:
         peaks["peak_rss_bytes"] = _status_bytes(proc, "VmHWM")
     method = "VmHWM" if kernel_keeps_peak else "sampled 5 ms"
-    return outcome, {**dict.fromkeys(COLUMNS), **peaks, **_cuda_peaks(device), "rss_method": method}
+    return outcome, {**dict.fromkeys(COLUMNS), **peaks, **accelerator.peaks(device), "rss_method": method}
 
 
-def _start_afresh(device: str) -> None:
+def _start_afresh(accelerator: Accelerator, device: str) -> None:
     """Give back what earlier calls left, or the allocators would carry a larger crop's peak into this one."""
     gc.collect()
     with suppress(AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    elif device.startswith("mps"):
-        import torch
-
-        torch.mps.empty_cache()
-
-
-def _cuda_peaks(device: str) -> dict[str, int]:
-    if not device.startswith("cuda"):
-        return {}
-    import torch
-
-    return {
-        "cuda_allocated_bytes": torch.cuda.max_memory_allocated(device),
-        "cuda_reserved_bytes": torch.cuda.max_memory_reserved(device),
-    }
-
-
-def _readings(device: str) -> dict[str, Callable[[], int]]:
-    """What has to be looked at again and again, since this device keeps no peak."""
-    if not device.startswith("mps"):
-        return {}
-    import torch
-
-    return {
-        "mps_current_bytes": torch.mps.current_allocated_memory,
-        "mps_driver_bytes": torch.mps.driver_allocated_memory,
-    }
+    accelerator.empty_cache(device)
+    accelerator.reset_peak(device)
 
 
 def _reset_peak(proc: Path) -> bool:
