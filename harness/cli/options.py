@@ -14,6 +14,10 @@ Place = Annotated[str, typer.Option("--out", help="Folder of the results, or a U
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Markdown = Annotated[bool, typer.Option("--md", help="Print a Markdown table.")]
+Trust = Annotated[
+    str | None,
+    typer.Option("--trust", help="SHA-256 of size models of your own, which are unpickled: it can run code."),
+]
 Run = Annotated[str | None, typer.Option("--run", help="Run to use; the latest if not given.")]
 Published = Annotated[bool, typer.Option(help="Draw the published desktop and M1 figures as reference.")]
 RESULTS = Path("results")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, Json, Out
+from harness.cli.options import RESULTS, Json, Out, Trust
 from harness.errors import CasesFailedError, CellbenchError, MasksDisagreeError
 
 app = typer.Typer()
@@ -31,6 +31,7 @@ def tune(
     gate: Gate = "equivalent",
     model: Model = None,
     weights: Weights = "auto",
+    trust: Trust = None,
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
@@ -43,7 +44,7 @@ def tune(
 
     level, budget_s = _gate(gate), _seconds(budget)
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
-        prepared = _prepared(here, image, crop, device, weights, model)
+        prepared = _prepared(here, image, crop, device, weights, model, trust)
         found = tuning.search(prepared, here, out, level, budget_s, lambda text: typer.echo(text, err=True))
     typer.echo(json_.dumps(asdict(found), indent=2) if json else tuning_view.text(found))
 
@@ -57,6 +58,7 @@ def verify_masks(
     gate: Gate = "equivalent",
     model: Model = None,
     weights: Weights = "auto",
+    trust: Trust = None,
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
@@ -71,7 +73,7 @@ def verify_masks(
         raise CellbenchError("stock is what variants are compared with", "--variant stock", "name a variant")
     variant = str(chosen)
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
-        rows = list(tuning.verify(_prepared(here, image, crop, device, weights, model), here, out, variant))
+        rows = list(tuning.verify(_prepared(here, image, crop, device, weights, model, trust), here, out, variant))
     if failed := [row for row in rows if row["role"] != "masks"]:
         raise CasesFailedError(f"{variant} failed: {failed[0]['error_message']}", str(out), "try it with less")
     keys = ("crop", "diameter_asked_px", "agreement", "ap50", "ap90", "mean_iou", "n_cells", "reference_n_cells")
@@ -99,6 +101,7 @@ def throughput(
     device: Device = "cpu",
     model: Model = None,
     weights: Weights = "auto",
+    trust: Trust = None,
     address: Annotated[
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
     ] = None,
@@ -125,7 +128,7 @@ def throughput(
     said = None if folder is None else folder.absolute().name
     with driver.opened(address, bool(address), engines=(engine.name,)) as here:
         prepared = _prepared(
-            here, found[0].source if found else image, "full" if found else str(crop), device, weights, model
+            here, found[0].source if found else image, "full" if found else str(crop), device, weights, model, trust
         )
         material = prepared.material
         pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
@@ -156,13 +159,13 @@ def _line(row: dict[str, Any]) -> str:
     return f"crop {row['crop']}, {asked}: {row['agreement']}; {cells}{iou}"
 
 
-def _prepared(here: Any, image: str, crop: str, device: str, weights: str, model: str | None) -> Any:
+def _prepared(here: Any, image: str, crop: str, device: str, weights: str, model: str | None, trust: str | None) -> Any:
     from harness.plan import config
     from harness.run import bench
 
     flags = {"image": image, "crops": config.split(crop), "devices": (device,), "weights": weights, "blocks": 1,
              "control": False, "passes": (), "protocols": ("standard",),
-             "models": (model,) if model else None}  # fmt: skip
+             "models": (model,) if model else None, "trust": config.split(trust)}  # fmt: skip
     return bench.prepare(bench.gather(config.load("quick", flags)), here.members)
 
 

@@ -70,6 +70,7 @@ Selector = Annotated[str, PlainValidator(_selector)]
 DeviceName = Annotated[str, PlainValidator(_device)]
 ModelName = Annotated[str, PlainValidator(_model)]
 Pass = Annotated[str, PlainValidator(_pass)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Protocol = Literal["standard", "article"]
@@ -92,9 +93,7 @@ class Config(BaseModel):
     dtypes: tuple[str, ...] = ()  # precisions to load the models with; none: each engine's own
     variants: tuple[str, ...] = (STOCK,)  # how the models are executed; names joined by +
     weights: str = Field(default="auto", min_length=1)
-    trust: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = (
-        None  # sha256 of a size model that may be unpickled
-    )
+    trust: tuple[Sha256, ...] = ()  # of size models that may be unpickled
     warmups: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
     warmups_max: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0  # above warmups: go on until they settle
     repeats: Count = 5
