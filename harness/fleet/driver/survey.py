@@ -63,7 +63,7 @@ def survey(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> di
     }
 
 
-def versions_of(engines: Sequence[str]) -> Versions:
+def versions_of(engines: Sequence[str] = (DEFAULT,)) -> Versions:
     """Versions of this machine's software and of these engines, by name."""
     return {**{name: registry.engine(name).version() for name in engines}, **versions()}
 
