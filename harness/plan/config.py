@@ -128,23 +128,29 @@ class Config(BaseModel):
     @field_validator("variants")
     @classmethod
     def _canonical(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        """Every variant in its one spelling, as each model's engine has it."""
+        """Every variant in its one spelling; as they are written where the models' engines spell them in other ways."""
         try:
             models = info.data.get("models", ())  # none where they are a mistake themselves
             spelled = {tuple(str(registry.engine_of(model).variant(each)) for each in values) for model in models}
         except CellbenchError as error:
             raise ValueError(f"{error.what}; {error.fix}") from error
-        return spelled.pop() if spelled else values
+        for each in spelled:
+            _check_once(each)
+        return spelled.pop() if len(spelled) == 1 else values
 
     @field_validator("crops", "devices", "protocols", "models", "dtypes", "variants", "passes", "only")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         if not values and info.field_name not in ("passes", "only", "dtypes"):
             raise ValueError("at least one is needed")
-        twice = sorted({str(v) for v in values if values.count(v) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} stands here more than once")
+        _check_once(values)
         return values
+
+
+def _check_once(values: tuple[Any, ...]) -> None:
+    twice = sorted({str(v) for v in values if values.count(v) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands here more than once")
 
 
 def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
