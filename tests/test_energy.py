@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import schema
-from harness.measure import energy
+from harness.measure.passes import energy
 
 
 class Machine:

@@ -14,7 +14,7 @@ import pytest
 
 from harness import schema
 from harness.engines.cellpose3 import weights
-from harness.measure import memory
+from harness.measure.passes import memory
 
 MIB = 2**20
 NOWHERE = Path("/nonexistent/proc")
@@ -191,15 +191,17 @@ def test_mps_is_looked_at_while_it_works(monkeypatch: pytest.MonkeyPatch) -> Non
 PEAKS = """
 import json
 import numpy as np
-from harness import synthetic
-from harness.measure import memory, workload
+from harness.engines import registry
+from harness.images import synthetic
+from harness.measure.passes import memory
 
-workload.import_cellpose()
-model = workload.load("cpu")
+engine = registry.engine("cellpose3")
+engine.start(FOLDER)
+model = engine.load("cyto3", "cpu")
 pixels = synthetic.sparse(height_px=192, width_px=160, n_cells=4).image
 
 def segment():
-    return workload.segment(model, pixels)
+    return model.segment(pixels)
 
 def with_buffer():
     buffer = np.ones(512 * 2**20, np.uint8)
@@ -211,9 +213,9 @@ print(json.dumps([memory.peak_memory(call, "cpu")[1] for call in (segment, with_
 
 
 @pytest.mark.slow
-def test_the_peak_of_a_real_call_has_its_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", weights.resolve("standin").folder)
-    done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=False)
+def test_the_peak_of_a_real_call_has_its_buffers() -> None:
+    script = PEAKS.replace("FOLDER", repr(weights.resolve("standin").folder))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     before, high, after = (row["peak_rss_bytes"] for row in json.loads(done.stdout.splitlines()[-1]))
     assert high >= 512 * MIB

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import plan
+from harness.machine import accelerators
 from harness.machine.accelerators import Device
-from harness.measure import memory, workload
-from harness.plan import config
+from harness.measure.passes import memory
+from harness.plan import blocks, config, estimate
 from harness.plan.cases import Node
 from tests.test_layers import FILES
 
@@ -104,9 +104,8 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_mps_is_listed_first_once_it_computes(mac: SimpleNamespace) -> None:
-    found = [Device(**device) for device in workload.devices()]
-    assert [device.id for device in found] == ["mps", "cpu"]
-    assert mac.asked == ["mps:0", "cpu:0"]
+    assert [device.id for device in accelerators.found()] == ["mps", "cpu"]
+    assert mac.asked == ["mps", "cpu"]
 
 
 def test_mps_that_does_not_compute_is_not_listed(mac: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,21 +116,21 @@ def test_mps_that_does_not_compute_is_not_listed(mac: SimpleNamespace, monkeypat
 
     good = mac.ones
     monkeypatch.setattr(mac, "ones", ones)
-    with pytest.warns(UserWarning, match="mps:0 does not compute"):
-        assert [device["backend"] for device in workload.devices()] == ["cpu"]
+    with pytest.warns(UserWarning, match="mps does not compute"):
+        assert [device.backend for device in accelerators.found()] == ["cpu"]
 
 
 def test_mps_is_waited_for(mac: SimpleNamespace) -> None:
-    name, wait = workload.synchroniser("mps")
-    wait()
-    assert (name, mac.asked) == ("torch.mps.synchronize", ["synchronize"])
+    kind = accelerators.of("mps")
+    kind.synchronizer("mps")()
+    assert (kind.sync_name, mac.asked) == ("torch.mps.synchronize", ["synchronize"])
 
 
 def test_a_mac_is_planned_for() -> None:
-    [node] = plan.choose_on(("auto",), [Node("mac1", tuple(MAC), 8)])
-    blocks = plan.blocks(config.load("thorough"), 2160, 2560, [node])
-    assert {block.device.id for block in blocks} == {"mps", "cpu"}
-    assert all(plan.block_s(block) > 0 for block in blocks)
+    [node] = blocks.choose_on(("auto",), [Node("mac1", tuple(MAC), 8)])
+    planned = blocks.blocks(config.load("thorough"), 2160, 2560, [node])
+    assert {block.device.id for block in planned} == {"mps", "cpu"}
+    assert all(estimate.block_s(block) > 0 for block in planned)
 
 
 def test_memory_on_mps_has_its_own_columns(mac: SimpleNamespace, tmp_path: Path) -> None:

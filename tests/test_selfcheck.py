@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from harness.engines.simulated.engine import Simulated
 from harness.machine.checks import FAIL, OK, WARN
-from harness.measure import selfcheck, workload
+from harness.measure import selfcheck
 from harness.measure.selfcheck import Chain
 
 TWO = {"torch_threads": 2, "opencv_threads": 2, "numba_threads": 2}
@@ -203,8 +204,7 @@ def test_gpus_that_the_driver_knows(tmp_path: Path) -> None:
 
 def test_run_keeps_a_broken_check_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(workload, "set_threads", lambda n: TWO)
-    found = {check["name"]: check for check in selfcheck.run(devices=["nonsense", "cpu"], threads=2)}
+    found = {check["name"]: check for check in selfcheck.run(Simulated(), ["nonsense", "cpu"], threads=2)}
     assert list(found) == [
         "threads", "accelerator", "computes nonsense", "sync nonsense", "computes cpu", "sync cpu"
     ]  # fmt: skip
@@ -214,11 +214,10 @@ def test_run_keeps_a_broken_check_apart(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_run_takes_the_devices_that_torch_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload, "set_threads", lambda n: TWO)
     monkeypatch.setattr(selfcheck, "_listed", lambda: ["cuda:7"])
     monkeypatch.setattr(selfcheck, "computes", lambda device: dataclasses.replace(GOOD, name=device))
     monkeypatch.setattr(selfcheck, "sync_waits", lambda device: dataclasses.replace(GOOD, name=device))
-    assert [check["name"] for check in selfcheck.run(threads=2)[2:]] == ["cuda:7", "cuda:7"]
+    assert [check["name"] for check in selfcheck.run(Simulated(), threads=2)[2:]] == ["cuda:7", "cuda:7"]
 
 
 GOOD = selfcheck.Check("good", OK, "fine")
