@@ -169,9 +169,13 @@ SEVERAL = ("cyto3", "cyto2", "sleep")
 
 def test_each_device_gets_a_block_for_each_model_and_each_has_its_control() -> None:
     made = planned(crops=(64, 96), models=SEVERAL, blocks=2, control=True, passes=("memory",))
-    assert sorted((b.index, b.device.id, b.model) for b in made) == sorted(
-        (index, device.id, model) for index in range(2) for device in HAVE for model in SEVERAL
-    )
+    for device in HAVE:
+        of_device = [block for block in made if block.device == device]
+        assert [block.index for block in of_device] == list(range(2 * len(SEVERAL))), "each has a number of its own"
+        for round_ in (of_device[: len(SEVERAL)], of_device[len(SEVERAL) :]):
+            assert {block.model for block in round_} == set(SEVERAL)
+        with_passes = [block.index for block in of_device if block.tasks[-1].role == "memory"]
+        assert with_passes == list(range(len(SEVERAL))), "once a model, after the first times"
     for block in made:
         assert {task.case.model for task in block.tasks} == {block.model}
         assert block.engine == registry.engine_of(block.model).name

@@ -95,7 +95,8 @@ class Effort:
 class Block:
     """A fresh process on one device that goes through its tasks once, all with one model of one engine.
 
-    index: its number on that device within the run. The cases come in seeded shuffled order, the control case before and after them, the passes last.
+    index: its number on that device within the run. The cases come in seeded shuffled order, the control case before
+    and after them, the passes last.
     """
 
     index: int
