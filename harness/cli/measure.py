@@ -1,4 +1,4 @@
-"""Commands that measure or examine machines: run, resume, env, doctor."""
+"""Commands that measure or examine machines: run, resume, env, models, doctor."""
 
 from __future__ import annotations
 
@@ -233,6 +233,20 @@ def env_(
 
     told = find_environment(device)
     typer.echo(dumps(told, indent=2) if json else environment.text(told))
+
+
+@app.command("models")
+def models_(
+    engine_python: Annotated[str | None, typer.Option(help="Interpreter that has the engines.")] = None,
+    json: Json = False,
+) -> None:
+    """The models that can be measured: their engines and versions, where these are installed, and their weights."""
+    from dataclasses import asdict
+
+    from harness.doctor import models
+
+    found = list(models.listed(engine_python))
+    typer.echo(dumps([asdict(each) for each in found], indent=2) if json else models.text(found))
 
 
 @app.command("doctor")

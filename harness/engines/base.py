@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -178,6 +178,7 @@ class LoadedModel(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A program that segments, with its models."""
 

@@ -73,6 +73,16 @@ def ask(request: Request, engine: str = DEFAULT, python: str | None = None) -> A
     return answers[0]
 
 
+def version(spec: EngineSpec) -> str:
+    """The engine's version in its environment; CellbenchError where it cannot be measured with there."""
+    with _Child(spec, DevicesRequest(), environment(1)) as child:
+        greeting = child.greeting(ANSWER_S)
+    if not greeting:
+        last = child.error_text.splitlines()[-1:]
+        raise CellbenchError(f"no measuring process can be started in {spec.where}", *last)
+    return _check_peer(spec, greeting)
+
+
 def perform(order: Order) -> Iterator[Sample | Finished]:
     """Run the block and yield its samples, and Finished after each task's last.
 
@@ -217,7 +227,7 @@ class _Child:
         CellbenchError where the child is not one that this program can work with.
         """
         with suppress(BrokenPipeError):  # it died; its exit code tells how
-            if not (greeting := self._line(max(ANSWER_S, patience_s()))).endswith("\n"):
+            if not (greeting := self.greeting(max(ANSWER_S, patience_s()))):
                 return
             _check_peer(self._spec, greeting)
             self._send(wire.request_line(self._request))
@@ -226,6 +236,11 @@ class _Child:
                 self._send("go on")
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(DEATH_S)
+
+    def greeting(self, limit_s: float) -> str:
+        """The first that the child says; empty if it died before, or said nothing for so long."""
+        line = self._line(limit_s)
+        return line if line.endswith("\n") else ""
 
     def _line(self, limit_s: float) -> str:
         """What it says next, up to the end of the line or of its life."""
@@ -252,8 +267,11 @@ class _Child:
         self._stdin.flush()
 
 
-def _check_peer(spec: EngineSpec, greeting: str) -> None:
-    """CellbenchError for a child of another version of this program, or one without the engine that is wanted."""
+def _check_peer(spec: EngineSpec, greeting: str) -> str:
+    """The version of the engine there.
+
+    CellbenchError for a child of another version of this program, or one without the engine that is wanted.
+    """
     engine = registry.engine(spec.name)
     try:
         hello = wire.hello_from(greeting)
@@ -268,3 +286,4 @@ def _check_peer(spec: EngineSpec, greeting: str) -> None:
     if engine.requirement and not Requirement(engine.requirement).specifier.contains(hello.engine_version, True):
         what = f"{engine.name} needs {engine.requirement}, but {hello.engine_version} is installed there"
         raise CellbenchError(what, spec.where, f"pip install '{engine.requirement}'")
+    return hello.engine_version
