@@ -127,6 +127,9 @@ def test_masks_are_verified_and_the_gate_has_an_exit_code(tmp_path: Path) -> Non
     [
         (("tune", "--budget", "soon"), "no duration"),
         (("tune", "--gate", "similar"), "no gate"),
+        (("tune", "--model", "cyto9"), "no model 'cyto9'"),
+        (("throughput", "--model", "cyto9"), "no model 'cyto9'"),
+        (("verify-masks", "--model", "sleep", "--variant", "lossless"), "no variant"),
         (("verify-masks", "--variant", "warp"), "no variant"),
         (("verify-masks", "--variant", "stock"), "name a variant"),
         (("verify-masks", "--variant", "fp16"), "not for cpu"),
