@@ -102,6 +102,54 @@ def test_bad_flags_are_named(flags: dict[str, object]) -> None:
     assert "--" + next(iter(flags)).replace("protocols", "protocol") in str(caught.value)
 
 
+# ---------------------------------------------------------------- models and variants
+
+
+def test_models_are_named_in_a_profile_or_by_a_flag(tmp_path: Path) -> None:
+    path = write(tmp_path, 'crops = [64]\nmodels = ["cyto2", "nuclei"]\n')
+    assert config.load(path).models == ("cyto2", "nuclei")
+    assert config.load(path, {"models": config.split("cyto3,sleep")}).models == ("cyto3", "sleep")
+    assert config.load("quick").models == ("cyto3",)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"models": ("cyto3", "cyto9")}, r"--models: there is no model 'cyto9'; models are cyto3, cyto2, nuclei"),
+        ({"models": (3,)}, "--models: a model is a name"),
+        ({"models": ()}, "--models: at least one is needed"),
+        ({"models": ("cyto2", "cyto2")}, "--models: cyto2 stands here more than once"),
+        ({"variants": ("warp",)}, "--variants: there is no variant 'warp'"),
+        ({"variants": ("fast",)}, "--variants: there is no variant 'fast'"),  # the simulated engine's
+        ({"variants": ("fast",), "models": ("sleep", "cyto3")}, "--variants: there is no variant 'fast'"),
+        ({"variants": ("lossless",), "models": ("sleep",)}, "--variants: there is no variant 'lossless'"),
+        ({"variants": ("lossless+plain", "plain+lossless")}, r"lossless\+plain stands here more than once"),
+        ({"variants": ("stock", "batch=8")}, "stock stands here more than once"),
+        ({"variants": ("batch=16", "batch=016")}, "batch=16 stands here more than once"),
+        ({"variants": ("stock", "batch=8"), "models": ("sleep", "cyto3")}, "stock stands here more than once"),
+        ({"trust": ("0" * 63,)}, "--trust"),
+        ({"repeats": 1, "precision": 0.02}, "--precision: one repetition has no spread; give repeats of at least 2"),
+    ],
+)
+def test_what_cannot_be_is_named_with_its_flag(flags: dict[str, object], said: str) -> None:
+    with pytest.raises(CellbenchError, match=said):
+        config.load("quick", flags)
+
+
+def test_one_repetition_is_refused_where_the_profile_asks_for_a_precision(tmp_path: Path) -> None:
+    path = write(tmp_path, "crops = [64]\nprecision = 0.02\n")
+    for given in (path, "thorough"):
+        with pytest.raises(CellbenchError, match=r"toml:\d+ precision: one repetition has no spread"):
+            config.load(given, {"repeats": 1})
+    assert config.load(path, {"repeats": 2}).precision == 0.02
+    assert config.load("quick", {"repeats": 1}).precision is None
+
+
+def test_variants_have_one_spelling() -> None:
+    loaded = config.load("quick", {"variants": ("stock", "plain+lossless", "batch=016")})
+    assert loaded.variants == ("stock", "lossless+plain", "batch=16")
+
+
 @pytest.mark.parametrize(
     ("text", "values"),
     [("224,full", (224, "full")), (" 8 , -3 ,", (8, -3)), ("cpu,cuda:1", ("cpu", "cuda:1")), ("", ()), (None, None)],

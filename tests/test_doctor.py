@@ -17,6 +17,7 @@ from harness.errors import CellbenchError
 from harness.machine import interference, probe
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
 from harness.machine.probe_io import Sources
+from harness.measure.wire import SelfcheckRequest
 
 COMMAND = Path(sys.executable).with_name("cellbench")
 real_devices = machine_checks.devices
@@ -235,14 +236,14 @@ def test_rays_leave_to_form_a_cluster_on_a_mac() -> None:
 
 
 def test_what_the_child_found() -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
+    asked: list[object] = []
 
-    def ask(task: str, **arguments: Any) -> list[dict[str, Any]]:
-        asked.append((task, arguments))
+    def ask(request: object) -> list[dict[str, Any]]:
+        asked.append(request)
         return [{"name": "sync cpu", "verdict": OK, "evidence": "synchronous", "fix": None}]
 
     assert machine_checks.devices(ask) == [Check("sync cpu", OK, "synchronous")]
-    assert asked == [("selfcheck", {"devices": [], "threads": probe.n_cores()})]
+    assert asked == [SelfcheckRequest((), probe.n_cores())]
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ import pytest
 from harness.doctor.environment import ask as find_environment
 from harness.errors import CellbenchError
 from harness.machine import facts
+from harness.machine.accelerators import Device
 from harness.machine.facts import Fact
+from harness.measure import parent
+from harness.measure.wire import EnvironmentRequest
 from harness.results.formatting import fact_text
 from harness.terminal import environment
 
@@ -49,16 +52,14 @@ def test_every_fact_has_a_line_in_its_group() -> None:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A node with a GPU; collects for which devices it was asked."""
-    devices = [{"backend": "cuda", "index": 0, "name": "G"}, {"backend": "cpu", "index": 0, "name": "C"}]
     seen: list[str] = []
 
-    def ask(task: str, **arguments: Any) -> dict[str, Any]:
-        assert task == "environment"
-        seen.append(arguments["device"])
+    def ask(request: EnvironmentRequest) -> dict[str, Any]:
+        seen.append(request.device)
         return {"cpu_model": "C", "smt": None}
 
-    monkeypatch.setattr(worker, "devices", lambda: devices)
-    monkeypatch.setattr(worker, "ask", ask)
+    monkeypatch.setattr(parent, "devices", lambda: [Device("cuda", 0, "G"), Device("cpu", 0, "C")])
+    monkeypatch.setattr(parent, "ask", ask)
     return seen
 
 

@@ -5,9 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from harness.machine import facts, probe
+from harness.engines import torch_process
+from harness.engines.simulated.engine import Simulated
+from harness.machine import accelerators, facts, probe
 from harness.machine.accelerators.base import LIVE
-from harness.measure import block, parent, workload
+from harness.measure import block, parent
+from harness.measure.wire import EnvironmentRequest
 from tests.test_nvidia import gpu
 
 NAMES = {fact.name for fact in facts.FACTS}
@@ -39,7 +42,7 @@ def test_what_this_machine_tells_are_facts() -> None:
 
 @pytest.mark.slow
 def test_every_fact_is_told_by_someone_and_with_its_type() -> None:
-    told = parent.ask("environment", device="cpu")
+    told = parent.ask(EnvironmentRequest("cpu"))
     assert told.keys() - NAMES == set()
     live = set(LIVE) & NAMES
     assert NAMES - told.keys() - gpu().facts().keys() - live - WORKER == set()
@@ -102,14 +105,12 @@ def test_the_key_is_16_hex_digits_and_the_order_does_not_matter() -> None:
     ],
 )
 def test_the_library_behind_matrix_products(config: str, blas: str | None) -> None:
-    assert workload._blas(config) == blas
+    assert torch_process.blas(config) == blas
 
 
-def test_the_driver_names_the_gpu_where_the_machine_has_no_name_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_names_the_gpu_where_the_machine_has_no_name_for_it() -> None:
     driver = SimpleNamespace(facts=lambda: {"gpu_name": "NVIDIA H200"}, live=lambda: {"gpu_mhz": 1980})
-    monkeypatch.setattr(block, "open_gpu", lambda _: driver)
-    monkeypatch.setattr(workload, "environment", lambda _: {})
-    told = block.environment("cuda:0", {"torch_version": "2.11.0+cu130"})
+    told = block.environment(Simulated(), "cuda:0", {"torch_version": "2.11.0+cu130"}, driver)
     assert (told["gpu_name"], told["gpu_mhz"], told["torch_version"]) == ("NVIDIA H200", 1980, "2.11.0+cu130")
 
 
@@ -120,8 +121,10 @@ def test_a_cuda_device_tells_which_unit_it_is(monkeypatch: pytest.MonkeyPatch) -
     properties = SimpleNamespace(major=8, minor=9, multi_processor_count=46, uuid=UUID(int=7))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (11_000_000_000, 12_000_000_000))
-    told = workload.environment("cuda:0")
+    engine = torch_process.TorchProcess()
+    told = engine.environment("cuda:0")
     assert told["gpu_uuid"] == str(UUID(int=7))
     assert (told["gpu_compute_capability"], told["gpu_multiprocessors"]) == ("8.9", 46)
     assert told["gpu_memory_free_bytes"] == 11_000_000_000
-    assert told.keys() == workload.environment("cpu").keys()
+    of_a_gpu = set(accelerators.of("cuda").facts("cuda:0"))
+    assert told.keys() == engine.environment("cpu").keys() | of_a_gpu

@@ -1,6 +1,5 @@
 """Checks of versions, weights, other nodes and Ray: made-up packages, folders, stores and addresses."""
 
-import hashlib
 import socket
 import time
 from collections.abc import Callable
@@ -12,9 +11,6 @@ from typing import Any
 import pytest
 
 from harness.doctor import installation
-from harness.engines.cellpose3 import weights
-from harness.engines.cellpose3.weights import Published
-from harness.errors import CellbenchError
 from harness.fleet import network
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN
 from tests.conftest import make_sample, make_store
@@ -123,75 +119,6 @@ def test_code_that_is_not_installed_has_no_needs_on_record() -> None:
 
 def test_the_real_environment_can_be_judged() -> None:
     assert installation.versions().verdict in (OK, WARN)
-
-
-# ------------------------------------------------------------------ weights
-
-
-@pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty model folder, and small files on record in the place of the published ones."""
-    network, size = b"\x80\x02network", b"\x93NUMPY size"
-    record = tuple(
-        Published(name, len(data), hashlib.sha256(data).hexdigest())
-        for name, data in ((weights.NETWORK, network), (weights.SIZE_MODEL, size))
-    )
-    monkeypatch.setattr(weights, "PUBLISHED", record)
-    monkeypatch.setattr(weights, "_fetch", lambda *_: pytest.fail("doctor fetched weights"))
-    monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", str(tmp_path / "models"))
-    return tmp_path / "models"
-
-
-def fill(models: Path, network: bytes = b"\x80\x02network", size: bytes = b"\x93NUMPY size") -> None:
-    models.mkdir()
-    (models / weights.NETWORK).write_bytes(network)
-    (models / weights.SIZE_MODEL).write_bytes(size)
-
-
-def test_missing_weights_are_a_warning_and_nothing_is_fetched(models: Path) -> None:
-    check = installation.cyto3()
-    assert check.verdict == WARN
-    assert "stand-in" in check.evidence
-    assert str(models) in check.fix
-    assert not models.exists()
-
-
-def test_half_of_the_weights_is_none(models: Path) -> None:
-    fill(models)
-    (models / weights.SIZE_MODEL).unlink()
-    check = installation.cyto3()
-    assert check.verdict == WARN
-    assert f"no {weights.SIZE_MODEL} in" in check.evidence
-
-
-def test_the_published_weights(models: Path) -> None:
-    fill(models)
-    check = installation.cyto3()
-    assert (check.verdict, check.fix) == (OK, None)
-    assert "as on record" in check.evidence
-
-
-def test_weights_of_another_hash(models: Path) -> None:
-    fill(models, network=b"\x80\x02NETWORK")
-    check = installation.cyto3()
-    assert check.verdict == WARN
-    assert "another sha256" in check.evidence
-
-
-def test_damaged_weights(models: Path) -> None:
-    fill(models, network=b"<html></html>")
-    check = installation.cyto3()
-    assert check.verdict == WARN
-    assert "web page" in check.evidence
-    assert check.fix
-
-
-def test_without_even_the_stand_in_there_is_nothing_to_measure_with(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(weights, "STANDIN_FOLDER", tmp_path / "nowhere")
-    with pytest.raises(CellbenchError, match="does not exist"):
-        installation.cyto3()
 
 
 # ------------------------------------------------------------------ other nodes

@@ -11,16 +11,13 @@ from harness.fleet import tags
 from harness.fleet.nodes import command
 from harness.fleet.nodes.command import Setup
 from harness.fleet.ray_settings import ENVIRONMENT
+from harness.machine.accelerators import Device
 
 GPU = "NVIDIA GeForce RTX 4090"
 TWO_GPUS = [
-    {"backend": "cuda", "index": 0, "name": GPU}, {"backend": "cuda", "index": 1, "name": GPU},
-    {"backend": "cpu", "index": 0, "name": "Intel(R) Core(TM) i7-8086K CPU @ 4.00GHz"},
+    Device("cuda", 0, GPU), Device("cuda", 1, GPU), Device("cpu", 0, "Intel(R) Core(TM) i7-8086K CPU @ 4.00GHz"),
 ]  # fmt: skip
-MAC = [
-    {"backend": "mps", "index": 0, "name": "Apple M1 GPU"},
-    {"backend": "cpu", "index": 0, "name": "Apple M1"},
-]
+MAC = [Device("mps", 0, "Apple M1 GPU"), Device("cpu", 0, "Apple M1")]
 HEAD = Setup("desk", "10.0.0.5", "10.0.0.5:6379", is_head=True)
 WORKER = Setup("mac", "10.0.0.9", "10.0.0.5:6379", is_head=False)
 

@@ -15,12 +15,14 @@ import pytest
 
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import network
+from harness.fleet.driver import survey
 from harness.fleet.nodes import daemon, node_setup, token
 from harness.fleet.nodes.command import Command, Setup
 from harness.fleet.nodes.daemon import Running
 from harness.fleet.nodes.head import Head, Member
 from harness.fleet.nodes.node_setup import Asked
 from harness.fleet.tags import Tags
+from tests.conftest import CPU_DEVICE
 
 SETUP = Setup("desk", "127.0.0.1", "127.0.0.1:6379", is_head=True)
 TAGS = Tags("desk", (("cpu", 1),))
@@ -230,7 +232,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 
 def check(setup: Setup, folder: Path, *members: Member, **there: str) -> list[str]:
-    head = Head(setup.head, {**node_setup.versions(), **there}, True, members)
+    head = Head(setup.head, {**survey.versions_of(), **there}, True, members)
     return node_setup.check(setup, folder, {}, lambda _address: head)
 
 
@@ -285,8 +287,7 @@ def test_a_head_that_nobody_can_reach_is_told(setup: Setup, folder: Path) -> Non
 
 
 def test_tags_are_proved_unless_they_are_given() -> None:
-    devices = [{"backend": "cpu", "index": 0, "name": "Some CPU"}]
-    assert node_setup.tags("desk", None, lambda: devices)[0].resources() == {"bench_slot": 1, "bench_cpu": 1}
+    assert node_setup.tags("desk", None, lambda: [CPU_DEVICE])[0].resources() == {"bench_slot": 1, "bench_cpu": 1}
     given, [warning] = node_setup.tags("desk", "cpu,mps", lambda: pytest.fail("asked"))
     assert given.resources()["bench_mps"] == 1
     assert "on trust" in warning

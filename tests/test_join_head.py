@@ -19,7 +19,7 @@ HERE = {
     "ray": "2.60.0",
     "numpy": "2.0.2",
     "torch": "2.13.0+cpu",
-    "cellpose": "3.1.1.3",
+    "cellpose3": "3.1.1.3",
     "code": "a",
 }
 
@@ -79,9 +79,9 @@ def test_versions_that_cannot_work_together_are_refused_with_what_to_install(the
 
 def test_versions_that_explain_a_difference_are_told() -> None:
     assert "numpy==2.1.0" in compare(numpy="2.1.0")[0]
-    [sentence] = compare(torch="2.12.1+cu130", cellpose="3.1.1.2")
-    assert '"torch==2.12.1"' in sentence
-    assert "differ in cellpose cannot be compared" in sentence
+    [sentence] = compare(torch="2.12.1+cu130", cellpose3="3.1.1.2")
+    assert '"torch==2.12.1" "cellpose==3.1.1.2"' in sentence
+    assert "differ in cellpose3 cannot be compared" in sentence
     [sentence] = compare(code="b")
     assert "install the same cellbench" in sentence
     assert "pip" not in sentence

@@ -2,25 +2,26 @@ import dataclasses
 
 import pytest
 
-from harness import plan
+from harness.engines import registry
+from harness.engines.cellpose3 import catalogue
 from harness.errors import CellbenchError
 from harness.machine.accelerators import Device
-from harness.plan import config
-from harness.plan.cases import Node
+from harness.plan import blocks, config, estimate
+from harness.plan.cases import Block, Node, control
 
 CPU, CUDA0, CUDA1 = Device("cpu", 0, "CPU"), Device("cuda", 0, "A"), Device("cuda", 1, "B")
 HAVE = (CUDA0, CUDA1, CPU)
 DESK, MAC = Node("desk", HAVE, 4), Node("mac", (Device("mps", 0, "M1"), CPU), 8)
 
 
-def planned(**flags: object) -> tuple[plan.Block, ...]:
-    return plan.blocks(config.load("quick", flags), 2160, 2560, [DESK])
+def planned(**flags: object) -> tuple[Block, ...]:
+    return blocks.blocks(config.load("quick", flags), 2160, 2560, [DESK])
 
 
 def test_every_device_gets_every_case_once_per_block() -> None:
-    blocks = planned(crops=(224, "full"), protocols=("standard", "article"), blocks=2)
-    assert len(blocks) == 2 * len(HAVE)
-    for block in blocks:
+    made = planned(crops=(224, "full"), protocols=("standard", "article"), blocks=2)
+    assert len(made) == 2 * len(HAVE)
+    for block in made:
         assert sorted((c.crop, c.height_px, c.width_px, c.protocol) for c in block.cases) == [
             ("224", 224, 224, "article"),
             ("224", 224, 224, "standard"),
@@ -33,7 +34,7 @@ def test_the_control_case_is_first_and_last() -> None:
     for block in planned(control=True, blocks=2):
         roles = [(task.role, task.position) for task in block.tasks]
         assert roles == [("control", -1), ("timed", 0), ("timed", 1), ("timed", 2), ("control", 3)]
-        assert block.tasks[0].case == block.tasks[-1].case == plan.CONTROL
+        assert block.tasks[0].case == block.tasks[-1].case == control(block.cases[0])
     assert all(task.role == "timed" for block in planned(control=False) for task in block.tasks)
 
 
@@ -62,21 +63,21 @@ def test_the_order_is_shuffled_by_the_seed() -> None:
     [(("auto",), HAVE), (("cpu",), (CPU,)), (("cuda",), (CUDA0, CUDA1)), (("cuda:1", "cpu"), (CUDA1, CPU))],
 )
 def test_choose(asked: tuple[str, ...], chosen: tuple[Device, ...]) -> None:
-    assert plan.choose(asked, HAVE) == chosen
+    assert blocks.choose(asked, HAVE) == chosen
 
 
 def test_a_device_that_is_not_there_is_an_error_that_names_what_is() -> None:
     with pytest.raises(CellbenchError, match=r"no device mps[\s\S]*cuda:0 \(A\)"):
-        plan.choose(("mps",), HAVE)
+        blocks.choose(("mps",), HAVE)
 
 
 def test_tiles_are_those_that_cellpose_cuts() -> None:
     # Counted on the article's crops: style pass at scale 1, mask pass at 30/68.
     style = [4, 9, 16, 25, 49, 64, 81, 100, 121]
-    assert [plan.n_tiles(side, side, 1.0) for side in range(224, 2017, 224)] == style
-    assert [plan.n_tiles(side, side, 30 / 68) for side in range(224, 2017, 224)] == [1, 1, 4, 9, 9, 16, 16, 25, 25]
-    assert plan.n_tiles(2160, 2560, 1.0) == 168
-    assert plan.n_tiles(2160, 2560, 30 / 68) == 42
+    assert [catalogue.n_tiles(side, side, 1.0) for side in range(224, 2017, 224)] == style
+    assert [catalogue.n_tiles(side, side, 30 / 68) for side in range(224, 2017, 224)] == [1, 1, 4, 9, 9, 16, 16, 25, 25]
+    assert catalogue.n_tiles(2160, 2560, 1.0) == 168
+    assert catalogue.n_tiles(2160, 2560, 30 / 68) == 42
 
 
 @pytest.mark.slow
@@ -87,37 +88,37 @@ def test_cellpose_agrees_about_the_tiles() -> None:
     for length_px in (193, 208, 209, 224, 448, 900):
         canvas = np.zeros((1, 16 * -(-length_px // 16) + 16, 16 * -(-length_px // 16) + 16), np.float32)
         tiles = transforms.make_tiles(canvas, bsize=224, augment=False, tile_overlap=0.1)[0]
-        assert tiles.shape[0] * tiles.shape[1] == plan.n_tiles(length_px, length_px, 1.0)
+        assert tiles.shape[0] * tiles.shape[1] == catalogue.n_tiles(length_px, length_px, 1.0)
 
 
 def test_more_work_takes_longer() -> None:
     small, large = planned(crops=(224,)), planned(crops=(2016,))
-    assert plan.estimate_s(small) < plan.estimate_s(large)
+    assert estimate.estimate_s(small) < estimate.estimate_s(large)
     cpu_only = [b for b in large if b.device == CPU]
-    assert plan.estimate_s([dataclasses.replace(b, threads=16) for b in cpu_only]) < plan.estimate_s(cpu_only)
+    assert estimate.estimate_s([dataclasses.replace(b, threads=16) for b in cpu_only]) < estimate.estimate_s(cpu_only)
 
 
 def test_nodes_work_side_by_side() -> None:
-    both = plan.blocks(config.load("quick"), 2160, 2560, [DESK, MAC])
-    alone = [plan.estimate_s([b for b in both if b.node == name]) for name in ("desk", "mac")]
-    assert plan.estimate_s(both) == max(alone)
+    both = blocks.blocks(config.load("quick"), 2160, 2560, [DESK, MAC])
+    alone = [estimate.estimate_s([b for b in both if b.node == name]) for name in ("desk", "mac")]
+    assert estimate.estimate_s(both) == max(alone)
 
 
 def test_every_node_gets_blocks_for_its_own_devices_and_threads() -> None:
-    both = plan.blocks(config.load("quick"), 2160, 2560, [DESK, MAC])
+    both = blocks.blocks(config.load("quick"), 2160, 2560, [DESK, MAC])
     assert sorted((b.node, b.device.id, b.threads) for b in both) == [
         ("desk", "cpu", 4), ("desk", "cuda:0", 4), ("desk", "cuda:1", 4), ("mac", "cpu", 8), ("mac", "mps", 8),
     ]  # fmt: skip
 
 
 def test_a_device_is_measured_where_it_is() -> None:
-    chosen = plan.choose_on(("cuda", "cpu"), [DESK, MAC])
+    chosen = blocks.choose_on(("cuda", "cpu"), [DESK, MAC])
     assert [(n.name, [d.id for d in n.devices]) for n in chosen] == [
         ("desk", ["cuda:0", "cuda:1", "cpu"]), ("mac", ["cpu"])
     ]  # fmt: skip
-    assert [n.name for n in plan.choose_on(("mps",), [DESK, MAC])] == ["mac"]
+    assert [n.name for n in blocks.choose_on(("mps",), [DESK, MAC])] == ["mac"]
     with pytest.raises(CellbenchError, match=r"no device mps on desk[\s\S]*it has: cuda:0 \(A\), cuda:1 \(B\), cpu"):
-        plan.choose_on(("mps",), [DESK])
+        blocks.choose_on(("mps",), [DESK])
 
 
 @pytest.mark.parametrize(
@@ -131,8 +132,8 @@ def test_a_device_is_measured_where_it_is() -> None:
     ],
 )
 def test_only_some_cases(only: tuple[str, ...], left: set[tuple[str, str, str]]) -> None:
-    blocks = plan.blocks(config.load("quick", {"crops": (224, 448), "only": only}), 2160, 2560, [DESK, MAC])
-    assert {(b.node, b.device.id, case.crop) for b in blocks for case in b.cases} == left
+    made = blocks.blocks(config.load("quick", {"crops": (224, 448), "only": only}), 2160, 2560, [DESK, MAC])
+    assert {(b.node, b.device.id, case.crop) for b in made for case in b.cases} == left
 
 
 def test_nothing_left_to_measure_is_an_error() -> None:
@@ -143,7 +144,7 @@ def test_nothing_left_to_measure_is_an_error() -> None:
 def test_patience_is_longer_than_any_guess() -> None:
     for block in planned(crops=("full",), passes=("masks",)):
         for task in block.tasks:
-            assert plan.patience_s(block, task) > 20 * plan.call_s(block, task.case)
+            assert estimate.patience_s(block, task) > 20 * estimate.call_s(block, task.case)
 
 
 def test_plans_are_values() -> None:
@@ -159,3 +160,45 @@ def test_the_profile_s_threads_win_over_the_node_s_cores() -> None:
 def test_variants_are_cases_of_their_own() -> None:
     cases = planned(crops=(64,), variants=("stock", "lossless+plain"))[0].cases
     assert {case.variant for case in cases} == {"stock", "lossless+plain"}
+
+
+# ---------------------------------------------------------------- models
+
+SEVERAL = ("cyto3", "cyto2", "sleep")
+
+
+def test_each_device_gets_a_block_for_each_model_and_each_has_its_control() -> None:
+    made = planned(crops=(64, 96), models=SEVERAL, blocks=2, control=True, passes=("memory",))
+    for device in HAVE:
+        of_device = [block for block in made if block.device == device]
+        assert [block.index for block in of_device] == list(range(2 * len(SEVERAL))), "each has a number of its own"
+        for round_ in (of_device[: len(SEVERAL)], of_device[len(SEVERAL) :]):
+            assert {block.model for block in round_} == set(SEVERAL)
+        with_passes = [block.index for block in of_device if block.tasks[-1].role == "memory"]
+        assert with_passes == list(range(len(SEVERAL))), "once a model, after the first times"
+    for block in made:
+        assert {task.case.model for task in block.tasks} == {block.model}
+        assert block.engine == registry.engine_of(block.model).name
+        assert {case.crop for case in block.cases} == {"64", "96"}
+        assert [task.role for task in block.tasks].count("control") == 2
+
+
+@pytest.mark.parametrize("model", [each.name for name in registry.names() for each in registry.engine(name).models])
+def test_passes_that_an_engine_does_not_have_are_left_out(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = registry.engine_of(model)
+    monkeypatch.setattr(type(engine), "passes", frozenset({"memory"}))
+    roles = {task.role for block in planned(models=(model,), passes=("stages", "memory")) for task in block.tasks}
+    assert roles & {"stages", "ceiling", "memory"} == {"memory"}
+
+
+@pytest.mark.parametrize("model", ["cyto3", "cyto2", "nuclei"])
+def test_the_work_is_that_of_the_size_that_a_model_was_trained_on(model: str) -> None:
+    trained_px = {"cyto3": 30, "cyto2": 30, "nuclei": 17}[model]
+    work = registry.engine_of(model).work(model, 900, 900, 60.0)
+    assert work.n_tiles == catalogue.n_tiles(900, 900, 1.0) + 2 * catalogue.n_tiles(900, 900, trained_px / 60)
+
+
+def test_a_variant_is_spelled_as_each_model_s_engine_has_it() -> None:
+    made = planned(crops=(64,), models=("cyto3", "sleep"), variants=("batch=8", "batch=016"))
+    spelled = {block.model: {case.variant for case in block.cases} for block in made}
+    assert spelled == {"cyto3": {"stock", "batch=16"}, "sleep": {"batch=8", "batch=16"}}, "8 is stock's own for cyto3"

@@ -7,12 +7,11 @@ from functools import cache
 import pytest
 from rich.console import Console
 
-from harness import images, plan
-from harness.engines.cellpose3.weights import Weights
-from harness.fleet.driver.survey import Absent, member
+from harness import images
+from harness.engines.base import ModelFiles
+from harness.fleet.driver.survey import Absent, member, versions_of
 from harness.images import synthetic
-from harness.machine.versions import versions
-from harness.plan import config
+from harness.plan import blocks, config, estimate
 from harness.run.bench import Material, Prepared
 from harness.terminal.progress import Progress
 from tests.conftest import make_sample
@@ -28,12 +27,12 @@ def sparse() -> images.Image:
 
 
 def prepared(*names: str, promised: dict[str, int] | None = None, **flags: object) -> Prepared:
-    answer = {"devices": [CPU], "threads": 4, "versions": versions(), "facts": {}}
+    answer = {"devices": [CPU], "threads": 4, "versions": versions_of(), "facts": {}}
     members = tuple(member(answer, name, promised) for name in names)
     wanted = config.load("quick", {"crops": (64, 96), "repeats": 2, **flags})
-    blocks = plan.blocks(wanted, 192, 192, [each.node for each in members])
-    found = Weights("standin", "/nowhere", "0" * 64, "1" * 64, None)
-    return Prepared(Material(wanted, sparse(), found), members, blocks)
+    planned = blocks.blocks(wanted, 192, 192, [each.node for each in members])
+    models = tuple(ModelFiles(name, "standin", (), {}) for name in wanted.models)
+    return Prepared(Material(wanted, sparse(), models), members, planned)
 
 
 def shown(told: Prepared, samples: list[dict[str, object]], absent: tuple[Absent, ...] = ()) -> list[str]:
@@ -47,13 +46,14 @@ def shown(told: Prepared, samples: list[dict[str, object]], absent: tuple[Absent
 
 
 def case_rows(told: Prepared, node: str, seconds: float) -> list[dict[str, object]]:
-    """Two timed repetitions of every case of a node, in the order of its block."""
-    [block] = [block for block in told.blocks if block.node == node]
+    """Two timed repetitions of every case of a node, in the order of its blocks."""
     return [
         make_sample(
-            node=node, crop=case.crop, protocol=case.protocol, variant=case.variant, repetition=i,
+            node=node, block=block.index, crop=case.crop, protocol=case.protocol, variant=case.variant, model=case.model, repetition=i,
             elapsed_s=seconds * (10 if case.variant != "stock" else 1), stop_reason="fixed_n" if i else None,
         )
+        for block in told.blocks
+        if block.node == node
         for case in block.cases
         for i in range(2)
     ]  # fmt: skip
@@ -83,6 +83,17 @@ def test_variants_of_a_crop_are_not_mixed() -> None:
     assert {line.split(";")[0] for line in lines} == {
         "cpu 64 standard: 1 s (median of 2), 3 cells", "cpu 64 standard lossless: 10 s (median of 2), 3 cells"
     }  # fmt: skip
+
+
+def test_lines_of_several_models_say_which_and_have_a_pace_of_their_own() -> None:
+    told = prepared("desk", crops=(64,), models=("cyto3", "sleep"))
+    first, second = told.blocks
+    lines = shown(told, case_rows(told, "desk", 100.0))
+    assert any("model cyto3, weights: standin; sleep, weights: standin" in line for line in lines)
+    done = [line for line in lines if "median of" in line]
+    assert [line.split(":")[0] for line in done] == [f"cpu {each.model} 64 standard" for each in (first, second)]
+    guess_s = round(estimate.block_s(second))
+    assert f"about {guess_s} s left" in done[0], "the other model's pace would tell of minutes"
 
 
 def test_lines_of_several_nodes_say_which() -> None:

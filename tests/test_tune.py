@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.engines import registry
 from harness.run import tune
 from harness.run.tune import Outcome
 from harness.terminal import tuning_view
+
+CELLPOSE = registry.engine("cellpose3")
 
 
 def rows(variant: str, *times_s: float, masks: tuple[str, ...] = ("identical",)) -> list[dict[str, object]]:
@@ -57,37 +60,43 @@ def test_a_step_that_buys_next_to_nothing_is_left_out() -> None:
 
 
 def test_what_this_backend_cannot_do_is_left_out_with_the_reason() -> None:
-    tried, refused = tune._possible(("bf16", "fp16"), {"lossless"}, "cpu")
+    tried, refused = tune._possible(CELLPOSE, ("bf16", "fp16"), {"lossless"}, "cpu")
     assert tried == ["lossless+bf16"]
     assert refused == ["lossless+fp16: fp16 is not for cpu; overflows at 65504"]
 
 
-def test_a_step_takes_the_place_of_what_it_cannot_stand_beside() -> None:
-    assert tune._together("stock", "lossless") == "lossless"
-    assert tune._together("lossless+winograd", "batch=16") == "lossless+winograd+batch=16"
-    assert tune._together("lossless+winograd", "channels-last+compiled") == "lossless+channels-last+compiled"
-    assert tune._together("lossless+channels-last", "winograd") == "lossless+winograd"
-    assert tune._together("lossless+channels-last", "channels-last+folded") == "lossless+channels-last+folded"
+@pytest.mark.parametrize(
+    ("best", "step", "tried"),
+    [
+        ("stock", "lossless", "lossless"),
+        ("lossless+winograd", "batch=16", "lossless+winograd+batch=16"),
+        ("lossless+winograd", "channels-last+compiled", "lossless+channels-last+compiled"),
+        ("lossless+channels-last", "winograd", "lossless+winograd"),
+        ("lossless+channels-last", "channels-last+folded", "lossless+channels-last+folded"),
+    ],
+)
+def test_a_step_takes_the_place_of_what_it_contradicts(best: str, step: str, tried: str) -> None:
+    assert tune._possible(CELLPOSE, (step,), {best}, "cpu") == ([tried], [])
 
 
 def test_what_can_be_had_without_this_package_is_written_out() -> None:
-    text = tuning_view.snippet("lossless+channels-last+batch=16")
-    assert "# without cellbench only, in plain cellpose and torch:" in text
+    text = tuning_view.snippet("lossless+channels-last+batch=16", "cyto3")
+    assert "# a part of it, without cellbench:" in text
     assert "#     model.cp.net.mkldnn = False; model.cp.net.to(memory_format=torch.channels_last)" in text
     assert text.endswith("#     model.eval(…, batch_size=16)")
-    assert "# all of it, in plain cellpose and torch:\n#     torch.set_num_threads(4); cv2" in tuning_view.snippet(
-        "threads=4"
-    )
-    assert "in plain" not in tuning_view.snippet("lossless+winograd")
+    text = tuning_view.snippet("threads=4", "cyto3")
+    assert "# all of it, without cellbench:\n#     torch.set_num_threads(4); cv2" in text
+    assert "without cellbench" not in tuning_view.snippet("lossless+winograd", "cyto3")
 
 
 def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
-    found = tune.Tuned("run", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
+    found = tune.Tuned("run", "cyto2", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
     said = tuning_view.text(found)
     assert "fastest with identical masks:  none beats stock" in said
     assert (
         "fastest with equivalent masks: lossless+plain, 2.00 times as fast (95 % interval 1.90 to 2.10, n = 5)" in said
     )
+    assert 'models.Cellpose(model_type="cyto2")' in said
     assert 'accelerate(model, "lossless+plain")' in said
     assert "# plain: " in said
     assert "left out: x: why" in said
@@ -118,6 +127,9 @@ def test_masks_are_verified_and_the_gate_has_an_exit_code(tmp_path: Path) -> Non
     [
         (("tune", "--budget", "soon"), "no duration"),
         (("tune", "--gate", "similar"), "no gate"),
+        (("tune", "--model", "cyto9"), "no model 'cyto9'"),
+        (("throughput", "--model", "cyto9"), "no model 'cyto9'"),
+        (("verify-masks", "--model", "sleep", "--variant", "lossless"), "no variant"),
         (("verify-masks", "--variant", "warp"), "no variant"),
         (("verify-masks", "--variant", "stock"), "name a variant"),
         (("verify-masks", "--variant", "fp16"), "not for cpu"),

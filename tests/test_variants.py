@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import textwrap
 import pytest
 
 from harness.engines.cellpose3 import weights
-from harness.engines.cellpose3.variants.settings import LOSSLESS, PARTS, Settings, parse, split
+from harness.engines.cellpose3.variants.settings import GROUPS, LOSSLESS, PARTS, Settings, canonical, parse, split
 from harness.errors import CellbenchError
 
 
@@ -49,6 +50,58 @@ def test_what_cannot_be_is_refused_with_the_reason(variant: str, backend: str, w
         parse(variant, backend)
 
 
+VALUES = {
+    "batch": ("8", "16", "016"),
+    "threads": ("2", "04"),
+    "overlap": ("0.1", "0.10", "0.2"),
+    "diameter": ("30", "30.0"),
+}
+
+
+def asked(seed: int) -> list[str]:
+    """Some words of a variant, which do not contradict each other."""
+    rng = random.Random(seed)
+    names = [*GROUPS, *(f"{part.name}={rng.choice(VALUES[part.name])}" if part.takes else part.name for part in PARTS)]
+    words: list[str] = []
+    for name in rng.sample(names, rng.randrange(1, 9)):
+        try:
+            parse([*words, name])
+        except CellbenchError:
+            continue
+        words.append(name)
+    return words
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_variant_has_one_spelling_that_sets_what_was_asked(seed: int) -> None:
+    words = asked(seed)
+    made = canonical("+".join(words))
+    for _ in range(3):
+        random.Random(seed).shuffle(words)
+        assert canonical(" + ".join([*words, words[0], "stock"])) == made
+    assert canonical(str(made)) == made
+    for fewer in ([name for name in made.names if name != left_out] for left_out in made.names):
+        assert canonical("+".join(fewer) or "stock") != made, "each of its words is needed"
+    wanted, found = parse(words), parse(made.names)
+    for key, value in vars(wanted).items():
+        if value != getattr(Settings(), key) and key not in ("mkldnn", "skip_unseen", "batch_size", "tile_overlap"):
+            assert getattr(found, key) == value
+    assert made.changes_result == any(name.startswith(("diameter", "overlap")) for name in made.names)
+
+
+@pytest.mark.parametrize(
+    ("text", "spelling"),
+    [
+        ("stock", "stock"), ("batch=8", "stock"), ("overlap=0.1", "stock"), ("plain+lossless", "lossless+plain"),
+        ("channels-last+plain", "channels-last"), ("compiled+cuda-graphs", "cuda-graphs"),
+        ("no-flow-image+skip-unseen", "no-flow-image"), ("fast-qc+fast-seeds+fast-flows", "fast-dynamics"),
+        ("diameter=25.0", "diameter=25"), ("+".join(LOSSLESS), "lossless"),
+    ],
+)  # fmt: skip
+def test_what_is_implied_is_not_written(text: str, spelling: str) -> None:
+    assert str(canonical(text)) == spelling
+
+
 def test_each_variant_says_what_it_sets_and_may_change() -> None:
     stock = Settings()
     for variant in PARTS:
@@ -69,7 +122,8 @@ import json, warnings
 warnings.simplefilter("ignore")
 import numpy as np, torch
 from cellpose import dynamics, metrics, models, transforms, plot, core
-from harness import synthetic, variants
+from harness.engines.cellpose3 import variants
+from harness.images import synthetic
 from harness.engines.cellpose3.variants import hooks, kernels, postprocessing as fast
 torch.set_num_threads(1)
 """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -22,6 +24,7 @@ import pytest
 
 from harness.engines.cellpose3 import weights
 from harness.errors import CellbenchError
+from harness.machine.checks import OK, WARN
 
 HTML = b"<!DOCTYPE html><html><body>Sign in to the guest network</body></html>"
 
@@ -63,7 +66,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CELLBENCH_WEIGHTS_URL", "http://127.0.0.1:9/no-such-server")
     monkeypatch.delenv("CELLPOSE_LOCAL_MODELS_PATH", raising=False)
     published = tuple(weights.Published(name, len(content), sha256(content)) for name, content in GOOD.items())
-    monkeypatch.setattr(weights, "PUBLISHED", published)
+    monkeypatch.setitem(weights.PUBLISHED, "cyto3", published)
     standin = write(tmp_path / "standin", {"cyto3": network_bytes(1), "size_cyto3.npy": SIZE_MODEL})
     monkeypatch.setattr(weights, "STANDIN_FOLDER", standin)
     return tmp_path
@@ -123,7 +126,9 @@ def server() -> Iterator[Server]:
 
 def test_published_files_are_fetched_once(server: Server, models: Path) -> None:
     first = weights.resolve("auto", base_url=server.url)
-    assert first == weights.Weights("published", str(models), sha256(NETWORK), sha256(SIZE_MODEL), None)
+    assert first == weights.Weights(
+        "published", str(models), ("cyto3", "size_cyto3.npy"), sha256(NETWORK), sha256(SIZE_MODEL), None
+    )
     assert {path.name: path.read_bytes() for path in models.iterdir()} == GOOD
     assert weights.resolve("cyto3", base_url=server.url) == first
     assert sorted(server.asked) == ["cyto3", "size_cyto3.npy"]
@@ -341,7 +346,9 @@ def test_several_may_fetch_at_once(server: Server, models: Path) -> None:
 
 def test_a_folder_of_ones_own(here: Path) -> None:
     mine = write(here / "mine", GOOD)
-    expected = weights.Weights("custom", str(mine), sha256(NETWORK), sha256(SIZE_MODEL), None)
+    expected = weights.Weights(
+        "custom", str(mine), ("cyto3", "size_cyto3.npy"), sha256(NETWORK), sha256(SIZE_MODEL), None
+    )
     assert weights.resolve(str(mine)) == expected
     assert weights.resolve("~/mine") == expected
 
@@ -400,7 +407,8 @@ def test_a_cache_that_cannot_be_written(here: Path) -> None:
 
 def test_the_record_is_that_of_the_published_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert {file.name: (file.n_bytes, file.sha256[:8]) for file in weights.PUBLISHED} == {
+    known = [file for files in weights.PUBLISHED.values() for file in files if file.sha256]
+    assert {file.name: (file.n_bytes, file.sha256[:8]) for file in known} == {
         "cyto3": (26_566_255, "2dc3087a"),
         "size_cyto3.npy": (3_627, "87f91feb"),
     }
@@ -436,8 +444,162 @@ def test_an_unknown_size_model_is_not_unpickled_before_the_user_says_so(
             weights.resolve(choice)
         assert f"--trust {sha256(strange)}" in caught.value.fix
         with pytest.raises(CellbenchError, match="cellpose would run code"):
-            weights.resolve(choice, trust="0" * 64)
-    assert weights.resolve(choice, trust=sha256(strange)).size_sha256 == sha256(strange)
+            weights.resolve(choice, trust=("0" * 64,))
+    assert weights.resolve(choice, trust=("0" * 64, sha256(strange))).size_sha256 == sha256(strange)
+
+
+# ------------------------------------------------------------------ what doctor says, without fetching anything
+
+
+def test_weights_that_are_not_there_are_a_warning(
+    models: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLBENCH_WEIGHTS_URL", server.url)
+    check = weights.check("cyto3")
+    assert check.verdict == WARN
+    assert "no cyto3 and no size_cyto3.npy in" in check.evidence
+    assert "uses the stand-in" in check.evidence
+    assert str(models) in check.fix
+    assert not models.exists()
+    write(models, {"cyto3": NETWORK})
+    assert "no size_cyto3.npy in" in weights.check("cyto3").evidence
+    assert server.asked == []
+
+
+def test_the_published_weights_are_fine(models: Path) -> None:
+    write(models, GOOD)
+    check = weights.check("cyto3")
+    assert (check.verdict, check.fix) == (OK, None)
+    assert "as on record" in check.evidence
+
+
+@pytest.mark.parametrize(("content", "said"), [(network_bytes(2), "another sha256"), (HTML, "web page")])
+def test_weights_that_are_not_those_on_record_are_a_warning(content: bytes, said: str, models: Path) -> None:
+    write(models, {**GOOD, "cyto3": content})
+    check = weights.check("cyto3")
+    assert check.verdict == WARN
+    assert said in check.evidence
+    assert "delete" in check.fix
+
+
+def test_without_even_the_stand_in_there_is_nothing_to_measure_with(here: Path) -> None:
+    shutil.rmtree(here / "standin")
+    with pytest.raises(CellbenchError, match="does not exist"):
+        weights.check("cyto3")
+
+
+# ------------------------------------------------------------------ models whose files are not on record
+
+OTHER_MODELS = ("cyto2", "nuclei")
+STRANGE = pickled({"A": 2.0})
+IN_A_FOLDER = ("auto", "published", "its name", "a folder")
+
+
+def files_of(model: str) -> dict[str, bytes]:
+    """A network and an unknown size model under a model's published names."""
+    network, size_model = weights.PUBLISHED[model]
+    return {network.name: network_bytes(3), size_model.name: STRANGE}
+
+
+def chosen(word: str, model: str, folder: Path) -> str:
+    return {"its name": model, "a folder": str(folder)}.get(word, word)
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS)
+@pytest.mark.parametrize("word", IN_A_FOLDER)
+def test_other_models_are_read_from_files_of_their_names_once_the_size_model_is_trusted(
+    model: str, word: str, models: Path, server: Server
+) -> None:
+    names = tuple(write(models, files_of(model)) / name for name in files_of(model))
+    choice = chosen(word, model, models)
+    with pytest.raises(CellbenchError, match=f"size model {names[1].name} is unknown here") as caught:
+        weights.resolve(choice, model, base_url=server.url)
+    assert f"--trust {sha256(STRANGE)}" in caught.value.fix
+    assert "standin" not in caught.value.fix
+    found = weights.resolve(choice, model, trust=(sha256(STRANGE),), base_url=server.url)
+    assert (found.folder, found.names) == (str(models), tuple(path.name for path in names))
+    assert (found.net_sha256, found.size_sha256) == (sha256(network_bytes(3)), sha256(STRANGE))
+    assert found.kind == ("custom" if word == "a folder" else "published")
+    assert bool(found.warning) == (found.kind == "published"), "that no hash is on record is said"
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS)
+def test_a_file_of_ones_own_takes_the_name_by_which_cellpose_looks_for_it(model: str, here: Path) -> None:
+    mine = write(here / "mine", {"leaf": NETWORK, "leaf_size.npy": SIZE_MODEL}) / "leaf"
+    folder = Path(weights.resolve(str(mine), model).folder)
+    assert {path.name for path in folder.iterdir()} == {file.name for file in weights.PUBLISHED[model]}
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS)
+@pytest.mark.parametrize("word", ["auto", "published"])
+def test_other_models_are_fetched_by_their_names(model: str, word: str, models: Path, server: Server) -> None:
+    server.answer = lambda handler, name: handler.send(files_of(model)[name])
+    found = weights.resolve(word, model, trust=(sha256(STRANGE),), base_url=server.url)
+    assert found.kind == "published"
+    assert "not checked" in found.warning
+    assert server.asked == list(files_of(model))
+    assert {path.name: path.read_bytes() for path in models.iterdir()} == files_of(model)
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS)
+@pytest.mark.parametrize("content", [HTML, b"", b"x" * 100, b"\x80\x02".ljust(20_000), b"\x93NUMPY".ljust(20_000)])
+def test_a_bad_answer_is_refused_though_its_size_is_not_on_record(
+    model: str, content: bytes, models: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "MOST_BYTES", 10_000)
+    server.answer = lambda handler, name: handler.send(content)
+    with pytest.raises(CellbenchError, match="what the server sent"):
+        weights.resolve("published", model, base_url=server.url)
+    assert list(models.iterdir()) == []
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS)
+@pytest.mark.parametrize("word", ["auto", "standin", "published"])
+def test_there_is_no_stand_in_for_other_models(model: str, word: str) -> None:
+    with pytest.raises(CellbenchError) as caught:
+        weights.resolve(word, model)
+    assert model in f"{caught.value.what} {caught.value.where}"
+    assert "--weights standin" not in caught.value.fix
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS)
+def test_what_a_run_of_another_model_would_use(model: str, models: Path) -> None:
+    assert f"a run fetches {model} if it can, or else fails" in weights.check(model).evidence
+    write(models, files_of(model))
+    unknown = weights.check(model)
+    assert "cellpose would run code" in unknown.evidence
+    assert f"--trust {sha256(STRANGE)}" in unknown.fix
+    write(models, {weights.PUBLISHED[model][1].name: SIZE_MODEL})  # one that is on record as another model's
+    assert "No sha256" in weights.check(model).evidence
+
+
+def test_two_models_of_unknown_size_models_can_both_be_trusted(here: Path) -> None:
+    folder = here / "both"
+    hashes = []
+    for number, model in enumerate(OTHER_MODELS):
+        files = files_of(model)
+        files[weights.PUBLISHED[model][1].name] = pickled({"A": number})
+        hashes.append(sha256(files[weights.PUBLISHED[model][1].name]))
+        write(folder, files)
+    assert [weights.resolve(str(folder), model, trust=hashes).size_sha256 for model in OTHER_MODELS] == hashes
+
+
+@pytest.mark.slow
+def test_cellpose_looks_for_the_files_of_the_record(tmp_path: Path) -> None:
+    script = "import json, sys; from cellpose import models as m; " + (
+        "print(json.dumps([[m.model_path(n), m.size_model_path(n)] for n in sys.argv[1:]]))"
+    )
+    for files in weights.PUBLISHED.values():
+        write(tmp_path / "models", {file.name: b"" for file in files})
+    environ = os.environ | {"CELLPOSE_LOCAL_MODELS_PATH": str(tmp_path / "models")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *weights.PUBLISHED], capture_output=True, text=True, check=False, env=environ
+    )
+    assert [[Path(path).name for path in pair] for pair in json.loads(done.stdout.splitlines()[-1])] == [
+        [file.name for file in files] for files in weights.PUBLISHED.values()
+    ], done.stderr
 
 
 def test_cellpose_loads_the_network_without_unpickling_code() -> None:

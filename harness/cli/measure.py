@@ -1,4 +1,4 @@
-"""Commands that measure or examine machines: run, resume, env, doctor."""
+"""Commands that measure or examine machines: run, resume, env, models, doctor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Channel, Json, Out, Plane
+from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust
 from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, StorageError
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def run(
     models: Annotated[str | None, typer.Option(help="Models to run, such as those of cellbench models.")] = None,
     dtypes: Annotated[str | None, typer.Option(help="Precisions to load the models with: bfloat16,float32.")] = None,
     weights: Annotated[str | None, typer.Option(help="auto, published, standin, or a path.")] = None,
-    trust: Annotated[
-        str | None, typer.Option(help="SHA-256 of a size model of your own, which is unpickled: it can run code.")
-    ] = None,
+    trust: Trust = None,
     warmups: Annotated[int | None, typer.Option(help="Warm-up calls before each case's repetitions.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Timed repetitions of each case.")] = None,
     precision: Annotated[
@@ -80,7 +78,7 @@ def run(
 
     flags = {
         "image": image, "plane": plane, "channel": channel, "warmups": warmups, "repeats": repeats,
-        "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "trust": trust,
+        "blocks": blocks, "threads": threads, "seed": seed, "weights": weights, "trust": config.split(trust),
         "engine_python": engine_python, "models": config.split(models),
         "dtypes": config.split(dtypes),
         "crops": config.split(crops),
@@ -239,6 +237,20 @@ def env_(
 
     told = find_environment(device)
     typer.echo(dumps(told, indent=2) if json else environment.text(told))
+
+
+@app.command("models")
+def models_(
+    engine_python: Annotated[str | None, typer.Option(help="Interpreter that has the engines.")] = None,
+    json: Json = False,
+) -> None:
+    """The models that can be measured: their engines and versions, where these are installed, and their weights."""
+    from dataclasses import asdict
+
+    from harness.doctor import models
+
+    found = list(models.listed(engine_python))
+    typer.echo(dumps([asdict(each) for each in found], indent=2) if json else models.text(found))
 
 
 @app.command("doctor")

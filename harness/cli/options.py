@@ -16,6 +16,10 @@ Channel = Annotated[int | None, typer.Option(help="Channel of a multi-channel im
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Markdown = Annotated[bool, typer.Option("--md", help="Print a Markdown table.")]
+Trust = Annotated[
+    str | None,
+    typer.Option("--trust", help="SHA-256 of size models of your own, which are unpickled: it can run code."),
+]
 Run = Annotated[str | None, typer.Option("--run", help="Run to use; the latest if not given.")]
 Published = Annotated[bool, typer.Option(help="Draw the published desktop and M1 figures as reference.")]
 RESULTS = Path("results")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, Channel, Json, Out, Plane
+from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust
 from harness.errors import CasesFailedError, CellbenchError, MasksDisagreeError
 
 app = typer.Typer()
@@ -33,6 +33,7 @@ def tune(
     gate: Gate = "equivalent",
     model: Model = None,
     weights: Weights = "auto",
+    trust: Trust = None,
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
@@ -45,7 +46,9 @@ def tune(
 
     level, budget_s = _gate(gate), _seconds(budget)
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
-        prepared = _prepared(here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights)
+        prepared = _prepared(
+            here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
+        )
         found = tuning.search(prepared, here, out, level, budget_s, lambda text: typer.echo(text, err=True))
     typer.echo(json_.dumps(asdict(found), indent=2) if json else tuning_view.text(found))
 
@@ -61,6 +64,7 @@ def verify_masks(
     gate: Gate = "equivalent",
     model: Model = None,
     weights: Weights = "auto",
+    trust: Trust = None,
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
@@ -75,7 +79,9 @@ def verify_masks(
         raise CellbenchError("stock is what variants are compared with", "--variant stock", "name a variant")
     variant = str(chosen)
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
-        prepared = _prepared(here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights)
+        prepared = _prepared(
+            here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
+        )
         rows = list(tuning.verify(prepared, here, out, variant))
     if failed := [row for row in rows if row["role"] != "masks"]:
         raise CasesFailedError(f"{variant} failed: {failed[0]['error_message']}", str(out), "try it with less")
@@ -107,6 +113,7 @@ def throughput(
     device: Device = "cpu",
     model: Model = None,
     weights: Weights = "auto",
+    trust: Trust = None,
     address: Annotated[
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
     ] = None,
@@ -133,7 +140,9 @@ def throughput(
     said = None if folder is None else folder.absolute().name
     with driver.opened(address, bool(address), engines=(engine.name,)) as here:
         image, side = (found[0].source, "full") if found else (image, str(crop))
-        prepared = _prepared(here, side, device, model, image=image, plane=plane, channel=channel, weights=weights)
+        prepared = _prepared(
+            here, side, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
+        )
         material = prepared.material
         pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
         typer.echo(f"{len(pictures)} images, {len(ways)} ways, {rounds} rounds; each in processes of its own", err=True)
@@ -163,12 +172,13 @@ def _line(row: dict[str, Any]) -> str:
     return f"crop {row['crop']}, {asked}: {row['agreement'] or 'nothing to compare'}; {cells}{iou}"
 
 
-def _prepared(here: Any, crop: str, device: str, model: str | None, **image_and_weights: Any) -> Any:
+def _prepared(here: Any, crop: str, device: str, model: str | None, trust: str | None, **image_and_weights: Any) -> Any:
     from harness.plan import config
     from harness.run import bench
 
     flags = {"crops": config.split(crop), "devices": (device,), "models": (model,) if model else None, "blocks": 1,
-             "control": False, "passes": (), "protocols": ("standard",), **image_and_weights}  # fmt: skip
+             "control": False, "passes": (), "protocols": ("standard",), "trust": config.split(trust),
+             **image_and_weights}  # fmt: skip
     return bench.prepare(bench.gather(config.load("quick", flags)), here.members)
 
 

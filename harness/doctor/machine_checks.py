@@ -64,7 +64,7 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
         "memory": lambda: memory(environment().get("cgroup_memory_limit_bytes")),
         "disk": partial(disk, out),
         "versions": installation.versions,
-        "weights": lambda: registry.engine(registry.DEFAULT).checks(),
+        "weights": lambda: registry.engine(registry.DEFAULT).check(registry.default_model()),
         "other nodes": lambda: installation.other_nodes(out, probe.facts()),
         "ray": lambda: installation.ray_head(address),
         "ray token": lambda: installation.ray_token(address, sources.environ, Path.home()),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -183,6 +183,7 @@ class LoadedModel(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A program that segments, with its models."""
 
@@ -200,8 +201,8 @@ class Engine(Protocol):
         """The engine's own version in this environment; None where it is not installed."""
         ...
 
-    def resolve(self, model: str, weights: str, trust: str | None = None) -> ModelFiles:
-        """Find, check and if need be fetch a model's files; CellbenchError."""
+    def resolve(self, model: str, choice: str, trust: Sequence[str] = ()) -> ModelFiles:
+        """Find, check and if need be fetch a model's files; CellbenchError. trust: hashes that a user vouches for."""
         ...
 
     def variant(self, text: str, backend: str | None = None) -> Variant:
@@ -220,8 +221,8 @@ class Engine(Protocol):
         """What each part of a variant is."""
         ...
 
-    def checks(self) -> list[Check]:
-        """What doctor says about the engine and its models here."""
+    def check(self, model: str) -> Check:
+        """Which files a run would use for a model, found out without fetching them; CellbenchError."""
         ...
 
     def recipe(self, variant: Variant, model: str) -> Sequence[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -31,7 +33,13 @@ def engine(name: str) -> Engine:
         return getattr(import_module(module), attribute)
     for each in entry_points(group=ENTRY_POINTS):
         if each.name == name:
-            return each.load()
+            try:
+                if isinstance(found := each.load(), Engine):
+                    return found
+                raise TypeError("it is no engine")
+            except Exception as error:  # a package that is not ours may raise anything
+                what = f"the engine {name!r} cannot be loaded: {type(error).__name__}: {error}"
+                raise CellbenchError(what, each.value, "install its package again, or remove it") from error
     raise CellbenchError(f"there is no engine {name!r}", None, f"engines are {', '.join(names())}")
 
 
@@ -40,18 +48,25 @@ def default_model() -> str:
     return engine(DEFAULT).models[0].name
 
 
+def _loadable() -> Iterator[Engine]:
+    """Every engine but those of broken packages, which must not keep the others from work."""
+    for name in names():
+        with suppress(CellbenchError):
+            yield engine(name)
+
+
 def engine_of(model: str) -> Engine:
     """The engine that a model belongs to; CellbenchError for a model that no engine has."""
-    for name in names():
-        if any(each.name == model for each in engine(name).models):
-            return engine(name)
-    known = ", ".join(each.name for name in names() for each in engine(name).models)
+    for each in _loadable():
+        if any(info.name == model for info in each.models):
+            return each
+    known = ", ".join(info.name for each in _loadable() for info in each.models)
     raise CellbenchError(f"there is no model {model!r}", "--models", f"models are {known}")
 
 
 def info(model: str) -> ModelInfo:
     """What people read of a model; its bare name where no engine knows it, as in rows of others."""
-    known = (each for name in names() for each in engine(name).models if each.name == model)
+    known = (info for each in _loadable() for info in each.models if info.name == model)
     return next(known, ModelInfo(model, model))
 
 
@@ -71,6 +86,6 @@ def canonical(engine_name: str, text: str | None) -> str:
 @cache
 def stages() -> StageCatalogue:
     """The stages and passes of all engines, for rows of any of them."""
-    every = [engine(name).stages for name in names()]
+    every = [each.stages for each in _loadable()]
     passes = {name: meaning for each in every for name, meaning in each.passes.items()}
     return StageCatalogue(passes, tuple({stage.name: stage for each in every for stage in each.stages}.values()))

@@ -56,13 +56,6 @@ def devices(engine: str = DEFAULT, python: str | None = None) -> list[Device]:
     return [Device(**found) for found in ask(DevicesRequest(), engine, python)]
 
 
-def engine_version(engine: str, python: str) -> str | None:
-    """The version of an engine under an interpreter of the user's own; CellbenchError if it is no good."""
-    with _Child(environments.find(engine, python), DevicesRequest(), environment(probe.n_cores())) as child:
-        found = child.greeting(ANSWER_S)
-    return found.engine_version if found else None
-
-
 def ask(request: Request, engine: str = DEFAULT, python: str | None = None) -> Any:
     """Have a request answered in a process of its own, so that torch stays out of ours; its answer, one JSON value."""
     spec = environments.find(engine, python)
@@ -79,6 +72,16 @@ def ask(request: Request, engine: str = DEFAULT, python: str | None = None) -> A
             "see what is wrong there: cellbench doctor",
         )  # fmt: skip
     return answers[0]
+
+
+def version(spec: EngineSpec) -> str | None:
+    """The engine's version in its environment; CellbenchError where it cannot be measured with there."""
+    with _Child(spec, DevicesRequest(), environment(1)) as child:
+        hello = child.greeting(ANSWER_S)
+    if hello is None:
+        last = child.error_text.splitlines()[-1:]
+        raise CellbenchError(f"no measuring process can be started in {spec.where}", *last)
+    return hello.engine_version
 
 
 def perform(order: Order) -> Iterator[Sample | Finished]:

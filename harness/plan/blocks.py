@@ -92,6 +92,7 @@ def _dtypes(config: Config, model: str) -> tuple[str, ...]:
 
 
 def _cases(config: Config, model: str, dtype: str, height_px: int, width_px: int) -> list[Case]:
+    variants = [str(registry.engine_of(model).variant(each)) for each in config.variants]
     return [
         Case(
             str(crop),
@@ -103,7 +104,7 @@ def _cases(config: Config, model: str, dtype: str, height_px: int, width_px: int
         )
         for crop in config.crops
         for protocol in config.protocols
-        for variant in config.variants
+        for variant in variants
     ]
 
 

@@ -71,6 +71,7 @@ Selector = Annotated[str, PlainValidator(_selector)]
 DeviceName = Annotated[str, PlainValidator(_device)]
 ModelName = Annotated[str, PlainValidator(_model)]
 Pass = Annotated[str, PlainValidator(_pass)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Protocol = Literal["standard", "article"]
@@ -93,9 +94,7 @@ class Config(BaseModel):
     dtypes: tuple[str, ...] = ()  # precisions to load the models with; none: each engine's own
     variants: tuple[str, ...] = (STOCK,)  # how the models are executed; names joined by +
     weights: str = Field(default="auto", min_length=1)
-    trust: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = (
-        None  # sha256 of a size model that may be unpickled
-    )
+    trust: tuple[Sha256, ...] = ()  # of size models that may be unpickled
     warmups: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
     warmups_max: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0  # above warmups: go on until they settle
     repeats: Count = 5
@@ -130,23 +129,29 @@ class Config(BaseModel):
     @field_validator("variants")
     @classmethod
     def _canonical(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        """Every variant in its one spelling, as each model's engine has it."""
+        """Every variant in its one spelling; as they are written where the models' engines spell them in other ways."""
         try:
             models = info.data.get("models", ())  # none where they are a mistake themselves
             spelled = {tuple(str(registry.engine_of(model).variant(each)) for each in values) for model in models}
         except CellbenchError as error:
             raise ValueError(f"{error.what}; {error.fix}") from error
-        return spelled.pop() if spelled else values
+        for each in spelled:
+            _check_once(each)
+        return spelled.pop() if len(spelled) == 1 else values
 
     @field_validator("crops", "devices", "protocols", "models", "dtypes", "variants", "passes", "only")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         if not values and info.field_name not in ("passes", "only", "dtypes"):
             raise ValueError("at least one is needed")
-        twice = sorted({str(v) for v in values if values.count(v) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} stands here more than once")
+        _check_once(values)
         return values
+
+
+def _check_once(values: tuple[Any, ...]) -> None:
+    twice = sorted({str(v) for v in values if values.count(v) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands here more than once")
 
 
 def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Config:

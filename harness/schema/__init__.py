@@ -6,6 +6,7 @@ Version history
    sample; the node's environment with each block.
 3  fleets: which node drove the run; statuses timeout and node_lost; imported timings; columns that must be there
    are checked when a sample is written.
+4  engines: which program segmented, in which version and number format.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-VERSION = 3
+VERSION = 4
 
 # A row on its way from a worker to the store. Plain values only, since numpy 1 and 2 pickles do not mix.
 Sample = dict[str, Any]

@@ -51,7 +51,7 @@ class Progress:
         image, say = p.material.image, self._say
         height_px, width_px = image.pixels.shape
         kind = "synthetic image" if image.is_synthetic else "image"
-        models = ", ".join(f"{each.model}, weights: {each.kind}" for each in p.material.models)
+        models = "; ".join(f"{each.model}, weights: {each.kind}" for each in p.material.models)
         say(f"{kind} {image.name} ({height_px} × {width_px} px); model {models}")
         for warning in dict.fromkeys(each.warning for each in p.material.models if each.warning):
             self._warn(warning)
@@ -102,7 +102,7 @@ class Progress:
         news = pace.take(sample)
         if news and not self.console.is_terminal:
             many = f"{sample['node']} " if len(self._prepared.members) > 1 else ""
-            self._say(f"{many}{sample['device']} {pace.case.label}: {news}; {self._left()}")
+            self._say(f"{many}{self._device(pace.block)} {pace.case.label}: {news}; {self._left()}")
         # Where this machine is measured as well, the samples of others are no occasion to draw.
         if self.console.is_terminal and not self.console.quiet and self._own in (None, sample["node"]):
             self._live.start()
@@ -118,11 +118,17 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
+    def _device(self, block: Block) -> str:
+        """The device of a block, with model and precision where the run has several."""
+        config = self._prepared.config
+        words = [block.model] if len(config.models) > 1 else []
+        return " ".join([block.device.id, *words, *([block.dtype] if len(config.dtypes) > 1 else [])])
+
     def _left(self, node: str | None = None) -> str:
-        known = {(b.block.node, b.block.device.id): b.pace_s for b in self._blocks.values() if b.pace_s is not None}
+        known = {each.place: each.pace_s for each in self._blocks.values() if each.pace_s is not None}
         left_s: dict[str, float] = defaultdict(float)
         for each in self._blocks.values():
-            left_s[each.block.node] += each.left_s(known.get((each.block.node, each.block.device.id)))
+            left_s[each.block.node] += each.left_s(known.get(each.place))
         most_s = left_s[node] if node else max(left_s.values())  # nodes work side by side
         return f"about {_duration(most_s)} left" if most_s else "done"
 
@@ -146,16 +152,14 @@ class Progress:
             median = seconds(statistics.median(times_s)) if times_s else ""
             status = pace.status.get(case, "")
             repetitions = f"{len(times_s)}/{pace.block.effort.most}"
-            device = pace.block.device.id
-            table.add_row(
-                member.name, device, case.crop, repetitions, median, f"{status} {self._left(member.name)}".strip()
-            )
+            left = f"{status} {self._left(member.name)}".strip()
+            table.add_row(member.name, self._device(pace.block), case.crop, repetitions, median, left)
         return table
 
     def _cases(self, pace: _Pace) -> Table:
         block = pace.block
         n = sum((each.node, each.device) == (block.node, block.device) for each in self._prepared.blocks)
-        where = f"{block.device.id}, block {block.index + 1} of {n}" if n > 1 else block.device.id
+        where = self._device(block) + (f", block {block.index + 1} of {n}" if n > 1 else "")
         table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring {where}; {self._left()}")
         table.add_column("case")
         for name in ("repetitions", "median"):
@@ -179,6 +183,11 @@ class _Pace:
         self.pace_s: float | None = None  # per GFLOP of the network
         self._at, self._calls, self._begun = 0, 0, -1
         self._work_gflop = self._spent_s = 0.0
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What its pace is about: node, device, model and precision."""
+        return self.block.node, self.block.device.id, self.block.model, self.block.dtype
 
     @property
     def case(self) -> Case:

@@ -35,8 +35,8 @@ def snippet(variant: str, model: str) -> str:
     ]
     by_hand = [f"#     {part.by_hand}" for part in parts if part.by_hand]
     if by_hand:
-        whole = "all of it" if len(by_hand) == len(parts) else "without cellbench only"
-        lines += [f"# {whole}, in plain {engine.name} and torch:", *by_hand]
+        share = "all of it" if len(by_hand) == len(parts) else "a part of it"
+        lines += [f"# {share}, without cellbench:", *by_hand]
     return "\n".join(lines)
 
 

@@ -40,7 +40,7 @@ CATALOGUE = StageCatalogue(
 TILE_SIDE_PX = 224
 TILE_GFLOP = 31.005
 TILE_GB = 1.055
-TRAINED_DIAMETER_PX = 30.0  # to which cyto3 and cyto2 scale every image
+TRAINED_DIAMETER_PX = {"cyto3": 30.0, "cyto2": 30.0, "nuclei": 17.0}  # to which a model scales every image
 COMMON_DIAMETER_PX = 68.0  # of the cells in the article's image and in ours
 
 # Whole calls of stock cellpose 3.1 in TFLOP/s of its network, where a device's speed is not known yet. CPU: per
@@ -60,8 +60,8 @@ def n_tiles(height_px: int, width_px: int, scale: float) -> int:
     return along(height_px) * along(width_px)
 
 
-def work(height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+def work(model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
     """The three passes of eval(diameter=0): style at scale 1, size and mask at the scale of the diameter."""
-    scale = TRAINED_DIAMETER_PX / (diameter_px or COMMON_DIAMETER_PX)
+    scale = TRAINED_DIAMETER_PX[model] / (diameter_px or COMMON_DIAMETER_PX)
     tiles = n_tiles(height_px, width_px, 1.0) + 2 * n_tiles(height_px, width_px, scale)
     return Work(tiles, tiles * TILE_GFLOP)

@@ -44,7 +44,7 @@ class Cellpose3(TorchProcess):
         """The version of cellpose in this environment."""
         return distribution_version("cellpose")
 
-    def resolve(self, model: str, choice: str = "auto", trust: str | None = None) -> ModelFiles:
+    def resolve(self, model: str, choice: str, trust: Sequence[str] = ()) -> ModelFiles:
         """Find, check and if need be fetch a model's files."""
         found = weights.resolve(choice, model, trust=trust)
         folder = Path(found.folder)
@@ -60,7 +60,7 @@ class Cellpose3(TorchProcess):
 
     def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
         """Tiles and operations of one call."""
-        return catalogue.work(height_px, width_px, diameter_px)
+        return catalogue.work(model, height_px, width_px, diameter_px)
 
     def call_s(self, work: Work, device: Device, threads: int) -> float:
         """A first guess of a call's duration, good to a factor of two or three."""
@@ -78,9 +78,9 @@ class Cellpose3(TorchProcess):
         """What each part of a variant is."""
         return [settings.described(name) for name in settings.split(variant.names)]
 
-    def checks(self) -> list[Check]:
-        """Which weights a run would use, found out without fetching them."""
-        return [weights.check(self.models[0].name)]
+    def check(self, model: str) -> Check:
+        """Which files a run would use for a model, found out without fetching them."""
+        return weights.check(model)
 
     def prepare(self, model: str, folder: str, source: str) -> None:
         """Cellpose looks for models where the environment says."""

@@ -14,7 +14,7 @@ import ssl
 import threading
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -74,14 +74,14 @@ def resolve(
     choice: str = "auto",
     model: str = STANDIN_FOR,
     *,
-    trust: str | None = None,
+    trust: Collection[str] = (),
     base_url: str | None = None,
     timeout_s: float = 10.0,
 ) -> Weights:
     """Turn "auto", "published" (or the model's name), "standin" or a path into a folder that cellpose can load from.
 
     "auto" and "published" fetch what is missing from base_url (default: CELLBENCH_WEIGHTS_URL, cellpose.org);
-    timeout_s bounds each wait for the server. trust: sha256 of a size model that the user vouches for.
+    timeout_s bounds each wait for the server. trust: hashes (sha256) of size models that the user vouches for.
     Raises CellbenchError; only "auto" falls back, with a warning.
     """
     base_url = base_url or os.environ.get("CELLBENCH_WEIGHTS_URL") or DEFAULT_URL
@@ -96,58 +96,69 @@ def resolve(
         return _published(model, base_url, timeout_s, trust)
     if choice == "standin":
         return _standin(model)
-    return _trusted(_custom(model, choice), trust)
+    return _trusted(_custom(model, choice), model, trust)
 
 
 def check(model: str) -> Check:
     """Which weights of a model a run would use, found out without fetching them."""
     folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or "~/.cellpose/models").expanduser()
     missing = [file.name for file in PUBLISHED[model] if not (folder / file.name).exists()]
-    get = f"fetch them where there is a network: cellbench run --weights published; or copy both files into {folder}"
+    get = f"fetch them where there is a network: cellbench run --models {model} --weights published"
+    get += f"; or copy both files into {folder}"
     if missing:
-        standin = resolve("standin")
-        evidence = (
-            f"no {' and no '.join(missing)} in {folder}: a run fetches {model} if it can, or else uses the stand-in "
-            f"(sha256 {standin.net_sha256[:12]}…), which costs the same but does not find {model}'s cells"
-        )
-        return Check("weights", WARN, evidence, get)
+        evidence = f"no {' and no '.join(missing)} in {folder}: a run fetches {model} if it can, or else "
+        return Check("weights", WARN, evidence + _instead(model), get)
     try:
         found = resolve("published", model)  # both files are there, so nothing is fetched
     except CellbenchError as error:
-        evidence = f"{error.what} ({error.where}): a run would use the stand-in, which does not find {model}'s cells"
-        return Check("weights", WARN, evidence, f"delete the file; {get}")
+        evidence = f"{error.what} ({error.where}): a run {_instead(model)}"
+        return Check("weights", WARN, evidence, f"{error.fix}; or {get}")
     if found.warning:
         return Check("weights", WARN, found.warning, f"delete the files; {get}")
     return Check("weights", OK, f"{model} as on record (sha256 {found.net_sha256[:12]}…) in {folder}")
 
 
-def _trusted(weights: Weights, trust: str | None) -> Weights:
+def _instead(model: str) -> str:
+    """What a run does where the published files cannot be had."""
+    if model != STANDIN_FOR:
+        return "fails, since there are no stand-in weights for this model"
+    standin = resolve("standin")
+    cost = f"which costs the same but does not find {model}'s cells"
+    return f"uses the stand-in (sha256 {standin.net_sha256[:12]}…), {cost}"
+
+
+def _otherwise(model: str) -> str:
+    """What a user can do without the published files."""
+    return "use --weights standin" if model == STANDIN_FOR else f"leave {model} out"
+
+
+def _trusted(weights: Weights, model: str, trust: Collection[str]) -> Weights:
     """Let weights pass whose size model may be unpickled, which runs whatever code the file holds.
 
     Cellpose loads the network with weights_only, but its size model with allow_pickle.
     """
     standin = STANDIN_FOLDER / PUBLISHED[STANDIN_FOR][1].name
-    known = {file.sha256 for files in PUBLISHED.values() for file in files} | {_sha256(standin), trust}
-    if weights.size_sha256 in known:
+    known = {file.sha256 for files in PUBLISHED.values() for file in files} | {_sha256(standin)}
+    if weights.size_sha256 in known or weights.size_sha256 in trust:
         return weights
     raise CellbenchError(
         f"the size model {weights.names[1]} is unknown here, and cellpose would run code that is in it",
         f"{weights.folder}, sha256 {weights.size_sha256}",
-        f"if you know where it comes from: --trust {weights.size_sha256}; if not: --weights standin",
+        f"if you know where it comes from: --trust {weights.size_sha256}; if not, {_otherwise(model)}",
     )
 
 
-def _published(model: str, base_url: str, timeout_s: float, trust: str | None) -> Weights:
+def _published(model: str, base_url: str, timeout_s: float, trust: Collection[str]) -> Weights:
     """The published files in cellpose's own model folder; what is missing there is fetched."""
     folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or os.path.expanduser("~/.cellpose/models")).absolute()
     published = PUBLISHED[model]
     missing = [file for file in published if not os.path.exists(folder / file.name)]
     for file in published:
         if file not in missing:
-            _check(folder / file.name, "delete the file and run again, or use --weights standin", file.n_bytes)
+            _check(folder / file.name, f"delete the file and run again, or {_otherwise(model)}", file.n_bytes)
     for file in missing:
-        _fetch(file, folder, base_url, timeout_s)
-    weights = _trusted(_weights("published", folder, model), trust)
+        _fetch(file, folder, base_url, timeout_s, _otherwise(model))
+    weights = _trusted(_weights("published", folder, model), model, trust)
     if (weights.net_sha256, weights.size_sha256) == tuple(file.sha256 for file in published):
         return weights
     warning = (
@@ -248,10 +259,10 @@ def _is_zip(stream: BinaryIO) -> bool:
     return True
 
 
-def _fetch(file: Published, folder: Path, base_url: str, timeout_s: float) -> None:
+def _fetch(file: Published, folder: Path, base_url: str, timeout_s: float, otherwise: str) -> None:
     """Download one published file into a folder, whole and plausible or not at all."""
     url = f"{base_url.rstrip('/')}/{file.name}"
-    fix = f"connect this machine, or copy {file.name} into {folder}, or use --weights standin"
+    fix = f"connect this machine, or copy {file.name} into {folder}, or {otherwise}"
     try:
         with _replacing(folder / file.name) as temporary, temporary.open("xb") as stream:
             stream.write(_download(url, file, timeout_s, fix))
@@ -287,6 +298,8 @@ def _download(url: str, file: Published, timeout_s: float, fix: str) -> bytes:
         reason = str(error) or f"not done within {DEADLINE_S:g} s"
     else:
         flaw = _flaw(io.BytesIO(data), file.name, file.n_bytes)
+        if file.n_bytes is None and len(data) > MOST_BYTES:
+            flaw = f"has more than {MOST_BYTES:,} bytes"
         if not flaw:
             return data
         reason = f"what the server sent {flaw}"

@@ -175,7 +175,7 @@ class Simulated:
         """This program's own version."""
         return __version__
 
-    def resolve(self, model: str, weights: str, trust: str | None = None) -> ModelFiles:
+    def resolve(self, model: str, choice: str, trust: Sequence[str] = ()) -> ModelFiles:
         """No files at all."""
         return ModelFiles(model, "none", (), {"weights": "none"})
 
@@ -199,9 +199,9 @@ class Simulated:
         """What the script says."""
         return self.playing.call_s + self.playing.s_per_megapixel * work.gflop / GFLOP_PER_MEGAPIXEL
 
-    def checks(self) -> list[Check]:
+    def check(self, model: str) -> Check:
         """Always fit."""
-        return [Check("weights", OK, "a simulated model has none")]
+        return Check("weights", OK, "a simulated model has none")
 
     def recipe(self, variant: Variant, model: str) -> Sequence[str]:
         """There is nothing to copy."""

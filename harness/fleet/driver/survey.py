@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from harness.engines import environments
@@ -66,8 +65,11 @@ def survey(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> di
 
 def versions_of(engines: Sequence[str], python: str | None = None) -> Versions:
     """Versions of this machine's software and of these engines, by name; python: where the engines are."""
-    ask = environments.version if python is None else partial(parent.engine_version, python=python)
-    return {**{name: ask(name) for name in engines}, **versions()}
+
+    def version(name: str) -> str | None:
+        return environments.version(name) if python is None else parent.version(environments.find(name, python))
+
+    return {**{name: version(name) for name in engines}, **versions()}
 
 
 def member(

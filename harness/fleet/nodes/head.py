@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.engines import registry
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import ray_settings
 from harness.machine.versions import Difference, Versions, differences
 
 ASK_S = 30.0  # importing ray takes a second, on a machine that measures several
-INSTALLED_AS = {"ray": "ray[default]", "opencv": "opencv-python-headless"}
+INSTALLED_AS = {"ray": "ray[default]", "opencv": "opencv-python-headless", "cellpose3": "cellpose"}
 OWN_CODE = ("cellbench", "code")
 
 Ask = Callable[..., dict[str, Any]]
@@ -80,7 +81,7 @@ def compare(here: Versions, head: Head) -> list[str]:
     if not different:
         return []
     warning = f"versions differ from the head's: {told}; {install(different)}"
-    if breaking := [d.name for d in different if d.breaks_comparison]:
+    if breaking := [d.name for d in different if d.breaks_comparison or d.name in registry.names()]:
         warning += f"; figures of machines that differ in {', '.join(breaking)} cannot be compared"
     return [warning]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import network
+from harness.fleet.driver import survey
 from harness.fleet.nodes import daemon, head, token
 from harness.fleet.nodes.command import GCS_PORT, PORT_BASE, TEMP_DIR, Command, Setup
 from harness.fleet.tags import Tags, checked_name, detected, host_name, promised
 from harness.machine import probe
 from harness.machine.accelerators import Device
-from harness.machine.versions import versions
 from harness.measure import parent
 
 
@@ -119,7 +119,7 @@ def check(
         return warnings
     network.reach(setup.head)
     fleet = look(setup.head)
-    warnings += head.compare(versions(), fleet)
+    warnings += head.compare(survey.versions_of(), fleet)
     for member in fleet.members:
         # One at our own address and port cannot be alive, since the port is free: the head has not noticed yet.
         if member.is_up and member.name == setup.name and (member.ip, member.port) != (setup.ip, setup.node_port):
@@ -229,7 +229,7 @@ def hold(setup: Setup, its_tags: Tags, command: Command, folder: Path, on_up: Ca
 
 def _publish(setup: Setup) -> None:
     if setup.is_head:
-        head.publish(setup.head, versions())
+        head.publish(setup.head, survey.versions_of())
 
 
 def welcome(setup: Setup, its_tags: Tags) -> str:

@@ -1,7 +1,7 @@
 """Ways to execute stock cellpose faster: named, composable, each taken away without a trace."""
 
 from harness.engines.cellpose3.variants.applying import Applied, accelerate, apply
-from harness.engines.cellpose3.variants.settings import GROUPS, LOSSLESS, PARTS, Part, Settings, agree, parse, split
+from harness.engines.cellpose3.variants.settings import GROUPS, LOSSLESS, PARTS, Part, Settings, parse, split
 
 __all__ = [
     "GROUPS",
@@ -11,7 +11,6 @@ __all__ = [
     "Part",
     "Settings",
     "accelerate",
-    "agree",
     "apply",
     "parse",
     "split",

@@ -210,15 +210,6 @@ def described(name: str) -> base.Part:
     return base.Part(part.name, part.what, part.may_change, part.by_hand.replace("{}", name.partition("=")[2]))
 
 
-def agree(one: str, other: str) -> bool:
-    """Whether two variants can be used together."""
-    try:
-        parse([*split(one), *split(other)])
-    except CellbenchError:
-        return False
-    return True
-
-
 def _one(word: str) -> tuple[Part, dict[str, Any]]:
     name, _, text = word.partition("=")
     chosen = BY_NAME.get(name)

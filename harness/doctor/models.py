@@ -1,0 +1,75 @@
+"""What `cellbench models` lists: each model, its engine, where that is installed, and which files a run would use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from harness.engines import environments, registry
+from harness.errors import CellbenchError
+from harness.measure import parent
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model, or an engine whose models are not known.
+
+    version: of the engine, in its environment. weights: what a run would use. problem: why it cannot be measured here.
+    """
+
+    engine: str
+    model: str | None = None
+    title: str | None = None
+    version: str | None = None
+    environment: str | None = None
+    weights: str | None = None
+    problem: str | None = None
+
+
+def listed(python: str | None = None) -> Iterator[Listed]:
+    """Every model of every engine, those that cannot be measured here with the reason; nothing is fetched.
+
+    python: an interpreter of the user's own for the engines.
+    """
+    for name in registry.names():
+        engine, problem = _tried(registry.engine, name)
+        if engine is None:
+            yield Listed(name, problem=problem)
+            continue
+        spec, problem = _tried(environments.find, name, python)
+        version, problem = _tried(parent.version, spec) if spec else (None, problem)
+        where = spec.where if spec else None
+        for model in engine.models:
+            check, flaw = _tried(engine.check, model.name)
+            weights = check.evidence if check else flaw
+            yield Listed(name, model.name, model.title, version, where, weights, problem)
+
+
+def text(models: Sequence[Listed]) -> str:
+    """The models of each engine, below where it is."""
+    lines: list[str] = []
+    width = max(len(each.model or "") for each in models)
+    for each in models:
+        head = [
+            f"{each.engine} {each.version or ''}".strip(),
+            each.problem,
+            each.environment and f"in {each.environment}",
+        ]
+        line = ", ".join(filter(None, head))
+        lines += [line] if line not in lines else []
+        if each.model:
+            lines.append(f"  {each.model:{width}}  {each.title}; weights: {each.weights}")
+    return "\n".join(lines)
+
+
+def _tried(look: Callable[..., T], *about: Any) -> tuple[T | None, str | None]:
+    """What a look finds, or why it finds nothing: one engine's trouble hides no other."""
+    try:
+        return look(*about), None
+    except CellbenchError as error:
+        return None, f"{error.what} ({error.where})" if error.where else error.what
+    except Exception as error:  # of an engine that is not ours
+        return None, f"{type(error).__name__}: {error}"
