@@ -37,6 +37,7 @@ class Gained:
 
     series: str
     is_published: bool
+    backend: str
     device_name: str
     slow: Scaling
     fast: Scaling
@@ -89,15 +90,15 @@ def laws(tables: Tables) -> list[Gained]:
     cpus = {_place(rows[0]): _fit(rows, "median_s") for rows in by_series.values() if rows[0]["backend"] == "cpu"}
     found = []
     for series, rows in by_series.items():
-        slow, fast = cpus.get(_place(rows[0])), _fit(rows, "median_s")
-        if rows[0]["backend"] != "cpu" and slow and fast:
-            found.append(Gained(series, False, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
+        slow, fast, backend = cpus.get(_place(rows[0])), _fit(rows, "median_s"), rows[0]["backend"]
+        if backend != "cpu" and slow and fast:
+            found.append(Gained(series, False, backend, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
     others = _published(tables)
     beside = {machine: _fit(rows, "mean_s") for (machine, backend, _), rows in others.items() if backend == "cpu"}
     for (machine, backend, name), rows in others.items():
         slow, fast = beside.get(machine), _fit(rows, "mean_s")
         if backend != "cpu" and slow and fast:
-            found.append(Gained(name, True, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
+            found.append(Gained(name, True, backend, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
     return found
 
 
