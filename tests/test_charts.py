@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.charts import catalogue, rendering
+from harness.charts import catalogue, rendering, stage_chart
 from harness.errors import CellbenchError
 from harness.judge import alarms, annotations
 from harness.query import Session, reference_timings
@@ -245,7 +245,7 @@ def test_bars_of_the_stage_pass_stack_all_parts_without_gaps(staged: Tables) -> 
         assert [each["end"] for each in bar[:-1]] == [each["begin"] for each in bar[1:]]
         assert bar[-1]["end"] == pytest.approx(1)
         assert list(dict.fromkeys(each["pass"] for each in bar)) == ["style", "size", "mask", "none"]
-    assert {each["group"] for each in parts} == set(stage_catalogue.GROUPS) - {stage_catalogue.UNKNOWN}
+    assert {each["group"] for each in parts} == set(stage_chart.STYLES) - {stage_catalogue.UNKNOWN}
 
 
 def test_each_pass_is_named_and_its_share_told(staged: Tables) -> None:

@@ -12,7 +12,7 @@ from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure, Remarks
 from harness.results import advice, stage_catalogue
 from harness.results.formatting import Row, number, percent, seconds, size_label
-from harness.results.stage_catalogue import DYNAMICS, GROUPS, HOST, NETWORK, QUALITY, UNCLAIMED, UNKNOWN
+from harness.results.stage_catalogue import UNKNOWN
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
@@ -20,16 +20,16 @@ N_CROPS = 4  # per device, the largest; all stand in the table
 N_SERIES = 8  # from which on only the largest crop of so many is drawn
 BAR_PX, BAND_PX, WORDS_PX = 22, 50, 11
 CHARACTER_PX = 0.58 * WORDS_PX  # on average, in the fonts of rendering.FONT
-# What is coloured alike: hue, and an ink that keeps 4.5:1 on it.
+# What is coloured alike, in the order in which bars stack it: hue, and an ink that keeps 4.5:1 on it.
 STYLES = {
-    NETWORK: (rendering.HUES[0], "#ffffff"),
-    DYNAMICS: (rendering.HUES[1], "#000000"),
-    QUALITY: (rendering.HUES[3], "#000000"),
-    HOST: (rendering.HUES[2], "#000000"),
-    UNCLAIMED: (rendering.GREY, "#000000"),
+    "network": (rendering.HUES[0], "#ffffff"),
+    "dynamics and seeds": (rendering.HUES[1], "#000000"),
+    "quality control": (rendering.HUES[3], "#000000"),
+    "images, tiles and masks on the processor": (rendering.HUES[2], "#000000"),
+    "not attributed": (rendering.GREY, "#000000"),
     UNKNOWN: (rendering.OTHER_HUE, "#ffffff"),
 }
-SHORT = {DYNAMICS: "dynamics", HOST: "processor", UNKNOWN: "unknown"}
+SHORT = {"dynamics and seeds": "dynamics", "images, tiles and masks on the processor": "processor", UNKNOWN: "unknown"}
 
 
 def draw(tables: Tables) -> Drawing:
@@ -62,9 +62,9 @@ def remarks(tables: Tables) -> dict[str, Remarks]:
     found = {}
     for title, cases in _series(tables).items():
         case = cases[-1]
-        row, catalogue = case[0], stage_catalogue.of(case[0])
+        row = case[0]
         found[f"{title}, {size_label(row)}"] = Remarks(
-            advice.advise(row["backend"], advice.shares(case), catalogue),
+            advice.advise(row["backend"], advice.shares(case)),
             advice.findings(case, ceilings.get((row["node"], row["device"]))),
         )
     return found
@@ -96,12 +96,15 @@ def _row_key(rows: list[str], label: str) -> str:
 
 def _parts(case: Sequence[Row]) -> list[Row]:
     """A case's parts from left to right: pass by pass, in each what is coloured alike side by side."""
-    catalogue, passes = stage_catalogue.of(case[0]), advice.passes(case)
-    stages = catalogue.in_order(row["stage"] for row in case)
+    passes, stages = advice.passes(case), stage_catalogue.in_order(row["stage"] for row in case)
+    groups, styles = stage_catalogue.groups(), list(STYLES)
+
+    def group(row: Row) -> str:
+        known = groups.get(row["stage"], UNKNOWN)
+        return known if known in STYLES else UNKNOWN
 
     def place(row: Row) -> tuple[int, int, int]:
-        group = GROUPS.index(catalogue.group(row["stage"]))
-        return passes.index(row["stage_pass"]), group, stages.index(row["stage"])
+        return passes.index(row["stage_pass"]), styles.index(group(row)), stages.index(row["stage"])
 
     found, begin = [], 0.0
     for row in sorted(case, key=place):
@@ -111,8 +114,8 @@ def _parts(case: Sequence[Row]) -> list[Row]:
                 "begin": begin,
                 "end": end,
                 "pass": row["stage_pass"],
-                "stage": catalogue.label(row["stage"]),
-                "group": catalogue.group(row["stage"]),
+                "stage": stage_catalogue.label(row["stage"]),
+                "group": group(row),
                 "time": seconds(row["median_s"]),
                 "share": percent(row["share"], 1),
             }
@@ -133,7 +136,7 @@ def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.
     )
     axis = alt.Axis(grid=False, tickCount=alt.ExprRef(f"{rendering.NARROW} ? 3 : 5"), format="%")
     x = alt.X("begin:Q", title="Share of the call", axis=axis, scale=alt.Scale(domain=[0, 1], nice=False))
-    hues = {group: STYLES[group] for group in GROUPS if any(part["group"] == group for part in parts)}
+    hues = {group: STYLES[group] for group in STYLES if any(part["group"] == group for part in parts)}
     hue = by_style(alt.Color, "group", hues, 0)
     tooltip = [alt.Tooltip(f"{field}:N", title=field) for field in ("series", "pass", "stage", "time", "share")]
 
@@ -207,13 +210,7 @@ def _numbers(tables: Tables) -> TextTable:
     return TextTable.grouped(("stage", *labels, "all s", "share"), rows)
 
 
-def _glossary(tables: Tables) -> dict[str, str]:
-    """What each stage is, by the name that it has in the table."""
-    catalogues = (stage_catalogue.of(row) for row in tables.stages.to_pylist())
-    return {each.label(stage): meaning for each in catalogues for stage, meaning in each.stages.items()}
-
-
 STAGES = Figure(
-    "stages", "Where the time of one call goes", "where the time of one call goes, pass after pass",
-    ("stages",), draw, lambda tables: {"Stages": _numbers(tables)}, remarks=remarks, glossary=_glossary,
+    "stages", "Where the time of one call goes", "where the time of one call goes, pass after pass", ("stages",), draw,
+    lambda tables: {"Stages": _numbers(tables)}, remarks=remarks, glossary=lambda _: stage_catalogue.meanings(),
 )  # fmt: skip
