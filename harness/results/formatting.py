@@ -22,14 +22,19 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{max(decimals, 0)}f}"
 
 
-def text(value: object) -> str:
-    """A value as it is; a dash for none."""
-    return "–" if value is None or value == "" else str(value)
+def text(value: object, unknown: str = "–") -> str:
+    """A value as it is; a dash, or another word, for none."""
+    return unknown if value is None or value == "" else str(value)
 
 
 def interval(low: float | None, high: float | None, write: Callable[[float | None], str] = number) -> str:
     """Two ends as '1.20 – 1.31'; a dash where one is unknown."""
     return "–" if low is None or high is None else f"{write(low)} – {write(high)}"
+
+
+def between(low: float | None, high: float | None) -> str:
+    """An interval in brackets after a space, or nothing where it is unknown."""
+    return "" if low is None or high is None else f" ({number(low)}–{number(high)})"
 
 
 def seconds(value_s: float | None) -> str:
@@ -83,7 +88,7 @@ def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
 
     def name(row: Row) -> str:
         node = f"{row['node']} · " if several_nodes else ""
-        extras = "".join(f", {row[column]}" for column in varied)
+        extras = "".join(f", {text(row[column], 'unknown')}" for column in varied)
         return f"{node}{device_label(row)}{extras}"
 
     runs: dict[tuple[str, int], set[str]] = defaultdict(set)
@@ -121,7 +126,7 @@ def crop_name(row: Row) -> str:
 
 def pixels(row: Row) -> str:
     """Height and width of what was segmented: '2160 × 2560'."""
-    return f"{row['height_px']} × {row['width_px']}"
+    return f"{text(row.get('height_px'))} × {text(row.get('width_px'))}"
 
 
 def place(row: Row) -> str:

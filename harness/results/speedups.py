@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness.results.formatting import Row, number, short_name, side
+from harness.results.formatting import Row, between, number, short_name, side
 from harness.results.tables import Tables
 from harness.stats import intervals as interval
 from harness.stats import scaling
@@ -117,11 +117,6 @@ def is_narrow(gain: Gain) -> bool:
 def limit_text(gain: Gain) -> str:
     """The limit and its interval as two short lines: 'limit 11.9×' and '(11.2–12.7)'."""
     return f"limit {number(gain.limit)}×\n{between(gain.limit_low, gain.limit_high).strip()}"
-
-
-def between(low: float | None, high: float | None) -> str:
-    """An interval in brackets after a space, or nothing where it is unknown."""
-    return "" if low is None or high is None else f" ({number(low)}–{number(high)})"
 
 
 def said(gained: Gained) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness.judge import annotations, history
 from harness.judge.history import Series
 from harness.query import Session, reference_timings
+from harness.query.views import MEASURED
 from harness.results import tuning_results
 from harness.results.formatting import Row, device_label, series_namer
 from harness.results.scope import Scope, quoted_list
@@ -20,7 +22,9 @@ from harness.results.tuning_results import Raced
 
 N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
 _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
+_BY_SIZE = "ORDER BY node, backend <> 'cpu', device, n_pixels"
 _CASES = "WHERE {cases}"
+_SIZED = "AND n_pixels > 0"  # what has no size has no place in a figure
 
 
 class Query(NamedTuple):
@@ -31,8 +35,8 @@ class Query(NamedTuple):
 
 
 QUERIES = {
-    "medians": Query(f"SELECT * FROM medians {_CASES} {_ORDER}"),
-    "speedups": Query(f"SELECT * FROM speedups {_CASES} {_ORDER}"),
+    "medians": Query(f"SELECT * FROM medians {_CASES} {_SIZED} {_ORDER}"),
+    "speedups": Query(f"SELECT * FROM speedups {_CASES} {_SIZED} {_ORDER}"),
     # The durations of each process, from which intervals are computed.
     "processes": Query(
         f"SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s FROM timed {_CASES} GROUP BY ALL ORDER BY ALL"
@@ -42,7 +46,7 @@ QUERIES = {
         SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed {_CASES}
         UNION ALL
         SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM samples
-        {_CASES} AND role = 'warmup' AND phase = 'call' AND status = 'ok')
+        {_CASES} AND role = 'warmup' AND phase = 'call' AND {MEASURED})
         SELECT * FROM made JOIN (SELECT run_id, case_id, role, count(*) AS n FROM made GROUP BY ALL)
              USING (run_id, case_id, role)
         WHERE repetition % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at"""),
@@ -55,14 +59,14 @@ QUERIES = {
                count(*) AS n FROM failures WHERE {in_runs} GROUP BY ALL ORDER BY min(started_at)"""),
     # Only what was timed as well: those rows say which weights and image it was.
     "stages": Query(
-        f"SELECT * FROM stages {_CASES} AND timed_median_s IS NOT NULL "
+        f"SELECT * FROM stages {_CASES} {_SIZED} AND timed_median_s IS NOT NULL "
         "ORDER BY node, backend <> 'cpu', device, protocol, n_pixels",
         "stages",
     ),
     "ceilings": Query("SELECT * FROM ceilings WHERE {in_runs} ORDER BY node, device", "ceiling"),
-    "memory": Query(f"SELECT * FROM memory {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels", "memory"),
-    "energy": Query(f"SELECT * FROM energy {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels", "energy"),
-    "agreement": Query(f"SELECT * FROM agreement {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels", "masks"),
+    "memory": Query(f"SELECT * FROM memory {_CASES} {_SIZED} {_BY_SIZE}", "memory"),
+    "energy": Query(f"SELECT * FROM energy {_CASES} {_SIZED} {_BY_SIZE}", "energy"),
+    "agreement": Query(f"SELECT * FROM agreement {_CASES} {_BY_SIZE}", "masks"),
     # One label image a case, by its hash; several hashes are one case whose masks are not the same every time.
     "masks": Query(
         "SELECT run_id, case_id, min(mask_sha256) AS mask, count(DISTINCT mask_sha256) AS n_masks "
@@ -82,23 +86,25 @@ QUERIES = {
         FROM samples WHERE role IN ('cold', 'warmup', 'timed') AND crop <> 'control' AND {in_runs}
         GROUP BY node, backend, device, crop, protocol, variant
         ORDER BY node, backend <> 'cpu', device, protocol, variant, max(height_px * width_px)"""),
-    # One row a variant and race, which is a block: beside stock in the same race, and the worst of its masks.
+    # One row a variant and race, which is a block: beside stock in the same rounds, and the worst of its masks.
     "races": Query(
-        """WITH times AS (
-            SELECT run_id, node, device, crop, image, block, variant, median(elapsed_s) AS median_s, count(*) AS n,
-                   list(elapsed_s ORDER BY repetition) AS turns_s
-            FROM samples WHERE role = 'tune' AND status = 'ok' AND {in_runs} GROUP BY ALL),
+        f"""WITH calls AS (
+            SELECT run_id, node, device, crop, height_px, width_px, image, block, variant, repetition, elapsed_s
+            FROM samples WHERE role = 'tune' AND {MEASURED} AND {{in_runs}}),
         masks AS (
             SELECT run_id, node, device, block, variant,
                    CASE WHEN bool_and(agreement = 'identical') THEN 'identical'
                         WHEN bool_and(agreement IN ('identical', 'equivalent')) THEN 'equivalent'
                         WHEN bool_or(agreement = 'different') THEN 'different' ELSE 'close' END AS masks
-            FROM samples WHERE role = 'masks' AND status = 'ok' AND {in_runs} GROUP BY ALL)
-        SELECT t.*, s.turns_s AS stock_s, masks.masks
-        FROM times AS t JOIN times AS s USING (run_id, node, device, crop, image, block)
-             LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.block, masks.variant)
-                                = (t.run_id, t.node, t.device, t.block, t.variant)
-        WHERE s.variant = 'stock' ORDER BY t.run_id, t.node, t.device, t.block, t.median_s DESC""",
+            FROM samples WHERE role = 'masks' AND status = 'ok' AND agreement IS NOT NULL AND {{in_runs}} GROUP BY ALL)
+        SELECT run_id, node, device, crop, height_px, width_px, image, block, variant,
+               median(t.elapsed_s) AS median_s, count(*) AS n, list(t.elapsed_s ORDER BY repetition) AS turns_s,
+               list(s.elapsed_s ORDER BY repetition) AS stock_s, any_value(masks) AS masks
+        FROM calls AS t
+             JOIN (SELECT * EXCLUDE variant FROM calls WHERE variant = 'stock') AS s
+             USING (run_id, node, device, crop, height_px, width_px, image, block, repetition)
+             LEFT JOIN masks USING (run_id, node, device, block, variant)
+        GROUP BY ALL ORDER BY run_id, node, device, block, median_s DESC""",
         "tune",
     ),
     "throughput": Query(
@@ -195,12 +201,20 @@ def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
     with session.holding("samples", scope.in_runs), session.holding("medians", scope.in_runs):
         roles = set(session.table(f"SELECT DISTINCT role FROM samples WHERE {scope.in_runs}")["role"].to_pylist())
         rows = {
-            name: session.table(sql(name, scope) + ("" if query.role in {None, *roles} else " LIMIT 0"))
+            name: _finite(session.table(sql(name, scope) + ("" if query.role in {None, *roles} else " LIMIT 0")))
             for name, query in QUERIES.items()
         }
     return Tables(
         **rows, history=_history(session, scope), published=reference_timings.means() if with_published else None
     )
+
+
+def _finite(table: pa.Table) -> pa.Table:
+    """A table whose numbers are numbers or unknown: neither JSON nor a reader knows what to do with NaN."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            table = table.set_column(i, field, pc.if_else(pc.is_finite(table[i]), table[i], None))
+    return table
 
 
 def sql(name: str, scope: Scope) -> str:
