@@ -160,14 +160,15 @@ def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.C
     names = [{"y": len(shown) - 1 - i + FILLED / 2, "strip": strip.name} for i, strip in enumerate(shown)]
     marks = alt.Chart(rendering.data(levels)).encode(y=y("y"))
     base = alt.Chart(rendering.data(rows)).encode(x=x, detail="strip:N")
+    band = base.mark_area(opacity=0.16, color=rendering.HUES[0]).encode(y=y("y_low"), y2="y_high:Q")
     return [
         marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
         marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
         alt.Chart(rendering.data(names))
         .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
         .encode(y=y("y"), x=alt.value(0), text="strip:N"),
-        base.mark_area(opacity=0.16, color=rendering.HUES[0]).encode(y=y("y_low"), y2="y_high:Q"),
         # Vega warns of a layer without rows.
+        *([band] if any(row["y_low"] is not None for row in rows) else []),
         *(
             mark(base, column).encode(y=y("bottom"), y2="top:Q")
             for column in MARK_NOTES

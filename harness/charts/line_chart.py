@@ -177,8 +177,11 @@ class _Layers:
             opacity=self._opacity(0.12),
         )  # fmt: skip
         rule = base.mark_rule(strokeWidth=1, strokeDash=[5, 3]).encode(**flat, opacity=self._opacity(0.9))
-        # The highest above its line and the others below: two that are close do not meet.
-        return [band, rule, line, self._words(limits[:1], above=True), self._words(limits[1:])]
+        # The highest above its line and the others below: two that are close do not meet. Vega warns of a layer without
+        # rows.
+        below = [self._words(limits[1:])] if limits[1:] else []
+        bands = [band] if any(law.low is not None for law in laws) else []
+        return [*bands, rule, *([line] if curves else []), self._words(limits[:1], above=True), *below]
 
     def _words(self, limits: Sequence[Row], above: bool = False) -> alt.Chart:
         n_more = max((limit["text"].count("\n") for limit in limits), default=0)  # lines hang from the first

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from harness.charts import agreement_chart, ranking_chart, stage_chart
 from harness.results import history_rows, speedups, tuning_results
-from harness.results.formatting import Row, count, listed, number, percent, series_namer, short_name
+from harness.results.formatting import (
+    Row,
+    between,
+    count,
+    listed,
+    number,
+    percent,
+    series_namer,
+    short_name,
+    size_label,
+    text,
+)
 from harness.results.notes import FEW, flags_said
 from harness.results.tables import Tables
 from harness.stats.intervals import Interval
@@ -61,7 +72,7 @@ def headline(data: Tables) -> str:
         (row, known) for row, known in zip(data.gains, speedups.intervals(data), strict=True) if _kind(row) == most
     ]
     varied = [i for i in range(len(KIND)) if len({_kind(row)[i] for row in medians}) > 1]
-    among = ", ".join(f"{KIND[i]} {most[i]}" for i in varied)
+    among = ", ".join(f"{KIND[i]} {text(most[i], 'unknown')}" for i in varied)
     return _what(chosen[0]) + _finding(chosen, compared) + (f" ({among})" if among else "")
 
 
@@ -262,7 +273,7 @@ def _finding(medians: list[Row], compared: list[tuple[Row, Interval]]) -> str:
 def _comparison(row: Row, known: Interval) -> str:
     return (
         f"the {short_name(row['device_name'])} is {number(row['speedup'])} times"
-        f"{speedups.between(known.low, known.high)} as fast as this machine’s CPU at {_size(row)}, "
+        f"{between(known.low, known.high)} as fast as this machine’s CPU at {_size(row)}, "
         f"{_seconds(row['median_s'])} instead of "
         f"{_seconds(row['cpu_median_s'])}"
     )
@@ -284,7 +295,7 @@ def _seconds(value: float) -> str:
 
 
 def _size(row: Row) -> str:
-    return "the full image" if row["crop"] == "full" else f"{row['crop']}\u00a0px"
+    return "the full image" if row["crop"] == "full" else size_label(row).replace(" px", "\u00a0px")
 
 
 def _signed(share: float) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 from harness.results import stage_catalogue
 from harness.results.formatting import number, percent
-from harness.results.stage_catalogue import CELLPOSE3, StageCatalogue
 
 Row = dict[str, Any]
 Shares = Mapping[tuple[str, str], float]  # pass, stage → share of the call
@@ -47,7 +46,7 @@ def by_case(stages: Iterable[Row]) -> list[list[Row]]:
     """The rows of each case, cases in the order in which they come; what has no name is called unknown."""
     cases: dict[tuple[str, str], list[Row]] = {}
     for row in stages:
-        if row["median_s"] is not None:
+        if row["share"] is not None:
             named = {name: row[name] or "unknown" for name in ("stage_pass", "stage")}
             cases.setdefault((row["run_id"], row["case_id"]), []).append(row | named)
     return list(cases.values())
@@ -55,17 +54,17 @@ def by_case(stages: Iterable[Row]) -> list[list[Row]]:
 
 def lines(case: Sequence[Row]) -> list[Line]:
     """A case's stages in the order in which they run, each with its passes."""
-    found, parts, catalogue = [], shares(case), stage_catalogue.of(case[0])
-    for stage in catalogue.in_order(row["stage"] for row in case):
+    found, parts = [], shares(case)
+    for stage in stage_catalogue.in_order(row["stage"] for row in case):
         by_pass_s = {row["stage_pass"]: row["median_s"] for row in case if row["stage"] == stage}
         share = sum(parts[name, stage] for name in by_pass_s)
-        found.append(Line(stage, catalogue.label(stage), by_pass_s, sum(by_pass_s.values()), share))
+        found.append(Line(stage, stage_catalogue.label(stage), by_pass_s, sum(by_pass_s.values()), share))
     return found
 
 
 def passes(case: Sequence[Row]) -> list[str]:
     """The passes that a case has, in the order in which they run."""
-    return stage_catalogue.of(case[0]).passes_in_order(row["stage_pass"] for row in case)
+    return stage_catalogue.passes_in_order(row["stage_pass"] for row in case)
 
 
 def shares(case: Sequence[Row]) -> dict[tuple[str, str], float]:
@@ -78,11 +77,11 @@ def findings(case: Sequence[Row], ceiling: Row | None) -> list[str]:
     return [text for text in (_network(case, ceiling), _check(case)) if text]
 
 
-def advise(backend: str, parts: Shares, catalogue: StageCatalogue = CELLPOSE3) -> list[str]:
+def advise(backend: str, parts: Shares) -> list[str]:
     """At most two sentences on what would make this device faster without changing the masks."""
     estimation, host, qc, network = (
         sum(share for (stage_pass, _), share in parts.items() if stage_pass in ("style", "size")),
-        sum(share for (stage_pass, stage), share in parts.items() if _on_host(catalogue, backend, stage_pass, stage)),
+        sum(share for (stage_pass, stage), share in parts.items() if _on_host(backend, stage_pass, stage)),
         sum(share for (_, stage), share in parts.items() if stage == "qc"),
         sum(share for (_, stage), share in parts.items() if stage == "network"),
     )
@@ -127,11 +126,11 @@ def efficiency(
 
 
 def _network(case: Sequence[Row], ceiling: Row | None) -> str | None:
-    rows = [row for row in case if row["stage"] == "network" and row["work_gflop"]]
+    rows = [row for row in case if row["stage"] == "network" and row["work_gflop"] and row["median_s"]]
     if not rows:
         return None
     elapsed_s, gflop, gb, n_tiles = (
-        sum(row[column] for row in rows) for column in ("median_s", "work_gflop", "work_gb", "n_tiles")
+        sum(row[column] or 0 for row in rows) for column in ("median_s", "work_gflop", "work_gb", "n_tiles")
     )
     text = f"Network: {n_tiles} tiles at {number(gflop / elapsed_s)} GFLOP/s"
     reached = efficiency(elapsed_s, gflop, gb, ceiling)
@@ -151,8 +150,8 @@ def _check(case: Sequence[Row]) -> str:
     return f"{text}; the stage pass took {than}."
 
 
-def _on_host(catalogue: StageCatalogue, backend: str, stage_pass: str, stage: str) -> bool:
+def _on_host(backend: str, stage_pass: str, stage: str) -> bool:
     # Numba follows the size pass's flows on the processor, since that pass does not interpolate; on MPS cellpose finds
     # the seeds there.
     exceptions = (stage_pass, stage) == ("size", "dynamics") or (backend, stage) == ("mps", "seeds")
-    return exceptions or stage in catalogue.on_host
+    return exceptions or stage in stage_catalogue.on_host()
