@@ -15,7 +15,7 @@ from harness.charts import catalogue, rendering, stage_chart
 from harness.errors import CellbenchError
 from harness.judge import alarms, annotations
 from harness.query import Session, reference_timings
-from harness.results import scope
+from harness.results import scope, stage_catalogue
 from harness.results import tables as store_tables
 from harness.results.notes import notes
 from harness.results.tables import Tables
@@ -23,7 +23,7 @@ from tests import nights
 from tests.conftest import CPU, CUDA, make_sample, make_store, simulated
 from tests.staged import ON_CPU, ON_GPU, stage_samples
 
-LINES = (catalogue.time_by_length, catalogue.percent_of_cpu, catalogue.speedup)
+LINES = ("time", "percent-of-cpu", "speedup")
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def _of(session: Session, with_published: bool = False) -> Tables:
 
 
 @cache  # drawing and checking against Vega-Lite's grammar takes a third of a second
-def _spec(draw: Callable[[Tables], Any], tables: Tables) -> dict[str, Any]:
-    return draw(tables).to_dict()
+def _spec(name: str, tables: Tables) -> dict[str, Any]:
+    return catalogue.figure(name).chart(tables).to_dict()
 
 
 def _subtitle(spec: dict[str, Any]) -> str:
@@ -66,7 +66,7 @@ def _marks(spec: dict[str, Any]) -> list[str]:
 
 def test_time_shows_medians_spread_and_every_repetition(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU, CUDA)
-    spec = _spec(catalogue.time_by_length, tables)
+    spec = _spec("time", tables)
     assert _marks(spec) == ["line", "point", "rule", "point"]
     assert len(spec["layer"][1]["data"]["values"]) == 20
     own = [row for row in spec["data"]["values"] if not row["published"]]
@@ -77,29 +77,26 @@ def test_time_shows_medians_spread_and_every_repetition(tables_of: Callable[...,
 
 def test_scale_is_switched_inside_the_chart_and_starts_as_asked(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU)
-    values = {name: next(p["value"] for p in catalogue.draw(name, tables).to_dict()["params"] if p["name"] == "yscale")
+    values = {name: next(p["value"] for p in _spec(name, tables)["params"] if p["name"] == "yscale")
               for name in ("time", "time-log")}  # fmt: skip
     assert values == {"time": "linear", "time-log": "log"}
 
 
 def test_published_series_are_marked_and_can_be_left_out(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU, CUDA)
-    for draw in LINES:
-        shown = _spec(draw, tables)
+    for name in LINES:
+        shown = _spec(name, tables)
         others = [row for row in shown["data"]["values"] if row["published"]]
         assert {row["series"] for row in others} >= {"NVIDIA RTX 4070, CUDA (published)", "Apple M1, MPS (published)"}
         assert all(row["series"].endswith("(published)") and row["dash"] for row in others)
         assert "show_published" in {param["name"] for param in shown["params"]}
-        assert "(published)" not in json.dumps(draw(replace(tables, published=None)).to_dict())
+        assert "(published)" not in json.dumps(_spec(name, replace(tables, published=None)))
 
 
 def test_ratios_are_those_of_the_view_with_a_rule_at_the_cpu(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU, CUDA, with_published=False)
-    for draw, column, baseline in (
-        (catalogue.speedup, "speedup", 1),
-        (catalogue.percent_of_cpu, "percent_of_cpu", 100),
-    ):
-        spec = _spec(draw, tables)
+    for name, column, baseline in (("speedup", "speedup", 1), ("percent-of-cpu", "percent_of_cpu", 100)):
+        spec = _spec(name, tables)
         assert [row["value"] for row in spec["data"]["values"]] == tables.speedups[column].to_pylist()
         assert spec["layer"][0]["data"]["values"] == [{"y": baseline}]
         assert spec["layer"][1]["encoding"]["y"]["scale"]["zero"] == {"expr": "true"}
@@ -108,16 +105,14 @@ def test_ratios_are_those_of_the_view_with_a_rule_at_the_cpu(tables_of: Callable
 def test_a_series_looks_the_same_in_every_figure(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU, CUDA)
     looks = []
-    for draw in (catalogue.time_by_length, catalogue.speedup):
-        scale = _spec(draw, tables)["layer"][-1]["encoding"]["shape"]["scale"]
+    for name in ("time", "speedup"):
+        scale = _spec(name, tables)["layer"][-1]["encoding"]["shape"]["scale"]
         looks.append(dict(zip(scale["domain"], scale["range"], strict=True)))
     assert looks[1].items() <= looks[0].items()
 
 
 def test_what_limits_say_lies_where_nothing_else_is(tables_of: Callable[..., Tables]) -> None:
-    spec = _spec(
-        catalogue.speedup, tables_of({**CPU, "repeats": 3})
-    )  # one's own has no law: the published ones are drawn
+    spec = _spec("speedup", tables_of({**CPU, "repeats": 3}))  # one's own has no law: the published ones are drawn
     above, below = (layer for layer in spec["layer"] if layer["mark"]["type"] == "text")
     assert [len(each["data"]["values"]) for each in (above, below)] == [1, 1]
     assert above["data"]["values"][0]["value"] > below["data"]["values"][0]["value"]
@@ -133,7 +128,7 @@ def test_what_limits_say_lies_where_nothing_else_is(tables_of: Callable[..., Tab
 
 def test_the_picture_says_what_limits_it(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of({**CPU, "repeats": 3}, {**CPU, "protocol": "article"}, {**CUDA, "failed": True})
-    said = _subtitle(_spec(catalogue.time_by_length, tables))
+    said = _subtitle(_spec("time", tables))
     for note in ("simulated workload", "stand-in weights", "synthetic image", "few repetitions (n = 3)",
                  "10 failed repetitions excluded", "mixed protocols: article and standard", "without spread",
                  "model construction not included"):  # fmt: skip
@@ -146,10 +141,10 @@ def test_honest_data_needs_no_caution(tables_of: Callable[..., Tables]) -> None:
 
 
 def test_series_names_hold_what_differs_and_nothing_else(tables_of: Callable[..., Tables]) -> None:
-    one = _spec(catalogue.time_by_length, tables_of(CPU, CUDA, with_published=False))
+    one = _spec("time", tables_of(CPU, CUDA, with_published=False))
     assert _series(one) == ["Intel i7-8086K (cpu, 6 threads)", "NVIDIA RTX 4070 (cuda:0)"]
     both = [CPU, {**CPU, "node": "b"}, {**CPU, "protocol": "article"}]
-    several = _spec(catalogue.time_by_length, tables_of(*both, with_published=False))
+    several = _spec("time", tables_of(*both, with_published=False))
     assert set(_series(several)) == {
         f"{place} · Intel i7-8086K (cpu, 6 threads), {protocol}"
         for place, protocol in (("desktop", "standard"), ("desktop", "article"), ("b", "standard"))
@@ -157,31 +152,31 @@ def test_series_names_hold_what_differs_and_nothing_else(tables_of: Callable[...
 
 
 def test_without_an_accelerator_the_figure_says_so(tables_of: Callable[..., Tables]) -> None:
-    spec = _spec(catalogue.speedup, tables_of(CPU))
+    spec = _spec("speedup", tables_of(CPU))
     assert "no accelerator was measured here" in _subtitle(spec)
     assert len(_series(spec)) == 2
-    empty = _spec(catalogue.speedup, tables_of(CPU, with_published=False))
+    empty = _spec("speedup", tables_of(CPU, with_published=False))
     assert _marks(empty) == ["text"]
     assert "no accelerator" in empty["data"]["values"][0]["text"]
 
 
 def test_only_failures_make_an_empty_figure_with_the_reason(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of({**CPU, "failed": True}, with_published=False)
-    for draw in LINES:
-        spec = _spec(draw, tables)
+    for name in LINES:
+        spec = _spec(name, tables)
         assert _marks(spec) == ["text"]
         assert "10 failed repetitions excluded" in _subtitle(spec).replace("\u00a0", " ")
 
 
 def test_screen_readers_get_a_description(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU, CUDA)
-    for draw in LINES:
-        assert "NVIDIA RTX 4070 (cuda:0)" in _spec(draw, tables)["description"]
+    for name in LINES:
+        assert "NVIDIA RTX 4070 (cuda:0)" in _spec(name, tables)["description"]
 
 
-def test_unknown_figure(tables_of: Callable[..., Tables]) -> None:
+def test_unknown_figure() -> None:
     with pytest.raises(CellbenchError, match="time-log"):
-        catalogue.draw("pie", tables_of(CPU))
+        catalogue.figure("pie")
 
 
 def test_published_means_are_the_articles() -> None:
@@ -198,7 +193,7 @@ def test_published_means_are_the_articles() -> None:
 def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
     samples = [make_sample(repetition=i, flags="load drift" if i == 3 else "") for i in range(5)]
     tables = _of(Session(make_store(tmp_path, samples)))
-    spec = _spec(catalogue.time_by_length, tables)
+    spec = _spec("time", tables)
     assert len(spec["layer"][1]["data"]["values"]) == 5
     assert "1 of 5 repetitions carries a flag: drift 1, load 1; none is left out" in _subtitle(spec)
     [row] = spec["data"]["values"]
@@ -211,7 +206,7 @@ def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
 def test_tooltips_tell_how_well_a_median_is_known(tmp_path: Path) -> None:
     ends = {"stop_reason": "precision", "precision": 0.0123}
     samples = [make_sample(repetition=i, **(ends if i == 4 else {"stop_reason": None})) for i in range(5)]
-    spec = catalogue.time_by_length(_of(Session(make_store(tmp_path, samples)))).to_dict()
+    spec = _spec("time", _of(Session(make_store(tmp_path, samples))))
     [row] = spec["data"]["values"]
     assert (row["repetitions"], row["precision"]) == ("5 (precision)", "mean ± 1.2 %")
 
@@ -241,7 +236,7 @@ def _values(spec: dict[str, Any], layer: str) -> list[dict[str, Any]]:
 
 
 def test_bars_of_the_stage_pass_stack_all_parts_without_gaps(staged: Tables) -> None:
-    parts = _values(_spec(catalogue.stages, staged), "parts")
+    parts = _values(_spec("stages", staged), "parts")
     bars = {row["row"]: [each for each in parts if each["row"] == row["row"]] for row in parts}
     assert len(bars) == 4
     assert len(parts) == staged.stages.num_rows
@@ -250,11 +245,11 @@ def test_bars_of_the_stage_pass_stack_all_parts_without_gaps(staged: Tables) -> 
         assert [each["end"] for each in bar[:-1]] == [each["begin"] for each in bar[1:]]
         assert bar[-1]["end"] == pytest.approx(1)
         assert list(dict.fromkeys(each["pass"] for each in bar)) == ["style", "size", "mask", "none"]
-    assert {each["group"] for each in parts} == set(stage_chart.GROUPS)
+    assert {each["group"] for each in parts} == set(stage_chart.STYLES) - {stage_catalogue.UNKNOWN}
 
 
 def test_each_pass_is_named_and_its_share_told(staged: Tables) -> None:
-    spec = _spec(catalogue.stages, staged)
+    spec = _spec("stages", staged)
     first = [row for row in _values(spec, "passes") if row["row"].startswith("1\t")]
     assert [row["long"].replace("\u00a0", " ") for row in first] == [
         "style pass 61 %", "size pass 14 %", "mask pass 24 %", "outside 1 %"
@@ -265,7 +260,7 @@ def test_each_pass_is_named_and_its_share_told(staged: Tables) -> None:
 
 
 def test_the_axis_names_size_and_duration(staged: Tables) -> None:
-    domain = _spec(catalogue.stages, staged)["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    domain = _spec("stages", staged)["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert domain == [
         "0\t",
         "1\t224 px\t10 s",
@@ -282,20 +277,20 @@ def test_the_largest_crops_are_drawn_and_the_figure_says_so(tmp_path: Path) -> N
     seconds = dict.fromkeys(SIZES, 1.0)
     timed = [make_sample(crop=crop, height_px=h, width_px=w) for crop, (h, w) in SIZES.items()]
     session = Session(make_store(tmp_path, timed + stage_samples(ON_CPU, seconds)))
-    spec = catalogue.stages(_of(session)).to_dict()
+    spec = _spec("stages", _of(session))
     domain = spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert [row.split("\t")[1] for row in domain] == ["", "448 px", "896 px", "1344 px", "full image"]
     assert "the 4 largest crops of each device" in _subtitle(spec).replace("\u00a0", " ")
 
 
 def test_a_stage_figure_carries_the_same_cautions(staged: Tables) -> None:
-    said = _subtitle(_spec(catalogue.stages, staged)).replace("\u00a0", " ")
+    said = _subtitle(_spec("stages", staged)).replace("\u00a0", " ")
     for note in ("simulated workload", "stand-in weights", "synthetic image"):
         assert note in said
 
 
 def test_without_a_stage_pass_the_figure_says_so(tables_of: Callable[..., Tables]) -> None:
-    spec = catalogue.draw("stages", tables_of(CPU)).to_dict()
+    spec = _spec("stages", tables_of(CPU))
     assert "no stage pass was made" in json.dumps(spec)
 
 
@@ -322,7 +317,7 @@ def _dots(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_history_draws_what_needs_a_look_first_and_says_what_it_leaves_out(tmp_path: Path) -> None:
-    spec = catalogue.draw("history", _past(tmp_path)).to_dict()
+    spec = _spec("history", _past(tmp_path))
     said = _subtitle(spec).replace("\u00a0", " ")
     for note in ("8 of 9 series", "each strip reaches to ±50 %", "shaded: where a run was expected", "other software"):
         assert note in said
@@ -335,7 +330,7 @@ def test_history_draws_what_needs_a_look_first_and_says_what_it_leaves_out(tmp_p
 
 
 def test_history_goes_up_to_the_scope_and_shows_its_band(tmp_path: Path) -> None:
-    spec = catalogue.draw("history", _past(tmp_path, run=nights.run_id(6))).to_dict()
+    spec = _spec("history", _past(tmp_path, run=nights.run_id(6)))
     rows = [row for row in _dots(spec) if row["strip"].startswith("320 px")]
     assert [row["run"] for row in rows] == [nights.run_id(night) for night in range(7)]
     assert [row["y_low"] is not None for row in rows] == [False] * 5 + [True] * 2
@@ -346,16 +341,16 @@ def test_an_accepted_change_is_a_mark_and_a_far_value_stands_at_the_edge(tmp_pat
     samples = [row for i in range(12) for row in nights.timed(nights.run_id(i), [1.0 if i < 6 else 4.0])]
     session = Session(nights.store(tmp_path, samples))
     annotations.add(tmp_path, alarms.accept(alarms.look(session, []), ["all"], "another card"))
-    spec = catalogue.draw("history", _of(session)).to_dict()
+    spec = _spec("history", _of(session))
     rows = _dots(spec)
     assert [row["run"] for row in rows if row["accepted"]] == [nights.run_id(6)]
     assert "accepted change" in _subtitle(spec)
-    far = catalogue.draw("history", _of(Session(nights.store(tmp_path / "far", samples)))).to_dict()
+    far = _spec("history", _of(Session(nights.store(tmp_path / "far", samples))))
     assert "6 beyond the strip stand at its edge" in _subtitle(far).replace("\u00a0", " ")
 
 
 def test_without_a_second_run_history_says_so(tables_of: Callable[..., Tables]) -> None:
-    spec = catalogue.draw("history", tables_of(CPU)).to_dict()
+    spec = _spec("history", tables_of(CPU))
     assert _marks(spec) == ["text"]
     assert "more than one run" in spec["data"]["values"][0]["text"]
 
@@ -363,9 +358,9 @@ def test_without_a_second_run_history_says_so(tables_of: Callable[..., Tables]) 
 @pytest.mark.slow
 def test_every_name_becomes_every_kind_of_file(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU, CUDA)
-    for name in catalogue.NAMES:
-        drawn = catalogue.draw(name, tables)
+    for figure in catalogue.FIGURES:
+        drawn = figure.chart(tables)
         assert drawn.to_dict()["title"]["text"]
         assert rendering.as_dict(drawn) == drawn.to_dict()
         for kind, begin in {"png": b"\x89PNG", "svg": b"<svg", "json": b"{", "pdf": b"%PDF"}.items():
-            assert rendering.picture(drawn, kind).startswith(begin), (name, kind)
+            assert rendering.picture(drawn, kind).startswith(begin), (figure.name, kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import altair as alt
+import imagecodecs
 import pytest
 
 from harness.charts import rendering
@@ -43,6 +44,15 @@ def test_notes_stand_below_the_title_and_no_line_starts_with_a_separator(chart: 
     lines = rendering.heading("Title", ["note number one"] * 12).to_dict()["subtitle"]
     assert len(lines) > 1
     assert not any(line.startswith("·") for line in lines)
+
+
+def test_half_transparent_marks_keep_their_colour_in_a_png() -> None:
+    rect = alt.Chart(rendering.data([{}])).mark_rect(color="#D55E00", opacity=0.5)
+    chart = rendering.theme(alt.layer(rect), alt.TitleParams(""), "", 40)
+    pixels = imagecodecs.png_decode(rendering.picture(chart, "png"))
+    middle = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2].astype(int)
+    assert abs(middle - [0xD5, 0x5E, 0x00, 128]).max() <= 2
+    assert pixels[0, 0, 3] == 0  # nothing is behind it
 
 
 def test_an_empty_figure_says_why() -> None:

@@ -122,3 +122,14 @@ def test_a_block_that_lacks_a_case_makes_no_interval_but_counts_in_the_mean() ->
     assert found.ratio == pytest.approx(2)
     assert (found.low, found.verdict) == (None, UNCLEAR)
     assert ratio.overall([]) is None
+
+
+@pytest.mark.parametrize("n", range(1, 8))
+@pytest.mark.parametrize("spread", [0.0, 0.01, 3.0])
+def test_calls_in_turn_have_an_interval_from_three_pairs_on(n: int, spread: float) -> None:
+    pairs = [(2.0 * math.exp(spread * (i % 2)), 1.0) for i in range(n)]
+    middle, low, high = ratio.in_turn(pairs)
+    if n < ratio.MIN_PAIRS:
+        assert (low, high) == (None, None)  # Student’s t of two would reach over many powers of ten
+    else:
+        assert low <= middle <= high < 1e4

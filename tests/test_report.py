@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.charts import heatmap
+from harness.charts import agreement_chart, catalogue, stage_chart
 from harness.errors import CellbenchError
 from harness.query import Session
 from harness.report import html_report, markdown, narrative, report_tables
@@ -145,7 +145,7 @@ def test_failures_only_and_nothing_timed_still_make_a_page(tmp_path: Path) -> No
     html = _page(simulated(tmp_path, [{**CPU, "failed": True}]), None, with_published=False)
     assert "Nothing was timed" in html
     assert "CUDA out of memory" in html
-    assert [spec["data"]["values"][0]["text"][:3] for spec in _specs(html)[:5]] == ["no "] * 5
+    assert re.findall(r'data-chart="([^"]+)"', html) == ["coverage"]
 
 
 def test_command_measures_the_same_again(both: Session, tmp_path: Path) -> None:
@@ -195,12 +195,12 @@ def test_a_stage_pass_is_a_figure_with_advice_and_its_check(staged: Session) -> 
 
 
 def test_remarks_are_those_of_the_largest_image(staged: Session) -> None:
-    said = narrative.remarks(_data(staged))
+    said = stage_chart.remarks(_data(staged))
     assert [title.rsplit(", ", 1)[1] for title in said] == ["full image"] * 2
 
 
 def test_the_table_of_stages_adds_up(staged: Session) -> None:
-    grid = report_tables.stages(_data(staged))
+    grid = catalogue.figure("stages").numbers(_data(staged))["Stages"]
     assert grid.head == ("stage", "style pass s", "size pass s", "mask pass s", "outside s", "all s", "share")
     rows = grid.groups["Intel i7-8086K (cpu, 6 threads), full image"]
     assert rows[0][:6] == ("network", "60.0", "14.0", "14.0", "", "88.0")
@@ -372,7 +372,7 @@ def test_among_the_newest_of_each_series_a_pass_may_be_older_than_the_times(tmp_
     data = tables.load(session, scope.resolve(session, since="2026-01-01"))
     assert data.medians["median_s"].to_pylist() == [2.0]
     assert set(data.stages["run_id"].to_pylist()) == {old}
-    assert [cell.state for cell in heatmap.agreement_cells(data)] == ["close"]
+    assert [cell.state for cell in agreement_chart.cells(data)] == ["close"]
     assert tables.load(session, scope.resolve(session, new)).stages.num_rows == 0
 
 
@@ -382,7 +382,7 @@ def test_masks_of_a_variant_do_not_stand_for_those_of_stock(tmp_path: Path) -> N
     stock = [make_sample(**CARD, case_id="a"), make_sample(**CARD, **masks, case_id="a", agreement="identical"), raced]
     session = Session(make_store(tmp_path, stock))
     data = tables.load(session, scope.resolve(session))
-    assert [cell.state for cell in heatmap.agreement_cells(data)] == ["identical"]
+    assert [cell.state for cell in agreement_chart.cells(data)] == ["identical"]
 
 
 def _of(folder: Path) -> html_report.Report:
@@ -397,8 +397,8 @@ def test_a_series_of_several_runs_brings_its_history_with_table_and_sql(tmp_path
     ]))  # fmt: skip
     made = html_report.prepare(session, scope.resolve(session))
     [figure] = [figure for figure in html_report.figures(made) if figure.name == "history"]
-    assert session.table(figure.sql[0]).num_rows == len(levels)
-    [rows] = figure.tables["History"].groups.values()
+    assert session.table(figure.sql(made.scope)[0]).num_rows == len(levels)
+    [rows] = figure.numbers(made.data)["History"].groups.values()
     assert [row[4] for row in rows] == ["learning"] * 5 + ["usual", "suspect", "alarm"]
     assert "Judged by the runs before, of 1 series: 1 slower, confirmed by a second run." in html_report.html(made)
     first = html_report.prepare(session, scope.resolve(session, nights.run_id(0)))

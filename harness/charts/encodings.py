@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from harness.charts import rendering
-from harness.charts.rendering import GREY
+from harness.charts.rendering import GREY, HUES
 from harness.machine.accelerators import ACCELERATORS
 from harness.results.formatting import Row
 
 MANY = 8  # series from which on a line each would be a thicket: then colour tells the kind of device
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ([8, 3], [2, 3], [8, 3, 2, 3], [4, 2])
-KINDS = {backend: (rendering.HUES[kind.hue], kind.shape) for backend, kind in ACCELERATORS.items()}
-OTHER_KIND = (rendering.HUES[1], "triangle-up")
+KINDS = {backend: (HUES[kind.hue], kind.shape) for backend, kind in ACCELERATORS.items()}
+OTHER_SHAPES = ("triangle-up", "triangle-down", "cross", "triangle-left", "triangle-right")  # of all other kinds
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Channels of one figure: the field that they encode, and the dashes of series that have any."""
+
+    field: str
+    stroke: alt.Stroke
+    fill: alt.Fill
+    shape: alt.Shape
+    # Not a channel of its own: a legend would draw the symbols dashed too, and nobody could tell them apart.
+    dashes: Mapping[str, list[int]]
 
 
 def is_crowded(own: Sequence[str]) -> bool:
@@ -24,41 +37,44 @@ def is_crowded(own: Sequence[str]) -> bool:
     return len(own) > MANY
 
 
-def of_series(own: Sequence[str], others: Sequence[str], shown: set[str]) -> dict[str, Any]:
+def of_series(own: Sequence[str], published: Sequence[str], shown: Iterable[str]) -> Encodings:
     """Encodings that tell the series apart, the same for a series in every figure, sharing one legend.
 
     One's own are coloured, solid and filled; the published ones grey, dashed and hollow.
     """
-    hues = rendering.HUES
-    looks = {
-        name: (hue := hues[i % len(hues)], hue, SHAPES[(i + i // len(hues)) % len(SHAPES)])
-        for i, name in enumerate(own)
-    } | {name: (GREY, "transparent", SHAPES[i % len(SHAPES)]) for i, name in enumerate(others)}
-    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(others)}
-    return _encodings("series", {name: look for name, look in looks.items() if name in shown}, dashes)
+    shown = list(shown)
+    known = list(dict.fromkeys([*own, *(name for name in shown if name not in published)]))
+    styles = {
+        name: (hue := HUES[i % len(HUES)], hue, SHAPES[(i + i // len(HUES)) % len(SHAPES)])
+        for i, name in enumerate(known)
+    } | {name: (GREY, "transparent", SHAPES[i % len(SHAPES)]) for i, name in enumerate(published)}
+    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(published)}
+    return _encodings("series", {name: style for name, style in styles.items() if name in shown}, dashes)
 
 
-def of_kinds(rows: Sequence[Row]) -> dict[str, Any]:
-    """Encodings that tell kinds of devices apart: for figures of more series than there are looks."""
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    looks = {kind: (KINDS.get(kind, OTHER_KIND)[0], *KINDS.get(kind, OTHER_KIND)) for kind in kinds}
+def of_kinds(rows: Sequence[Row]) -> Encodings:
+    """Encodings that tell kinds of devices apart: for figures of more series than there are hues and shapes."""
+    styles = kind_styles(row["kind"] for row in rows)
     dashes = {row["series"]: DASHES[0] for row in rows if row["published"]}
-    return _encodings("kind", looks, dashes)
+    return _encodings("kind", {kind: (hue, hue, shape) for kind, (hue, shape) in styles.items()}, dashes)
 
 
-def _encodings(field: str, looks: dict[str, tuple[str, str, str]], dashes: dict[str, list[int]]) -> dict[str, Any]:
-    strokes, fills, shapes = zip(*looks.values(), strict=True)
-    legend = rendering.legend()
+def kind_styles(kinds: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Hue and shape of each kind of device; those that this version does not know share a hue."""
+    found = list(dict.fromkeys(kinds))
+    others = [kind for kind in found if kind not in KINDS]
+    unknown = {kind: (HUES[1], OTHER_SHAPES[i % len(OTHER_SHAPES)]) for i, kind in enumerate(others)}
+    return {kind: (KINDS | unknown)[kind] for kind in found}
 
-    def by_field(channel: Any, values: Iterable[Any], legend: alt.Legend | None = legend) -> Any:
-        return channel(f"{field}:N", legend=legend, scale=alt.Scale(domain=list(looks), range=list(values)))
 
-    return {
-        "field": field,
-        "stroke": by_field(alt.Stroke, strokes),
-        "fill": by_field(alt.Fill, fills),
-        "shape": by_field(alt.Shape, shapes),
-        "band": by_field(alt.Fill, fills),
-        # Not an encoding of its own: a legend would draw the symbols dashed too, and nobody could tell them apart.
-        "dash": dashes,
-    }
+def by_style(channel: Any, field: str, styles: Mapping[str, Sequence[str]], i: int) -> Any:
+    """A channel that gives each value of a field the i-th of what it looks like."""
+    scale = alt.Scale(domain=list(styles), range=[style[i] for style in styles.values()])
+    return channel(f"{field}:N", legend=rendering.legend(), scale=scale)
+
+
+def _encodings(field: str, styles: Mapping[str, tuple[str, str, str]], dashes: Mapping[str, list[int]]) -> Encodings:
+    stroke, fill, shape = (
+        by_style(channel, field, styles, i) for i, channel in enumerate((alt.Stroke, alt.Fill, alt.Shape))
+    )
+    return Encodings(field, stroke, fill, shape, dashes)

@@ -12,7 +12,7 @@ from harness.charts.rendering import GREY, HUES
 Row = dict[str, Any]
 BLUE, VERMILLION, GREEN, PURPLE = HUES
 # State of a run → what its point looks like. Colour and shape say the same, and the words below the title say it again.
-LOOK = {
+STATES = {
     "usual": (GREY, "circle"),
     "learning": (GREY, "square"),
     "noisy": (PURPLE, "cross"),
@@ -30,12 +30,12 @@ def draw(rows: list[Row], unit: str) -> alt.LayerChart:
     """Rows: at, value, low, high, state, run, said; marks version, accepted, level. A null breaks the line."""
     base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=alt.Axis(grid=False, tickCount=6)))
     y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=",.4~r"))
-    states = list(LOOK)
-    colours, shapes = zip(*LOOK.values(), strict=True)
+    states = list(STATES)
+    colours, shapes = zip(*STATES.values(), strict=True)
     points = base.transform_filter("isValid(datum.value)").mark_point(filled=True, size=46, opacity=1)
     layers = [
         base.mark_area(opacity=0.16, color=BLUE).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q"),
-        *[_mark(base, column, *look) for column, look in MARKS.items()],
+        *(mark(base, column) for column in MARKS),
         base.mark_line(color=GREY, strokeWidth=1).encode(y=y),
         points.encode(
             y=y,
@@ -48,7 +48,8 @@ def draw(rows: list[Row], unit: str) -> alt.LayerChart:
     return rendering.theme(chart, alt.TitleParams(""), "One series over time", HEIGHT_PX)
 
 
-def _mark(base: alt.Chart, column: str, colour: str, dash: list[int]) -> alt.Chart:
-    """A vertical line where the column says something."""
-    rule = base.transform_filter(f"datum.{column} != null").mark_rule(color=colour, strokeDash=dash, strokeWidth=1.5)
-    return rule.encode(tooltip=[alt.Tooltip(f"{column}:N")])
+def mark(base: alt.Chart, column: str) -> alt.Chart:
+    """A vertical line at each run of which a column of MARKS says something."""
+    colour, dash = MARKS[column]
+    rule = base.transform_filter(f"datum.{column} != null").mark_rule(color=colour, strokeWidth=1.5, aria=True)
+    return rule.encode(strokeDash=alt.value(dash), tooltip=[alt.Tooltip(f"{column}:N")])

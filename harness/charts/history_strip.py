@@ -11,21 +11,22 @@ from typing import Any
 import altair as alt
 
 from harness.charts import rendering
-from harness.charts.history_chart import LOOK, MARKS
+from harness.charts.encodings import by_style
+from harness.charts.figure import Drawing, Figure
+from harness.charts.history_chart import STATES, mark
 from harness.charts.rendering import GREY
 from harness.judge.history import Series
 from harness.results import history_rows
-from harness.results.formatting import Row, device_label, seconds, size_label
-from harness.results.notes import provenance
+from harness.results.formatting import Row, deviation, device_label, interval, seconds, size_label
 from harness.results.tables import Tables
+from harness.results.text_table import TextTable
 
-TITLE = "Each case over time, beside what was usual"
 N_SERIES = 8  # that a figure draws: those that need a look first, then those that moved most
 N_RUNS = 120  # of a series that a figure draws: the newest
 BAND_PX = 92
 REACHES = (0.1, 0.25, 0.5, 1.0)  # how far a strip reaches up and down: the first of these that all values fit into
 FILLED = 0.72  # of a strip's height
-SAID = {
+MARK_NOTES = {
     "version": "grey dashes: other software than the run before",
     "level": "dotted: the level changed",
     "accepted": "green: an accepted change, where what is usual starts anew",
@@ -41,18 +42,16 @@ class Strip:
     rows: list[Row]
 
 
-def draw(tables: Tables) -> alt.LayerChart:
+def draw(tables: Tables) -> Drawing:
     """Deviation from the usual time against the date: the band of what was expected, states, versions, resets."""
     shown = strips(tables)
     if not shown:
-        return rendering.empty(
-            rendering.heading(TITLE, provenance(tables)), "no case of these was measured in more than one run"
-        )
+        return Drawing(None, [], "no case of these was measured in more than one run")
     reach = _reach(shown)
     rows = [row for i, strip in enumerate(shown) for row in _placed(strip, len(shown) - 1 - i, reach)]
-    heading = rendering.heading(TITLE, [*_said(tables, rows, reach), *provenance(tables)])
-    described = f"{TITLE}. A dot a run for {', '.join(strip.name for strip in shown)}."
-    return rendering.theme(alt.layer(*_layers(shown, rows, reach)), heading, described, BAND_PX * len(shown))
+    description = f"A dot a run for {', '.join(strip.name for strip in shown)}."
+    chart = alt.layer(*_layers(shown, rows, reach))
+    return Drawing(chart, _notes(tables, rows, reach), description, BAND_PX * len(shown))
 
 
 def strips(tables: Tables) -> list[Strip]:
@@ -119,31 +118,31 @@ def _placed(strip: Strip, centre: int, reach: float) -> list[Row]:
         return centre + FILLED * max(-1.0, min(1.0, (value / strip.reference_s - 1) / reach)) / 2
 
     return [
-        {name: row[name] for name in ("at", "run", "state", "said", *SAID)}
+        {name: row[name] for name in ("at", "run", "state", "said", *MARK_NOTES)}
         | {
             "strip": strip.name, "y": height(row["value"]), "y_low": height(row["low"]), "y_high": height(row["high"]),
             "bottom": centre - FILLED / 2, "top": centre + FILLED / 2,
-            "off": None if row["value"] is None else f"{100 * (row['value'] / strip.reference_s - 1):+.1f} %",
+            "off": deviation(row["value"], strip.reference_s),
             "beyond": row["value"] is not None and abs(row["value"] / strip.reference_s - 1) > reach,
         }
         for row in strip.rows
     ]  # fmt: skip
 
 
-def _said(tables: Tables, rows: Sequence[Row], reach: float) -> list[str]:
-    said = ["a dot is a run: the median of its processes’ medians", f"each strip reaches to ±{100 * reach:.0f}\u00a0%"]
+def _notes(tables: Tables, rows: Sequence[Row], reach: float) -> list[str]:
+    notes = ["a dot is a run: the median of its processes’ medians", f"each strip reaches to ±{100 * reach:.0f}\u00a0%"]
     if any(row["y_low"] is not None for row in rows):
-        said.append("shaded: where a run was expected, by those before it (99.9\u00a0% to either side)")
+        notes.append("shaded: where a run was expected, by those before it (99.9\u00a0% to either side)")
     else:
-        said.append("too few runs yet to say what is usual")
-    said += [text for column, text in SAID.items() if any(row[column] for row in rows)]
+        notes.append("too few runs yet to say what is usual")
+    notes += [text for column, text in MARK_NOTES.items() if any(row[column] for row in rows)]
     if beyond := sum(row["beyond"] for row in rows):
-        said.append(f"{beyond} beyond the strip stand at its edge")
+        notes.append(f"{beyond} beyond the strip stand at its edge")
     if (n := len(tables.history)) > N_SERIES:
-        said.append(f"{N_SERIES} of {n} series: those that need a look first, then those that moved most")
+        notes.append(f"{N_SERIES} of {n} series: those that need a look first, then those that moved most")
     if any(len(series.points) > N_RUNS for series in tables.history):
-        said.append(f"the newest {N_RUNS} runs")
-    return said
+        notes.append(f"the newest {N_RUNS} runs")
+    return notes
 
 
 def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.Chart]:
@@ -161,38 +160,54 @@ def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.C
     names = [{"y": len(shown) - 1 - i + FILLED / 2, "strip": strip.name} for i, strip in enumerate(shown)]
     marks = alt.Chart(rendering.data(levels)).encode(y=y("y"))
     base = alt.Chart(rendering.data(rows)).encode(x=x, detail="strip:N")
+    band = base.mark_area(opacity=0.16, color=rendering.HUES[0]).encode(y=y("y_low"), y2="y_high:Q")
     return [
         marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
         marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
         alt.Chart(rendering.data(names))
         .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
         .encode(y=y("y"), x=alt.value(0), text="strip:N"),
-        base.mark_area(opacity=0.16, color=rendering.HUES[0]).encode(y=y("y_low"), y2="y_high:Q"),
         # Vega warns of a layer without rows.
-        *[_mark(base, column, y) for column in SAID if any(row[column] for row in rows)],
+        *([band] if any(row["y_low"] is not None for row in rows) else []),
+        *(
+            mark(base, column).encode(y=y("bottom"), y2="top:Q")
+            for column in MARK_NOTES
+            if any(row[column] for row in rows)
+        ),
         base.mark_line(color=GREY, strokeWidth=1).encode(y=y("y")),
         _points(base, rows).encode(y=y("y")),
     ]
 
 
-def _mark(base: alt.Chart, column: str, y: Any) -> alt.Chart:
-    """A vertical line through a strip where the column says something."""
-    colour, dash = MARKS[column]
-    rule = base.transform_filter(f"datum.{column} != null").mark_rule(color=colour, strokeDash=dash, strokeWidth=1.5)
-    return rule.encode(y=y("bottom"), y2="top:Q", tooltip=[alt.Tooltip(f"{column}:N")])
-
-
 def _points(base: alt.Chart, rows: Sequence[Row]) -> alt.Chart:
-    states = [state for state in LOOK if any(row["state"] == state for row in rows)]
-
-    def by_state(channel: Any, i: int) -> Any:
-        scale = alt.Scale(domain=states, range=[LOOK[state][i] for state in states])
-        return channel("state:N", legend=rendering.legend(), scale=scale)
-
+    styles = {state: style for state, style in STATES.items() if any(row["state"] == state for row in rows)}
     fields = {"strip": "series", "run": "run", "said": "median", "off": "off the usual", "state": "state"}
     points = base.transform_filter("isValid(datum.y)").mark_point(filled=True, size=46, opacity=1)
     return points.encode(
-        color=by_state(alt.Color, 0),
-        shape=by_state(alt.Shape, 1),
+        color=by_style(alt.Color, "state", styles, 0),
+        shape=by_style(alt.Shape, "state", styles, 1),
         tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in fields.items()],
     )
+
+
+def _numbers(tables: Tables) -> TextTable:
+    """What the strips show, a row a run."""
+    rows = [
+        (
+            strip.name, row["run"], seconds(row["value"]), deviation(row["value"], strip.reference_s),
+            interval(row["low"], row["high"], seconds), row["state"],
+            "; ".join(row[column] for column in MARK_NOTES if row[column]) or "–",
+        )
+        for strip in strips(tables)
+        for row in strip.rows
+        if row["value"] is not None
+    ]  # fmt: skip
+    return TextTable.grouped(("run", "median", "off the usual", "expected", "state", "besides"), rows)
+
+
+HISTORY = Figure(
+    "history", "Each case over time, beside what was usual",
+    "each case over its runs, beside the time that was to be expected; alarms, accepted changes, other software and "
+    "changes of level are marked; at most eight series, those that need a look first",
+    ("history",), draw, lambda tables: {"History": _numbers(tables)},
+)  # fmt: skip

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from harness.charts import encodings, rendering
+from harness.charts.encodings import Encodings
+from harness.charts.figure import Drawing
 from harness.charts.rendering import GREY
-from harness.results.formatting import Row
+from harness.query import reference_timings
+from harness.results import speedups
+from harness.results.formatting import Row, interval, listed, number, pixels
+from harness.results.tables import Tables
 
 SHOWN = "show_published || !datum.published"
 FAINT = 0.08
@@ -19,23 +24,23 @@ FAINT = 0.08
 ROOM_PX, ROOM_SHARE = 90, 0.3
 LINE_PX = 13
 ALL = "all"  # of the list of series to highlight
-# Ticks of the logarithmic axis, 1 ms to 50,000 s; those outside the data are not drawn.
-LOG_TICKS = [round(digit * 10.0**power, 3) for power in range(-3, 5) for digit in (1, 2, 5)]
+# What the layers read of a point; the rest is for the tooltip, as text.
+DRAWN = ("series", "kind", "published", "length", "value", "low", "high", "dash")
+TEXTS = ("images_per_hour", "energy", "repetitions", "precision", "flagged", "basis")
+# Ticks of the logarithmic axis, 1 µs to 50,000,000 s; those outside the data are not drawn.
+LOG_TICKS = [round(digit * 10.0**power, 6) for power in range(-6, 8) for digit in (1, 2, 5)]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What a figure of lines says besides its points.
+class Axes:
+    """What the figures of lines do not share.
 
-    `log` None is a linear axis from zero; True or False is what a switch between both starts with. ranges: what low
-    and high of a point are.
+    range_title: what lies between low and high of a point. baseline: where a rule goes across. log None is a linear
+    axis from zero; True or False is what a switch between both starts with.
     """
 
-    title: str
     y_title: str
-    notes: Sequence[str]
-    empty: str
-    ranges: tuple[str, str] = ("low", "high")
+    range_title: str = "range"
     baseline: float | None = None
     log: bool | None = None
 
@@ -45,6 +50,7 @@ class Law:
     """A fitted curve of a series and what it approaches: points, and the limit with its interval."""
 
     series: str
+    kind: str
     is_published: bool
     points: Sequence[Row]
     limit: float
@@ -55,50 +61,69 @@ class Law:
 
 def point(row: Row, series: str, value: float, is_published: bool = False) -> Row:
     """A point of a figure, from a row that has a size."""
-    size = f"{row['height_px']} × {row['width_px']}"
-    length = (row["height_px"] * row["width_px"]) ** 0.5
     return {
-        "series": series, "kind": row["backend"], "published": is_published, "length": round(length, 1), "size": size,
-        "value": value,
+        "series": series, "kind": row["backend"] or "unknown", "published": is_published,
+        "length": round(row["n_pixels"] ** 0.5, 1), "size": pixels(row), "value": value, "text": number(value),
     }  # fmt: skip
 
 
+def bounds(low: float | None, high: float | None) -> Row:
+    """The ends of a point's range, None where they are unknown, and the range in words."""
+    return {"low": low, "high": high, "range": interval(low, high)}
+
+
+def published_points(tables: Tables, column: str) -> list[Row]:
+    """The published series as points: means where `column` is mean_s, else ratios to the CPU."""
+    if tables.published is None:
+        return []
+    means = tables.published if column == "mean_s" else reference_timings.speedups(tables.published)
+    rows = [row | {"n_pixels": row["height_px"] * row["width_px"]} for row in means.to_pylist()]
+    return [row | point(row, speedups.published_name(row), row[column], is_published=True) for row in rows]
+
+
 def draw(
-    figure: Figure,
-    own: list[Row],
-    others: list[Row],
-    series: tuple[Sequence[str], Sequence[str]],
+    axes: Axes,
+    tables: Tables,
+    own: Sequence[Row],
+    published: Sequence[Row] = (),
+    notes: Sequence[str] = (),
+    empty: str = "",
     repetitions: Sequence[Row] = (),
     laws: Sequence[Law] = (),
-) -> alt.LayerChart:
-    """One's own points and the published ones; `series` names all there are of both, so that each keeps its look."""
-    heading = rendering.heading(figure.title, figure.notes)
-    rows = others + own  # one's own are drawn on top
-    if not rows:
-        return rendering.empty(heading, figure.empty)
-    crowded = encodings.is_crowded(series[0])
-    look = encodings.of_kinds(rows) if crowded else encodings.of_series(*series, {row["series"] for row in rows})
-    rows = [row | {"dash": look["dash"].get(row["series"])} for row in rows]
-    shown = list(dict.fromkeys(row["series"] for row in own + others))
+) -> Drawing:
+    """One's own points and the published ones, each series with the encodings that it has in every figure.
+
+    empty: why there is nothing to draw.
+    """
+    points = [*published, *own]  # one's own are drawn on top
+    if not points:
+        return Drawing(None, notes, empty)
+    shown = list(dict.fromkeys(row["series"] for row in [*own, *published]))
+    crowded = encodings.is_crowded(tables.series)
+    if crowded:
+        encoded = encodings.of_kinds(points)
+    else:
+        every = dict.fromkeys(row["series"] for row in published_points(tables, "mean_s"))
+        encoded = encodings.of_series(tables.series, list(every), shown)
+    tooltip = _tooltip(axes, points)
+    # A point that lacks what others tell of themselves tells a dash.
+    rows = [dict.fromkeys(tooltip, "–") | row | {"dash": encoded.dashes.get(row["series"])} for row in points]
+    rows = [{name: row.get(name) for name in DRAWN} | {name: row[name] for name in tooltip} for row in rows]
     end = max(row["length"] for row in rows) if laws else None
-    marks = _Marks(figure, look, crowded, bool(others), len(shown) > 1, end)
-    layers = [*_rules(figure), *marks.laws(laws), marks.lines(), *marks.spread(rows, repetitions), marks.points(rows)]
-    chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*_switches(figure.log, bool(others), shown))
-    names = ", ".join(
-        shown
-        if len(shown) <= 2 * encodings.MANY
-        else [*shown[: 2 * encodings.MANY], f"{len(shown) - 2 * encodings.MANY} more"]
-    )
-    described = f"{figure.title}. Lines of {figure.y_title} against image length in px for {names}."
-    return rendering.theme(chart, heading, described)
+    layer = _Layers(axes, encoded, tooltip, crowded, bool(published), len(shown) > 1, end)
+    layers = [*_baseline(axes), *layer.laws(laws), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
+    chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*_switches(axes.log, bool(published), shown))
+    named = listed(shown, 2 * encodings.MANY)
+    return Drawing(chart, notes, f"Lines of {axes.y_title} against image length in px for {named}.")
 
 
 @dataclass(frozen=True)
-class _Marks:
-    """The layers of one figure, which share axes, looks and the choice of what is highlighted."""
+class _Layers:
+    """The layers of one figure, which share axes, encodings and the choice of what is highlighted."""
 
-    figure: Figure
-    look: dict[str, Any]
+    axes: Axes
+    encoded: Encodings
+    tooltip: Mapping[str, str]
     crowded: bool
     with_published: bool
     choosable: bool
@@ -108,16 +133,16 @@ class _Marks:
         lines = self._base().mark_line(strokeWidth=1 if self.crowded else 1.6, strokeDash=alt.ExprRef("datum.dash"))
         return lines.encode(opacity=self._opacity(0.45 if self.crowded else 1.0), detail="series:N")
 
-    def points(self, rows: Sequence[Row]) -> alt.Chart:
+    def points(self) -> alt.Chart:
         dots = self._base().mark_point(size=22 if self.crowded else 44, strokeWidth=1.4)
         dots = dots.encode(
-            fill=self.look["fill"],
-            shape=self.look["shape"],
-            tooltip=_tooltip(self.figure, rows[-1]),
+            fill=self.encoded.fill,
+            shape=self.encoded.shape,
+            tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in self.tooltip.items()],
             opacity=self._opacity(0.7 if self.crowded else 1.0),
         )
         # One layer holds the selection, the others ask for it by name.
-        picked = alt.selection_point(name="picked", fields=[self.look["field"]], bind="legend")
+        picked = alt.selection_point(name="picked", fields=[self.encoded.field], bind="legend")
         return dots.add_params(picked) if self.choosable else dots
 
     def spread(self, rows: Sequence[Row], repetitions: Sequence[Row]) -> list[alt.Chart]:
@@ -126,7 +151,7 @@ class _Marks:
         if repetitions:
             dots = self._base().properties(data=rendering.data(list(repetitions)))
             layers.append(dots.mark_point(shape="circle", size=8, strokeWidth=1.5).encode(opacity=self._opacity(0.4)))
-        if any("low" in row for row in rows):
+        if any(row["low"] is not None for row in rows):
             ranges = self._base().transform_filter("isValid(datum.low)").encode(y="y_low:Q", y2="y_high:Q")
             width = 2 if self.crowded else 4
             layers.append(ranges.mark_rule(strokeWidth=width).encode(opacity=self._opacity(0.5)))
@@ -136,26 +161,27 @@ class _Marks:
         """Each law's curve, thin and dotted, and the limit that it approaches with its interval and its words."""
         if not laws:
             return []
-        curves = [
-            {"series": law.series, "published": law.is_published, "length": each["length"], "value": each["value"]}
-            for law in laws
-            for each in law.points
-        ]
+        laws = sorted(laws, key=lambda law: -law.limit)
+        about = [{"series": law.series, "kind": law.kind, "published": law.is_published} for law in laws]
+        curves = [row | each for row, law in zip(about, laws, strict=True) for each in law.points]
         limits = [
-            {"series": law.series, "published": law.is_published, "value": law.limit, "low": law.low, "high": law.high,
-             "text": law.text} for law in sorted(laws, key=lambda law: -law.limit)
-        ]  # fmt: skip
+            row | {"value": law.limit, "low": law.low, "high": law.high, "text": law.text}
+            for row, law in zip(about, laws, strict=True)
+        ]
         line = self._base(curves).mark_line(strokeWidth=1, strokeDash=[1, 3]).encode(opacity=self._opacity(0.9))
         flat = {"x": alt.value(0), "x2": alt.value("width")}
         base = self._base(limits)
         band = base.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_rect(strokeWidth=0)
         band = band.encode(
-            **flat, y="y_low:Q", y2="y_high:Q", fill=self.look["band"], stroke=alt.value(None),
+            **flat, y="y_low:Q", y2="y_high:Q", fill=self.encoded.fill, stroke=alt.value(None),
             opacity=self._opacity(0.12),
         )  # fmt: skip
         rule = base.mark_rule(strokeWidth=1, strokeDash=[5, 3]).encode(**flat, opacity=self._opacity(0.9))
-        # The highest above its line and the others below: two that are close do not meet.
-        return [band, rule, line, self._words(limits[:1], above=True), self._words(limits[1:])]
+        # The highest above its line and the others below: two that are close do not meet. Vega warns of a layer without
+        # rows.
+        below = [self._words(limits[1:])] if limits[1:] else []
+        bands = [band] if any(law.low is not None for law in laws) else []
+        return [*bands, rule, *([line] if curves else []), self._words(limits[:1], above=True), *below]
 
     def _words(self, limits: Sequence[Row], above: bool = False) -> alt.Chart:
         n_more = max((limit["text"].count("\n") for limit in limits), default=0)  # lines hang from the first
@@ -167,9 +193,9 @@ class _Marks:
 
     def _base(self, values: Sequence[Row] | None = None) -> alt.Chart:
         """A chart on the axes; without values it takes those of the whole figure."""
-        x, y = _axes(self.figure, self.end)
+        x, y = _channels(self.axes, self.end)
         data = {} if values is None else {"data": rendering.data(list(values))}
-        chart = _on_axis(alt.Chart(**data).encode(x=x, y=y, stroke=self.look["stroke"]), self.figure.log)
+        chart = _on_axis(alt.Chart(**data).encode(x=x, y=y, stroke=self.encoded.stroke), self.axes.log)
         return chart.transform_filter(SHOWN) if self.with_published else chart
 
     def _opacity(self, value: float) -> Any:
@@ -180,23 +206,18 @@ class _Marks:
         return alt.OpacityValue(min(FAINT, value), condition=chosen)
 
 
-def _rules(figure: Figure) -> list[alt.Chart]:
-    if figure.baseline is None:
+def _baseline(axes: Axes) -> list[alt.Chart]:
+    if axes.baseline is None:
         return []
-    rule = alt.Chart(rendering.data([{"y": figure.baseline}])).mark_rule(color=GREY, strokeWidth=1)
+    rule = alt.Chart(rendering.data([{"y": axes.baseline}])).mark_rule(color=GREY, strokeWidth=1)
     return [rule.encode(y="y:Q")]
 
 
-def _tooltip(figure: Figure, row: Row) -> list[alt.Tooltip]:
-    texts = ("images_per_hour", "repetitions", "precision", "flagged", "basis")
-    ranges = zip(("low", "high"), figure.ranges, strict=True)
-    return [
-        alt.Tooltip("series:N", title="series"),
-        alt.Tooltip("size:N", title="image in px"),
-        alt.Tooltip("value:Q", title=figure.y_title, format=".3~r"),
-        *[alt.Tooltip(f"{name}:Q", title=title, format=".3~r") for name, title in ranges if name in row],
-        *[alt.Tooltip(f"{name}:N", title=name.replace("_", " ")) for name in texts if name in row],
-    ]
+def _tooltip(axes: Axes, points: Sequence[Row]) -> dict[str, str]:
+    """The fields of the tooltip with their titles; those that no point has are left out."""
+    fields = {"series": "series", "size": "image in px", "text": axes.y_title, "range": axes.range_title}
+    fields |= {name: name.replace("_", " ") for name in TEXTS}
+    return {name: title for name, title in fields.items() if any(name in row for row in points)}
 
 
 def _switches(log: bool | None, with_published: bool, shown: Sequence[str]) -> list[alt.Parameter]:
@@ -213,8 +234,8 @@ def _switches(log: bool | None, with_published: bool, shown: Sequence[str]) -> l
     return switches
 
 
-def _axes(figure: Figure, end: float | None) -> tuple[alt.X, alt.Y]:
-    log = figure.log
+def _channels(axes: Axes, end: float | None) -> tuple[alt.X, alt.Y]:
+    log = axes.log
     x_axis = {"grid": False, "tickCount": 6, "format": "d", "labelFlush": False}
     x_scale: dict[str, Any] = {"zero": True}
     if end is not None:
@@ -228,7 +249,7 @@ def _axes(figure: Figure, end: float | None) -> tuple[alt.X, alt.Y]:
         labelExpr=f"format({_by_scale('datum.value', 'pow(10, datum.value)', log)}, '.3~r')",
     )
     zero = alt.ExprRef(_by_scale("true", "false", log))
-    return x, alt.Y("y:Q", title=figure.y_title, axis=y_axis, scale=alt.Scale(zero=zero))
+    return x, alt.Y("y:Q", title=axes.y_title, axis=y_axis, scale=alt.Scale(zero=zero))
 
 
 def _on_axis(chart: alt.Chart, log: bool | None) -> alt.Chart:

@@ -9,13 +9,15 @@ from typing import Any
 import altair as alt
 
 from harness.charts import encodings, rendering
+from harness.charts.encodings import by_style
+from harness.charts.figure import Drawing, Figure
 from harness.charts.rendering import GREY
 from harness.results import speedups
-from harness.results.formatting import Row, count, number, percent, seconds
+from harness.results.formatting import Row, interval, listed, number, percent, seconds
 from harness.results.notes import notes
 from harness.results.tables import Tables
+from harness.results.text_table import TextTable
 
-TITLE = "Which device is fastest"
 N_RANKED = 60  # that a figure draws; all stand in the table
 BAND_PX = 38
 
@@ -39,6 +41,15 @@ class Ranked:
         first, last = self.ranks
         return str(first) if first == last else f"{first}–{last}"
 
+    @property
+    def mpx_per_s(self) -> float:
+        return self.n_pixels / self.median_s / 1e6
+
+    @property
+    def interval(self) -> str:
+        """The median's 95 % interval, or a dash."""
+        return interval(self.low_s, self.high_s, seconds)
+
 
 def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
     """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it."""
@@ -47,7 +58,7 @@ def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
     sizes = Counter((row["height_px"], row["width_px"]) for row in tables.cases)
     size = max(sizes, key=lambda each: (sizes[each], each[0] * each[1]))
     own = [
-        (tables.name(row), row["backend"], False, row["median_s"], known.low, known.high)
+        (tables.name(row), row["backend"] or "unknown", False, row["median_s"], known.low, known.high)
         for row, known in zip(tables.cases, speedups.medians(tables), strict=True)
         if (row["height_px"], row["width_px"]) == size
     ]
@@ -64,29 +75,27 @@ def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
     return found, f"{size[0]} × {size[1]} px", lacking
 
 
-def ranking(tables: Tables) -> alt.LayerChart:
+def draw(tables: Tables) -> Drawing:
     """Throughput of each device at one size, with its 95 % interval."""
-    found, size, lacking = ranks(tables)
-    heading_notes = [f"at {size}", "dot: of the median; line: its 95 % interval"] if found else []
-    if lacking:
-        heading_notes.append(
-            f"{count(lacking, 'series')[:-1] if lacking > 1 else '1 series'} not measured at this size"
-        )
+    found, size, n_lacking = ranks(tables)
+    if not found:
+        return Drawing(None, [], "no repetition was timed")
+    heading_notes = [f"at {size}", "dot: of the median; line: its 95 % interval"]
+    if n_lacking:
+        heading_notes.append(f"{n_lacking} series not measured at this size")
     if len(found) > N_RANKED:
         heading_notes.append(f"the {N_RANKED} fastest of {len(found)}")
-    heading = rendering.heading(TITLE, [*heading_notes, *notes(tables)])
-    if not found:
-        return rendering.empty(heading, "no repetition was timed")
-    own = [each for each in found if not each.is_published]
-    rows = [_row(each, i, len(own) > 1) for i, each in enumerate(found[:N_RANKED])]
+    is_contest = sum(not each.is_published for each in found) > 1
+    rows = [_row(each, i, is_contest) for i, each in enumerate(found[:N_RANKED])]
     middle = max(row["value"] for row in rows) / 2
     for row in rows:  # the words stand beyond the interval, on the side where there is room
         far_right = row["value"] > middle
         row |= {"far_right": far_right, "anchor": (row["low"] if far_right else row["high"]) or row["value"]}
-    chart = alt.layer(*_layers(rows), data=rendering.data(rows))
-    names = ", ".join(row["series"] for row in rows[:10])
-    described = f"{TITLE} at {size}. Dots of megapixels per second, fastest first: {names}."
-    return rendering.theme(chart, heading, described, BAND_PX * len(rows))
+    named = listed([row["series"] for row in rows], 10)
+    description = f"At {size}, dots of megapixels per second, fastest first: {named}."
+    return Drawing(
+        alt.layer(*_layers(rows), data=rendering.data(rows)), heading_notes, description, BAND_PX * len(rows)
+    )
 
 
 def _row(each: Ranked, place: int, is_contest: bool) -> Row:
@@ -95,28 +104,23 @@ def _row(each: Ranked, place: int, is_contest: bool) -> Row:
     def rate(time_s: float | None) -> float | None:
         return each.n_pixels / time_s / 1e6 if time_s else None
 
-    value = rate(each.median_s)
     rank = each.rank if is_contest and not each.is_published else ""
     return {
-        "row": place, "series": each.series, "kind": "published" if each.is_published else each.kind, "value": value,
-        "low": rate(each.high_s), "high": rate(each.low_s), "rank": rank, "time": seconds(each.median_s),
+        "row": place, "series": each.series, "kind": "published" if each.is_published else each.kind,
+        "value": each.mpx_per_s, "low": rate(each.high_s), "high": rate(each.low_s), "rank": rank or "–",
+        "time": seconds(each.median_s), "interval": each.interval,
         "title": f"{rank}.  {each.series}" if rank else each.series,
-        "label": f"{number(value)} Mpx/s · {number(3600 / each.median_s)} images/h",
-        "interval": "–" if each.low_s is None else f"{seconds(each.low_s)} – {seconds(each.high_s)}",
+        "label": f"{number(each.mpx_per_s)} Mpx/s · {number(3600 / each.median_s)} images/h",
     }  # fmt: skip
 
 
 def _layers(rows: list[Row]) -> list[alt.Chart]:
-    hue = {kind: look[0] for kind, look in encodings.KINDS.items()} | {"published": GREY}
-    shape = {kind: look[1] for kind, look in encodings.KINDS.items()} | {"published": "triangle-up"}
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
-
-    def by_kind(channel: Any, values: dict[str, str], other: str) -> Any:
-        scale = alt.Scale(domain=kinds, range=[values.get(kind, other) for kind in kinds])
-        return channel("kind:N", legend=rendering.legend(), scale=scale)
-
-    stroke, form = by_kind(alt.Stroke, hue, rendering.HUES[1]), by_kind(alt.Shape, shape, "triangle-down")
-    fill = by_kind(alt.Fill, hue | {"published": "transparent"}, rendering.HUES[1])
+    kinds = encodings.kind_styles(row["kind"] for row in rows)
+    styles = {kind: (hue, shape, hue) for kind, (hue, shape) in kinds.items()}
+    if "published" in styles:
+        styles["published"] = (GREY, "triangle-up", "transparent")
+    channels = (alt.Stroke, alt.Shape, alt.Fill)
+    stroke, shape, fill = (by_style(channel, "kind", styles, i) for i, channel in enumerate(channels))
     y = alt.Y("row:O", axis=None, scale=alt.Scale(domain=[row["row"] for row in rows]))
     axis = alt.Axis(grid=True, gridColor=GREY, tickCount=5, format=".3~r")
     x = alt.X("value:Q", title="Megapixels per second", axis=axis, scale=alt.Scale(zero=True))
@@ -127,7 +131,7 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
     return [
         spread.mark_rule(strokeWidth=4, opacity=0.5, yOffset=9).encode(x=alt.X("low:Q"), x2="high:Q", stroke=stroke),
         base.mark_point(size=60, strokeWidth=1.4, opacity=1, yOffset=9).encode(
-            stroke=stroke, fill=fill, shape=form, tooltip=tooltip
+            stroke=stroke, fill=fill, shape=shape, tooltip=tooltip
         ),
         alt.Chart().mark_text(align="left", dy=-9, dx=2, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
         .encode(y=y, x=alt.value(0), text="title:N"),
@@ -151,6 +155,21 @@ def _places(mine: tuple[float, float | None, float | None], own: list[tuple[Any,
     return surely_faster + 1, max(len(others) - surely_slower, surely_faster + 1)
 
 
-def share_of_best(found: list[Ranked], each: Ranked) -> str:
-    """How much of the fastest device's rate this one has."""
-    return percent(found[0].median_s / each.median_s)
+def _numbers(tables: Tables) -> TextTable:
+    """The ranking as a table; published devices have no rank."""
+    found, _, _ = ranks(tables)
+    rows = [
+        (
+            each.series, "–" if each.is_published else each.rank, seconds(each.median_s), each.interval,
+            number(each.mpx_per_s), number(3600 / each.median_s), percent(found[0].median_s / each.median_s),
+        )
+        for each in found
+    ]  # fmt: skip
+    return TextTable(("device", "rank", "median", "95 %", "Mpx/s", "images/h", "of the fastest"), {"": rows})
+
+
+RANKING = Figure(
+    "ranking", "Which device is fastest",
+    "devices from fastest to slowest at the largest size that most have, with 95 % intervals; ranks are shared where "
+    "these overlap", ("medians", "processes"), draw, lambda tables: {"Ranking": _numbers(tables)}, cautions=notes,
+)  # fmt: skip

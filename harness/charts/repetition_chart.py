@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import altair as alt
 
 from harness.charts import rendering
+from harness.charts.encodings import by_style
+from harness.charts.figure import Drawing, Figure
 from harness.charts.rendering import GREY
-from harness.results.formatting import Row, seconds, size_label
-from harness.results.notes import flags_said, provenance
+from harness.results.formatting import Row, crop_name, deviation, number, seconds, size_label
+from harness.results.notes import flags_said
 from harness.results.tables import Tables
+from harness.results.text_table import TextTable
 
-TITLE = "Every repetition beside its case’s median"
 N_DEVICES = 8  # that a figure draws
 BAND_PX = 92
 Drawn = tuple[Row, Row]  # a case, and one of its repetitions
@@ -25,26 +26,25 @@ KINDS = {
 }
 
 
-def draw(tables: Tables) -> alt.LayerChart:
+def draw(tables: Tables) -> Drawing:
     """Deviation from the median against minutes since the device began; flags and warm-ups told apart."""
     strips = _strips(tables)
     if not strips:
-        return rendering.empty(rendering.heading(TITLE, provenance(tables)), "no repetition was timed")
+        return Drawing(None, [], "no repetition was timed")
     shown = sorted(strips, key=lambda name: -_spread(strips[name]))[:N_DEVICES]
     kept = [name for name in tables.series if name in shown]
     rows = [row for name in kept for row in _rows(name, strips[name])]
-    said = [f"each strip reaches from −{REACH:.0%} to +{REACH:.0%} of the case’s median".replace("%", "\u00a0%")]
+    notes = [f"each strip reaches from −{REACH:.0%} to +{REACH:.0%} of the case’s median".replace("%", "\u00a0%")]
     if beyond := sum(row["beyond"] for row in rows):
-        said.append(f"{beyond} beyond that stand at the edge")
+        notes.append(f"{beyond} beyond that stand at the edge")
     if len(kept) < len(strips):
-        said.append(f"the {len(kept)} of {len(strips)} series that spread most")
+        notes.append(f"the {len(kept)} of {len(strips)} series that spread most")
     if flags := flags_said(tables):
-        said.append(flags)
+        notes.append(flags)
     if any(row["n"] > row["n_case_drawn"] for row in rows):
-        said.append("of cases with many repetitions every so many-th")
-    heading = rendering.heading(TITLE, [*said, *provenance(tables)])
-    described = f"{TITLE}. Dots in the order of measurement for {', '.join(kept)}."
-    return rendering.theme(alt.layer(*_layers(kept, rows)), heading, described, BAND_PX * len(kept))
+        notes.append("of cases with many repetitions every so many-th")
+    description = f"Dots in the order of measurement for {', '.join(kept)}."
+    return Drawing(alt.layer(*_layers(kept, rows)), notes, description, BAND_PX * len(kept))
 
 
 def _strips(tables: Tables) -> dict[str, list[Drawn]]:
@@ -72,14 +72,15 @@ def _rows(name: str, strip: list[Drawn]) -> list[Row]:
     drawn = Counter((case["run_id"], case["case_id"], row["role"]) for case, row in strip)
     rows = []
     for case, row in strip:
-        deviation = _deviation(case, row)
+        off = _deviation(case, row)
         kind = "warm-up" if row["role"] == "warmup" else "flagged repetition" if row["flags"] else "repetition"
         rows.append(
             {
                 "strip": name, "minutes": (row["started_at"] - begin) / 1e6 / 60,
-                "deviation": max(-REACH, min(REACH, deviation)), "beyond": abs(deviation) > REACH, "kind": kind,
-                "off": f"{100 * deviation:+.1f} %", "time": seconds(row["elapsed_s"]), "size": size_label(case),
-                "flags": row["flags"] or "none", "process": row["block"], "n": row["n"],
+                "deviation": max(-REACH, min(REACH, off)), "beyond": abs(off) > REACH, "kind": kind,
+                "off": deviation(row["elapsed_s"], case["median_s"]), "time": seconds(row["elapsed_s"]),
+                "size": size_label(case), "flags": row["flags"] or "none",
+                "process": "–" if row["block"] is None else row["block"], "n": row["n"],
                 "n_case_drawn": drawn[case["run_id"], case["case_id"], row["role"]],
             }
         )  # fmt: skip
@@ -90,12 +91,10 @@ def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
     y = alt.Y("strip:N", axis=None, sort=None, scale=alt.Scale(domain=kept, paddingInner=0.3, paddingOuter=0.2))
     offset = alt.YOffset("deviation:Q", scale=alt.Scale(domain=[REACH, -REACH]))
     x = alt.X("minutes:Q", title="Minutes since the device’s first call", axis=alt.Axis(grid=False, tickCount=6))
-    kinds = [kind for kind in KINDS if any(row["kind"] == kind for row in rows)]
-
-    def by_kind(channel: Any, i: int) -> Any:
-        scale = alt.Scale(domain=kinds, range=[KINDS[kind][i] for kind in kinds])
-        return channel("kind:N", legend=rendering.legend(), scale=scale)
-
+    styles = {kind: style for kind, style in KINDS.items() if any(row["kind"] == kind for row in rows)}
+    stroke, fill, shape = (
+        by_style(channel, "kind", styles, i) for i, channel in enumerate((alt.Stroke, alt.Fill, alt.Shape))
+    )
     levels = [
         {"strip": name, "deviation": level, "label": "median" if level == 0 else f"{100 * level:+.0f} %"}
         for name in kept
@@ -110,8 +109,29 @@ def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
         .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
         .encode(y=y, yOffset=offset, x=alt.value(0), text="strip:N"),
         alt.Chart(rendering.data(rows)).mark_point(size=30, strokeWidth=1.2, opacity=0.8).encode(
-            y=y, yOffset=offset, x=x, stroke=by_kind(alt.Stroke, 0), fill=by_kind(alt.Fill, 1),
-            shape=by_kind(alt.Shape, 2),
+            y=y, yOffset=offset, x=x, stroke=stroke, fill=fill, shape=shape,
             tooltip=[alt.Tooltip(f"{name}:N", title="series" if name == "strip" else name) for name in fields],
         ),
     ]  # fmt: skip
+
+
+def _numbers(tables: Tables) -> TextTable:
+    """A row a case: its first warm-up, and its fastest and slowest repetition."""
+    first: dict[tuple[str, str], float] = {}
+    for row in tables.calls:
+        if row["role"] == "warmup":
+            first.setdefault((row["run_id"], row["case_id"]), row["elapsed_s"])
+    rows = []
+    for row in tables.cases:
+        ends = (first.get((row["run_id"], row["case_id"])), row["min_s"], row["max_s"])
+        offs = (deviation(time_s, row["median_s"]) for time_s in ends)
+        rows.append((tables.name(row), crop_name(row), str(row["n"]), number(row["median_s"]), *offs))
+    return TextTable.grouped(("crop", "n", "median s", "first warm-up", "fastest", "slowest"), rows)
+
+
+REPETITIONS = Figure(
+    "repetitions", "Every repetition beside its case’s median",
+    "every call beside its case's median, in the order of measurement; warm-ups and flagged repetitions told apart",
+    ("repetitions",), draw, lambda tables: {"Repetitions": _numbers(tables)},
+    in_report=lambda tables: bool(tables.cases),
+)  # fmt: skip

@@ -4,52 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any
 
 import altair as alt
 
 from harness.charts import rendering
-from harness.engines import registry
-from harness.results import advice
-from harness.results.formatting import percent, seconds, size_label
+from harness.charts.encodings import by_style
+from harness.charts.figure import Drawing, Figure, Remarks
+from harness.results import advice, stage_catalogue
+from harness.results.formatting import Row, number, percent, seconds, size_label
+from harness.results.stage_catalogue import UNKNOWN
+from harness.results.tables import Tables
+from harness.results.text_table import TextTable
 
-Row = dict[str, Any]
-
-TITLE = "Where the time of one call goes"
 N_CROPS = 4  # per device, the largest; all stand in the table
 N_SERIES = 8  # from which on only the largest crop of so many is drawn
 BAR_PX, BAND_PX, WORDS_PX = 22, 50, 11
-CHARACTER_PX = 0.58 * WORDS_PX  # on average, in the fonts of drawing.FONT
-# What is coloured alike, in the order in which it is stacked: hue, and an ink that keeps 4.5:1 on it.
-GROUPS = {
+CHARACTER_PX = 0.58 * WORDS_PX  # on average, in the fonts of rendering.FONT
+# What is coloured alike, in the order in which bars stack it: hue, and an ink that keeps 4.5:1 on it.
+STYLES = {
     "network": (rendering.HUES[0], "#ffffff"),
     "dynamics and seeds": (rendering.HUES[1], "#000000"),
     "quality control": (rendering.HUES[3], "#000000"),
     "images, tiles and masks on the processor": (rendering.HUES[2], "#000000"),
     "not attributed": (rendering.GREY, "#000000"),
+    UNKNOWN: (rendering.OTHER_HUE, "#ffffff"),
 }
-GROUP_OF = {
-    "network": "network",
-    "dynamics": "dynamics and seeds",
-    "seeds": "dynamics and seeds",
-    "qc": "quality control",
-    "other": "not attributed",
-}
-SHORT = {"dynamics and seeds": "dynamics", "images, tiles and masks on the processor": "processor"}
+SHORT = {"dynamics and seeds": "dynamics", "images, tiles and masks on the processor": "processor", UNKNOWN: "unknown"}
 
 
-def draw(stages: Sequence[Row], name: Callable[[Row], str], notes: Sequence[str]) -> alt.LayerChart:
-    """Stacked bars of a view's rows; `name` tells the series of a row."""
-    series = _series(stages, name)
+def draw(tables: Tables) -> Drawing:
+    """Where the time of one call goes: the stage pass of each device, pass after pass."""
+    series = _series(tables)
     if not series:
-        return rendering.empty(rendering.heading(TITLE, notes), "no stage pass was made")
-    all_notes = ["medians of the stage pass, as shares of its call"]
+        return Drawing(None, [], "no stage pass was made")
+    notes = ["medians of the stage pass, as shares of its call"]
     n_crops = N_CROPS if len(series) <= N_SERIES else 1
     if n_crops == 1:
-        all_notes.append(f"the largest crop of {N_SERIES} of {len(series)} series, one of each device model first")
+        notes.append(f"the largest crop of {N_SERIES} of {len(series)} series, one of each device model first")
         series = _chosen(series)
     elif any(len(cases) > n_crops for cases in series.values()):
-        all_notes.append(f"the {n_crops} largest crops of each device")
+        notes.append(f"the {n_crops} largest crops of each device")
     rows: list[str] = []
     headings: list[Row] = []
     parts: list[Row] = []
@@ -58,17 +52,29 @@ def draw(stages: Sequence[Row], name: Callable[[Row], str], notes: Sequence[str]
         for case in cases[-n_crops:]:
             row = _row_key(rows, f"{size_label(case[0])}\t{seconds(case[0]['total_s'])}")
             parts += [{"row": row, "series": title, **part} for part in _parts(case)]
-    chart = alt.layer(*_layers(rows, headings, parts))
-    described = f"{TITLE}. Stacked bars of the shares of cellpose's stages in one call, for {', '.join(series)}."
-    heading = rendering.heading(TITLE, [*all_notes, *notes])
-    return rendering.theme(chart, heading, described, BAND_PX * len(rows))
+    description = f"Stacked bars of the shares of cellpose's stages in one call, for {', '.join(series)}."
+    return Drawing(alt.layer(*_layers(rows, headings, parts)), notes, description, BAND_PX * len(rows))
 
 
-def _series(stages: Sequence[Row], name: Callable[[Row], str]) -> dict[str, list[list[Row]]]:
+def remarks(tables: Tables) -> dict[str, Remarks]:
+    """What the stage pass says of each device, at the largest image that it segmented."""
+    ceilings = {(row["node"], row["device"]): row for row in tables.ceilings.to_pylist()}
+    found = {}
+    for title, cases in _series(tables).items():
+        case = cases[-1]
+        row = case[0]
+        found[f"{title}, {size_label(row)}"] = Remarks(
+            advice.advise(row["backend"], advice.shares(case)),
+            advice.findings(case, ceilings.get((row["node"], row["device"]))),
+        )
+    return found
+
+
+def _series(tables: Tables) -> dict[str, list[list[Row]]]:
     """The cases of each series, the largest image last."""
     found: dict[str, list[list[Row]]] = {}
-    for case in advice.by_case(stages):
-        found.setdefault(name(case[0]), []).append(case)
+    for case in advice.by_case(tables.stages.to_pylist()):
+        found.setdefault(tables.name(case[0]), []).append(case)
     return {title: sorted(cases, key=lambda case: case[0]["n_pixels"]) for title, cases in found.items()}
 
 
@@ -90,37 +96,32 @@ def _row_key(rows: list[str], label: str) -> str:
 
 def _parts(case: Sequence[Row]) -> list[Row]:
     """A case's parts from left to right: pass by pass, in each what is coloured alike side by side."""
-    groups, passes, order = (
-        list(GROUPS),
-        list(tuple(registry.stages().passes)),
-        [each.name for each in registry.stages().stages],
-    )
-    shares = advice.shares(case)
+    passes, stages = advice.passes(case), stage_catalogue.in_order(row["stage"] for row in case)
+    groups, styles = stage_catalogue.groups(), list(STYLES)
+
+    def group(row: Row) -> str:
+        known = groups.get(row["stage"], UNKNOWN)
+        return known if known in STYLES else UNKNOWN
 
     def place(row: Row) -> tuple[int, int, int]:
-        return passes.index(row["stage_pass"]), groups.index(_group(row["stage"])), order.index(row["stage"])
+        return passes.index(row["stage_pass"]), styles.index(group(row)), stages.index(row["stage"])
 
     found, begin = [], 0.0
     for row in sorted(case, key=place):
-        share = shares[row["stage_pass"], row["stage"]]
-        end = begin + share
+        end = begin + row["share"]
         found.append(
             {
                 "begin": begin,
                 "end": end,
                 "pass": row["stage_pass"],
-                "stage": advice.stage_label(row["stage"]),
-                "group": _group(row["stage"]),
+                "stage": stage_catalogue.label(row["stage"]),
+                "group": group(row),
                 "time": seconds(row["median_s"]),
-                "share": percent(share, 1),
+                "share": percent(row["share"], 1),
             }
         )
         begin = end
     return found
-
-
-def _group(stage: str) -> str:
-    return GROUP_OF.get(stage, "images, tiles and masks on the processor")
 
 
 def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.Chart]:
@@ -135,9 +136,8 @@ def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.
     )
     axis = alt.Axis(grid=False, tickCount=alt.ExprRef(f"{rendering.NARROW} ? 3 : 5"), format="%")
     x = alt.X("begin:Q", title="Share of the call", axis=axis, scale=alt.Scale(domain=[0, 1], nice=False))
-    shown = [group for group in GROUPS if any(part["group"] == group for part in parts)]
-    hues = alt.Scale(domain=shown, range=[GROUPS[group][0] for group in shown])
-    hue = alt.Color("group:N", scale=hues, legend=rendering.legend())
+    hues = {group: STYLES[group] for group in STYLES if any(part["group"] == group for part in parts)}
+    hue = by_style(alt.Color, "group", hues, 0)
     tooltip = [alt.Tooltip(f"{field}:N", title=field) for field in ("series", "pass", "stage", "time", "share")]
 
     def layer(values: list[Row], name: str) -> alt.Chart:
@@ -185,10 +185,32 @@ def _pass_words(part: Row, share: str) -> Row:
 
 def _group_words(part: Row, share: str) -> Row:
     group = part["group"]
-    return {"long": f"{SHORT.get(group, group)} {share}", "short": share, "ink": GROUPS[group][1]}
+    return {"long": f"{SHORT.get(group, group)} {share}", "short": share, "ink": STYLES[group][1]}
 
 
 def _fitting(*texts: str) -> str:
     """An expression of Vega: the first text that has room in the width that it is given, or none."""
     tests = [f"datum.room * width > {CHARACTER_PX} * length({text}) + 8 ? {text} : " for text in texts]
     return "".join(tests) + "''"
+
+
+def _numbers(tables: Tables) -> TextTable:
+    """A row a stage, a column a pass."""
+    cases = advice.by_case(tables.stages.to_pylist())
+    passes = advice.passes([row for case in cases for row in case])
+    rows = []
+    for case in cases:
+        heading, total_s = f"{tables.name(case[0])}, {size_label(case[0])}", number(case[0]["total_s"])
+        for line in advice.lines(case):
+            by_pass = (number(line.by_pass_s[each]) if each in line.by_pass_s else "" for each in passes)
+            total = (number(line.total_s), percent(line.share, 1))
+            rows.append((heading, line.label, *by_pass, *total))
+        rows.append((heading, "whole call", *("" for _ in passes), total_s, percent(1, 1)))
+    labels = [f"{each} pass s" if each != "none" else "outside s" for each in passes]
+    return TextTable.grouped(("stage", *labels, "all s", "share"), rows)
+
+
+STAGES = Figure(
+    "stages", "Where the time of one call goes", "where the time of one call goes, pass after pass", ("stages",), draw,
+    lambda tables: {"Stages": _numbers(tables)}, remarks=remarks, glossary=lambda _: stage_catalogue.meanings(),
+)  # fmt: skip

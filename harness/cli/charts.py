@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from harness.cli.options import RESULTS, Out, Published, Run
 from harness.errors import CellbenchError
@@ -15,15 +16,19 @@ Since = Annotated[str | None, typer.Option("--since", help="The newest of each s
 Series = Annotated[str | None, typer.Option("--series", help="Only this series_key, or what begins like it.")]
 
 
-@app.command("chart")
+class _Chart(TyperCommand):
+    """A command whose help ends with the names of the figures, which take long to import."""
+
+    def format_epilog(self, _: Any, formatter: Any) -> None:
+        from harness.charts import catalogue
+
+        with formatter.section("Figures"):
+            formatter.write_dl([(figure.name, figure.shows) for figure in catalogue.FIGURES])
+
+
+@app.command("chart", cls=_Chart)
 def chart_(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="time, time-log, speedup, percent-of-cpu, throughput, ranking, stages, agreement, repetitions, "
-            "memory, memory-sampled, memory-cuda, memory-mps, energy, history or coverage."
-        ),
-    ],
+    name: Annotated[str, typer.Argument(help="Name of the figure, see below.")],
     to: Annotated[Path, typer.Option("--to", help="File to write: .html .png .svg .pdf .json")],
     out: Out = RESULTS,
     run: Run = None,
@@ -37,9 +42,10 @@ def chart_(
     from harness.results import scope, tables
     from harness.store import Store
 
+    figure = catalogue.figure(name)
     session = query.Session(Store.at(out))
     chosen = scope.resolve(session, run, since, series)
-    rendering.save(catalogue.draw(name, tables.load(session, chosen, published)), to)
+    rendering.save(figure.chart(tables.load(session, chosen, published)), to)
     typer.echo(to, err=True)
 
 

@@ -17,6 +17,8 @@ def same_work(a: str, b: str) -> str:
     return " AND ".join(f"{a}.{column} IS NOT DISTINCT FROM {b}.{column}" for column in SAME_WORK)
 
 
+# What ended well and has a duration; an imported row may say the one without the other.
+MEASURED = "status = 'ok' AND isfinite(elapsed_s) AND elapsed_s > 0"
 CASE = "run_id, node, backend, device, device_name, crop, height_px, width_px, protocol, case_id"
 _SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
 # Repetitions of one process are not independent of each other, so where there are several processes the interval of
@@ -44,7 +46,7 @@ VIEWS = {
                 FROM samples WHERE role = 'control' AND status = 'ok' GROUP BY run_id, node, device, block
                 HAVING abs(median(elapsed_s) FILTER (position >= 0) / median(elapsed_s) FILTER (position < 0) - 1)
                        > {DRIFT}) AS b USING (run_id, node, device, block)
-            WHERE role = 'timed' AND phase = 'call' AND status = 'ok'""",
+            WHERE role = 'timed' AND phase = 'call' AND {MEASURED}""",
     ),
     "medians": (
         "one row per case: spread of its timed repetitions",
@@ -119,13 +121,13 @@ VIEWS = {
     ),
     "throughput": (
         "images a minute of each way to go about many images",
-        """SELECT run_id, node, backend, device, device_name, image, crop, weights, workload, variant, n_processes,
+        f"""SELECT run_id, node, backend, device, device_name, image, crop, weights, workload, variant, n_processes,
                   n_in_flight, torch_threads, n_images, count(*) AS n,
                   60 * max(n_images) / median(elapsed_s) AS images_per_minute,
                   60 * max(n_images) / max(elapsed_s) AS slowest_per_minute,
                   60 * max(n_images) / min(elapsed_s) AS fastest_per_minute,
                   count(DISTINCT mask_sha256) AS n_distinct_masks
-           FROM samples WHERE role = 'throughput' AND status = 'ok' GROUP BY ALL""",
+           FROM samples WHERE role = 'throughput' AND {MEASURED} GROUP BY ALL""",
     ),
     "failures": (
         "repetitions that did not end well",
@@ -147,11 +149,12 @@ VIEWS = {
         "one row per case and part of a call: median over the stage pass, and its share of their sum",
         f"""WITH whole AS (
                 SELECT run_id, case_id, median(elapsed_s) AS total_s, count(*) AS n
-                FROM samples WHERE role = 'stages' AND phase = 'call' AND status = 'ok' GROUP BY ALL),
+                FROM samples WHERE role = 'stages' AND phase = 'call' AND {MEASURED} GROUP BY ALL),
             parts AS (
                 SELECT {CASE}, {LENGTH}, stage_pass, stage, repetition, sum(elapsed_s) AS elapsed_s,
                        sum(n_tiles) AS n_tiles, sum(work_gflop) AS work_gflop, sum(work_gb) AS work_gb
-                FROM samples WHERE role = 'stages' AND phase = 'stage' AND status = 'ok' GROUP BY ALL)
+                FROM samples WHERE role = 'stages' AND phase = 'stage' AND status = 'ok' AND isfinite(elapsed_s)
+                GROUP BY ALL)
             SELECT {CASE}, length_px, n_pixels, stage_pass, stage, median(elapsed_s) AS median_s,
                    any_value(whole.n) AS n, max(n_tiles) AS n_tiles, max(work_gflop) AS work_gflop,
                    max(work_gb) AS work_gb, any_value(total_s) AS total_s,

@@ -37,7 +37,7 @@ def write(made: Report, store: Store, path: Path) -> Path:
         file.writestr("report.md", markdown.text(made))
         file.writestr("medians.csv", html_report.medians_csv(made.data.medians))
         for figure in html_report.figures(made):
-            file.writestr(f"figures/{figure.name}.png", rendering.picture(figure.chart, "png"))
+            file.writestr(f"figures/{figure.name}.png", rendering.picture(figure.chart(made.data), "png"))
         for name, content in _samples(made, store):
             file.writestr(f"results/samples/{name}", content)
     return rendering.write_file(path, buffer.getvalue())

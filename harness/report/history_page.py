@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
 from typing import Any
-
-import jinja2
 
 from harness.charts import history_chart, rendering
 from harness.judge.alarms import Watch
 from harness.judge.history import AGREEMENT, MASKS, TIME, Series
+from harness.report.pages import template
 from harness.results.alarm_text import finding_text, value_text
 from harness.results.formatting import count, device_label, size_label
 from harness.results.history_rows import rank, rows, runs_of, state
@@ -90,13 +87,3 @@ def _cautions(watched: Watch) -> list[str]:
     if any(place["weights"] == "standin" for place in places):
         said.append("Stand-in weights: the network costs what cyto3’s costs, the masks are not cyto3’s.")
     return said
-
-
-@cache
-def template(name: str) -> jinja2.Template:
-    """A page of templates/, which may include others of them."""
-    loader = jinja2.FunctionLoader(
-        lambda part: resources.files("harness.report").joinpath(f"templates/{part}").read_text(encoding="utf-8")
-    )
-    options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return jinja2.Environment(loader=loader, **options).get_template(name)

@@ -6,55 +6,31 @@ import base64
 import gzip
 import io
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from importlib import resources as files
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 from pyarrow import csv
 
 from harness import __version__
-from harness.charts import catalogue, heatmap, history_strip, rendering
+from harness.charts import catalogue, rendering
+from harness.charts.figure import Figure
 from harness.query import Session, reference_timings
 from harness.report import narrative, report_tables
-from harness.report.report_tables import Grid
-from harness.results import differences, resources, tables
-from harness.results.formatting import listed
+from harness.report.pages import template
+from harness.results import differences, tables
+from harness.results.formatting import listed, text
 from harness.results.scope import Scope
 from harness.results.tables import Tables
+from harness.results.text_table import TextTable
 
 PROTOCOLS = {
     "standard": "standard: the timed region is one call of eval(); the model was loaded and warmed up before",
     "article": "article: the timed region is the construction of the model and one call of eval()",
 }
 N_PLAIN_BYTES = 100_000  # of medians as CSV, or of a figure; more are compressed
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of the report with what stands under it: tables by their captions, sentences, SQL."""
-
-    name: str
-    chart: Any  # of altair
-    tables: dict[str, Grid]
-    sql: list[str]
-    remarks: dict[str, Any] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
-    meanings: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        return self.chart.title.text
-
-    @property
-    def spec(self) -> str:
-        """For a script element, as wide as its page: JSON, compressed where that is much shorter."""
-        text = rendering.script_json(rendering.as_dict(self.chart) | {"width": "container"})
-        return text if len(text) <= N_PLAIN_BYTES else base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 @dataclass(frozen=True)
@@ -98,7 +74,7 @@ class Report:
         return self._distinct("weights")
 
     def _distinct(self, column: str) -> str:
-        return ", ".join(sorted({str(row[column]) for row in self.data.cases})) or "none"
+        return ", ".join(sorted({text(row[column]) for row in self.data.cases})) or "none"
 
     @property
     def differing(self) -> str:
@@ -122,105 +98,57 @@ def prepare(session: Session, scope: Scope, with_published: bool = True) -> Repo
     return Report(scope, data, runs, narrative.answers(data), places, facts, commands)
 
 
-def figures(report: Report) -> Iterator[Figure]:
-    """The figures that these results have something for, each with its tables."""
-    data, scope = report.data, report.scope
-
-    def sql(*names: str) -> list[str]:
-        return [tables.sql(name, scope) for name in names]
-
-    ratios = report_tables.ratios(data)
-    yield Figure(
-        "time",
-        catalogue.time_by_length(data),
-        {"Time": report_tables.times(data), "Fit t = a + b · pixels": report_tables.laws(data)},
-        sql("medians"),
-    )
-    yield Figure(
-        "speedup",
-        catalogue.speedup(data),
-        {"Speed-up": ratios, "Its limit": report_tables.limits(data)},
-        sql("speedups"),
-    )
-    yield Figure("percent-of-cpu", catalogue.percent_of_cpu(data), {"Share of CPU time": ratios}, sql("speedups"))
-    yield Figure(
-        "throughput", catalogue.throughput(data), {"Throughput": report_tables.throughput(data)}, sql("medians")
-    )
-    yield Figure(
-        "ranking",
-        catalogue.draw("ranking", data),
-        {"Ranking": report_tables.ranking(data)},
-        sql("medians", "processes"),
-    )
-    if data.masks.num_rows:
-        cells = {"Masks": report_tables.matrix(heatmap.agreement_cells(data))}
-        yield Figure("agreement", catalogue.draw("agreement", data), cells, sql("masks", "agreement"))
-    if data.stages.num_rows:
-        yield Figure(
-            "stages",
-            catalogue.stages(data),
-            {"Stages": report_tables.stages(data)},
-            sql("stages"),
-            narrative.remarks(data),
-            meanings=report_tables.stage_meanings(),
-        )
-    for method in resources.METHODS:
-        if resources.memory_rows(data, method):
-            table = {method.title: report_tables.memory(data, method)}
-            yield Figure(method.name, catalogue.draw(method.name, data), table, sql("memory"))
-    if data.energy.num_rows:
-        yield Figure("energy", catalogue.energy(data), {"Energy": report_tables.energy(data)}, sql("energy"))
-    if data.cases:
-        strip = {"Repetitions": report_tables.repetitions(data)}
-        yield Figure("repetitions", catalogue.draw("repetitions", data), strip, sql("repetitions"))
-    if data.history:
-        past = [tables.sql_of_history(history_strip.chosen(data))]
-        yield Figure("history", catalogue.draw("history", data), {"History": report_tables.history(data)}, past)
-    if data.coverage.num_rows:
-        table = {"Coverage": report_tables.matrix(heatmap.coverage_cells(data))}
-        yield Figure("coverage", catalogue.draw("coverage", data), table, sql("coverage"))
+def figures(report: Report) -> list[Figure]:
+    """The figures that these results have something for."""
+    return [figure for figure in catalogue.FIGURES if figure.has_data(report.data)]
 
 
-def searches(data: Tables) -> dict[str, Grid]:
-    """The tables of what was raced and of many images, by their captions; those that have rows."""
+def without_figure(data: Tables) -> dict[str, TextTable]:
+    """The tables that no figure has, by their captions: tuning results and many images; those that have rows."""
     found = {
         "Variants raced: each in turn with stock, in processes of their own. × stock: how many times as fast, with the "
-        "95 % interval. Masks: the worst of the comparisons with stock on the CPU.": report_tables.races(data),
+        "95 % interval. Masks: the worst of the comparisons with stock on the CPU.": report_tables.tuning(data),
         "Many images: the medians of images a minute, each way in turn with the others, in processes of its own.":
         report_tables.many_images(data),
     }  # fmt: skip
-    return {caption: grid for caption, grid in found.items() if grid.groups}
+    return {caption: table for caption, table in found.items() if table.groups}
 
 
 def html(report: Report) -> str:
     """The whole report as one page."""
     data = report.data
-    protocols = sorted({str(row["protocol"]) for row in data.cases})
+    protocols = sorted({text(row["protocol"]) for row in data.cases})
     with rendering.unchecked():
-        drawn = list(figures(report))
-    return _template().render(
-        report=report,
-        scope=report.scope,
-        runs=report.runs,
-        cases=report_tables.cases(data),
-        case_notes=narrative.case_notes(data),
-        figures=drawn,
-        policy=rendering.CONTENT_POLICY,
-        embed=rendering.script_json(rendering.EMBED),
-        searches=searches(data),
-        failures=report_tables.failures(data),
-        environment=report_tables.environment(report.places, report.facts),
-        protocols=[PROTOCOLS.get(name, name) for name in protocols],
-        with_stages=data.stages.num_rows > 0,
-        origin=reference_timings.ORIGIN if data.published is not None else None,
-        download=_download(data.medians),
-        bundle=rendering.bundle(),
-    )
+        return template("report.html").render(
+            report=report,
+            scope=report.scope,
+            data=data,
+            runs=report.runs,
+            cases=report_tables.cases(data),
+            case_notes=narrative.case_notes(data),
+            figures=figures(report),
+            spec=_spec,
+            policy=rendering.CONTENT_POLICY,
+            embed=rendering.script_json(rendering.EMBED),
+            without_figure=without_figure(data),
+            failures=report_tables.failures(data),
+            environment=report_tables.environment(report.places, report.facts),
+            protocols=[PROTOCOLS.get(name, name) for name in protocols],
+            origin=reference_timings.ORIGIN if data.published is not None else None,
+            download=_download(data.medians),
+            bundle=rendering.bundle(),
+        )
 
 
-def write(text: str, path: Path | str) -> Path:
+def _spec(figure: Figure, data: Tables) -> str:
+    """A picture for a script element, as wide as its page: JSON, compressed where that is much shorter."""
+    json = rendering.script_json(rendering.as_dict(figure.chart(data)) | {"width": "container"})
+    return json if len(json) <= N_PLAIN_BYTES else base64.b64encode(gzip.compress(json.encode(), mtime=0)).decode()
+
+
+def write(page: str, path: Path | str) -> Path:
     """Write the report whole or not at all."""
-    return rendering.write_file(Path(path), text.encode())
+    return rendering.write_file(Path(path), page.encode())
 
 
 def medians_csv(table: pa.Table) -> bytes:
@@ -282,10 +210,3 @@ def _line(command: str, flags: dict[str, object]) -> str:
     return shlex.join(
         ["cellbench", command, *(word for flag, to in flags.items() if to for word in (f"--{flag}", str(to)))]
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    text = files.files("harness.report").joinpath("templates/report.html").read_text(encoding="utf-8")
-    options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return jinja2.Environment(**options).from_string(text)

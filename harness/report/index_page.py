@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.judge.alarms import Watch
 from harness.report import history_page
+from harness.report.pages import template
 from harness.stats.watch import ALARM
 
 
@@ -26,6 +27,6 @@ def build(runs: list[dict[str, Any]], watched: Watch, folder: Path) -> str:
         for row in runs
     ]
     has_history = (folder / "history.html").is_file()
-    return history_page.template("index.html").render(
+    return template("index.html").render(
         headline=history_page.headline(watched), runs=rows, gaps=watched.gaps, has_history=has_history
     )

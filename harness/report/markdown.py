@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from harness.report import narrative, report_tables
-from harness.report.html_report import Report, searches
-from harness.report.report_tables import Grid
+from harness.report.html_report import Report, without_figure
 from harness.results import differences
+from harness.results.text_table import TextTable
 
 N_CASES = 40  # rows of the table; a comment has an end
 
@@ -23,8 +23,8 @@ def text(report: Report) -> str:
     if data.cases:
         lines += [*_table(report_tables.cases(data), N_CASES), ""]
         lines += [line for note in narrative.case_notes(data) for line in (_plain(note), "")]
-    for caption, grid in searches(data).items():
-        lines += [caption, "", *_table(grid, N_CASES), ""]
+    for caption, table in without_figure(data).items():
+        lines += [caption, "", *_table(table, N_CASES), ""]
     if data.failures.num_rows:
         lines += [
             "<details><summary>Failures</summary>",
@@ -43,12 +43,12 @@ def text(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(grid: Grid, most: int) -> list[str]:
+def _table(table: TextTable, most: int) -> list[str]:
     """A pipe table; the headings of groups are a column of their own."""
-    grouped = any(grid.groups)
-    head = ["", *grid.head] if grouped else list(grid.head)
-    rows = [([name, *row] if grouped else list(row)) for name, found in grid.groups.items() for row in found]
-    n_labels = grid.n_labels + grouped
+    grouped = any(table.groups)
+    head = ["", *table.head] if grouped else list(table.head)
+    rows = [([name, *row] if grouped else list(row)) for name, found in table.groups.items() for row in found]
+    n_labels = table.n_labels + grouped
     lines = [_row(head), "|" + "|".join(":--" if i < n_labels else "--:" for i in range(len(head))) + "|"]
     lines += [_row(row) for row in rows[:most]]
     return lines if len(rows) <= most else [*lines, "", f"and {len(rows) - most} more rows"]

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from harness.charts import heatmap, ranking_chart
-from harness.results import advice, history_rows, speedups, tuning_results
-from harness.results.formatting import Row, count, listed, number, percent, series_namer, short_name, size_label
+from harness.charts import agreement_chart, ranking_chart, stage_chart
+from harness.results import history_rows, speedups, tuning_results
+from harness.results.formatting import (
+    Row,
+    between,
+    count,
+    listed,
+    number,
+    percent,
+    series_namer,
+    short_name,
+    size_label,
+    text,
+)
 from harness.results.notes import FEW, flags_said
 from harness.results.tables import Tables
 from harness.stats.intervals import Interval
@@ -61,7 +72,7 @@ def headline(data: Tables) -> str:
         (row, known) for row, known in zip(data.gains, speedups.intervals(data), strict=True) if _kind(row) == most
     ]
     varied = [i for i in range(len(KIND)) if len({_kind(row)[i] for row in medians}) > 1]
-    among = ", ".join(f"{KIND[i]} {most[i]}" for i in varied)
+    among = ", ".join(f"{KIND[i]} {text(most[i], 'unknown')}" for i in varied)
     return _what(chosen[0]) + _finding(chosen, compared) + (f" ({among})" if among else "")
 
 
@@ -110,22 +121,6 @@ def answers(data: Tables) -> list[Answer]:
         Answer("Is it slower than before?", _before(data)),
         Answer("What would make it faster here, without changing the masks?", _faster(data)),
     ]
-
-
-def remarks(data: Tables) -> dict[str, dict[str, list[str]]]:
-    """What the stage pass tells of each device, at the largest image that it segmented."""
-    ceilings = {(row["node"], row["device"]): row for row in data.ceilings.to_pylist()}
-    largest: dict[str, list[Row]] = {}
-    for case in sorted(advice.by_case(data.stages.to_pylist()), key=lambda case: case[0]["n_pixels"]):
-        largest[data.name(case[0])] = case
-    said = {}
-    for title, case in largest.items():
-        row = case[0]
-        said[f"{title}, {size_label(row)}"] = {
-            "advice": advice.advise(row["backend"], advice.shares(case)),
-            "findings": advice.findings(case, ceilings.get((row["node"], row["device"]))),
-        }
-    return said
 
 
 def _how_fast(data: Tables) -> list[str]:
@@ -182,7 +177,7 @@ def _which(data: Tables) -> list[str]:
         best = [each for each in own if each.ranks[0] == 1]
         tied = "" if len(best) == 1 else "; their intervals overlap"
         said.append(f"At {size} the fastest: {listed([each.series for each in best])}{tied}.")
-    cells = heatmap.agreement_cells(data)
+    cells = agreement_chart.cells(data)
     columns = {cell.crop for cell in cells}
     split = sorted({cell.crop for cell in cells if cell.word.rstrip("±") != "A"})
     if len({cell.device for cell in cells}) > 1:
@@ -192,7 +187,7 @@ def _which(data: Tables) -> list[str]:
             if not split
             else f"Masks are not the same bit by bit in {len(split)} of {count(len(columns), 'crop')}."
         )
-    judged = Counter(cell.state for cell in cells if cell.state != "not compared")
+    judged = Counter(cell.state for cell in cells if cell.state != agreement_chart.NOT_COMPARED)
     if judged:
         counted = ", ".join(f"{state} in {count(n, 'case')}" for state, n in judged.items())
         said.append(f"Beside stock cellpose on the same machine’s CPU they are {counted}.")
@@ -243,11 +238,11 @@ def _faster(data: Tables) -> list[str]:
         else f"{place}: of what was raced nothing is faster than stock without changing the masks."
         for place, each in tuning_results.winners(data.raced).items()
     ]
-    found = remarks(data)
+    found = stage_chart.remarks(data)
     if not found:
         unknown = "No stage pass was made, so nobody knows where the time goes: run it with --passes stages."
         return said[:MOST] or [unknown]
-    said += [f"{title}: {text}" for title, each in found.items() for text in each["advice"]]
+    said += [f"{title}: {text}" for title, each in found.items() for text in each.advice]
     return said[:MOST] or ["The stage pass shows nothing that stands out."]
 
 
@@ -278,7 +273,7 @@ def _finding(medians: list[Row], compared: list[tuple[Row, Interval]]) -> str:
 def _comparison(row: Row, known: Interval) -> str:
     return (
         f"the {short_name(row['device_name'])} is {number(row['speedup'])} times"
-        f"{speedups.between(known.low, known.high)} as fast as this machine’s CPU at {_size(row)}, "
+        f"{between(known.low, known.high)} as fast as this machine’s CPU at {_size(row)}, "
         f"{_seconds(row['median_s'])} instead of "
         f"{_seconds(row['cpu_median_s'])}"
     )
@@ -300,7 +295,7 @@ def _seconds(value: float) -> str:
 
 
 def _size(row: Row) -> str:
-    return "the full image" if row["crop"] == "full" else f"{row['crop']}\u00a0px"
+    return "the full image" if row["crop"] == "full" else size_label(row).replace(" px", "\u00a0px")
 
 
 def _signed(share: float) -> str:

@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from harness.engines import registry
+from harness.results import stage_catalogue
 from harness.results.formatting import number, percent
 
 Row = dict[str, Any]
 Shares = Mapping[tuple[str, str], float]  # pass, stage → share of the call
-
-# Stages that only the processor works on, whatever the device. Numba follows the size pass's flows on the processor
-# too, since that pass does not interpolate; on MPS cellpose finds the seeds there.
-HOST = {"convert", "normalize", "resize", "tile", "stitch", "cleanup", "flow_image", "diameter", "other"}
 
 # From which share on a remark is worth a reader's time.
 ESTIMATION_SHARE = HOST_SHARE = 0.5
@@ -32,6 +28,7 @@ class Line:
     """One stage of a call: seconds in each pass that has it, in all, and as a share of the call."""
 
     stage: str
+    label: str
     by_pass_s: dict[str, float]
     total_s: float
     share: float
@@ -46,32 +43,28 @@ class Efficiency:
 
 
 def by_case(stages: Iterable[Row]) -> list[list[Row]]:
-    """The rows of each case, cases in the order in which they come."""
+    """The rows of each case, cases in the order in which they come; what has no name is called unknown."""
     cases: dict[tuple[str, str], list[Row]] = {}
     for row in stages:
-        cases.setdefault((row["run_id"], row["case_id"]), []).append(row)
+        if row["share"] is not None:
+            named = {name: row[name] or "unknown" for name in ("stage_pass", "stage")}
+            cases.setdefault((row["run_id"], row["case_id"]), []).append(row | named)
     return list(cases.values())
 
 
 def lines(case: Sequence[Row]) -> list[Line]:
     """A case's stages in the order in which they run, each with its passes."""
     found, parts = [], shares(case)
-    for stage in (each.name for each in registry.stages().stages):
+    for stage in stage_catalogue.in_order(row["stage"] for row in case):
         by_pass_s = {row["stage_pass"]: row["median_s"] for row in case if row["stage"] == stage}
-        if by_pass_s:
-            share = sum(parts[name, stage] for name in by_pass_s)
-            found.append(Line(stage, by_pass_s, sum(by_pass_s.values()), share))
+        share = sum(parts[name, stage] for name in by_pass_s)
+        found.append(Line(stage, stage_catalogue.label(stage), by_pass_s, sum(by_pass_s.values()), share))
     return found
-
-
-def stage_label(stage: str) -> str:
-    """A stage as it is written in tables and figures."""
-    return "quality control" if stage == "qc" else stage.replace("_", " ")
 
 
 def passes(case: Sequence[Row]) -> list[str]:
     """The passes that a case has, in the order in which they run."""
-    return [name for name in tuple(registry.stages().passes) if any(row["stage_pass"] == name for row in case)]
+    return stage_catalogue.passes_in_order(row["stage_pass"] for row in case)
 
 
 def shares(case: Sequence[Row]) -> dict[tuple[str, str], float]:
@@ -133,11 +126,11 @@ def efficiency(
 
 
 def _network(case: Sequence[Row], ceiling: Row | None) -> str | None:
-    rows = [row for row in case if row["stage"] == "network" and row["work_gflop"]]
+    rows = [row for row in case if row["stage"] == "network" and row["work_gflop"] and row["median_s"]]
     if not rows:
         return None
     elapsed_s, gflop, gb, n_tiles = (
-        sum(row[column] for row in rows) for column in ("median_s", "work_gflop", "work_gb", "n_tiles")
+        sum(row[column] or 0 for row in rows) for column in ("median_s", "work_gflop", "work_gb", "n_tiles")
     )
     text = f"Network: {n_tiles} tiles at {number(gflop / elapsed_s)} GFLOP/s"
     reached = efficiency(elapsed_s, gflop, gb, ceiling)
@@ -158,4 +151,7 @@ def _check(case: Sequence[Row]) -> str:
 
 
 def _on_host(backend: str, stage_pass: str, stage: str) -> bool:
-    return stage in HOST or (stage_pass, stage) == ("size", "dynamics") or (backend, stage) == ("mps", "seeds")
+    # Numba follows the size pass's flows on the processor, since that pass does not interpolate; on MPS cellpose finds
+    # the seeds there.
+    exceptions = (stage_pass, stage) == ("size", "dynamics") or (backend, stage) == ("mps", "seeds")
+    return exceptions or stage in stage_catalogue.on_host()

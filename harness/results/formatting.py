@@ -22,6 +22,21 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{max(decimals, 0)}f}"
 
 
+def text(value: object, unknown: str = "–") -> str:
+    """A value as it is; a dash, or another word, for none."""
+    return unknown if value is None or value == "" else str(value)
+
+
+def interval(low: float | None, high: float | None, write: Callable[[float | None], str] = number) -> str:
+    """Two ends as '1.20 – 1.31'; a dash where one is unknown."""
+    return "–" if low is None or high is None else f"{write(low)} – {write(high)}"
+
+
+def between(low: float | None, high: float | None) -> str:
+    """An interval in brackets after a space, or nothing where it is unknown."""
+    return "" if low is None or high is None else f" ({number(low)}–{number(high)})"
+
+
 def seconds(value_s: float | None) -> str:
     """A duration with three significant digits, in s or ms; a dash for none."""
     if value_s is None or math.isnan(value_s):
@@ -34,6 +49,11 @@ def seconds(value_s: float | None) -> str:
 def percent(share: float | None, decimals: int = 0) -> str:
     """A share as a percentage; a dash for none."""
     return "–" if share is None else f"{100 * share:.{decimals}f}\u00a0%"
+
+
+def deviation(value: float | None, usual: float) -> str:
+    """How far a value lies from the usual, in percent of it: '+1.2 %'; a dash for none."""
+    return "–" if value is None else f"{100 * (value / usual - 1):+.1f}\u00a0%"
 
 
 def count(n: int, noun: str) -> str:
@@ -68,7 +88,7 @@ def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
 
     def name(row: Row) -> str:
         node = f"{row['node']} · " if several_nodes else ""
-        extras = "".join(f", {row[column]}" for column in varied)
+        extras = "".join(f", {text(row[column], 'unknown')}" for column in varied)
         return f"{node}{device_label(row)}{extras}"
 
     runs: dict[tuple[str, int], set[str]] = defaultdict(set)
@@ -96,7 +116,17 @@ def short_name(device_name: str | None) -> str:
 
 def size_label(row: Row) -> str:
     """The size of what was segmented: '224 px' or 'full image'."""
-    return "full image" if row["crop"] == "full" else f"{row['crop']} px"
+    return "full image" if row["crop"] == "full" else f"{crop_name(row)} px"
+
+
+def crop_name(row: Row) -> str:
+    """The crop as it is asked for, or height and width where that is unknown."""
+    return row["crop"] or pixels(row)
+
+
+def pixels(row: Row) -> str:
+    """Height and width of what was segmented: '2160 × 2560'."""
+    return f"{text(row.get('height_px'))} × {text(row.get('width_px'))}"
 
 
 def place(row: Row) -> str:

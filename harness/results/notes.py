@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.query import reference_timings
-from harness.results.formatting import count, flagged, listed
+from harness.results.formatting import count, flagged, listed, text
 from harness.results.tables import Tables
 
 FEW = 5  # repetitions; the article used as many
@@ -44,7 +44,7 @@ def provenance(tables: Tables) -> list[str]:
         said.append("custom weights, not the published cyto3")
     if any(row["image_is_synthetic"] for row in rows):
         said.append("synthetic image")
-    if sources := sorted({str(row["source"]) for row in rows} - {"measured"}):
+    if sources := sorted({row["source"] for row in rows} - {"measured"}):
         said.append(f"not all measured by cellbench: {', '.join(sources)}")
     return said
 
@@ -53,7 +53,7 @@ def mixed(tables: Tables) -> list[str]:
     """What is not the same for all cases and may explain a difference between them."""
     said = []
     for column, words in MIXED.items():
-        if len(values := sorted({str(row[column]) for row in tables.cases})) > 1:
+        if len(values := sorted({text(row[column], "unknown") for row in tables.cases})) > 1:
             said.append(f"mixed {words}: {listed(values)}")
     return said
 

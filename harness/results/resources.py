@@ -44,10 +44,17 @@ def memory_rows(tables: Tables, method: Method) -> list[Row]:
     return [row for row in tables.memory.to_pylist() if row[method.column] is not None and method.applies(row)]
 
 
-def energy_series(tables: Tables) -> list[str]:
-    """The names of the series of energy; how it was measured is part of them, since methods count different parts."""
-    return list(dict.fromkeys(energy_name(tables, row) for row in tables.energy.to_pylist()))
+def energy_rows(tables: Tables) -> list[Row]:
+    """The rows that have an energy."""
+    return [row for row in tables.energy.to_pylist() if row["energy_per_call_j"] is not None]
+
+
+def energy_source(row: Row) -> str:
+    """What was read: 'sensor: nvml, the whole board'."""
+    return ": ".join(row[name] for name in ("energy_class", "energy_method") if row[name]) or "method unknown"
 
 
 def energy_name(tables: Tables, row: Row) -> str:
-    return f"{tables.name(row)}, {row['energy_method']}"
+    """The name of a series of energy, with the method where there are several, since they count different parts."""
+    several = len({energy_source(each) for each in energy_rows(tables)}) > 1
+    return f"{tables.name(row)}, {energy_source(row)}" if several else tables.name(row)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness.results.formatting import Row, number, short_name, side
+from harness.results.formatting import Row, between, number, short_name, side
 from harness.results.tables import Tables
 from harness.stats import intervals as interval
 from harness.stats import scaling
@@ -37,6 +37,7 @@ class Gained:
 
     series: str
     is_published: bool
+    backend: str
     device_name: str
     slow: Scaling
     fast: Scaling
@@ -89,15 +90,15 @@ def laws(tables: Tables) -> list[Gained]:
     cpus = {_place(rows[0]): _fit(rows, "median_s") for rows in by_series.values() if rows[0]["backend"] == "cpu"}
     found = []
     for series, rows in by_series.items():
-        slow, fast = cpus.get(_place(rows[0])), _fit(rows, "median_s")
-        if rows[0]["backend"] != "cpu" and slow and fast:
-            found.append(Gained(series, False, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
+        slow, fast, backend = cpus.get(_place(rows[0])), _fit(rows, "median_s"), rows[0]["backend"]
+        if backend != "cpu" and slow and fast:
+            found.append(Gained(series, False, backend, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
     others = _published(tables)
     beside = {machine: _fit(rows, "mean_s") for (machine, backend, _), rows in others.items() if backend == "cpu"}
     for (machine, backend, name), rows in others.items():
         slow, fast = beside.get(machine), _fit(rows, "mean_s")
         if backend != "cpu" and slow and fast:
-            found.append(Gained(name, True, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
+            found.append(Gained(name, True, backend, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
     return found
 
 
@@ -116,11 +117,6 @@ def is_narrow(gain: Gain) -> bool:
 def limit_text(gain: Gain) -> str:
     """The limit and its interval as two short lines: 'limit 11.9×' and '(11.2–12.7)'."""
     return f"limit {number(gain.limit)}×\n{between(gain.limit_low, gain.limit_high).strip()}"
-
-
-def between(low: float | None, high: float | None) -> str:
-    """An interval in brackets after a space, or nothing where it is unknown."""
-    return "" if low is None or high is None else f" ({number(low)}–{number(high)})"
 
 
 def said(gained: Gained) -> str:

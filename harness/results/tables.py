@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness.judge import annotations, history
 from harness.judge.history import Series
 from harness.query import Session, reference_timings
+from harness.query.views import MEASURED
 from harness.results import tuning_results
 from harness.results.formatting import Row, device_label, series_namer
 from harness.results.scope import Scope, quoted_list
@@ -19,42 +22,61 @@ from harness.results.tuning_results import Raced
 
 N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
 _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
+_BY_SIZE = "ORDER BY node, backend <> 'cpu', device, n_pixels"
 _CASES = "WHERE {cases}"
+_SIZED = "AND n_pixels > 0"  # what has no size has no place in a figure
+
+
+class Query(NamedTuple):
+    """SQL with room for the conditions of a scope, and the role without whose rows it need not be asked, if any."""
+
+    sql: str
+    role: str | None = None
+
+
 QUERIES = {
-    "medians": f"SELECT * FROM medians {_CASES} {_ORDER}",
-    "speedups": f"SELECT * FROM speedups {_CASES} {_ORDER}",
+    "medians": Query(f"SELECT * FROM medians {_CASES} {_SIZED} {_ORDER}"),
+    "speedups": Query(f"SELECT * FROM speedups {_CASES} {_SIZED} {_ORDER}"),
     # The durations of each process, from which intervals are computed.
-    "processes": "SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s "
-    f"FROM timed {_CASES} GROUP BY ALL ORDER BY ALL",
+    "processes": Query(
+        f"SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s FROM timed {_CASES} GROUP BY ALL ORDER BY ALL"
+    ),
     # Warm-ups and repetitions in the order in which they were made; of many, every so many-th.
-    "repetitions": f"""WITH made AS (
+    "repetitions": Query(f"""WITH made AS (
         SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed {_CASES}
         UNION ALL
         SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM samples
-        {_CASES} AND role = 'warmup' AND phase = 'call' AND status = 'ok')
+        {_CASES} AND role = 'warmup' AND phase = 'call' AND {MEASURED})
         SELECT * FROM made JOIN (SELECT run_id, case_id, role, count(*) AS n FROM made GROUP BY ALL)
              USING (run_id, case_id, role)
-        WHERE repetition % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at""",
-    "flags": "SELECT flag, count(*) AS n FROM (SELECT unnest(string_split(flags, ' ')) AS flag FROM timed "
-    f"{_CASES} AND flags <> '') GROUP BY flag ORDER BY n DESC, flag",
+        WHERE repetition % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at"""),
+    "flags": Query(
+        "SELECT flag, count(*) AS n FROM (SELECT unnest(string_split(flags, ' ')) AS flag FROM timed "
+        f"{_CASES} AND flags <> '') GROUP BY flag ORDER BY n DESC, flag"
+    ),
     # The same failure again and again is one row.
-    "failures": """SELECT node, device, crop, protocol, role, phase, status, error_type, error_message, count(*) AS n
-        FROM failures WHERE {in_runs} GROUP BY ALL ORDER BY min(started_at)""",
+    "failures": Query("""SELECT node, device, crop, protocol, role, phase, status, error_type, error_message,
+               count(*) AS n FROM failures WHERE {in_runs} GROUP BY ALL ORDER BY min(started_at)"""),
     # Only what was timed as well: those rows say which weights and image it was.
-    "stages": f"SELECT * FROM stages {_CASES} AND timed_median_s IS NOT NULL "
-    "ORDER BY node, backend <> 'cpu', device, protocol, n_pixels",
-    "ceilings": "SELECT * FROM ceilings WHERE {in_runs} ORDER BY node, device",
-    "memory": f"SELECT * FROM memory {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels",
-    "energy": f"SELECT * FROM energy {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels",
-    "agreement": f"SELECT * FROM agreement {_CASES} ORDER BY node, backend <> 'cpu', device, n_pixels",
+    "stages": Query(
+        f"SELECT * FROM stages {_CASES} {_SIZED} AND timed_median_s IS NOT NULL "
+        "ORDER BY node, backend <> 'cpu', device, protocol, n_pixels",
+        "stages",
+    ),
+    "ceilings": Query("SELECT * FROM ceilings WHERE {in_runs} ORDER BY node, device", "ceiling"),
+    "memory": Query(f"SELECT * FROM memory {_CASES} {_SIZED} {_BY_SIZE}", "memory"),
+    "energy": Query(f"SELECT * FROM energy {_CASES} {_SIZED} {_BY_SIZE}", "energy"),
+    "agreement": Query(f"SELECT * FROM agreement {_CASES} {_BY_SIZE}", "masks"),
     # One label image a case, by its hash; several hashes are one case whose masks are not the same every time.
-    "masks": "SELECT run_id, case_id, min(mask_sha256) AS mask, count(DISTINCT mask_sha256) AS n_masks "
-    f"FROM timed {_CASES} GROUP BY run_id, case_id, node, backend, device "
-    "ORDER BY node, backend <> 'cpu', device",
-    "skipped": """SELECT role, node, device, error_message, count(*) AS n FROM samples
-        WHERE status = 'skipped' AND {in_runs} GROUP BY ALL ORDER BY ALL""",
+    "masks": Query(
+        "SELECT run_id, case_id, min(mask_sha256) AS mask, count(DISTINCT mask_sha256) AS n_masks "
+        f"FROM timed {_CASES} GROUP BY run_id, case_id, node, backend, device "
+        "ORDER BY node, backend <> 'cpu', device"
+    ),
+    "skipped": Query("""SELECT role, node, device, error_message, count(*) AS n FROM samples
+        WHERE status = 'skipped' AND {in_runs} GROUP BY ALL ORDER BY ALL"""),
     # What each device was asked to time, and how that ended.
-    "coverage": """SELECT node, backend, device, max(device_name) AS device_name, crop, protocol, variant,
+    "coverage": Query("""SELECT node, backend, device, max(device_name) AS device_name, crop, protocol, variant,
                max(height_px) AS height_px, max(width_px) AS width_px,
                count(*) FILTER (role = 'timed' AND status = 'ok') AS n_ok,
                count(*) FILTER (role = 'timed' AND status = 'ok' AND flags <> '') AS n_flagged,
@@ -63,31 +85,37 @@ QUERIES = {
                string_agg(DISTINCT status, ', ' ORDER BY status) FILTER (status <> 'ok') AS statuses
         FROM samples WHERE role IN ('cold', 'warmup', 'timed') AND crop <> 'control' AND {in_runs}
         GROUP BY node, backend, device, crop, protocol, variant
-        ORDER BY node, backend <> 'cpu', device, protocol, variant, max(height_px * width_px)""",
-    # One row a variant and race, which is a block: beside stock in the same race, and the worst of its masks.
-    "races": """WITH times AS (
-            SELECT run_id, node, device, crop, image, block, variant, median(elapsed_s) AS median_s, count(*) AS n,
-                   list(elapsed_s ORDER BY repetition) AS turns_s
-            FROM samples WHERE role = 'tune' AND status = 'ok' AND {in_runs} GROUP BY ALL),
+        ORDER BY node, backend <> 'cpu', device, protocol, variant, max(height_px * width_px)"""),
+    # One row a variant and race, which is a block: beside stock in the same rounds, and the worst of its masks.
+    "races": Query(
+        f"""WITH calls AS (
+            SELECT run_id, node, device, crop, height_px, width_px, image, block, variant, repetition, elapsed_s
+            FROM samples WHERE role = 'tune' AND {MEASURED} AND {{in_runs}}),
         masks AS (
             SELECT run_id, node, device, block, variant,
                    CASE WHEN count(agreement) = 0 THEN NULL
                         WHEN bool_and(agreement = 'identical') THEN 'identical'
                         WHEN bool_and(agreement IN ('identical', 'equivalent')) THEN 'equivalent'
                         WHEN bool_or(agreement = 'different') THEN 'different' ELSE 'close' END AS masks
-            FROM samples WHERE role = 'masks' AND status = 'ok' AND {in_runs} GROUP BY ALL)
-        SELECT t.*, s.turns_s AS stock_s, masks.masks
-        FROM times AS t JOIN times AS s USING (run_id, node, device, crop, image, block)
-             LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.block, masks.variant)
-                                = (t.run_id, t.node, t.device, t.block, t.variant)
-        WHERE s.variant = 'stock' ORDER BY t.run_id, t.node, t.device, t.block, t.median_s DESC""",
-    "throughput": "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute",
+            FROM samples WHERE role = 'masks' AND status = 'ok' AND agreement IS NOT NULL AND {{in_runs}} GROUP BY ALL)
+        SELECT run_id, node, device, crop, height_px, width_px, image, block, variant,
+               median(t.elapsed_s) AS median_s, count(*) AS n, list(t.elapsed_s ORDER BY repetition) AS turns_s,
+               list(s.elapsed_s ORDER BY repetition) AS stock_s, any_value(masks) AS masks
+        FROM calls AS t
+             JOIN (SELECT * EXCLUDE variant FROM calls WHERE variant = 'stock') AS s
+             USING (run_id, node, device, crop, height_px, width_px, image, block, repetition)
+             LEFT JOIN masks USING (run_id, node, device, block, variant)
+        GROUP BY ALL ORDER BY run_id, node, device, block, median_s DESC""",
+        "tune",
+    ),
+    "throughput": Query(
+        "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute", "throughput"
+    ),
 }
-# Passes that most runs do not make → the role that only they have; without it, nobody need look.
-ROLES = {
-    "stages": "stages", "ceilings": "ceiling", "memory": "memory", "energy": "energy", "agreement": "masks",
-    "races": "tune", "throughput": "throughput",
-}  # fmt: skip
+# Each run's time of the scope's series, up to its last run; loaded with what is thought of them.
+HISTORY = Query(
+    history.sql_of_times("series_key IN (SELECT series_key FROM timed WHERE {cases}) AND run_id <= {until}")
+)
 # The series of the scope that an earlier run has measured, too.
 _REPEATED = """SELECT series_key FROM samples
     WHERE role = 'timed' AND status = 'ok' AND run_id <= $until
@@ -148,8 +176,14 @@ class Tables:
     def name(self) -> Callable[[Row], str]:
         """The name of a row's series, the same in every figure and table; for rows that hold run_id and case_id."""
         name = series_namer(self.cases)
-        names = {(row["run_id"], row["case_id"]): name(row) for row in self.cases}
-        return lambda row: names.get((row["run_id"], row["case_id"])) or device_label(row)
+        # A pass may have been made in another run than the newest times of its case; then the case alone has the name.
+        names = {key: name(row) for row in self.cases for key in (row["case_id"], (row["run_id"], row["case_id"]))}
+
+        def name_of(row: Row) -> str:
+            run_id, case_id = row["run_id"], row["case_id"]
+            return names.get((run_id, case_id)) or names.get(case_id) or f"{row['node']} · {device_label(row)}"
+
+        return name_of
 
     @cached_property
     def series(self) -> list[str]:
@@ -167,25 +201,28 @@ def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
     # The queries look at the same samples, and several of them at the same medians.
     with session.holding("samples", scope.in_runs), session.holding("medians", scope.in_runs):
         roles = set(session.table(f"SELECT DISTINCT role FROM samples WHERE {scope.in_runs}")["role"].to_pylist())
-        empty = {name for name, role in ROLES.items() if role not in roles}
-        asked = {name: sql(name, scope) for name in QUERIES}
         rows = {
-            name: session.table(f"SELECT * FROM ({text}) LIMIT 0" if name in empty else text)
-            for name, text in asked.items()
+            name: _finite(session.table(sql(name, scope) + ("" if query.role in {None, *roles} else " LIMIT 0")))
+            for name, query in QUERIES.items()
         }
     return Tables(
         **rows, history=_history(session, scope), published=reference_timings.means() if with_published else None
     )
 
 
+def _finite(table: pa.Table) -> pa.Table:
+    """A table whose numbers are numbers or unknown: neither JSON nor a reader knows what to do with NaN."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            table = table.set_column(i, field, pc.if_else(pc.is_finite(table[i]), table[i], None))
+    return table
+
+
 def sql(name: str, scope: Scope) -> str:
     """The query of this name as it can be run again."""
-    return QUERIES[name].format(cases=scope.cases_of(ROLES.get(name, "timed")), in_runs=scope.in_runs)
-
-
-def sql_of_history(series: Sequence[Series]) -> str:
-    """The query that gives the times of these series, run by run, up to the last run that they know."""
-    return history.sql_of_times(_wanted([each.key for each in series], max(each.last.run_id for each in series)))
+    query = HISTORY if name == "history" else QUERIES[name]
+    until = quoted_list([max(scope.runs)])
+    return query.sql.format(cases=scope.cases_of(query.role or "timed"), in_runs=scope.in_runs, until=until)
 
 
 def _history(session: Session, scope: Scope) -> tuple[Series, ...]:
@@ -194,8 +231,5 @@ def _history(session: Session, scope: Scope) -> tuple[Series, ...]:
     if not keys:
         return ()
     said = annotations.read(Path(session.store.root)) if session.store.is_local else []
-    return tuple(history.times(session, said, until, _wanted(keys, until)))
-
-
-def _wanted(keys: Iterable[str], until: str) -> str:
-    return f"series_key IN ({quoted_list(keys)}) AND run_id <= {quoted_list([until])}"
+    wanted = f"series_key IN ({quoted_list(keys)}) AND run_id <= {quoted_list([until])}"
+    return tuple(history.times(session, said, until, wanted))

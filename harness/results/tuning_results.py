@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.results.formatting import Row, number, size_label
+from harness.results.formatting import Row, between, number, size_label, text
 from harness.stats import ratio
 
 STAYED = ("identical", "equivalent")  # what may be said of masks that a reader would take for the same
@@ -23,18 +23,18 @@ class Raced:
     @property
     def times(self) -> str:
         """The speed-up as text, with its interval where there is one."""
-        return number(self.speedup) + (f" ({number(self.low)}–{number(self.high)})" if self.low else "")
+        return number(self.speedup) + between(self.low, self.high)
 
     @property
     def place(self) -> str:
         """Where and on what it ran."""
         row = self.row
-        return f"{row['node']} {row['device']}, {row['image']} {size_label(row)}"
+        return f"{row['node']} {row['device']}, {text(row['image'], 'image unknown')} {size_label(row)}"
 
 
 def races(rows: Iterable[Row]) -> list[Raced]:
-    """Rows of the query as races; what was raced no further has fewer calls than stock."""
-    return [Raced(row, *ratio.in_turn(list(zip(row["stock_s"], row["turns_s"], strict=False)))) for row in rows]
+    """Rows of the query as races."""
+    return [Raced(row, *ratio.in_turn(list(zip(row["stock_s"], row["turns_s"], strict=True)))) for row in rows]
 
 
 def winners(found: Sequence[Raced]) -> dict[str, Raced | None]:

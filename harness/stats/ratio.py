@@ -17,6 +17,7 @@ FASTER, SLOWER, SAME, UNCLEAR = "FASTER", "SLOWER", "SAME", "UNCLEAR"
 CONFIDENCE = 0.95
 MARGIN = 0.05  # of a ratio: an interval that lies within 1/1.05 … 1.05 means that nothing changed that matters
 MIN_BLOCKS = 3  # a side; with two, Student's t is so wide that only a change of several times the noise is seen
+MIN_PAIRS = 3  # of calls in turn, for an interval of their ratio
 SETTLED = 0.80  # how often the blocks that are asked for should be enough
 BLOCKS_MAX = 1000  # more than so many cannot be meant
 
@@ -161,12 +162,12 @@ def welch(a: np.ndarray, b: np.ndarray, confidence: float = CONFIDENCE) -> Diffe
 def in_turn(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None, float | None]:
     """How many times faster the second of each pair is than the first, in s; calls made in turn.
 
-    With its 95 % interval, or None where there is one pair: Student's t on the logarithms of the ratios, since what
-    slows a call slows its neighbour, too.
+    With its 95 % interval: Student's t on the logarithms of the ratios, since what slows a call slows its neighbour,
+    too. None with fewer than MIN_PAIRS: of two, Student's t is 12.7, so that the interval says nothing.
     """
     logs = np.log([before_s / after_s for before_s, after_s in pairs])
     middle = float(logs.mean())
-    if len(logs) < 2:
+    if len(logs) < MIN_PAIRS:
         return math.exp(middle), None, None
     reach = float(special.stdtrit(len(logs) - 1, 0.5 + CONFIDENCE / 2) * logs.std(ddof=1)) / math.sqrt(len(logs))
     return math.exp(middle), math.exp(middle - reach), math.exp(middle + reach)

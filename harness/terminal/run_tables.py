@@ -171,7 +171,7 @@ def _stage_table(case: list[dict[str, Any]]) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     for line in advice.lines(case):
         times = (seconds(line.by_pass_s[name]) if name in line.by_pass_s else "" for name in passes)
-        shown.add_row(advice.stage_label(line.stage), *times, seconds(line.total_s), percent(line.share, 1))
+        shown.add_row(line.label, *times, seconds(line.total_s), percent(line.share, 1))
     return shown
 
 

@@ -1,0 +1,74 @@
+"""What a figure is: one entry of the catalogue, which the command, the report, the documentation and the tests read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import altair as alt
+
+from harness.charts import rendering
+from harness.results import tables
+from harness.results.notes import provenance
+from harness.results.scope import Scope
+from harness.results.tables import Tables
+from harness.results.text_table import TextTable
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture without its title: the chart, the notes below the title, a text for screen readers, the height in px.
+
+    Where chart is None there is nothing to draw, and the text says why.
+    """
+
+    chart: alt.LayerChart | None
+    notes: Sequence[str]
+    description: str
+    height_px: float = rendering.HEIGHT_PX
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """Sentences under a figure about one device: what to change, and what was found."""
+
+    advice: list[str]
+    findings: list[str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure by its name on the command line, with everything that is said about it elsewhere.
+
+    shows: one line for the documentation. queries: names in results.tables.QUERIES; they are what it is made of, and
+    the SQL that a report gives to its readers. numbers: the tables under it, by caption. in_report: whether a report
+    shows it; by default where the first query has rows. cautions: notes that every picture ends with. glossary: words
+    in the tables and what they mean.
+    """
+
+    name: str
+    title: str
+    shows: str
+    queries: tuple[str, ...]
+    draw: Callable[[Tables], Drawing]
+    numbers: Callable[[Tables], Mapping[str, TextTable]]
+    in_report: Callable[[Tables], bool] | None = None
+    cautions: Callable[[Tables], list[str]] = provenance
+    remarks: Callable[[Tables], Mapping[str, Remarks]] = lambda _: {}
+    glossary: Callable[[Tables], Mapping[str, str]] = lambda _: {}
+
+    def chart(self, data: Tables) -> alt.LayerChart:
+        """The whole picture of these results, or a picture that says why there is nothing to see."""
+        drawing = self.draw(data)
+        heading = rendering.heading(self.title, [*drawing.notes, *self.cautions(data)])
+        if drawing.chart is None:
+            return rendering.empty(heading, drawing.description)
+        return rendering.theme(drawing.chart, heading, f"{self.title}. {drawing.description}", drawing.height_px)
+
+    def has_data(self, data: Tables) -> bool:
+        """Whether a report of these results shows it."""
+        return self.in_report(data) if self.in_report else len(getattr(data, self.queries[0])) > 0
+
+    def sql(self, scope: Scope) -> list[str]:
+        """The queries as they can be run again."""
+        return [tables.sql(name, scope) for name in self.queries]

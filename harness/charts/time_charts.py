@@ -1,0 +1,124 @@
+"""The figures of durations: seconds against image length, and the same as throughput."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.charts import encodings, line_chart
+from harness.charts.figure import Drawing, Figure
+from harness.charts.line_chart import Axes, bounds, point, published_points
+from harness.results import speedups
+from harness.results.formatting import Row, interval, number, percent, pixels
+from harness.results.notes import notes
+from harness.results.tables import Tables
+from harness.results.text_table import TextTable
+
+EMPTY = "no repetition was timed"
+
+
+def draw_time(tables: Tables, log: bool = False) -> Drawing:
+    """Seconds against image length: medians with interquartile range and every repetition, linear ⇄ logarithmic."""
+    own = [
+        {**point(row, tables.name(row), row["median_s"]), **bounds(row["q1_s"], row["q3_s"]), **precision(row)}
+        for row in tables.cases
+    ]
+    repetitions, drawn = _repetitions(tables)
+    return line_chart.draw(
+        Axes("Seconds per image", "q1 – q3", log=log), tables, own, published_points(tables, "mean_s"),
+        [f"median, interquartile range and {drawn}" if own else "nothing was timed here"], EMPTY, repetitions,
+    )  # fmt: skip
+
+
+def draw_throughput(tables: Tables) -> Drawing:
+    """Megapixels a second against image length, with images an hour."""
+    own = [
+        {**_rate(row, tables.name(row), row["median_s"]), **precision(row)}
+        | bounds(row["n_pixels"] / row["q3_s"] / 1e6, row["n_pixels"] / row["q1_s"] / 1e6)
+        for row in tables.cases
+    ]
+    published = [_rate(row, row["series"], row["mean_s"], True) for row in published_points(tables, "mean_s")]
+    said = "of the median, with its interquartile range" if own else "nothing was timed here"
+    axes = Axes("Megapixels per second", "of q3 – of q1")
+    return line_chart.draw(axes, tables, own, published, [said], EMPTY)
+
+
+def precision(row: Row) -> Row:
+    """How well a median is known, for its tooltip."""
+    processes = f" in {row['n_blocks']} processes" if row["n_blocks"] > 1 else ""
+    return {
+        "repetitions": f"{row['n']}{processes} ({row['stop_reason'] or 'end unknown'})",
+        "precision": "–" if row["precision"] is None else f"mean ± {100 * row['precision']:.2g} %",
+        "flagged": f"{row['n_flagged']} of {row['n']}: {row['flags']}" if row["n_flagged"] else "none",
+    }
+
+
+def _rate(row: Row, series: str, time_s: float, is_published: bool = False) -> Row:
+    rate = point(row, series, row["n_pixels"] / time_s / 1e6, is_published)
+    return rate | {"images_per_hour": number(3600 / time_s)}
+
+
+def _repetitions(tables: Tables) -> tuple[list[Row], str]:
+    """The timed repetitions as points, and how many of them these are, in words; none for a crowd of series."""
+    if encodings.is_crowded(tables.series):
+        return [], "no single repetitions, since there are too many series"
+    cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
+    timed = [row for row in tables.calls if row["role"] == "timed"]
+    points = [
+        point(cases[key], tables.name(row), row["elapsed_s"])
+        for row in timed
+        if (key := (row["run_id"], row["case_id"])) in cases
+    ]
+    n_all = sum(row["n"] for row in tables.cases)
+    return points, "every repetition" if len(points) == n_all else f"{len(points)} of {n_all} repetitions"
+
+
+def _times(tables: Tables) -> TextTable:
+    own = [
+        (tables.name(row), pixels(row), str(row["n"]), number(row["median_s"]), interval(row["q1_s"], row["q3_s"]))
+        for row in tables.cases
+    ]
+    published = [
+        (f"{row['series']}: means", row["size"], "5", number(row["mean_s"]), "–")
+        for row in published_points(tables, "mean_s")
+    ]
+    return TextTable.grouped(("image in px", "n", "median s", "IQR s"), own + published)
+
+
+def _laws(tables: Tables) -> TextTable:
+    """The scaling law of each series: t = a + b · pixels."""
+    rows = []
+    for each in speedups.fits(tables):
+        if each.law is None:
+            rows.append((each.series, "–", "–", "–", f"{each.n_sizes} (too few, or no growth)"))
+        else:
+            law, reach = each.law, number(each.law.per_mpx_reach_s, 2)
+            slope = f"{number(law.per_mpx_s)} ± {reach}"
+            rows.append((each.series, number(law.fixed_s), slope, percent(law.relative_error, 1), str(each.n_sizes)))
+    return TextTable(("series", "a: s beside", "b: s per Mpx ± 95 %", "off by", "sizes"), {"": rows})
+
+
+def _rates(tables: Tables) -> TextTable:
+    own = [(tables.name(row), row, row["median_s"]) for row in tables.cases]
+    published = [(f"{row['series']}: means", row, row["mean_s"]) for row in published_points(tables, "mean_s")]
+    rows = [
+        (name, pixels(row), number(row["n_pixels"] / time_s / 1e6), number(3600 / time_s))
+        for name, row, time_s in own + published
+    ]
+    return TextTable.grouped(("image in px", "Mpx/s", "images/h"), rows)
+
+
+TIME = Figure(
+    "time", "Time to segment one image",
+    "seconds against image length √(h·w): median, interquartile range, repetitions; linear ⇄ logarithmic",
+    ("medians",), draw_time,
+    lambda tables: {"Time": _times(tables), "Fit t = a + b · pixels": _laws(tables)}, cautions=notes,
+)  # fmt: skip
+# In a report it is a switch of the other.
+TIME_LOG = replace(
+    TIME, name="time-log", shows="the same, logarithmic at first", draw=lambda tables: draw_time(tables, log=True),
+    in_report=lambda _: False,
+)  # fmt: skip
+THROUGHPUT = Figure(
+    "throughput", "Throughput", "megapixels a second, with images an hour", ("medians",), draw_throughput,
+    lambda tables: {"Throughput": _rates(tables)}, cautions=notes,
+)  # fmt: skip

@@ -1,0 +1,159 @@
+"""Stores that nobody plans: few rows, no common crops, unknown names, lacking values; and what no page may show.
+
+Shared by the property tests (tests/test_odd_stores.py) and whoever wants to look for longer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from harness import schema
+from tests.conftest import make_sample
+
+RUNS = ("20260101T000000Z-000001", "20260102T000000Z-000002", "20260103T000000Z-000003")
+SIZES = {"64": (64, 64), "224": (224, 224), "300": (300, 200), "448": (448, 448), "full": (2160, 2560)}
+BACKENDS = ("cpu", "cuda", "mps", "rocm", "xpu", "npu", None)
+NAMES = ("Some CPU", "NVIDIA H200", "Intel(R) Xeon(R) CPU @ 2.00GHz", "", None)
+PASSES = ("style", "size", "mask", "none", "decoder", None)
+STAGES = ("network", "dynamics", "qc", "other", "tile", "encoder", "post_processing", None)
+STATUSES = ("ok", "ok", "ok", "ok", "oom_device", "skipped", "node_lost", "melted")
+VARIANTS = ("stock", "stock", "lossless", "bf16+plain", None)
+WORDS = ("identical", "equivalent", "close", "different", "alike", None)
+OPTIONAL = [column for column in schema.SAMPLES if column.name not in (*schema.REQUIRED, "environment", "flags")]
+# What a value turns into, wherever a row may lack it; a number may be no number, too.
+LACKING: dict[pa.DataType, tuple[Any, ...]] = {
+    schema.REAL: (None, math.nan, math.inf, 0.0), schema.INTEGER: (None, 0), schema.TEXT: (None, ""),
+    schema.FLAG: (None,), schema.INSTANT: (None,),
+}  # fmt: skip
+# Values of Python and JavaScript that no reader is to see; sentences that begin with None are none.
+LEAKED = re.compile(r"\b(NaN|nan|undefined|null|[Ii]nfinity|inf|None(?! (?:is|of) ))\b|\[object")
+
+
+def samples(rng: random.Random) -> list[schema.Sample]:
+    """Rows of one store, at least one of them timed."""
+    places = [_place(rng) for _ in range(rng.choice((1, 1, 2, 3)))]
+    damage = rng.choice((0.0, 0.0, 0.01, 0.1))
+    runs, repeats = rng.choices(RUNS, k=rng.choice((1, 1, 2, 3))), rng.choice((1, 2, 3, 6))
+    all_flagged, without_cells = rng.random() < 0.2, rng.random() < 0.2
+    rows = []
+    for run_id in runs:
+        for place in places:
+            for crop in rng.sample([*SIZES], rng.choice((1, 1, 2, 4, 5))):
+                height_px, width_px = SIZES[crop]
+                about = place | {
+                    "run_id": run_id, "crop": crop, "height_px": height_px, "width_px": width_px,
+                    "variant": rng.choice(VARIANTS), "model": rng.choice(("cyto3", "cpsam")),
+                    "weights": rng.choice(("standin", "published", "other")), "image": rng.choice(("sparse", "a.tif")),
+                    "workload": rng.choice(("simulated", "cellpose")),
+                    "n_cells": 0 if without_cells else rng.randrange(900), "block": rng.randrange(3),
+                    "flags": "load drift" if all_flagged else rng.choice(("", "load", None)),
+                }  # fmt: skip
+                for role in rng.sample([*ROLES], rng.randrange(1, len(ROLES) + 1)):
+                    rows += ROLES[role](rng, about, repeats)
+                if rng.random() < 0.8:
+                    rows += _calls("timed")(rng, about, repeats)
+    rows = [_damaged(rng, row, damage) for row in rows]
+    return [*rows, make_sample(run_id=runs[0], **places[0])]
+
+
+def _place(rng: random.Random) -> dict[str, Any]:
+    backend = rng.choice(BACKENDS)
+    return {"node": rng.choice(("desk", "desk", "b" * 60)), "backend": backend, "device_name": rng.choice(NAMES),
+            "device": backend if backend in ("cpu", "mps") else f"{backend or 'chip'}:{rng.randrange(2)}"}  # fmt: skip
+
+
+def _damaged(rng: random.Random, row: schema.Sample, chance: float) -> schema.Sample:
+    lost = {column.name: rng.choice(LACKING[column.type]) for column in OPTIONAL if rng.random() < chance}
+    return row | lost
+
+
+def _time_s(rng: random.Random) -> float:
+    return 10 ** rng.uniform(-4, 3)
+
+
+def _calls(role: str, **columns: Any) -> Any:
+    def rows(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
+        usual_s = _time_s(rng)
+        made = []
+        for i in range(repeats):
+            status = rng.choice(STATUSES)
+            elapsed_s = usual_s * rng.uniform(0.5, 2) if status == "ok" else None
+            given = {"role": role, "repetition": i, "status": status, "elapsed_s": elapsed_s, **columns}
+            made.append(make_sample(**(about | given)))
+        return made
+
+    return rows
+
+
+def _stages(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
+    rows, stages = [], {(rng.choice(PASSES), rng.choice(STAGES)): rng.random() for _ in range(rng.randrange(1, 9))}
+    for i in range(repeats):
+        rows.append(make_sample(**about, role="stages", repetition=i, elapsed_s=sum(stages.values())))
+        rows += [
+            make_sample(**about, role="stages", phase="stage", repetition=i, stage_pass=stage_pass, stage=stage,
+                        elapsed_s=time_s, n_tiles=4, work_gflop=100.0, work_gb=1.0)
+            for (stage_pass, stage), time_s in stages.items()
+        ]  # fmt: skip
+    return rows
+
+
+def _races(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
+    rounds = rng.randrange(1, 6)
+    rows = [
+        make_sample(**(about | {"variant": variant}), role="tune", repetition=i, elapsed_s=_time_s(rng))
+        for variant in ("stock", "lossless", "bf16")
+        for i in range(rounds if variant == "stock" else rng.randrange(1, rounds + 1))
+    ]
+    masks = make_sample(**(about | {"variant": "lossless"}), role="masks", agreement=rng.choice(WORDS))
+    return [*rows, masks]
+
+
+def _passes(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
+    return [
+        make_sample(**about, role="memory", peak_rss_bytes=2**30, rss_method=rng.choice(("VmHWM", "sampled", None)),
+                    cuda_allocated_bytes=rng.choice((None, 2**31)), mps_driver_bytes=rng.choice((None, 2**31))),
+        make_sample(**about, role="energy", energy_j=rng.choice((3.0, 0.0, -1.0)), n_calls=rng.choice((3, 0)),
+                    idle_power_w=9.0, energy_class="sensor", energy_method=rng.choice(("nvml", "rapl", None))),
+        make_sample(**about, role="masks", agreement=rng.choice(WORDS), ap50=0.9, ap90=0.8, mean_iou=0.9),
+        make_sample(**about, role="ceiling", phase=rng.choice(("matmul", "copy")), work_gflop=10.0, work_gb=1.0),
+    ]  # fmt: skip
+
+
+ROLES = {
+    "warmup": _calls("warmup"), "cold": _calls("cold", phase="import"), "control": _calls("control", image="control"),
+    "throughput": _calls("throughput", n_images=12, n_processes=2, n_in_flight=1), "dreaming": _calls("dreaming"),
+    "stages": _stages, "tune": _races, "passes": _passes,
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------ what no page may show
+
+
+def leaked(text: str) -> list[str]:
+    """Values that leaked into a text, each with what stands around it."""
+    return [text[max(match.start() - 60, 0) : match.end() + 30] for match in LEAKED.finditer(text)]
+
+
+def visible(html: str) -> str:
+    """The words of a page: without scripts, styles and SQL."""
+    return re.sub(r"<(script|style|pre).*?</\1>|<[^>]+>", " ", html, flags=re.DOTALL)
+
+
+def empty_layers(spec: dict[str, Any]) -> list[str]:
+    """The layers without a row to draw, of which Vega warns."""
+    return [layer["mark"]["type"] for layer in spec["layer"] if "data" in layer and not layer["data"]["values"]]
+
+
+def is_json(spec: dict[str, Any]) -> bool:
+    """Whether a browser can read it: JSON knows no NaN."""
+    try:
+        json.dumps(spec, allow_nan=False)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Whatever a store holds, every figure and the report are drawn, and no value of a programming language is in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.charts import catalogue, rendering
+from harness.query import Session
+from harness.report import html_report, markdown
+from harness.results import scope, tables
+from harness.results.tables import Tables
+from tests import odd_stores
+from tests.conftest import RUN_ID, make_sample, make_store
+from tests.staged import stage_samples
+
+FEW = settings(max_examples=2, derandomize=True, deadline=None, database=None)
+
+
+def look(samples: list[dict], **chosen: str) -> None:
+    """Draw every figure and write the report, and look for what must not be in them."""
+    with tempfile.TemporaryDirectory() as folder, rendering.unchecked():
+        session = Session(make_store(Path(folder), samples))
+        report = html_report.prepare(session, scope.resolve(session, **chosen))
+        for figure in catalogue.FIGURES:
+            chart = figure.chart(report.data)
+            spec = rendering.as_dict(chart)
+            assert odd_stores.is_json(spec), figure.name
+            assert odd_stores.empty_layers(spec) == [], figure.name
+            assert odd_stores.leaked(rendering.picture(chart, "svg").decode()) == [], figure.name
+        assert odd_stores.leaked(odd_stores.visible(html_report.html(report))) == []
+        assert odd_stores.leaked(markdown.text(report)) == []
+
+
+@FEW
+@given(seed=st.integers(0, 2**32), since=st.booleans())
+def test_an_odd_store_is_drawn(seed: int, since: bool) -> None:
+    look(odd_stores.samples(random.Random(seed)), **({"since": "2026-01-01"} if since else {}))
+
+
+@pytest.mark.slow
+@settings(FEW, max_examples=40)
+@given(seed=st.integers(0, 2**32), kind=st.sampled_from(["run", "since", "series"]))
+def test_many_odd_stores_are_drawn(seed: int, kind: str) -> None:
+    rows = odd_stores.samples(random.Random(seed))
+    look(rows, **{"run": {}, "since": {"since": "2026-01-01"}, "series": {"series": rows[-1]["series_key"]}}[kind])
+
+
+LACKING = (
+    {"elapsed_s": None}, {"elapsed_s": math.nan}, {"elapsed_s": math.inf}, {"elapsed_s": 0.0}, {"height_px": None},
+    {"width_px": 0}, {"crop": None}, {"backend": None}, {"device_name": None}, {"n_cells": None}, {"n_cells": 0},
+    {"protocol": None}, {"image": None}, {"mask_sha256": None}, {"flags": "load drift"}, {"precision": math.nan},
+    {"diameter_px": math.nan}, {"weights": None}, {"torch_version": None}, {"profile": None},
+)  # fmt: skip
+
+
+def test_one_lacking_value_a_case_is_drawn() -> None:
+    sized = [{"crop": str(100 + i), "height_px": 100 + i, **change} for i, change in enumerate(LACKING)]
+    place = {"backend": "cuda", "device": "cuda:0"}
+    look([make_sample(**columns) for about in sized for columns in (about, place | about)])
+
+
+# ------------------------------------------------------------------ what another version or engine wrote
+
+UNKNOWN = {("encoder", "attention"): 0.5, ("mask", "attention"): 0.2, ("mask", "network"): 0.2, ("none", "other"): 0.1}
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """Devices, stages, passes and roles that this version has no name for."""
+    rows = []
+    for i, backend in enumerate(("cpu", "rocm", "xpu", "npu")):
+        place = {"backend": backend, "device": f"{backend}:0", "device_name": f"Chip {i}"}
+        rows += [make_sample(**place, elapsed_s=1.0 + i), make_sample(**place, role="dreaming")]
+        rows += stage_samples(UNKNOWN, {"224": 1.0 + i}, **place)
+    session = Session(make_store(tmp_path_factory.mktemp("foreign"), rows))
+    return tables.load(session, scope.resolve(session, RUN_ID), with_published=False)
+
+
+def test_a_device_of_an_unknown_kind_has_a_look_of_its_own(foreign: Tables) -> None:
+    shape = catalogue.figure("ranking").chart(foreign).to_dict()["layer"][1]["encoding"]["shape"]["scale"]
+    assert shape["domain"] == ["cpu", "rocm", "xpu", "npu"]
+    assert len(set(shape["range"])) == 4
+
+
+def test_unknown_stages_and_passes_come_last_and_are_shown(foreign: Tables) -> None:
+    spec = catalogue.figure("stages").chart(foreign).to_dict()
+    parts = [row for row in spec["layer"][0]["data"]["values"] if row["series"].startswith("Chip 0")]
+    assert [(row["pass"], row["stage"], row["group"]) for row in parts] == [
+        ("mask", "network", "network"), ("mask", "attention", "unknown stages"), ("none", "other", "not attributed"),
+        ("encoder", "attention", "unknown stages"),
+    ]  # fmt: skip
+    assert parts[-1]["end"] == pytest.approx(1)
+    table = catalogue.figure("stages").numbers(foreign)["Stages"]
+    assert table.head == ("stage", "mask pass s", "outside s", "encoder pass s", "all s", "share")
+    rows = table.groups["Chip 0 (cpu:0, 8 threads), 224 px"]
+    assert [row[0] for row in rows] == ["network", "other", "attention", "whole call"]
+    assert "Attributed 90.0 % of the call" in json.dumps(
+        [each.findings for each in catalogue.figure("stages").remarks(foreign).values()], ensure_ascii=False
+    ).replace("\u00a0", " ")
+
+
+def test_a_word_about_masks_that_is_unknown_is_shown(tmp_path: Path) -> None:
+    rows = [make_sample(), make_sample(role="masks", agreement="alike")]
+    session = Session(make_store(tmp_path, rows))
+    data = tables.load(session, scope.resolve(session))
+    spec = catalogue.figure("agreement").chart(data).to_dict()
+    assert spec["layer"][0]["encoding"]["color"]["scale"] == {"domain": ["alike"], "range": [rendering.OTHER_HUE]}
