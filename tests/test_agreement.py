@@ -1,15 +1,16 @@
 """Scores of label images whose agreement is known, on drawn squares of 40 px."""
 
 import json
-import subprocess
-import sys
+import warnings
 
 import numpy as np
 import pytest
-from harness.measure.workload import Segmentation
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
-from harness.engines.cellpose3 import weights
-from harness.measure import agreement, workload
+from harness.engines.base import Segmentation
+from harness.measure import agreement
 
 SIDE_PX, PITCH_PX = 40, 50
 
@@ -43,9 +44,6 @@ def compare(reference: np.ndarray, found: np.ndarray) -> dict[str, object]:
 def scores(reference: np.ndarray, found: np.ndarray) -> tuple[object, ...]:
     row = compare(reference, found)
     return row["ap50"], row["ap90"], row["mean_iou"], row["agreement"]
-
-
-# ------------------------------------------------------------------ without cellpose
 
 
 def test_cells_are_numbered_by_first_appearance() -> None:
@@ -106,88 +104,83 @@ def test_verdicts_at_their_bounds(given: tuple[int, int, float, float, float], w
     assert agreement.verdict(*given) == word
 
 
-# ------------------------------------------------------------------ with cellpose's own metrics
+# ------------------------------------------------------------------ scores
 
 
-@pytest.fixture(scope="module")
-def _metrics() -> None:
-    workload.import_cellpose()
+@pytest.mark.parametrize(("n", "word"), [(2, "different"), (20, "close"), (200, "equivalent")])
+def test_one_cell_lost(n: int, word: str) -> None:
+    share = (n - 1) / n
+    assert scores(squares(n), without(squares(n), n // 2)) == (share, share, pytest.approx(share), word)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("_metrics")
-class TestMetrics:
-    @pytest.mark.parametrize(("n", "word"), [(2, "different"), (20, "close"), (200, "equivalent")])
-    def test_one_cell_lost(self, n: int, word: str) -> None:
-        share = (n - 1) / n
-        assert scores(squares(n), without(squares(n), n // 2)) == (share, share, pytest.approx(share), word)
-
-    def test_two_of_200_lost_are_more_than_the_count_allows(self) -> None:
-        assert scores(squares(200), without(squares(200), 3, 7)) == (0.99, 0.99, pytest.approx(0.99), "close")
-
-    @pytest.mark.parametrize(("by_px", "ap90", "word"), [(1, 1.0, "close"), (2, 0.0, "different")])
-    def test_smaller_cells(self, by_px: int, ap90: float, word: str) -> None:
-        iou = (1 - 2 * by_px / SIDE_PX) ** 2
-        assert scores(squares(30), eroded(squares(30), by_px)) == (1.0, ap90, pytest.approx(iou), word)
-
-    @pytest.mark.parametrize(
-        ("by_px", "ap50", "ap90", "word"),
-        [(1, 1.0, 1.0, "close"), (3, 1.0, 0.0, "different"), (20, 0.0, 0.0, "different")],
-    )
-    def test_a_shifted_image(self, by_px: int, ap50: float, ap90: float, word: str) -> None:
-        iou = (SIDE_PX - by_px) / (SIDE_PX + by_px)
-        shifted = np.roll(squares(30), by_px, axis=1)
-        assert scores(squares(30), shifted) == (ap50, ap90, pytest.approx(iou), word)
-
-    def test_merged_cells_are_a_loss_and_a_surplus(self) -> None:
-        merged = np.where(squares(100) == 2, 1, squares(100))
-        ap50, ap90, mean_iou, _ = scores(squares(100), merged)
-        assert (ap50, ap90) == (99 / 100, 98 / 101)  # half of the pair still matches at 0.5
-        assert mean_iou == pytest.approx(98.5 / 100)
-
-    def test_no_background_on_either_side(self) -> None:
-        rows = np.repeat(np.arange(1, 5), 20)[:, None] * np.ones((1, 80), int)
-        assert scores(rows, np.roll(rows, 1, axis=0)) == (1.0, 1.0, pytest.approx(19 / 21), "close")
-
-    def test_average_precision_is_symmetric(self) -> None:
-        rng = np.random.default_rng(1)
-        for _ in range(20):
-            a, noise = (np.kron(rng.integers(0, 12, (9, 9)), np.ones((4, 4), np.int32)) for _ in range(2))
-            b = np.where(rng.random(a.shape) < rng.uniform(0.5, 1.0), a, noise)
-            there, back = compare(a, b), compare(b, a)
-            assert (there["ap50"], there["ap90"]) == (back["ap50"], back["ap90"])
-
-    def test_types_may_be_mixed(self) -> None:
-        found = without(squares(20), 4)
-        rows = {
-            scores(squares(20).astype(one), found.astype(other))
-            for one in (np.uint16, np.uint32, np.int32)
-            for other in (np.uint16, np.uint32, np.int32)
-        }
-        assert len(rows) == 1
-
-    def test_scores_are_plain_numbers(self) -> None:
-        json.dumps(compare(squares(20), without(squares(20), 4)), allow_nan=False)
+def test_two_of_200_lost_are_more_than_the_count_allows() -> None:
+    assert scores(squares(200), without(squares(200), 3, 7)) == (0.99, 0.99, pytest.approx(0.99), "close")
 
 
-TWO_CALLS = """
-import json
-from harness import synthetic
-from harness.measure import agreement, workload
+@pytest.mark.parametrize(("by_px", "ap90", "word"), [(1, 1.0, "close"), (2, 0.0, "different")])
+def test_smaller_cells(by_px: int, ap90: float, word: str) -> None:
+    iou = (1 - 2 * by_px / SIDE_PX) ** 2
+    assert scores(squares(30), eroded(squares(30), by_px)) == (1.0, ap90, pytest.approx(iou), word)
 
-workload.import_cellpose()
-model = workload.load("cpu")
-pixels = synthetic.sparse(height_px=192, width_px=160, n_cells=4).image
-print(json.dumps(agreement.compare(*(workload.segment(model, pixels) for _ in range(2)))))
-"""
+
+@pytest.mark.parametrize(
+    ("by_px", "ap50", "ap90", "word"),
+    [(1, 1.0, 1.0, "close"), (3, 1.0, 0.0, "different"), (20, 0.0, 0.0, "different")],
+)
+def test_a_shifted_image(by_px: int, ap50: float, ap90: float, word: str) -> None:
+    iou = (SIDE_PX - by_px) / (SIDE_PX + by_px)
+    shifted = np.roll(squares(30), by_px, axis=1)
+    assert scores(squares(30), shifted) == (ap50, ap90, pytest.approx(iou), word)
+
+
+def test_merged_cells_are_a_loss_and_a_surplus() -> None:
+    merged = np.where(squares(100) == 2, 1, squares(100))
+    ap50, ap90, mean_iou, _ = scores(squares(100), merged)
+    assert (ap50, ap90) == (99 / 100, 98 / 101)  # half of the pair still matches at 0.5
+    assert mean_iou == pytest.approx(98.5 / 100)
+
+
+def test_no_background_on_either_side() -> None:
+    rows = np.repeat(np.arange(1, 5), 20)[:, None] * np.ones((1, 80), int)
+    assert scores(rows, np.roll(rows, 1, axis=0)) == (1.0, 1.0, pytest.approx(19 / 21), "close")
+
+
+LABELS = arrays.arrays(np.int32, (6, 7), elements=st.integers(0, 5))
+
+
+@settings(deadline=None)
+@given(LABELS, LABELS)
+def test_average_precision_is_symmetric(a: np.ndarray, b: np.ndarray) -> None:
+    there, back = compare(a, b), compare(b, a)
+    assert (there["ap50"], there["ap90"]) == (back["ap50"], back["ap90"])
+
+
+@settings(deadline=None)
+@given(LABELS, LABELS, st.sampled_from([np.uint16, np.uint32, np.int64]))
+def test_types_may_be_mixed(a: np.ndarray, b: np.ndarray, dtype: type) -> None:
+    assert scores(a.astype(dtype), b) == scores(a, b.astype(dtype)) == scores(a, b)
+
+
+def test_scores_are_plain_numbers() -> None:
+    json.dumps(compare(squares(20), without(squares(20), 4)), allow_nan=False)
 
 
 @pytest.mark.slow
-def test_two_calls_on_the_processor_are_identical(monkeypatch: pytest.MonkeyPatch) -> None:
-    # In a process of its own: cellpose reads where its weights are once, when it is imported.
-    monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", weights.resolve("standin").folder)
-    done = subprocess.run([sys.executable, "-c", TWO_CALLS], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout.splitlines()[-1])
-    assert (row["agreement"], row["mean_iou"]) == ("identical", 1.0)
-    assert row["reference_n_cells"] > 0
+def test_scores_are_those_of_cellpose() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from cellpose import metrics
+
+    @settings(deadline=None)
+    @given(LABELS, LABELS)
+    def check(a: np.ndarray, b: np.ndarray) -> None:
+        expected, seen = agreement.in_order(a), agreement.in_order(b)
+        ours = scores(a, b)
+        if ours[3] == "identical" or not (expected.any() and seen.any()):
+            return
+        with np.errstate(invalid="ignore"):  # where no pixel is background, it divides 0 by 0
+            ap, *_ = metrics.average_precision(expected, seen, threshold=[0.5, 0.9])
+            iou, _ = metrics.mask_ious(expected, seen)
+        assert ours[:3] == pytest.approx((*ap, iou.mean()), rel=1e-6)
+
+    check()

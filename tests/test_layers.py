@@ -33,7 +33,7 @@ FLOORS = (
 OWNERS = {
     "ray": {"fleet.driver.cluster", "fleet.nodes.control_service"},
     "torch": {"machine.accelerators", "measure.passes", "measure.selfcheck", "engines"},
-    "cellpose": {"engines.cellpose3", "engines.cellpose4", "measure.agreement"},
+    "cellpose": {"engines.cellpose3", "engines.cellpose4"},
     "cv2": {"engines"},
     "numba": {"engines"},
     "pynvml": {"machine.nvidia"},
@@ -45,7 +45,7 @@ OWNERS = {
     "duckdb": {"query"},
     "tifffile": {"images.tiff"},
     "typer": {"cli"},
-    "scipy": {"images.synthetic", "stats"},
+    "scipy": {"images.synthetic", "measure.agreement", "stats"},
     "ruptures": {"stats"},
 }
 
