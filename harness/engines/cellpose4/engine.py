@@ -29,7 +29,7 @@ class Cellpose4(TorchProcess):
     requirement = "cellpose>=4.0.9,<4.3"
     models = (ModelInfo("cpsam_v2", "Cellpose-SAM (cpsam_v2)", NOTE), ModelInfo("cpsam", "Cellpose-SAM (cpsam)", NOTE))
     stages = catalogue.CATALOGUE
-    passes = frozenset({"stages", "memory", "energy", "masks"})
+    passes = frozenset({"stages", "ceiling", "memory", "energy", "masks"})
     dtypes = ("bfloat16", "float32", "float16")
     columns: Mapping[str, Scalar] = {"batch_size": model.BATCH_SIZE}
     searched: tuple[tuple[str, ...], ...] = ()
