@@ -19,8 +19,6 @@ from harness.engines import registry
 from harness.errors import CellbenchError
 from harness.machine import folders
 
-PACKAGES = Path(__file__).resolve().parents[2]  # where this program lies, for an interpreter that does not have it
-
 
 @dataclass(frozen=True)
 class EngineSpec:
@@ -53,7 +51,7 @@ def find(name: str, python: str | None = None) -> EngineSpec:
         program = shutil.which(os.path.expanduser(python))
         if program is None:
             raise CellbenchError(f"there is no interpreter {python}", "--engine-python", "give the path of a python")
-        return EngineSpec(name, program, (str(PACKAGES),))
+        return EngineSpec(name, program)
     if overlay(name).is_dir():
         return EngineSpec(name, sys.executable, (str(overlay(name)),))
     return EngineSpec(name, sys.executable)
