@@ -15,7 +15,8 @@ from harness.machine import interference
 from harness.machine.accelerators import Device
 from harness.measure import block, parent
 from harness.measure.block import Finished
-from harness.measure.passes import energy
+from harness.measure.passes import ceiling, energy
+from harness.measure.passes.ceiling import Ceiling
 from harness.measure.wire import Order
 from harness.plan.cases import Task, control
 from harness.plan.passes import PASSES
@@ -121,9 +122,9 @@ class Counting(Simulated):
 
     n_loads = 0
 
-    def load(self, model: str, device: str) -> SimulatedModel:
+    def load(self, model: str, device: str, dtype: str) -> SimulatedModel:
         self.n_loads += 1
-        return super().load(model, device)
+        return super().load(model, device, dtype)
 
 
 @pytest.mark.parametrize(("protocol", "n_loads"), [("standard", 1), ("article", 1 + 1 + 1 + 3)])
@@ -240,6 +241,13 @@ def test_stages_are_rows(order: Callable[..., Order]) -> None:
     assert [s["repetition"] for s in rows] == [i for i in range(PASSES["stages"].n_rows) for _ in range(4)]
     assert (rows[0]["n_tiles"], rows[0]["work_gflop"]) == (1, 1.0)
     assert sum(s["elapsed_s"] for s in rows[:3]) == pytest.approx(rows[3]["elapsed_s"])
+
+
+def test_ceilings_are_rows(monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]) -> None:
+    best = [Ceiling("matmul", 0.5, 50.0, None), Ceiling("copy", 0.1, None, 0.5)]
+    monkeypatch.setattr(ceiling, "ceilings", lambda *_: iter(best))
+    rows = passes(order, "ceiling")
+    assert [(s["phase"], s["elapsed_s"], s["work_gflop"], s["work_gb"]) for s in rows] == [tuple(each) for each in best]
 
 
 def test_peak_memory_is_a_row(order: Callable[..., Order]) -> None:

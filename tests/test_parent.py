@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from harness import schema
-from harness.engines import environments, registry
+from harness.engines import environments, registry, start
 from harness.engines.environments import EngineSpec
 from harness.engines.simulated.script import FOLDER
 from harness.errors import CellbenchError
 from harness.machine import probe
-from harness.measure import greeting, parent, start
+from harness.measure import greeting, parent
 from harness.measure.block import Finished
 from harness.measure.greeting import Hello
 from harness.measure.wire import DevicesRequest, Order
@@ -237,7 +237,7 @@ def test_another_interpreter_gets_this_program_and_nothing_that_lies_beside_it(
 ) -> None:
     (tmp_path / "harness").symlink_to(start.PACKAGE)
     (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong numpy')")
-    monkeypatch.setattr(start, "__file__", str(tmp_path / "harness" / "measure" / "start.py"))
+    monkeypatch.setattr(start, "__file__", str(tmp_path / "harness" / "engines" / "start.py"))
     monkeypatch.chdir(tmp_path)
     assert [device.id for device in parent.devices("simulated", sys.executable)] == ["cpu"]
 

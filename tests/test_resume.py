@@ -30,7 +30,7 @@ def manifest_of(*blocks: Block) -> Manifest:
 
 
 def row(role: str, position: int, elapsed_s: float | None = 1.0, **columns: object) -> dict[str, object]:
-    where = {"node": "desk", "device": "cpu", "block": 0, "model": "cyto3", "role": role, "position": position}
+    where = {"node": "desk", "device": "cpu", "block": 0, "role": role, "position": position}
     return {**where, "elapsed_s": elapsed_s, "status": "ok", "stop_reason": None, "attempt": 0, **columns}
 
 
@@ -73,7 +73,7 @@ def test_what_ended_badly_is_tried_again_only_if_asked_and_what_cannot_be_measur
 
 
 @pytest.mark.parametrize(
-    "other", [{"node": "mac"}, {"device": "cuda:0"}, {"block": 1}, {"model": "cyto2"}, {"role": "stages"}], ids=str
+    "other", [{"node": "mac"}, {"device": "cuda:0"}, {"block": 1}, {"role": "stages"}], ids=str
 )
 def test_what_is_not_this_task_does_not_finish_it(other: dict[str, object]) -> None:
     done = row("timed", 0, stop_reason="fixed_n") | other

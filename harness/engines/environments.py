@@ -15,7 +15,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from harness.engines import registry
+from harness import __version__
+from harness.engines import registry, start
 from harness.errors import CellbenchError
 from harness.machine import folders
 
@@ -38,6 +39,11 @@ class EngineSpec:
         if not self.path:
             return {}
         return {"PYTHONPATH": os.pathsep.join(filter(None, [*self.path, os.environ.get("PYTHONPATH")]))}
+
+
+def command(python: str, module: str, *arguments: str) -> list[str]:
+    """The words that start a module of this program, which has a main(), under an interpreter that need not have it."""
+    return [python, start.__file__, __version__, module, *arguments]
 
 
 def overlay(name: str) -> Path:

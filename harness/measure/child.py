@@ -1,4 +1,4 @@
-"""The measuring process: a greeting, a request on stdin, answers on stdout. start.py starts it.
+"""The measuring process: a greeting, a request on stdin, answers on stdout; engines/start.py starts it.
 
 The standard library is enough up to the greeting, so that the parent can name what an environment lacks.
 """

@@ -23,14 +23,13 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from harness import __version__
 from harness.engines import environments, registry
 from harness.engines.environments import EngineSpec
 from harness.engines.registry import DEFAULT
 from harness.errors import CellbenchError
 from harness.machine import probe
 from harness.machine.accelerators import Device
-from harness.measure import greeting, rows, start, wire
+from harness.measure import greeting, rows, wire
 from harness.measure.block import Finished
 from harness.measure.greeting import Hello
 from harness.measure.share import Done, Failed, Ready, answer_from
@@ -199,7 +198,7 @@ class _Child:
         self._errors = tempfile.TemporaryFile("w+", errors="replace")
         try:
             self._process = subprocess.Popen(
-                [self._spec.python, start.__file__, __version__, self._spec.name],
+                environments.command(self._spec.python, "harness.measure.child", self._spec.name),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
                 env={**self._env, **self._spec.environ()}, text=True, start_new_session=True,
             )  # fmt: skip
