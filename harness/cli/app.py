@@ -19,7 +19,7 @@ _formatted = warnings.formatwarning
 
 app = typer.Typer(
     name="cellbench",
-    help="How fast is Cellpose (cyto3) on this hardware, what does a GPU buy, and from which image size on?",
+    help="How fast is Cellpose on this hardware, what does a GPU buy, and from which image size on?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
