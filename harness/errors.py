@@ -2,6 +2,7 @@
 
 CellbenchError            exit 2: usage, configuration, input, output
 ├── DeviceFallbackError        a sample's status: asked for an accelerator, ran elsewhere
+├── VariantFallbackError       a sample's status: the variant did not run as asked
 ├── CasesFailedError           exit 3: some cases failed, the rest is saved
 ├── ChecksFailedError          exit 3: this machine is not fit to measure, or not yet
 ├── MasksDisagreeError         exit 5: masks are not as alike as the gate asks
@@ -35,6 +36,10 @@ class CellbenchError(Exception):
 
 class DeviceFallbackError(CellbenchError):
     """The work ran on another device than the one asked for; its time must not count."""
+
+
+class VariantFallbackError(CellbenchError):
+    """Something else ran than the variant that was asked for; its time must not count."""
 
 
 class CasesFailedError(CellbenchError):

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from harness import images, schema, store
+from harness.engines import registry
+from harness.engines.base import STOCK
 from harness.images import synthetic
 from harness.machine.accelerators import Device
 from harness.measure.wire import Order
@@ -114,13 +116,18 @@ def _offline_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> No
     assert Path(os.environ["HOME"]).is_dir()
 
 
-def case(side_px: int, protocol: str = "standard") -> Case:
-    return Case(str(side_px), side_px, side_px, protocol)
+def case(side_px: int, protocol: str = "standard", variant: str = STOCK, model: str = "cyto3") -> Case:
+    return Case(str(side_px), side_px, side_px, protocol, variant, model)
+
+
+def sleep(side_px: int, protocol: str = "standard", variant: str = STOCK) -> Case:
+    """A case of the simulated engine."""
+    return case(side_px, protocol, variant, "sleep")
 
 
 @pytest.fixture(scope="session")
 def order(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Order]:
-    """Makes orders over one small image; what is not given stays simple."""
+    """Makes orders over one small image, for the engine of the cases; what is not given stays simple."""
     image = synthetic.sparse(height_px=192, width_px=160, n_cells=4).image
     pixels_file = tmp_path_factory.mktemp("image") / "image.npy"
     np.save(pixels_file, image)
@@ -128,7 +135,7 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Order]:
     def make(*todo: Case | Task, device: Device = CPU_DEVICE, effort: Effort = TWICE, **changes: object) -> Order:
         planned = tuple(Task("timed", each, i) if isinstance(each, Case) else each for i, each in enumerate(todo))
         fields = {
-            "block": Block(0, device, planned, effort),
+            "block": Block(0, device, planned, effort, engine=registry.engine_of(planned[0].case.model).name),
             "pixels_file": str(pixels_file),
             "pixels_sha256": images.hash_pixels(image),
             "folder": "",
@@ -136,7 +143,6 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Order]:
                 "schema_version": schema.VERSION,
                 "source": "measured",
                 "run_id": RUN_ID,
-                "workload": "simulated",
                 "weights": "standin",
             },
         }

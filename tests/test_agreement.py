@@ -255,8 +255,9 @@ from harness.images import synthetic
 from harness.measure import agreement
 
 engine = engine_of("cyto3")
-engine.start(sys.argv[1])
-model = engine.load("cyto3", "cpu")
+engine.prepare("cyto3", sys.argv[1], "")
+engine.start()
+model = engine.load("cyto3", "cpu", "float32")
 pixels = synthetic.sparse(height_px=192, width_px=160, n_cells=4).image
 print(json.dumps(agreement.compare(*(model.segment(pixels) for _ in range(2)))))
 """

@@ -56,7 +56,7 @@ OWNERS = {
     "duckdb": {"query"},
     "tifffile": {"images"},
     "typer": {"cli"},
-    "scipy": {"images.synthetic", "measure.agreement", "stats"},
+    "scipy": {"engines.cellpose4.surrogate", "images.synthetic", "measure.agreement", "stats"},
     "ruptures": {"stats"},
 }
 

@@ -49,7 +49,8 @@ def case_rows(told: Prepared, node: str, seconds: float) -> list[dict[str, objec
     """Two timed repetitions of every case of a node, in the order of its blocks."""
     return [
         make_sample(
-            node=node, block=block.index, crop=case.crop, protocol=case.protocol, variant=case.variant, model=case.model, repetition=i,
+            node=node, block=block.index, crop=case.crop, protocol=case.protocol, variant=case.variant,
+            model=case.model, repetition=i,
             elapsed_s=seconds * (10 if case.variant != "stock" else 1), stop_reason="fixed_n" if i else None,
         )
         for block in told.blocks

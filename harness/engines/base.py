@@ -128,7 +128,11 @@ class Segmentation:
 
 @dataclass
 class Effective:
-    """A variant while it is in force. columns: what differs from stock's; notes: what did not go as asked."""
+    """A variant while it is in force.
+
+    columns: what differs from stock's. notes: what of the variant did not go as asked, when it was applied or in the
+    last call; empty where all did.
+    """
 
     columns: Mapping[str, Scalar] = field(default_factory=dict)
     notes: Callable[[], Sequence[str]] = tuple
@@ -263,5 +267,5 @@ class Engine(Protocol):
         ...
 
     def status(self, error: BaseException) -> str:
-        """The status of a row whose call raised this: crash, oom_host, oom_device or device_fallback."""
+        """The status of a row whose call raised this: crash, oom_host or oom_device."""
         ...

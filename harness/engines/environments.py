@@ -15,11 +15,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from harness.engines import registry
+from harness import __version__
+from harness.engines import registry, start
 from harness.errors import CellbenchError
 from harness.machine import folders
-
-PACKAGES = Path(__file__).resolve().parents[2]  # where this program lies, for an interpreter that does not have it
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,11 @@ class EngineSpec:
         return {"PYTHONPATH": os.pathsep.join(filter(None, [*self.path, os.environ.get("PYTHONPATH")]))}
 
 
+def command(python: str, module: str, *arguments: str) -> list[str]:
+    """The words that start a module of this program, which has a main(), under an interpreter that need not have it."""
+    return [python, start.__file__, __version__, module, *arguments]
+
+
 def overlay(name: str) -> Path:
     """The folder of an engine that is installed over this environment."""
     return folders.home() / "engines" / name
@@ -53,7 +57,7 @@ def find(name: str, python: str | None = None) -> EngineSpec:
         program = shutil.which(os.path.expanduser(python))
         if program is None:
             raise CellbenchError(f"there is no interpreter {python}", "--engine-python", "give the path of a python")
-        return EngineSpec(name, program, (str(PACKAGES),))
+        return EngineSpec(name, program)
     if overlay(name).is_dir():
         return EngineSpec(name, sys.executable, (str(overlay(name)),))
     return EngineSpec(name, sys.executable)

@@ -73,8 +73,6 @@ class TorchProcess:
 
     def status(self, error: BaseException) -> str:
         """The status of a row whose call raised this."""
-        if isinstance(error, DeviceFallbackError):
-            return "device_fallback"
         if any(kind.is_out_of_memory(error) for kind in accelerators.ACCELERATORS.values()):
             return "oom_device"
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from harness import images
 from harness.engines import registry
-from harness.engines.base import Engine, LoadedModel, Segmentation
-from harness.errors import CellbenchError
+from harness.engines.base import STOCK, Effective, Engine, LoadedModel, Segmentation
+from harness.errors import CellbenchError, DeviceFallbackError, VariantFallbackError
 from harness.machine import energy_counters, facts, interference, probe
 from harness.machine.accelerators import Accelerator, Monitor
 from harness.measure import rows, timing
@@ -80,8 +80,10 @@ class Bench:
 
         def construct_and_segment() -> Segmentation:
             made = self.load()
-            with made.applied(variant):
-                return made.segment(pixels)
+            with made.applied(variant) as effective:
+                found = made.segment(pixels)
+                check_as_asked(effective)
+                return found
 
         return construct_and_segment
 
@@ -113,14 +115,11 @@ def _task(bench: Bench, base: Sample, task: Task) -> Iterator[Sample]:
     try:
         with bench.model.applied(bench.engine.variant(task.case.variant)) as effective:
             row |= effective.columns
-            if not effective.notes():
-                for sample in measure_of(task.role)(bench, row, task):
-                    if effective.notes():
-                        break
-                    repetition = sample["repetition"] + 1 if sample["role"] == task.role else 0
-                    yield sample
-            if notes := effective.notes():
-                yield rows.fell_back(row, repetition, notes)
+            check_as_asked(effective)
+            for sample in measure_of(task.role)(bench, row, task):
+                check_as_asked(effective)
+                repetition = sample["repetition"] + 1 if sample["role"] == task.role else 0
+                yield sample
     except Exception as error:
         yield failed(bench.engine, row, repetition, error)
 
@@ -158,7 +157,8 @@ def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
         raise CellbenchError("the image changed after the run was planned", order.pixels_file, "run again")
     watch = interference.Watch(gpu, is_host=accelerator.is_host)
     bench = Bench(engine, order, model, image, sync, gpu, watch, idle_w)
-    first = min(block.tasks, key=lambda task: task.case.height_px * task.case.width_px)
+    smallest = min(block.tasks, key=lambda task: task.case.height_px * task.case.width_px)
+    first = replace(smallest, case=replace(smallest.case, variant=STOCK))  # no variant is in force yet
     with model.witnessed():
         called = timing.once("cold", bench.call(first.case), sync)
     base["device_used"] = model.proof()
@@ -194,7 +194,19 @@ def measure_of(role: str) -> Measure:
 
 def failed(engine: Engine, row: Sample, repetition: int, error: BaseException) -> Sample:
     """The sample of a task that raised."""
-    return rows.bad(row, repetition, engine.status(error), type(error).__name__, str(error))
+    return rows.bad(row, repetition, status(engine, error), type(error).__name__, str(error))
+
+
+def status(engine: Engine, error: BaseException) -> str:
+    """The status of a row whose call raised this."""
+    ours = {DeviceFallbackError: "device_fallback", VariantFallbackError: "variant_fallback"}
+    return ours.get(type(error)) or engine.status(error)
+
+
+def check_as_asked(effective: Effective) -> None:
+    """VariantFallbackError where something else ran than the variant, which has no time under its name."""
+    if notes := effective.notes():
+        raise VariantFallbackError("; ".join(dict.fromkeys(notes)))
 
 
 def _timed(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:

@@ -29,13 +29,13 @@ from harness.engines.registry import DEFAULT
 from harness.errors import CellbenchError
 from harness.machine import probe
 from harness.machine.accelerators import Device
-from harness.measure import rows, wire
+from harness.measure import greeting, rows, wire
 from harness.measure.block import Finished
+from harness.measure.greeting import Hello
 from harness.measure.share import Done, Failed, Ready, answer_from
 from harness.measure.wire import (
     BlockRequest,
     DevicesRequest,
-    Hello,
     Order,
     RaceOrder,
     RaceRequest,
@@ -68,7 +68,7 @@ def ask(request: Request, engine: str = DEFAULT, python: str | None = None) -> A
         )  # fmt: skip
     if not answers:
         raise CellbenchError(
-            f"{engine} could not be started to find out about {request.task}", child.error_text,
+            f"{engine} could not be started to find out about {request.task}", f"{spec.where}: {child.error_text}",
             "see what is wrong there: cellbench doctor",
         )  # fmt: skip
     return answers[0]
@@ -199,11 +199,16 @@ class _Child:
     def __enter__(self) -> _Child:
         # Its chatter goes to a file: a pipe that nobody reads would fill up and stop it.
         self._errors = tempfile.TemporaryFile("w+", errors="replace")
-        self._process = subprocess.Popen(
-            [self._spec.python, "-m", "harness.measure.child", "--engine", self._spec.name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
-            env={**self._env, **self._spec.environ()}, text=True, start_new_session=True,
-        )  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                environments.command(self._spec.python, "harness.measure.child", self._spec.name),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+                env={**self._env, **self._spec.environ()}, text=True, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:  # it is no program for this machine
+            self._errors.close()
+            what = f"{self._spec.python} cannot be started: {error.strerror}"
+            raise CellbenchError(what, self._spec.where, "name an interpreter of Python") from error
         assert self._process.stdin is not None and self._process.stdout is not None  # as asked for with PIPE
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         return self
@@ -267,17 +272,19 @@ class _Child:
         self._stdin.flush()
 
 
-def _checked_peer(spec: EngineSpec, greeting: str) -> Hello:
-    """CellbenchError for a child of another version of this program, or one without the engine that is wanted."""
+def _checked_peer(spec: EngineSpec, line: str) -> Hello:
+    """CellbenchError for a child that greets as another version of this program, or without what is wanted."""
     engine = registry.engine(spec.name)
     try:
-        hello = wire.hello_from(greeting)
+        hello = greeting.read(line)
     except ValueError as error:
-        what = f"what runs there is not a measuring process of cellbench: {greeting.strip()[:80]!r}"
+        what = f"what runs there is not a measuring process of cellbench: {line.strip()[:80]!r}"
         raise CellbenchError(what, spec.where, "install this version of cellbench there") from error
-    if hello.wire != wire.VERSION:
-        what = f"cellbench {hello.harness} there speaks version {hello.wire} of the protocol, here is {wire.VERSION}"
+    if hello.wire != greeting.VERSION:
+        what = f"cellbench {hello.harness} there speaks version {hello.wire} of the protocol, not {greeting.VERSION}"
         raise CellbenchError(what, spec.where, "install this version of cellbench there")
+    if hello.lacks:
+        raise CellbenchError(f"{hello.lacks} is missing there", spec.where, "install this version of cellbench there")
     if hello.engine_version is None:
         raise CellbenchError(f"{engine.name} is not installed there", spec.where, f"pip install '{engine.requirement}'")
     if engine.requirement and not Requirement(engine.requirement).specifier.contains(hello.engine_version, True):

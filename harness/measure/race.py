@@ -6,7 +6,7 @@ Taking turns is what makes a ratio true on a machine that wanders: whatever slow
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -68,8 +68,9 @@ def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> I
             variant = bench.engine.variant(task.case.variant)
             model = bench.model if variant.is_stock else bench.load()
             effective = applied.enter_context(model.applied(variant))
+            block.check_as_asked(effective)
             racer = Racer({**row, **effective.columns}, task.case, model, effective)
-            yield from _as_asked(racer, 0, _gate(bench, on_cpu, reference, racer))
+            yield from _gate(bench, on_cpu, reference, racer)
             racers.append(racer)
         except Exception as error:
             yield block.failed(bench.engine, row, 0, error)
@@ -78,23 +79,13 @@ def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> I
         for racer in running[index % len(running) :] + running[: index % len(running)] if running else []:
             try:
                 done = timing.once("tune", bench.call(racer.case, racer.model), bench.sync)
-                row = rows.good(racer.row, replace(done, index=index), "call")
+                block.check_as_asked(racer.effective)
                 racer.times_s.append(done.elapsed_s)
-                yield from _as_asked(racer, index, [row])
+                yield rows.good(racer.row, replace(done, index=index), "call")
             except Exception as error:
                 racer.is_out = True
                 yield block.failed(bench.engine, racer.row, index, error)
         _drop_losers(racers)
-
-
-def _as_asked(racer: Racer, index: int, made: Iterable[Sample]) -> Iterator[Sample]:
-    """The rows of a variant, up to the one that tells that something else ran instead, which ends its race."""
-    for row in made:
-        if notes := racer.effective.notes():
-            racer.is_out = True
-            yield rows.fell_back(racer.row, index, notes)
-            return
-        yield row
 
 
 def _gate(
@@ -111,6 +102,9 @@ def _gate(
             done = replace(
                 timing.once("masks", partial(racer.model.segment, pixels, given_px), bench.sync), index=index
             )
+            if case is not racer.case and racer.effective.notes():
+                continue  # too small for what the variant does, which its own crop need not be
+            block.check_as_asked(racer.effective)
             size = {"crop": case.crop, "height_px": case.height_px, "width_px": case.width_px}
             asked = {} if given_px is None else {"diameter_asked_px": given_px}
             yield rows.good(racer.row | size, done, "call") | agreement.compare(expected, done.outcome) | asked

@@ -77,11 +77,6 @@ def bad(row: Sample, repetition: int, status: str, kind: str, text: str) -> Samp
     return identified({**row, **failed, "elapsed_s": None, "error_type": kind, "error_message": text[-2000:]})
 
 
-def fell_back(row: Sample, repetition: int, notes: Any) -> Sample:
-    """The sample of a variant that did not run as asked: what ran instead has no time under its name."""
-    return bad(row, repetition, "variant_fallback", "VariantFellBack", "; ".join(notes))
-
-
 def identified(row: Sample) -> Sample:
     """The row with the names of its case and its series."""
     return {**row, "case_id": schema.digest(row, schema.CASE), "series_key": schema.digest(row, schema.SERIES)}

@@ -72,7 +72,7 @@ def share(order: ThroughputOrder, which: int, engine: Engine | None = None) -> I
         with ExitStack() as applied:
             yield from _share(engine, order, which, applied)
     except Exception as error:
-        yield Failed(engine.status(error), type(error).__name__, str(error))
+        yield Failed(block.status(engine, error), type(error).__name__, str(error))
 
 
 def _share(engine: Engine, order: ThroughputOrder, which: int, applied: ExitStack) -> Iterator[Ready | Done | Failed]:
@@ -84,23 +84,25 @@ def _share(engine: Engine, order: ThroughputOrder, which: int, applied: ExitStac
     columns["sync"], sync = accelerator.sync_name, accelerator.synchronizer(device)
     indices = list(range(which, order.n_images, order.n_processes))
     images = [np.load(Path(order.folder) / image_file(i), allow_pickle=False) for i in indices]
-    models: queue.SimpleQueue[LoadedModel] = queue.SimpleQueue()
-    in_force: list[Effective] = []
+    models: queue.SimpleQueue[tuple[LoadedModel, Effective]] = queue.SimpleQueue()
     for _ in range(order.n_in_flight):
         model = engine.load(order.block.model, device, order.block.dtype)
-        in_force.append(applied.enter_context(model.applied(engine.variant(task.case.variant))))
+        effective = applied.enter_context(model.applied(engine.variant(task.case.variant)))
         for pixels in images:
             model.prepare(pixels)
         model.segment(images[0])
-        columns |= {**model.columns, **in_force[-1].columns, "device_used": model.proof()}
-        models.put(model)
+        block.check_as_asked(effective)
+        columns |= {**model.columns, **effective.columns, "device_used": model.proof()}
+        models.put((model, effective))
     sync()
     yield Ready(columns, block.environment(engine, device, columns, accelerator.monitor(device)))
 
     def one(pixels: np.ndarray) -> Segmentation:
-        mine = models.get()
+        model, effective = mine = models.get()
         try:
-            return mine.segment(pixels)
+            found = model.segment(pixels)
+            block.check_as_asked(effective)
+            return found
         finally:
             models.put(mine)
 
@@ -109,7 +111,4 @@ def _share(engine: Engine, order: ThroughputOrder, which: int, applied: ExitStac
         found = list(pool.map(one, images))
     sync()
     end_s = time.monotonic()
-    if notes := [note for each in in_force for note in each.notes()]:
-        yield Failed("variant_fallback", "VariantFellBack", "; ".join(dict.fromkeys(notes)))
-        return
     yield Done(at_unix_s, begin_s, end_s, indices, [each.n_cells for each in found], [each.sha256 for each in found])

@@ -1,6 +1,6 @@
 """What crosses to a measuring process and back, as typed values: one JSON line a message.
 
-child  → parent    Hello, before anything else
+child  → parent    the greeting of greeting.py, whose VERSION covers all of these
 parent → child     a Request, then one line per "go on"
 child  → parent    one JSON value an answer; null says that a task is over
 """
@@ -13,18 +13,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from harness.plan.cases import Block
-
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Hello:
-    """Who the child is: version of these messages, of this program, and of its engine (None: not installed)."""
-
-    wire: int
-    harness: str
-    engine: str
-    engine_version: str | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +97,6 @@ class SelfcheckRequest:
 
 Request = BlockRequest | RaceRequest | ShareRequest | DevicesRequest | EnvironmentRequest | SelfcheckRequest
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="task")])
-_HELLO = TypeAdapter(Hello)
 
 
 def request_line(request: Request) -> str:
@@ -120,13 +107,3 @@ def request_line(request: Request) -> str:
 def request_from(line: str) -> Request:
     """The request that a line holds; ValueError for one that is none."""
     return _REQUEST.validate_json(line)
-
-
-def hello_line(hello: Hello) -> str:
-    """A greeting as one line."""
-    return _HELLO.dump_json(hello).decode()
-
-
-def hello_from(line: str) -> Hello:
-    """The greeting that a line holds; ValueError for one that is none."""
-    return _HELLO.validate_json(line)

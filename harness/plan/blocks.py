@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -76,8 +76,7 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
                 ]
                 if order:
                     engine = registry.engine_of(model)
-                    passes = [name for name in config.passes if round_ == 0 and name in engine.passes]
-                    tasks = _tasks(order, config.control, passes)
+                    tasks = _tasks(order, config.control, config.passes if round_ == 0 else (), engine.passes)
                     index, wait_s = n_blocks[device.id], config.idle_wait_s
                     n_blocks[device.id] += 1
                     planned.append(Block(index, device, tasks, effort, wait_s, node.name, threads, engine.name))
@@ -113,14 +112,17 @@ def _selected(only: Sequence[str], *parts: str) -> bool:
     return not only or any(all(map(fnmatchcase, parts, pattern.split("/"))) for pattern in only)
 
 
-def _tasks(cases: Sequence[Case], has_control: bool, passes: Sequence[str]) -> tuple[Task, ...]:
+def _tasks(cases: Sequence[Case], has_control: bool, asked: Sequence[str], has: Set[str]) -> tuple[Task, ...]:
+    """asked: passes that the profile names; has: those that the engine has."""
     small, last = control(cases[0]), len(cases)
+    passes = [name for name in asked if name in has]
     tasks = [Task("timed", case, i) for i, case in enumerate(cases)]
     if has_control:
         tasks = [Task("control", small, -1), *tasks, Task("control", small, last)]
     # Passes cost time and memory of their own, so they come when everything has been timed; they look inside
     # a call, which is the same in every protocol.
     # The smallest come first, since a process never quite gives back the memory that a large one took.
-    looked_at = sorted({replace(case, protocol="standard") for case in cases}, key=lambda c: c.height_px * c.width_px)
-    once = [Task(each.name, small, last) for each in PASSES.values() if each.follows in passes]
+    standard = dict.fromkeys(replace(case, protocol="standard") for case in cases)
+    looked_at = sorted(standard, key=lambda case: case.height_px * case.width_px)
+    once = [Task(each.name, small, last) for each in PASSES.values() if each.follows in passes and each.name in has]
     return (*tasks, *once, *(Task(name, case, i) for i, case in enumerate(looked_at) for name in passes))

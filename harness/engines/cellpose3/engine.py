@@ -32,7 +32,7 @@ class Cellpose3(TorchProcess):
         ModelInfo("nuclei", "Cellpose nuclei"),
     )
     stages = catalogue.CATALOGUE
-    passes = frozenset({"stages", "memory", "energy", "masks"})
+    passes = frozenset({"stages", "ceiling", "memory", "energy", "masks"})
     dtypes = ("float32",)
     columns: Mapping[str, Scalar] = {
         "batch_size": model.BATCH_SIZE, "diameter_asked_px": model.DIAMETER_PX,

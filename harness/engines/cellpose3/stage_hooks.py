@@ -47,11 +47,6 @@ def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Con
     def stage(name: str) -> Context:
         return lambda *_, **__: recorder.stage(name)
 
-    def network(_net: Any, tiles: Any) -> AbstractContextManager[None]:
-        n, _, height_px, width_px = tiles.shape
-        full_tiles = n * height_px * width_px / TILE_SIDE_PX**2
-        return recorder.network(n, full_tiles * TILE_GFLOP, full_tiles * TILE_GB)
-
     return [
         (models.Cellpose, "__init__", stage("construct")),
         (models.SizeModel, "eval", passes.estimation),
@@ -61,7 +56,7 @@ def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Con
         (transforms, "resize_image", stage("resize")),
         # models imports this one by name. Of its own it pads, cuts (make_tiles) and copies.
         (models, "run_net", stage("tile")),
-        (core, "_forward", network),
+        (core, "_forward", lambda _net, tiles: network(recorder, tiles)),
         (transforms, "average_tiles", stage("stitch")),
         # Of its own it thresholds, scales the flows and follows them (follow_flows, which returns before the device
         # has finished: the next stage's border waits for it).
@@ -72,3 +67,10 @@ def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Con
         (plot, "dx_to_circ", stage("flow_image")),
         (utils, "diameters", stage("diameter")),
     ]
+
+
+def network(recorder: StageRecorder, tiles: Any) -> AbstractContextManager[None]:
+    """Tiles (n, channels, height, width) go through the network; work scales with their area."""
+    n, _, height_px, width_px = tiles.shape
+    full_tiles = n * height_px * width_px / TILE_SIDE_PX**2
+    return recorder.network(n, full_tiles * TILE_GFLOP, full_tiles * TILE_GB)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.engines import environments
 from harness.engines.base import STOCK, ModelFiles, ModelInfo, Part, Scalar, Variant, Work
 from harness.engines.cellpose4 import catalogue, model, surrogate, weights
 from harness.engines.torch_process import TorchProcess
@@ -29,7 +30,7 @@ class Cellpose4(TorchProcess):
     requirement = "cellpose>=4.0.9,<4.3"
     models = (ModelInfo("cpsam_v2", "Cellpose-SAM (cpsam_v2)", NOTE), ModelInfo("cpsam", "Cellpose-SAM (cpsam)", NOTE))
     stages = catalogue.CATALOGUE
-    passes = frozenset({"stages", "memory", "energy", "masks"})
+    passes = frozenset({"stages", "ceiling", "memory", "energy", "masks"})
     dtypes = ("bfloat16", "float32", "float16")
     columns: Mapping[str, Scalar] = {"batch_size": model.BATCH_SIZE}
     searched: tuple[tuple[str, ...], ...] = ()
@@ -82,8 +83,8 @@ class Cellpose4(TorchProcess):
         if source == "standin":
             self._file, self._is_seeded = surrogate.file(), True
             if not self._file.is_file():
-                code = "from harness.engines.cellpose4 import surrogate; surrogate.make()"
-                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+                command = environments.command(sys.executable, surrogate.__name__)
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     last = (done.stderr.strip().splitlines() or ["no word"])[-1]
                     raise CellbenchError(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.engines.base import Effective, Scalar, Segmentation, StageRecorder, Variant
+from harness.engines.cellpose4 import surrogate
 from harness.engines.torch_process import Placement
 from harness.errors import CellbenchError
 from harness.machine import accelerators
@@ -88,11 +89,7 @@ class Cellpose4Model:
 class SurrogateModel(Cellpose4Model):
     """The identical network with weights from a seed; what it returns is replaced by flows drawn from the image."""
 
-    def __init__(self, file: str, device: str, dtype: str) -> None:
-        super().__init__(file, device, dtype)
-        from harness.engines.cellpose4 import surrogate
-
-        self._drawn = surrogate.DrawnFlows()
+    _drawn = surrogate.DrawnFlows()  # of all models of the process: the article's protocol makes one inside the clock
 
     def prepare(self, pixels: np.ndarray) -> None:
         """Draw the flows of these pixels."""

@@ -30,7 +30,7 @@ def file() -> Path:
     return folders.home() / "surrogates" / f"cpsam-seed{SEED}"
 
 
-def make() -> Path:
+def main() -> Path:
     """Write the network from a seed, once a machine; CellbenchError where disk or memory do not suffice.
 
     It runs in a process that has the engine.

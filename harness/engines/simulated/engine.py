@@ -33,8 +33,8 @@ from harness.machine.checks import OK, Check
 
 GFLOP_PER_MEGAPIXEL = 100.0
 DIAMETER_PX = 30.0
-# Variants: how many times as fast a call becomes. fallback never runs as asked.
-SPEEDS = {"fast": 2.0, "slow": 0.5, "fallback": 1.0}
+# Variants: how many times as fast a call becomes. fallback never runs as asked, late-fallback not once it is called.
+SPEEDS = {"fast": 2.0, "slow": 0.5, "fallback": 1.0, "late-fallback": 1.0}
 NO_ERROR = "nothing: a simulated call finds the same cells"
 
 
@@ -60,12 +60,14 @@ class SimulatedModel:
     def __init__(self, script: Script, device: str) -> None:
         self._script, self._device = script, device
         self._settings: dict[str, float] = {}
+        self._n_calls = 0  # since the variant is in force
         self._recorder: StageRecorder | None = None
         self.proof()
 
     def segment(self, pixels: np.ndarray, diameter_px: float | None = None) -> Segmentation:
         """Sleep as long as the script says and draw masks."""
         scripts.witness("begin", os.getpid())
+        self._n_calls += 1
         scripts.happen(self._script, len(pixels))
         speed = (self._script.speed or {}).get(self._device.partition(":")[0], 1.0)
         for name in self._settings:
@@ -82,15 +84,20 @@ class SimulatedModel:
     @contextmanager
     def applied(self, variant: Variant) -> Iterator[Effective]:
         """Sleep shorter or longer while the context lasts."""
-        before, self._settings = self._settings, _settings(variant.names)
+        before, self._settings, self._n_calls = self._settings, _settings(variant.names), 0
         columns: dict[str, Scalar] = {}
         if "batch" in self._settings:
             columns["batch_size"] = int(self._settings["batch"])
         if "diameter" in self._settings:
             columns["diameter_asked_px"] = self._settings["diameter"]
-        notes = ("a simulated variant that never runs as asked",) if "fallback" in self._settings else ()
+        has_fallen = "fallback" in self._settings
+        may_fall = has_fallen or "late-fallback" in self._settings
+
+        def notes() -> Sequence[str]:
+            return ("the simulated variant did not run",) if has_fallen or (may_fall and self._n_calls) else ()
+
         try:
-            yield Effective(columns, lambda: notes)
+            yield Effective(columns, notes)
         finally:
             self._settings = before
 
@@ -155,7 +162,7 @@ class Simulated:
     passes = frozenset({"stages", "memory", "energy", "masks"})
     dtypes = ("float32", "bfloat16")
     columns: Mapping[str, Scalar] = {"batch_size": 1, "diameter_asked_px": 0.0}
-    searched = (("fast", "slow"), ("fallback",), ("batch=2",))
+    searched = (("fast", "slow"), ("fallback", "late-fallback"), ("batch=2",))
 
     def __init__(self, script: Script | None = None) -> None:
         """script: what it plays; that of the process's environment if not given."""
@@ -180,11 +187,11 @@ class Simulated:
         return ModelFiles(model, "none", (), {"weights": "none"})
 
     def variant(self, text: str, backend: str | None = None) -> Variant:
-        """fast, slow, fallback, batch=N, diameter=PX, joined by +."""
+        """fast, slow, fallback, late-fallback, batch=N, diameter=PX, joined by +."""
         words = [word.strip() for word in text.split("+")]
         found = _settings([word for word in words if word != STOCK])
         found = {name: value for name, value in found.items() if (name, value) != ("batch", 1)}
-        names = tuple(name if name in SPEEDS else f"{name}={value:g}" for name, value in sorted(found.items()))
+        names = tuple(name if name in SPEEDS else f"{name}={value}" for name, value in sorted(found.items()))
         return Variant(names, changes_result="diameter" in found)
 
     def parts(self, variant: Variant) -> Sequence[Part]:
@@ -239,7 +246,7 @@ class Simulated:
 
     def status(self, error: BaseException) -> str:
         """The status of a row whose call raised this."""
-        known = {MemoryError: "oom_host", SimulatedMemoryError: "oom_device", DeviceFallbackError: "device_fallback"}
+        known = {MemoryError: "oom_host", SimulatedMemoryError: "oom_device"}
         return known.get(type(error), "crash")
 
 
@@ -248,17 +255,25 @@ def _settings(words: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for word in words:
         name, _, text = word.partition("=")
-        try:
-            value = float(text) if text else 1.0
-        except ValueError:
-            value = -1.0
-        if (name in SPEEDS) == bool(text) or name not in (*SPEEDS, "batch", "diameter") or not 0 < value < 1e6:
+        value = 1.0 if name in SPEEDS and not text else _number(name, text)
+        if value is None:
             known = ", ".join((*SPEEDS, "batch=N", "diameter=PX"))
             raise CellbenchError(f"there is no variant {word!r}", "--variant", f"known are {known}")
         if found.get(name, value) != value or {"fast", "slow"} <= {*found, name}:
             raise CellbenchError(f"{word} contradicts the others", "--variant", "choose one")
         found[name] = value
     return found
+
+
+def _number(name: str, text: str) -> float | None:
+    """The value of batch=N or diameter=PX, whole ones without a fraction; None for what is neither."""
+    try:
+        value = {"batch": int, "diameter": float}[name](text)
+    except (KeyError, ValueError):
+        return None
+    if not 0 < value < 1e6:
+        return None
+    return int(value) if value == int(value) else value
 
 
 ENGINE = Simulated()

@@ -81,6 +81,8 @@ def happen(script: Script, height_px: int) -> None:
             os._exit(9)
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
             time.sleep(3600)
         case "stop":

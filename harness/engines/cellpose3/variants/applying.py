@@ -33,7 +33,7 @@ def accelerate(model: Any, variants: str | Iterable[str] = "lossless") -> Any:
 
 
 class Applied:
-    """Variants on a model. names: which; notes: what did not go as asked, such as a failed compilation."""
+    """Variants on a model. names: which."""
 
     def __init__(self, model: Any, variants: tuple[str, ...], wanted: Settings) -> None:
         self.names, self._model, self._settings = variants, model, wanted
@@ -41,6 +41,7 @@ class Applied:
         self._images: dict[Any, Any] = {}
         self._undo = ExitStack()
         self._runner: Any = None
+        self._too_small: list[str] = []
         try:
             self._install()
         except BaseException:
@@ -49,7 +50,8 @@ class Applied:
 
     @property
     def notes(self) -> list[str]:
-        return list(self._runner.notes) if self._runner else []
+        """What did not go as asked, at all or in the last call: a failed compilation, an image too small for it."""
+        return [*self._runner.notes, *self._too_small] if self._runner else []
 
     def __enter__(self) -> Applied:
         return self
@@ -123,10 +125,14 @@ class Applied:
             kwargs["tile_overlap"] = self._settings.tile_overlap
         if self._settings.diameter_px is not None and not kwargs.get("diameter"):
             kwargs["diameter"] = self._settings.diameter_px
+        n_before = self._runner.n_compiled if self._runner else 0
         try:
             return original(model, x, *args, **kwargs)
         finally:
             self._images.clear()
+            self._too_small.clear()
+            if self._settings.compiled and not self._runner.notes and self._runner.n_compiled == n_before:
+                self._too_small.append("no tile has the size that is compiled, so the network ran uncompiled")
 
     def _sizing(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._in_sizing = True

@@ -24,6 +24,7 @@ class Runner:
     def __init__(self, net: Any, weights_file: str, settings: Settings) -> None:
         self._settings, self._device = settings, net.device
         self.notes: list[str] = []
+        self.n_compiled = 0  # tiles that went through what was compiled, in all calls
         own = dense_copy(net, weights_file) if settings.is_dense else net
         if settings.folded:
             fold(own)
@@ -58,6 +59,7 @@ class Runner:
                 f"torch.compile failed, so the network ran uncompiled: {str(error).splitlines()[0][:200]}"
             )
             return self._pass(self._net, tiles)
+        self.n_compiled += len(tiles)
         flows, styles = (np.concatenate(part)[: len(tiles)] for part in zip(*parts, strict=True))
         return flows, styles
 
