@@ -46,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from harness import schema  # noqa: E402
-from harness.plan import CONTROL_REPEATS  # noqa: E402
+from harness.plan.cases import CONTROL_REPEATS  # noqa: E402
 from harness.run import resume  # noqa: E402
 from harness.store import Store, read_journal  # noqa: E402
 

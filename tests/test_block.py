@@ -1,5 +1,6 @@
 """What a block measures, with the simulated engine in this very process."""
 
+import itertools
 import json
 import types
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from harness import schema
 from harness.engines.simulated.engine import Simulated, SimulatedAccelerator, SimulatedModel
 from harness.engines.simulated.script import Script
 from harness.images import synthetic
-from harness.machine import interference
+from harness.machine import energy_counters, interference
 from harness.machine.accelerators import Device
+from harness.machine.energy_counters import EnergySource
 from harness.measure import block, parent
 from harness.measure.block import Finished
 from harness.measure.passes import ceiling, energy
@@ -73,7 +75,8 @@ def test_what_else_went_on_stands_beside_each_repetition(
     order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {"flags": "load", "foreign_cpu_share": 0.5}
-    monkeypatch.setattr(interference, "Watch", lambda _gpu: types.SimpleNamespace(begin=lambda: lambda: dict(seen)))
+    watch = types.SimpleNamespace(begin=lambda: lambda: dict(seen))
+    monkeypatch.setattr(interference, "Watch", lambda *_, **__: watch)
     beside = {(s["role"], s["flags"], s["foreign_cpu_share"]) for s in measured(order(sleep(32))) if "flags" in s}
     assert beside == {("warmup", "load", 0.5), ("timed", "load", 0.5)}
 
@@ -94,11 +97,13 @@ class Monitored(Simulated):
 
     def accelerator(self, device: str) -> SimulatedAccelerator:
         made = super().accelerator(device)
-        made.monitor = lambda _device: self.gpu
+        made.monitor = lambda _device, _uuid=None: self.gpu
         return made
 
 
-def test_a_hot_gpu_gets_what_is_left_of_the_wait(order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_the_driver_knows_is_waited_for_too(
+    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[tuple[float, object]] = []
 
     def wait(limit_s: float, gpu: object = None) -> float:
@@ -106,15 +111,15 @@ def test_a_hot_gpu_gets_what_is_left_of_the_wait(order: Callable[..., Order], mo
         return 2.0
 
     monkeypatch.setattr(interference, "wait_for_idle", wait)
-    monkeypatch.setattr(interference, "Watch", lambda _gpu: types.SimpleNamespace(begin=lambda: dict))
+    monkeypatch.setattr(interference, "Watch", lambda *_, **__: types.SimpleNamespace(begin=lambda: dict))
     plain = order(sleep(32))
     patient = replace(plain, block=replace(plain.block, idle_wait_s=7.0))
     assert {s["idle_wait_s"] for s in measured(patient)} == {2.0}
     assert waits == [(7.0, None)]
     waits.clear()
-    samples = [s for s in block.samples(patient, Monitored(QUICK)) if not isinstance(s, Finished)]
-    assert waits == [(7.0, None), (5.0, Monitored.gpu)]
-    assert {s["idle_wait_s"] for s in samples if s["role"] == "timed"} == {4.0}
+    known = replace(patient, block=replace(patient.block, device=replace(patient.block.device, uuid="u")))
+    assert [s for s in block.samples(known, Monitored(QUICK)) if not isinstance(s, Finished)]
+    assert waits == [(7.0, Monitored.gpu)]
 
 
 class Counting(Simulated):
@@ -220,8 +225,10 @@ def test_a_variant_that_does_not_run_has_no_time(order: Callable[..., Order], va
 def test_a_variant_that_does_not_run_is_looked_at_in_no_pass(
     order: Callable[..., Order], role: str, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(energy, "find", lambda _gpu, _device: energy.EnergySource("made up", (lambda: 1.0,)))
-    monkeypatch.setattr(energy, "energy", lambda work, *_: (work(), {"energy_j": 9.0, "elapsed_s": 5.0})[1])
+    source = EnergySource("made up", (lambda: 1.0,))
+    monkeypatch.setattr(energy_counters, "find", lambda *_: source)
+    monkeypatch.setattr(energy_counters, "idle_power_w", lambda _source: 1.0)
+    monkeypatch.setattr(energy, "WINDOW_S", 0.0)
     samples = measured(order(Task(role, sleep(32, variant=variant), 0)))
     assert [s["status"] for s in samples if s["role"] == role] == ["variant_fallback"]
 
@@ -258,17 +265,19 @@ def test_peak_memory_is_a_row(order: Callable[..., Order]) -> None:
 
 
 def test_energy_that_cannot_be_read_is_said_to_be(monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]) -> None:
-    monkeypatch.setattr(energy, "find", lambda _gpu, _device: None)
+    monkeypatch.setattr(energy_counters, "find", lambda *_: None)
     [row] = passes(order, "energy")
     assert (row["status"], row["elapsed_s"]) == ("skipped", None)
     assert "counter" in row["error_message"]
 
 
-def test_energy_is_a_row(monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]) -> None:
-    monkeypatch.setattr(energy, "find", lambda _gpu, _device: "source")
-    monkeypatch.setattr(energy, "energy", lambda _work, _source, _sync: {"energy_j": 9.0, "elapsed_s": 5.0})
-    [row] = passes(order, "energy")
-    assert (row["status"], row["energy_j"], row["elapsed_s"]) == ("ok", 9.0, 5.0)
+def test_energy_is_a_row_for_each_window(monkeypatch: pytest.MonkeyPatch, order: Callable[..., Order]) -> None:
+    joules = itertools.count(step=9.0)
+    monkeypatch.setattr(energy_counters, "find", lambda *_: EnergySource("made up", (lambda: next(joules),)))
+    monkeypatch.setattr(energy_counters, "idle_power_w", lambda _source: 0.0)
+    monkeypatch.setattr(energy, "WINDOW_S", 0.0)
+    rows = passes(order, "energy")
+    assert [(row["status"], row["energy_gross_j"], row["energy_j"]) for row in rows] == [("ok", 9.0, 9.0)] * 3
 
 
 def test_masks_are_compared_at_both_diameters_with_the_cpus(order: Callable[..., Order]) -> None:

@@ -197,7 +197,7 @@ def seen(
     if isinstance(engine, Simulated):
         yield engine, json.loads(json.dumps(contract.tried(Simulated(Script(call_s=0.01)), "sleep")))
         return
-    version = environments.version(engine.name)
+    version = registry.version(engine.name)
     if version is None or version not in Requirement(engine.requirement).specifier:
         pytest.skip(f"{engine.requirement} is not installed")
     model = engine.models[0].name

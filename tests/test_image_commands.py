@@ -15,7 +15,7 @@ import tifffile
 import typer
 
 from harness import images
-from harness.charts import heatmap
+from harness.charts import agreement_chart
 from harness.cli import app
 from harness.errors import CasesFailedError, CellbenchError
 from harness.measure import race
@@ -102,7 +102,7 @@ def test_images_without_cells_are_not_compared_in_tables_and_charts(tmp_path: Pa
     samples = [make_sample(**blank), make_sample(**blank, role="masks"), *raced, *compared(None)]
     session = Session(make_store(tmp_path, samples))
     data = tables.load(session, scope.resolve(session))
-    assert [cell.state for cell in heatmap.agreement_cells(data)] == ["not compared"]
+    assert [cell.state for cell in agreement_chart.cells(data)] == ["not compared"]
     assert {row["masks"] for row in data.races.to_pylist()} == {None}
 
 

@@ -40,10 +40,10 @@ def test_every_model_is_listed_with_what_a_run_would_use() -> None:
     found = {each["model"]: each for each in json.loads(told.stdout)}
     assert [(each["engine"], each["model"]) for each in found.values()] == ENGINES
     for name, each in found.items():
-        assert each["version"] == registry.engine_of(name).version()
+        assert each["version"] == registry.version(each["engine"])
         assert each["environment"] == sys.executable
         assert each["title"] == registry.info(name).title
-        assert each["problem"] is None
+        assert (each["problem"] is None) == (each["version"] is not None)
     assert "uses the stand-in" in found["cyto3"]["weights"]
     assert "a run fetches nuclei if it can, or else fails" in found["nuclei"]["weights"]
 
@@ -80,7 +80,7 @@ def test_a_broken_package_is_listed_and_keeps_no_other_from_work(value: str, plu
     plugin(value)
     *ours, broken = models.listed()
     assert [(each.engine, each.model) for each in ours] == ENGINES
-    assert [each.problem for each in ours] == [None] * len(ENGINES)
+    assert [each.problem is None for each in ours] == [registry.version(engine) is not None for engine, _ in ENGINES]
     assert (broken.engine, broken.model) == ("plugin", None)
     assert broken.problem
 

@@ -26,7 +26,7 @@ def list_(json: Json = False) -> None:
         {
             "engine": name,
             "models": [each.name for each in registry.engine(name).models],
-            "version": environments.version(name),
+            "version": registry.version(name),
             "where": environments.find(name).where,
         }
         for name in registry.names()
@@ -55,15 +55,15 @@ def check(name: Name) -> None:
     from harness.machine.checks import OK, WARN, Check
     from harness.measure import parent
 
-    found = []
+    engine, found = registry.engine(name), []
     devices = parent.devices(name)  # refuses what cannot be measured with
     where = environments.find(name).where
-    found.append(Check("engine", OK, f"{name} {environments.version(name)} in {where}"))
+    found.append(Check("engine", OK, f"{name} {registry.version(name)} in {where}"))
     found.append(Check("devices", OK, ", ".join(f"{each.id} ({each.name})" for each in devices)))
     if overlays.has_placeholder(name):
         text = "torchvision is a placeholder, since no build fits this torch; only training needs it"
         found.append(Check("torchvision", WARN, text, "nothing, unless you train in this environment"))
-    shown = checks.show([*found, *registry.engine(name).checks()])
+    shown = checks.show([*found, *(engine.check(each.name) for each in engine.models)])
     if failed := [each.name for each in shown if each.verdict == checks.FAIL]:
         raise ChecksFailedError(f"{len(failed)} checks failed: {', '.join(failed)}", where, "see the fix of each above")
 

@@ -10,13 +10,10 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 from harness import __version__
-from harness.engines import registry, start
+from harness.engines import start
 from harness.errors import CellbenchError
 from harness.machine import folders
 
@@ -61,14 +58,3 @@ def find(name: str, python: str | None = None) -> EngineSpec:
     if overlay(name).is_dir():
         return EngineSpec(name, sys.executable, (str(overlay(name)),))
     return EngineSpec(name, sys.executable)
-
-
-def version(name: str) -> str | None:
-    """The version of an engine in its own environment on this machine; None where it is not installed."""
-    engine = registry.engine(name)
-    folder = overlay(name)
-    if not folder.is_dir():
-        return engine.version()
-    wanted = Requirement(engine.requirement).name
-    found = (each.version for each in metadata.distributions(path=[str(folder)]) if each.name.lower() == wanted)
-    return next(found, None)

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from harness.engines import environments
+from harness.engines.base import Engine
 from harness.errors import CellbenchError
 
 INSTALL_S = 1800.0
@@ -71,6 +72,13 @@ class Overlay:
 
 
 OVERLAYS = {"cellpose4": Overlay("cellpose4", ("cellpose==4.2.1.1", "segment-anything==1.0"), needs_torchvision=True)}
+
+
+def how_to_install(engine: Engine) -> str:
+    """The command that installs an engine where it can be measured with."""
+    return (
+        f"cellbench engines install {engine.name}" if engine.name in OVERLAYS else f"pip install '{engine.requirement}'"
+    )
 
 
 def install(name: str, report: Callable[[str], None] = lambda _: None) -> Path:

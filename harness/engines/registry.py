@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import distributions, entry_points
 
+from packaging.requirements import Requirement
+
+from harness.engines import environments
 from harness.engines.base import Engine, ModelInfo, StageCatalogue, Variant
 from harness.errors import CellbenchError
 
@@ -41,6 +44,18 @@ def engine(name: str) -> Engine:
                 what = f"the engine {name!r} cannot be loaded: {type(error).__name__}: {error}"
                 raise CellbenchError(what, each.value, "install its package again, or remove it") from error
     raise CellbenchError(f"there is no engine {name!r}", None, f"engines are {', '.join(names())}")
+
+
+def version(name: str) -> str | None:
+    """The version of an engine in its own environment on this machine; None where none is installed that fits."""
+    wanted = engine(name)
+    folder = environments.overlay(name)
+    if not wanted.requirement:
+        return wanted.version()
+    needed = Requirement(wanted.requirement)
+    inside = (each.version for each in distributions(path=[str(folder)]) if each.name.lower() == needed.name)
+    found = next(inside, None) if folder.is_dir() else wanted.version()
+    return found if found and needed.specifier.contains(found, prereleases=True) else None
 
 
 def default_model() -> str:

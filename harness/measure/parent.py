@@ -23,7 +23,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from harness.engines import environments, registry
+from harness.engines import environments, overlays, registry
 from harness.engines.environments import EngineSpec
 from harness.engines.registry import DEFAULT
 from harness.errors import CellbenchError
@@ -286,8 +286,8 @@ def _checked_peer(spec: EngineSpec, line: str) -> Hello:
     if hello.lacks:
         raise CellbenchError(f"{hello.lacks} is missing there", spec.where, "install this version of cellbench there")
     if hello.engine_version is None:
-        raise CellbenchError(f"{engine.name} is not installed there", spec.where, f"pip install '{engine.requirement}'")
+        raise CellbenchError(f"{engine.name} is not installed there", spec.where, overlays.how_to_install(engine))
     if engine.requirement and not Requirement(engine.requirement).specifier.contains(hello.engine_version, True):
         what = f"{engine.name} needs {engine.requirement}, but {hello.engine_version} is installed there"
-        raise CellbenchError(what, spec.where, f"pip install '{engine.requirement}'")
+        raise CellbenchError(what, spec.where, overlays.how_to_install(engine))
     return hello

@@ -70,13 +70,13 @@ class Cellpose4(TorchProcess):
         """The lines that a script of one's own needs."""
         return ("from cellpose import models", "", f'model = models.CellposeModel(pretrained_model="{model}")')
 
-    def checks(self) -> list[Check]:
+    def check(self, model: str) -> Check:
         """Which weights a run would use, found out without fetching them."""
-        file = weights.folder() / self.models[0].name
+        file = weights.folder() / model
         if flaw := weights.flaw_of(file):
             evidence = f"{file} {flaw}: a run fetches it (1.2 GB) if it can, or else uses the network from a seed"
-            return [Check("weights", WARN, evidence, f"copy it into {file.parent}")]
-        return [Check("weights", OK, f"{file}, of which no hash is on record")]
+            return Check("weights", WARN, evidence, f"copy it into {file.parent}")
+        return Check("weights", OK, f"{file}, of which no hash is on record")
 
     def prepare(self, model: str, folder: str, source: str) -> None:
         """Find the file on this machine, or make it in a process of its own, so that the import can be timed here."""

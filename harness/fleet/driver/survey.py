@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.engines import environments
+from harness.engines import environments, registry
 from harness.engines.registry import DEFAULT
 from harness.machine import probe
 from harness.machine.accelerators import Device
@@ -63,11 +63,11 @@ def survey(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> di
     }
 
 
-def versions_of(engines: Sequence[str], python: str | None = None) -> Versions:
+def versions_of(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> Versions:
     """Versions of this machine's software and of these engines, by name; python: where the engines are."""
 
     def version(name: str) -> str | None:
-        return environments.version(name) if python is None else parent.version(environments.find(name, python))
+        return registry.version(name) if python is None else parent.version(environments.find(name, python))
 
     return {**{name: version(name) for name in engines}, **versions()}
 
