@@ -40,8 +40,10 @@ class Outcome:
     note: str = ""
 
     def passes(self, gate: str) -> bool:
-        """Whether masks are at least as good as the gate, and a time is known."""
-        return self.speedup is not None and self.agreement is not None and RANK[self.agreement] <= RANK[gate]
+        """Whether nothing failed, masks are at least as good as the gate, and a time is known."""
+        if self.note or self.speedup is None or self.agreement is None:
+            return False
+        return RANK[self.agreement] <= RANK[gate]
 
 
 @dataclass(frozen=True)
