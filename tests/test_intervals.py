@@ -1,4 +1,4 @@
-"""Intervals of medians and of their ratios hold the truth as often as they say."""
+"""Intervals of medians and of their ratios hold the truth as often as they say, or there are none."""
 
 from __future__ import annotations
 
@@ -8,29 +8,39 @@ import pytest
 from harness.stats import intervals
 
 
-@pytest.mark.parametrize("n", [5, 10, 30])
-def test_ratio_of_two_medians_of_one_process_each(n: int) -> None:
-    rng, held = np.random.default_rng(n), 0
-    for _ in range(500):
-        above, below = 2 * np.exp(0.05 * rng.standard_normal(n)), np.exp(0.05 * rng.standard_normal(n))
-        known = intervals.of_ratio([above], [below])
-        held += known.low < 2 < known.high
-    assert held / 500 > 0.92
+def drawn(rng: np.random.Generator, n: int, level: float = 1.0, process: float = 0.05) -> list[np.ndarray]:
+    return [level * np.exp(process * rng.standard_normal() + 0.005 * rng.standard_normal(10)) for _ in range(n)]
 
 
-def test_processes_are_the_unit_where_there_are_several() -> None:
-    rng, held = np.random.default_rng(1), 0
-    for _ in range(400):
-        sides = [
-            [np.exp(0.05 * rng.standard_normal() + 0.005 * rng.standard_normal(10)) for _ in range(4)] for _ in range(2)
-        ]
-        known = intervals.of_ratio(*sides)
-        held += known.low < 1 < known.high
-    assert known.basis == "processes"
-    assert held / 400 > 0.92
+@pytest.mark.parametrize("n", [3, 4, 10])
+def test_processes_are_the_unit(n: int) -> None:
+    rng = np.random.default_rng(n)
+    known = [intervals.of_ratio(drawn(rng, n, 2), drawn(rng, n)) for _ in range(400)]
+    assert {each.basis for each in known} == {"processes"}
+    assert np.mean([each.low < 2 < each.high for each in known]) > 0.92
 
 
-def test_the_estimate_is_the_ratio_of_medians_and_two_repetitions_tell_no_interval() -> None:
+@pytest.mark.parametrize(("above", "below"), [(1, 1), (2, 2), (1, 10), (10, 2)])
+def test_fewer_than_three_processes_of_a_side_tell_a_range_and_no_interval(above: int, below: int) -> None:
+    """However many repetitions they make."""
+    rng = np.random.default_rng(0)
+    sides = drawn(rng, above, 2), drawn(rng, below)
+    known = intervals.of_ratio(*sides)
+    assert (known.low, known.high, known.basis) == (None, None, "repetitions")
+    ends = [(side.min(), side.max()) for side in map(np.concatenate, sides)]
+    assert (known.least, known.most) == pytest.approx((ends[0][0] / ends[1][1], ends[0][1] / ends[1][0]))
+    assert (known.n, known.n_processes) == (10 * min(above, below), min(above, below))
+    alone = intervals.of_median(sides[0])
+    assert (alone.low is None, alone.least, alone.most) == (above < 3, *ends[0])
+
+
+def test_the_estimate_is_the_ratio_of_medians() -> None:
     known = intervals.of_ratio([np.array([2.0, 4.0])], [np.array([1.0, 1.0, 2.0])])
     assert known.value == pytest.approx(3)
-    assert (known.low, known.high) == (None, None)
+
+
+def test_the_interval_holds_its_own_estimate() -> None:
+    """The median of all repetitions can lie beyond what processes differ by, where they made unequal numbers."""
+    processes = [np.full(50, 2.0), np.full(3, 1.0), np.full(3, 1.0), np.full(3, 1.01), np.full(3, 0.99)]
+    known = intervals.of_median(processes)
+    assert known.low <= known.value == 2 <= known.high

@@ -47,6 +47,38 @@ def test_an_improvement_is_watched_too() -> None:
     assert (judged[-1].state, judged[-1].direction) == ("alarm", -1)
 
 
+@pytest.mark.parametrize(
+    ("begins", "found"),
+    [
+        ((8, 8.01, 8.02), ["suspect"] * 3),
+        ((8, 8.01, 9), ["suspect", "suspect", "alarm"]),
+        ((8, 9, 9.01), ["suspect", "alarm", "alarm"]),
+        ((7.98, 8.01, 8.02), ["suspect"] * 3),  # midnight is no other night
+        ((8, 8.6, 9), ["suspect", "alarm", "alarm"]),
+    ],
+)
+def test_a_night_does_not_confirm_itself(begins: tuple[float, ...], found: list[str]) -> None:
+    judged = watch.numbers([*CALM, 1.3, 1.3, 1.3], begins=[*range(8), *begins])
+    assert [each.state for each in judged[8:]] == found
+    assert {each.began for each in judged[8:]} == {8}
+
+
+def test_a_bad_night_is_dismissed_with_all_its_runs_and_joins_the_baseline_once() -> None:
+    judged = watch.numbers([*CALM, 1.15, 1.2, 1.0, 1.0], begins=[*range(8), 8, 8.01, 9, 10])
+    assert [each.state for each in judged[8:]] == ["dismissed", "dismissed", "usual", "usual"]
+    assert judged[-1].band.n == len(CALM) + 2  # the night counts once
+
+
+def test_it_takes_less_to_confirm_than_to_suspect() -> None:
+    logs = np.random.default_rng(1).normal(0, 0.03, 20)
+    high, middle, sd = watch.band(logs).high, logs.mean(), logs.std(ddof=1)
+    confirming = float(np.exp(middle + stats.t.ppf(0.99, 19) * sd * np.sqrt(1 + 1 / 20)))
+    between, below = (high + confirming) / 2, confirming * 0.99
+    assert states([*np.exp(logs), between])[-1] == "usual"
+    assert states([*np.exp(logs), 1.01 * high, between])[-1] == "alarm"
+    assert states([*np.exp(logs), 1.01 * high, below])[-2:] == ["dismissed", "usual"]
+
+
 def test_up_and_then_down_is_no_confirmation() -> None:
     assert states([*CALM, 1.3, 0.7]) == ["learning"] * 5 + ["usual"] * 3 + ["dismissed", "suspect"]
 
@@ -111,10 +143,11 @@ def test_false_alarms_after_confirmation_are_rare(kind: str, most: float) -> Non
         lambda shape: sd * rng.standard_t(3, shape) / np.sqrt(3)
     )  # fmt: skip
     expected = watch.band(draw(shape))
-    beyond = watch.beyond(expected, draw((2, shape[0])))
-    assert (np.abs(beyond).all(axis=0) & (beyond[0] == beyond[1])).mean() <= most
-    slower = watch.beyond(expected, draw((3, 2, shape[0])) + np.log(1.10)) > 0
-    assert slower.all(axis=1).any(axis=0).mean() >= 0.90
+    night, again = draw((2, shape[0]))
+    beyond = watch.beyond(expected, night)
+    assert ((beyond != 0) & (watch.beyond(expected, again, beyond) == beyond)).mean() <= most
+    slower = [watch.beyond(expected, draw(shape[:1]) + np.log(1.10)) > 0 for _ in range(3)]
+    assert np.mean(slower) >= 0.80
 
 
 def test_the_rule_can_be_changed() -> None:

@@ -1,8 +1,7 @@
-"""How well a median, or a ratio of two medians, is known: 95 % intervals in closed form, on logarithms.
+"""How well a median, or a ratio of two medians, is known: 95 % intervals on logarithms, from processes.
 
-Repetitions of one process share its luck, so where there are several processes the unit is the median of each.
-With a single process the interval is that of its repetitions, by Price and Bonett (2002, Statistics in Medicine 21,
-"Distribution-free confidence intervals for difference and ratio of medians"), and says nothing of other processes.
+Repetitions of one process share its luck, so the unit is the median of a process. Fewer than three of them tell no
+interval; then the range of what was measured is all that there is to say.
 """
 
 from __future__ import annotations
@@ -14,70 +13,77 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-CONFIDENCE = 0.95
-MIN_REPETITIONS = 3  # of a single process; two say next to nothing about their own median
+PROCESSES_MIN = 3
+QUANTILE, QUANTILE_OF_MEDIAN = 0.975, 0.98  # a single side may be skewed, as where some processes are slow
 MANY = 1e6  # degrees of freedom from which on Student's t is the normal distribution
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval; low and high are None where too little was measured to tell.
+    """The median of all repetitions, or a ratio of two, and its 95 % interval.
 
-    basis: processes, or repetitions (of a single process).
+    low, high: of the geometric mean of the processes' medians; None with fewer than three processes (of either side).
+    least, most: the range of single measurements; of a ratio the smallest and the largest that they allow. n,
+    n_processes: how many there are, of the side that has fewer.
     """
 
     value: float
     low: float | None
     high: float | None
-    basis: str
+    least: float
+    most: float
+    n: int
+    n_processes: int
 
-
-@dataclass(frozen=True)
-class _Centre:
-    """The logarithm of a median, the variance of that estimate, its degrees of freedom and where they come from."""
-
-    log: float
-    variance: float
-    freedom: float
-    basis: str
+    @property
+    def basis(self) -> str:
+        """What the interval, or else the range, comes from: processes, or the repetitions of too few of them."""
+        return "processes" if self.n_processes >= PROCESSES_MIN else "repetitions"
 
 
 def of_median(processes: Sequence[np.ndarray]) -> Interval:
     """The median of all repetitions; processes: durations in s of each process, all positive."""
-    return _interval(_centre(processes))
+    return _interval(_side(processes), QUANTILE_OF_MEDIAN)
 
 
 def of_ratio(above: Sequence[np.ndarray], below: Sequence[np.ndarray]) -> Interval:
     """The ratio of two independent medians; each a sequence of processes as in of_median."""
-    one, other = _centre(above), _centre(below)
+    one, other = _side(above), _side(below)
     variance = one.variance + other.variance
     parts = one.variance**2 / one.freedom + other.variance**2 / other.freedom  # Satterthwaite's
+    span = one.least / other.most, one.most / other.least
+    n = min(one.n, other.n), min(one.n_processes, other.n_processes)
     freedom = variance**2 / parts if parts > 0 else MANY
-    basis = "processes" if one.basis == other.basis == "processes" else "repetitions"
-    return _interval(_Centre(one.log - other.log, variance, freedom, basis))
+    return _interval(_Side(one.log - other.log, one.mean - other.mean, variance, freedom, *span, *n), QUANTILE)
 
 
-def _interval(centre: _Centre) -> Interval:
-    value = math.exp(centre.log)
-    if math.isnan(centre.variance):
-        return Interval(value, None, None, centre.basis)
-    reach = float(special.stdtrit(min(centre.freedom, MANY), 0.5 + CONFIDENCE / 2)) * math.sqrt(centre.variance)
-    return Interval(value, value * math.exp(-reach), value * math.exp(reach), centre.basis)
+@dataclass(frozen=True)
+class _Side:
+    """Logarithms of a median and of the mean over processes, the mean's variance and freedom, and what was measured."""
+
+    log: float
+    mean: float
+    variance: float
+    freedom: float
+    least: float
+    most: float
+    n: int
+    n_processes: int
 
 
-def _centre(processes: Sequence[np.ndarray]) -> _Centre:
-    log = math.log(float(np.median(np.concatenate(processes))))
-    if len(processes) > 1:
-        medians = np.log([np.median(process) for process in processes])
-        return _Centre(log, float(medians.var(ddof=1)) / len(medians), len(medians) - 1, "processes")
-    return _Centre(log, _variance(np.log(np.sort(processes[0]))), MANY, "repetitions")
+def _interval(side: _Side, quantile: float) -> Interval:
+    value, measured = math.exp(side.log), (side.least, side.most, side.n, side.n_processes)
+    if math.isnan(side.variance):
+        return Interval(value, None, None, *measured)
+    reach = float(special.stdtrit(min(side.freedom, MANY), quantile)) * math.sqrt(side.variance)
+    low, high = (math.exp(side.mean + sign * reach) for sign in (-1, 1))
+    return Interval(value, min(low, value), max(high, value), *measured)
 
 
-def _variance(ordered: np.ndarray) -> float:
-    """Variance of a median, from two order statistics about one standard error to either side of it."""
-    n = len(ordered)
-    if n < MIN_REPETITIONS:
-        return math.nan
-    place = max(round((n + 1) / 2 - math.sqrt(n)), 1)
-    z = -float(special.ndtri(special.bdtr(place - 1, n, 0.5)))
-    return float((ordered[n - place] - ordered[place - 1]) / (2 * z)) ** 2
+def _side(processes: Sequence[np.ndarray]) -> _Side:
+    every = np.concatenate(processes)
+    n = len(processes)
+    medians = np.log([np.median(process) for process in processes])
+    variance = float(medians.var(ddof=1)) / n if n >= PROCESSES_MIN else math.nan
+    log, mean = math.log(float(np.median(every))), float(medians.mean())
+    return _Side(log, mean, variance, max(n - 1, 1), float(every.min()), float(every.max()), len(every), n)

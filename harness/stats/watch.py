@@ -1,4 +1,8 @@
-"""Is this run unusual for its series? Prediction intervals from the baseline, suspicion, confirmation, reset."""
+"""Is this run unusual for its series? Prediction intervals from the baseline, suspicion, confirmation, reset.
+
+A time that is beyond the usual again in the same night can still be that night's heat or load, so it takes another
+night to confirm it. A run that is not beyond dismisses it at once.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from scipy import special
 
 T = TypeVar("T")
 
+DAY = 0.5  # runs that begin within so many days of one another share their night
 LEARNING, USUAL, SUSPECT, DISMISSED, ALARM, NOISY = "learning", "usual", "suspect", "dismissed", "alarm", "noisy"
 
 # Masks are compared with the reference in these words, worst first (harness.measure.agreement).
@@ -22,6 +27,7 @@ class Rule:
     """When a number is unusual: beyond the one-sided prediction interval, and by at least `floor`."""
 
     confidence: float = 0.999  # a run of an unchanged series is beyond it, on one side, one time in a thousand
+    confirming: float = 0.99  # the same of a run that confirms a suspicion, or that goes on with an alarm
     floor: float = 0.05  # less than this is nobody's alarm, however quiet the series
     learning: int = 5  # runs before anything is judged
     baseline: int = 30  # runs that the baseline is made of: the first ones after its start, so that drift shows
@@ -33,11 +39,15 @@ RULE = Rule()
 
 @dataclass(frozen=True)
 class Band:
-    """Where a next value is expected: between centre − reach and centre + reach; all on logarithms."""
+    """Where a next value is expected: between centre − reach and centre + reach; all on logarithms.
+
+    confirming: the reach for a value that comes after a suspect one.
+    """
 
     n: int
     centre: np.ndarray
     reach: np.ndarray
+    confirming: np.ndarray
     sd: np.ndarray
 
     @property
@@ -60,8 +70,8 @@ class Band:
 class Judged:
     """What is thought of one run of a series.
 
-    state: learning, usual, suspect (beyond, not yet confirmed), dismissed (was suspect, the next run was not),
-    alarm (beyond twice in a row), noisy. direction: 1 above, -1 below, 0 neither. began: the index of the first run
+    state: learning, usual, suspect (beyond, not yet confirmed), dismissed (was suspect, a later run was not), alarm
+    (beyond in a row on two nights), noisy. direction: 1 above, -1 below, 0 neither. began: the index of the first run
     of this suspicion or alarm.
     """
 
@@ -84,29 +94,38 @@ def band(history: np.ndarray, rule: Rule = RULE) -> Band:
     """The prediction interval for one more value, no narrower than the floor; logarithms along the last axis."""
     n = history.shape[-1]
     sd = history.std(axis=-1, ddof=1)
-    reach = special.stdtrit(n - 1, rule.confidence) * sd * np.sqrt(1 + 1 / n)
-    return Band(n, history.mean(axis=-1), np.maximum(reach, np.log1p(rule.floor)), sd)
+    return Band(n, history.mean(axis=-1), *reaches(sd, n, rule), sd)
 
 
-def beyond(expected: Band, value: np.ndarray) -> np.ndarray:
-    """1 where a logarithm lies above the band, -1 below, 0 within."""
+def reaches(sd: np.ndarray, n: int | np.ndarray, rule: Rule = RULE) -> tuple[np.ndarray, np.ndarray]:
+    """Half the widths of the bands of n values with this standard deviation: to be suspect, and to confirm it."""
+    of = sd * np.sqrt(1 + 1 / n)
+    suspect, confirming = (special.stdtrit(n - 1, each) * of for each in (rule.confidence, rule.confirming))
+    return np.maximum(suspect, np.log1p(rule.floor)), np.maximum(confirming, np.log1p(rule.floor))
+
+
+def beyond(expected: Band, value: np.ndarray, before: np.ndarray | int = 0) -> np.ndarray:
+    """1 where a logarithm lies above the band, -1 below, 0 within; before: the same of the run before, if suspect."""
     away = value - expected.centre
-    return np.where(np.abs(away) > expected.reach, np.sign(away), 0).astype(int)
+    reach = np.where(np.sign(away) == before, expected.confirming, expected.reach)
+    return np.where(np.abs(away) > reach, np.sign(away), 0).astype(int)
 
 
-def numbers(values: Sequence[float], resets: Collection[int] = (), rule: Rule = RULE) -> list[Judged]:
-    """Judge each run of a series of positive numbers (times, bytes) by the runs before it; resets as in `follow`."""
+def numbers(
+    values: Sequence[float], resets: Collection[int] = (), rule: Rule = RULE, begins: Sequence[float] | None = None
+) -> list[Judged]:
+    """Judge each run of a series of positive numbers (times, bytes) by the runs before it; the rest as in `follow`."""
 
-    def look(baseline: list[float], value: float) -> Judged:
+    def look(baseline: list[float], value: float, before: int) -> Judged:
         if len(baseline) < rule.learning:
             return Judged(LEARNING)
         expected = band(np.array(baseline), rule)
         if expected.sd > rule.noisy:
             return Judged(NOISY, band=expected)
-        direction = int(beyond(expected, np.float64(value)))
+        direction = int(beyond(expected, np.float64(value), before))
         return Judged(SUSPECT if direction else USUAL, direction, expected)
 
-    return follow([float(np.log(value)) for value in values], resets, look, rule.baseline)
+    return follow([float(np.log(value)) for value in values], resets, look, rule.baseline, begins)
 
 
 def newest_band(values: Sequence[float], resets: Collection[int] = (), rule: Rule = RULE) -> Band | None:
@@ -116,13 +135,13 @@ def newest_band(values: Sequence[float], resets: Collection[int] = (), rule: Rul
     return next((each.band for each in reversed(judged) if each.band is not None), None)
 
 
-def masks(found: Sequence[Masks], resets: Collection[int] = ()) -> list[Judged]:
+def masks(found: Sequence[Masks], resets: Collection[int] = (), begins: Sequence[float] | None = None) -> list[Judged]:
     """Judge the masks of each run: another hash than ever before, or, where hashes vary anyway, another count of cells.
 
     The tolerance of the count is that of `equivalent`: 0.5 % or one cell.
     """
 
-    def look(baseline: list[Masks], now: Masks) -> Judged:
+    def look(baseline: list[Masks], now: Masks, _: int) -> Judged:
         if not baseline:
             return Judged(LEARNING)
         known = frozenset().union(*(before.hashes for before in baseline))
@@ -140,7 +159,7 @@ def masks(found: Sequence[Masks], resets: Collection[int] = ()) -> list[Judged]:
 def agreements(words: Sequence[str], resets: Collection[int] = ()) -> list[Judged]:
     """Judge the agreement with the reference masks: worse than ever before is below, better is above."""
 
-    def look(baseline: list[int], now: int) -> Judged:
+    def look(baseline: list[int], now: int, _: int) -> Judged:
         if not baseline:
             return Judged(LEARNING)
         direction = (now > max(baseline)) - (now < min(baseline))
@@ -150,29 +169,40 @@ def agreements(words: Sequence[str], resets: Collection[int] = ()) -> list[Judge
 
 
 def follow(
-    values: Sequence[T], resets: Collection[int], look: Callable[[list[Any], T], Judged], n_baseline: int
+    values: Sequence[T],
+    resets: Collection[int],
+    look: Callable[[list[Any], T, int], Judged],
+    n_baseline: int,
+    begins: Sequence[float] | None = None,
 ) -> list[Judged]:
-    """Go through a series: a value beyond is suspect, a second one in a row on the same side makes an alarm.
+    """Go through a series: a value beyond is suspect, another one in a row on the same side and another night an alarm.
 
-    resets: indices at which the baseline starts anew. A value that was suspect and then dismissed was noise, and
-    belongs to the baseline like any other: leaving it out would make the series look quieter than it is. An alarm's
-    values do not: the series stays in alarm until it comes back or the change is accepted.
+    look: judges a value by its baseline and the direction of the run before. resets: indices at which the baseline
+    starts anew. begins: when each run began, in days; a night each if not given.
+    A value that was suspect and then dismissed was noise, and belongs to the baseline like any other: leaving it out
+    would make the series look quieter than it is; its night counts once. An alarm's values do not: the series stays in
+    alarm until it comes back or the change is accepted.
     """
+    nights = range(len(values)) if begins is None else begins
     baseline: list[T] = []
     judged: list[Judged] = []
     for i, value in enumerate(values):
         before = judged[-1] if judged else None
         if i in resets:
             baseline, before = [], None
-        now = look(baseline, value)
-        goes_on = before is not None and before.state in (SUSPECT, ALARM) and before.direction == now.direction
-        if before is not None and before.state == SUSPECT and not goes_on:
-            judged[-1] = replace(before, state=DISMISSED)
-            baseline.append(values[i - 1])
-        if now.state == SUSPECT:
-            now = replace(now, state=ALARM, began=before.began) if goes_on else replace(now, began=i)
-        else:
+        now = look(baseline, value, before.direction if before is not None else 0)
+        began = before.began if before is not None and before.direction == now.direction else None
+        if before is not None and before.state == SUSPECT and began is None:
+            first = before.began or 0
+            judged[first:] = [replace(each, state=DISMISSED) for each in judged[first:]]
+            baseline.append(values[first])
+        if now.state != SUSPECT:
             baseline.append(value)
+        elif before is None or began is None:
+            now = replace(now, began=i)
+        else:
+            is_confirmed = before.state == ALARM or nights[i] - nights[began] >= DAY
+            now = replace(now, state=ALARM if is_confirmed else SUSPECT, began=began)
         del baseline[n_baseline:]
         judged.append(now)
     return judged

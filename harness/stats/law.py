@@ -1,0 +1,114 @@
+"""How a device's time grows with its work: t = fixed + per tile · tiles + per megapixel · megapixels, none negative.
+
+Tiles come in whole numbers, so time over pixels is a staircase. A straight line through it misses small images and says
+false things about large ones. Times spread in proportion to themselves, so the fit counts relative distances.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special
+
+SIZES_MIN = 5  # for three coefficients; the others tell how well they fit
+PROCESSES_MIN = 3  # fewer do not tell how far a time may lie from the law
+ALPHA = 0.05
+QUANTILE = 0.98  # of a prediction: Student's 97.5 % covers 92 to 95 % where noise has heavy tails
+TOLERANCE = 0.02  # of a time: a law that misses by less is good enough
+ROUNDS = 3  # of the fit: its weights come from its result
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a measurement would give in s, with its 95 % interval."""
+
+    value_s: float
+    low_s: float
+    high_s: float
+
+
+@dataclass(frozen=True)
+class Law:
+    """The law of one device.
+
+    coefficients: fixed, per tile and per megapixel, in s; 0 where the times do not need it. relative_error: root mean
+    square distance of a time from the law, as a share of it, with its degrees of freedom. misfit: what of that the
+    processes do not explain; misfit_p: of none. Both are None with fewer than three processes. bounds: the smallest and
+    the largest numbers of tiles and of megapixels measured. inverse: of the normal matrix, on relative distances.
+    """
+
+    coefficients: tuple[float, float, float]
+    relative_error: float
+    freedom: int
+    misfit: float | None
+    misfit_p: float | None
+    bounds: tuple[tuple[float, float], tuple[float, float]]
+    inverse: np.ndarray
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the law may be shown: it was tested, and what it misses is small or may be chance."""
+        if self.misfit is None or self.misfit_p is None:
+            return False
+        return self.misfit <= TOLERANCE or self.misfit_p >= ALPHA
+
+    def at(self, tiles: float, mpx: float) -> Prediction | None:
+        """The time of so many tiles and megapixels; None outside what was measured."""
+        if not all(low <= each <= high for each, (low, high) in zip((tiles, mpx), self.bounds, strict=True)):
+            return None
+        work = np.array([1.0, tiles, mpx])
+        value_s = float(work @ self.coefficients)
+        leverage = float(work @ self.inverse @ work) / value_s**2
+        reach = float(special.stdtrit(self.freedom, QUANTILE)) * self.relative_error * math.sqrt(1 + leverage)
+        return Prediction(value_s, value_s * math.exp(-reach), value_s * math.exp(reach))
+
+
+def fit(tiles: Sequence[float], mpx: Sequence[float], processes_s: np.ndarray) -> Law | None:
+    """The law of one device; None with fewer than five sizes, or where time does not grow.
+
+    tiles, mpx: the work of each size. processes_s: medians in s, processes × sizes; NaN where a process lacks a size.
+    """
+    logs = np.log(np.asarray(processes_s, float))
+    design = np.column_stack([np.ones(len(tiles)), tiles, mpx])
+    if len(design) < SIZES_MIN:
+        return None
+    mean_log = np.nanmean(logs, axis=0)
+    times, fitted = np.exp(mean_log), np.exp(mean_log)
+    coefficients = np.zeros(3)
+    for _ in range(ROUNDS):
+        coefficients, _ = optimize.nnls(design / fitted[:, None], times / fitted)
+        fitted = design @ coefficients
+    used = coefficients > 0
+    if not used[1:].any():
+        return None
+    distances = mean_log - np.log(fitted)
+    freedom = len(times) - len(coefficients)
+    weighted = design[:, used] / fitted[:, None]
+    inverse = np.zeros((3, 3))
+    inverse[np.ix_(used, used)] = np.linalg.inv(weighted.T @ weighted)
+    misfit, misfit_p = _lack_of_fit(logs, distances, freedom)
+    fixed_s, per_tile_s, per_mpx_s = map(float, coefficients)
+    return Law(
+        (fixed_s, per_tile_s, per_mpx_s), math.sqrt(float(distances @ distances) / freedom), freedom, misfit, misfit_p,
+        tuple((float(np.min(each)), float(np.max(each))) for each in (tiles, mpx)), inverse,
+    )  # fmt: skip
+
+
+def _lack_of_fit(logs: np.ndarray, distances: np.ndarray, freedom: int) -> tuple[float | None, float | None]:
+    """The share of a time that the law misses beyond what processes differ by, and the p of Fisher's F test for it.
+
+    A process is slow or fast in all its sizes; what is left after that tells how well a single time is known.
+    """
+    logs = logs[~np.isnan(logs).any(axis=1)]
+    n, sizes = logs.shape
+    if n < PROCESSES_MIN:
+        return None, None
+    left = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
+    pure_freedom = (n - 1) * (sizes - 1)
+    pure = float((left**2).sum()) / pure_freedom / n
+    found = float(distances @ distances) / freedom
+    p = float(special.fdtrc(freedom, pure_freedom, found / pure)) if pure else float(found == 0)
+    return math.sqrt(max(found - pure, 0.0)), p
