@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from json import dumps
-from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust
-from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, StorageError
+from harness.cli.stopping import resumable
+from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError
 
 if TYPE_CHECKING:
     from harness.plan.cases import Block
@@ -96,7 +95,7 @@ def run(
     use_ray = not no_ray and (bool(address) or not dry_run)  # to look at this machine, none has to be started
     run_id = new_run_id(time())
     with (
-        _resumable(run_id, out),
+        resumable(run_id, out),
         driver.opened(
             address,
             use_ray,
@@ -136,6 +135,11 @@ def resume_(
     store = Store.at(out)
     run_id = run or resume.latest(store)
     manifest = resume.read(store, run_id)
+    if manifest.command == "ab":
+        from harness.cli import ab
+
+        ab.go_on(run_id, out)
+        return
     if manifest.command != "run":
         what = f"{run_id} is of cellbench {manifest.command}, which is not resumed"
         raise CellbenchError(what, str(out), f"run cellbench {manifest.command} again")
@@ -151,7 +155,7 @@ def resume_(
         raise CellbenchError(error.what, error.where, fix) from error
     console = progress.console(quiet)
     with (
-        _resumable(run_id, out),
+        resumable(run_id, out),
         driver.opened(
             address or manifest.address,
             manifest.use_ray,
@@ -168,44 +172,6 @@ def resume_(
         with shown:
             result = bench.run(prepared, machines, out, shown.sample, run_id)
     _end(shown, result, manifest.blocks)
-
-
-@contextmanager
-def _resumable(run_id: str, out: Path) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once stops and saves, twice stops at once; either way exit code 130, and how to go on.
-
-    A disk that takes no more stops it in the same way, with an error of its own.
-    """
-    import os
-    import signal
-
-    def at_once(*_: object) -> None:
-        os._exit(130)
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def stop(*_: object) -> None:
-        for each in signals:
-            signal.signal(each, at_once)
-        raise KeyboardInterrupt
-
-    has_begun = (out / "runs" / f"{run_id}.json").is_file
-    before = {each: signal.signal(each, stop) for each in signals}
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
-        if has_begun():
-            typer.echo(f"  go on:  cellbench resume {run_id} --out {out}", err=True)
-        raise typer.Exit(130) from None
-    except StorageError as error:
-        if not has_begun():
-            raise
-        fix = f"{error.fix}; then go on: cellbench resume {run_id} --out {out}"
-        raise CasesFailedError(f"{error.what}; what was measured until then is kept", error.where, fix) from error
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:

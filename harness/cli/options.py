@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -31,3 +32,11 @@ def form(json: bool, csv: bool, md: bool) -> str:
     if len(chosen) > 1:
         raise CellbenchError("more than one output format", " ".join(f"--{name}" for name in chosen), "choose one")
     return chosen[0] if chosen else "table"
+
+
+def duration_s(text: str, flag: str) -> float:
+    """A duration such as 90s, 10m or 1h in s; CellbenchError that names the flag for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if not found or not float(found[1]):
+        raise CellbenchError(f"{text!r} is no duration", flag, "write it like 90s, 10m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

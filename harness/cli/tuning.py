@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust
+from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust, duration_s
 from harness.errors import CasesFailedError, CellbenchError, MasksDisagreeError
 
 app = typer.Typer()
@@ -44,7 +44,7 @@ def tune(
     from harness.run import tune as tuning
     from harness.terminal import tuning_view
 
-    level, budget_s = _gate(gate), _seconds(budget)
+    level, budget_s = _gate(gate), duration_s(budget, "--budget")
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
         prepared = _prepared(
             here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
@@ -196,10 +196,3 @@ def _gate(word: str) -> str:
     if word not in ("identical", "equivalent"):
         raise CellbenchError(f"there is no gate {word!r}", "--gate", "identical or equivalent")
     return word
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
-    if not found or not float(found[1]):
-        raise CellbenchError(f"{text!r} is no duration", "--budget", "write it like 90s, 10m or 1h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

@@ -28,6 +28,17 @@ SQL = """
 
 
 @dataclass(frozen=True)
+class Pairing:
+    """Two runs that are the sides of one A/B measurement, and when it ends. labels: the sides as asked for."""
+
+    margin: float
+    budget_s: float
+    labels: tuple[str, str]
+    runs: tuple[str, str] = ("", "")
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a command was to measure. model_files: hashes by model; versions: the software of each node by name."""
 
@@ -40,6 +51,7 @@ class Manifest:
     address: str | None
     use_ray: bool
     blocks: tuple[Block, ...]
+    pairing: Pairing | None = None
     version: int = VERSION
 
 
@@ -75,7 +87,7 @@ def read(store: Store, run_id: str) -> Manifest:
 def latest(store: Store) -> str:
     """The run that was begun last in this store, and can be resumed."""
     for path in sorted((Path(store.root) / "runs").glob("*.json"), reverse=True):
-        if read(store, path.stem).command == "run":
+        if read(store, path.stem).command in ("run", "ab"):
             return path.stem
     raise CellbenchError("no run was begun in this store", str(store.root), "begin one: cellbench run")
 

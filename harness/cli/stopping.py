@@ -1,0 +1,49 @@
+"""Stopping a command that measures: what was measured is saved, and how to go on is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from harness.errors import CasesFailedError, StorageError
+
+
+@contextmanager
+def resumable(run_id: str, out: Path) -> Iterator[None]:
+    """Ctrl-C or SIGTERM once stops and saves, twice stops at once; either way exit code 130, and how to go on.
+
+    A disk that takes no more stops it in the same way, with an error of its own.
+    """
+    import os
+    import signal
+
+    def at_once(*_: object) -> None:
+        os._exit(130)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(*_: object) -> None:
+        for each in signals:
+            signal.signal(each, at_once)
+        raise KeyboardInterrupt
+
+    has_begun = (out / "runs" / f"{run_id}.json").is_file
+    before = {each: signal.signal(each, stop) for each in signals}
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
+        if has_begun():
+            typer.echo(f"  go on:  cellbench resume {run_id} --out {out}", err=True)
+        raise typer.Exit(130) from None
+    except StorageError as error:
+        if not has_begun():
+            raise
+        fix = f"{error.fix}; then go on: cellbench resume {run_id} --out {out}"
+        raise CasesFailedError(f"{error.what}; what was measured until then is kept", error.where, fix) from error
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
