@@ -38,19 +38,18 @@ def make_sample(**columns: object) -> schema.Sample:
         "schema_version": schema.VERSION, "run_id": RUN_ID, "source": "measured", "profile": "quick",
         "started_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=columns.get("repetition", 0)),
         "role": "timed", "phase": "call", "block": 0, "position": 0, "repetition": 0, "elapsed_s": 1.0,
-        "status": "ok", "stop_reason": "fixed_n", "flags": "", "sync": "none", "dispatch": "process",
-        "workload": "simulated", "protocol": "standard", "protocol_version": 1, "variant": "stock", "model": "cyto3",
-        "weights": "standin",
-        "weights_sha256": "0" * 64, "image": "sparse", "image_sha256": "1" * 64, "image_is_synthetic": True,
-        "crop": "224", "height_px": 224, "width_px": 224, "batch_size": 8, "diameter_asked_px": 0.0,
-        "n_cells": 3, "diameter_px": 68.0, "mask_sha256": "2" * 64, "node": "desk", "backend": "cpu",
-        "device": "cpu", "device_used": "cpu", "device_name": "Some CPU", "cpu_model": "Some CPU", "n_cores": 8,
-        "torch_version": "2.13.0", "cellpose_version": "3.1.1.3", "torch_threads": 8,
+        "status": "ok", "flags": "", "sync": "none", "dispatch": "process",
+        "workload": "simulated", "protocol": "standard", "protocol_version": 1, "variant": "stock",
+        "result_variant": "stock", "engine": "simulated", "engine_version": "1", "model": "cyto3", "dtype": "float32",
+        "weights": "standin", "weights_sha256": "0" * 64, "image": "sparse", "image_sha256": "1" * 64,
+        "image_is_synthetic": True, "crop": "224", "height_px": 224, "width_px": 224, "batch_size": 8,
+        "diameter_asked_px": 0.0, "n_cells": 3, "diameter_px": 68.0, "mask_sha256": "2" * 64, "node": "desk",
+        "backend": "cpu", "device": "cpu", "device_used": "cpu", "device_name": "Some CPU", "cpu_model": "Some CPU",
+        "n_cores": 8, "torch_version": "2.13.0", "cellpose_version": "3.1.1.3", "torch_threads": 8,
     }  # fmt: skip
-    sample |= columns
-    sample["case_id"] = schema.digest(sample, schema.CASE)
-    sample["series_key"] = schema.digest(sample, schema.SERIES)
-    return sample
+    if columns.get("role", "timed") == "timed":
+        sample["stop_reason"] = "fixed_n"
+    return schema.sample(**sample | columns)
 
 
 def make_store(root: Path, samples: list[schema.Sample]) -> store.Store:

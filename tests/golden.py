@@ -20,10 +20,12 @@ FOLDER = Path(__file__).parent / "data"
 def rows() -> list[schema.Sample]:
     """A timed repetition, a stage and a failure: something in each group of columns."""
     environment = json.dumps({"cpu_model": "Some CPU", "ram_bytes": 2**34, "smt": True})
+    where = {"machine_id": "0123456789abcdef", "instruction_set": "avx512+bf16", "cpu_quota_cores": 1.5}
     return [
+        make_sample(**where, variant="batch=16+diameter=25", result_variant="diameter=25", batch_size=16),
         make_sample(environment=environment, role="cold", phase="model_load"),
-        make_sample(precision=0.01, cpu_mhz=3000.0, flags="load", n_tiles=4),
-        make_sample(role="stages", phase="stage", stage_pass="mask", stage="network", elapsed_s=0.5),
+        make_sample(precision=0.01, cpu_mhz=3000.0, flags="load"),
+        make_sample(role="stages", phase="stage", stage_pass="mask", stage="network", elapsed_s=0.5, n_tiles=4),
         make_sample(role="masks", ap50=0.98, agreement="equivalent"),
         make_sample(status="oom_device", elapsed_s=None, error_type="OutOfMemoryError", error_message="ü"),
     ]

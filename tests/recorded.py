@@ -224,5 +224,13 @@ Graphics/Displays:
         Color LCD:
           Display Type: Built-in Liquid Retina XDR Display
 """,
+    "/usr/sbin/ioreg -rd1 -c IOPlatformExpertDevice": """
++-o J314sAP  <class IOPlatformExpertDevice, id 0x100000100, registered, matched, active, busy 0 (8 ms), retain 38>
+    {
+      "IOPlatformSerialNumber" = "C02XXXXXXXXX"
+      "IOPlatformUUID" = "6B29FC40-CA47-1067-B31D-00DD010662DA"
+      "model" = <"MacBookPro18,3">
+    }
+""",
     "/usr/sbin/lsof": "p77\nftxt\nn/opt/venv/torch/lib/libomp.dylib\nftxt\nn/usr/lib/dyld\n",
 }

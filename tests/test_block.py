@@ -187,8 +187,9 @@ def test_an_image_that_changed_is_not_measured(order: Callable[..., Order]) -> N
 def test_cases_are_told_apart_and_versions_do_not_split_a_series(order: Callable[..., Order]) -> None:
     samples = [s for s in measured(order(sleep(32), sleep(32, "article"), sleep(48))) if s["role"] == "timed"]
     assert len({s["case_id"] for s in samples}) == len({s["series_key"] for s in samples}) == 3
-    assert schema.digest(samples[0] | {"torch_version": "9"}, schema.SERIES) == samples[0]["series_key"]
-    assert schema.digest(samples[0] | {"device_name": "other"}, schema.SERIES) != samples[0]["series_key"]
+    identity = schema.identity
+    assert identity.key(samples[0] | {"torch_version": "9"}, identity.SERIES) == samples[0]["series_key"]
+    assert identity.key(samples[0] | {"device_name": "other"}, identity.SERIES) != samples[0]["series_key"]
 
 
 # ------------------------------------------------------------------ variants

@@ -115,7 +115,7 @@ def test_different_work_is_not_compared(tmp_path: Path) -> None:
         "image pixels 11111111 and bbbbbbbb": {"image_sha256": "b" * 64},
         "protocol version 1 and 2": {"protocol_version": 2},
         "workload simulated and cellpose": {"workload": "cellpose"},
-        "batch size 8 and 4; diameter 0 and 30": {"batch_size": 4, "diameter_asked_px": 30.0},
+        "diameter 0 and 30; batch size 8 and 4": {"batch_size": 4, "diameter_asked_px": 30.0},
     }
     samples = []
     for i, columns in enumerate(reasons.values()):

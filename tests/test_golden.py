@@ -35,6 +35,16 @@ def test_a_past_version_is_read_as_it_was_written(tmp_path: Path, version: int) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_has_an_engine_when_it_is_asked(tmp_path: Path, version: int) -> None:
+    (tmp_path / "samples").mkdir()
+    shutil.copy(golden.FOLDER / f"v{version}.parquet", tmp_path / "samples")
+    sql = "SELECT DISTINCT engine, model, dtype FROM samples"
+    found = Session(Store.at(tmp_path)).table(sql).to_pylist()
+    engine = "cellpose3" if version == 1 else "simulated"  # as their workloads say
+    assert found == [{"engine": engine, "model": "cyto3", "dtype": "float32"}]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_columns_are_only_added(version: int) -> None:
     then = pq.read_schema(golden.FOLDER / f"v{version}.parquet")
     assert schema.version_of(then) == version

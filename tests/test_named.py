@@ -57,7 +57,7 @@ EXPECTED = {
     "failure-causes": {"status": "oom_device", "error_type": "OutOfMemory", "n": 2},
     "missing-cases": {"device": "cuda:0", "crop": "896", "covered": "failed"},
     "throughput": {"device": "cuda:0", "crop": "448", "images_per_hour": 1800.0},
-    "memory-need": {"crop": "224", "peak_rss_gb": 2.0, "rss_method": "VmHWM"},
+    "memory-need": {"crop": "224", "method": "resident, VmHWM", "peak_gb": 2.0, "bytes_per_pixel": None},
     "slower-than-before": {"device": "cpu", "crop": "224", "ratio": 2.0, "newest_run": LATER},
 }
 

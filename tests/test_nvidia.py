@@ -94,6 +94,14 @@ def test_a_gpu_that_tells_nothing_gives_nulls() -> None:
     assert (silent.is_idle(), silent.energy_j()) == (None, None)
 
 
+def test_all_gpus_of_the_machine_are_known_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = {"nvmlDeviceGetCount": 2, "nvmlDeviceGetHandleByIndex": lambda i: i, "nvmlDeviceGetUUID": "GPU-{}".format}
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(**two))
+    assert nvidia.uuids() == ["GPU-0", "GPU-1"]
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(**two, nvmlInit=REFUSED))
+    assert nvidia.uuids() == []
+
+
 def test_live_readings_are_columns() -> None:
     assert gpu().live() == {
         "gpu_mhz": 2715,

@@ -12,12 +12,13 @@ from harness.charts import rendering
 from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing
 from harness.charts.rendering import GREY
-from harness.results.formatting import Row, count, crop_name
+from harness.results.formatting import Row, count, crop_name, dimension_text
 from harness.results.text_table import TextTable
+from harness.schema import identity
 
 BAND_PX, SLIM_PX, N_ROOMY = 30, 18, 24  # height of a row, of one among many, and how many are many
 WORDS_PX = 12
-NAMED = ("model", "protocol", "variant", "weights", "image")  # in a heading besides the crop, where they differ
+KIND = identity.without(identity.ASKED, identity.SIZE)  # in a heading besides the crop, where it differs
 OTHER = (rendering.OTHER_HUE, "#ffffff")  # a state that this version does not know
 
 
@@ -34,17 +35,16 @@ class Cell:
 
 def columns(rows: Sequence[Row]) -> dict[tuple[Any, ...], str]:
     """The heading of each kind of case (see `case`), smallest image first: its crop, and whatever else differs."""
-    varied = [i for i in range(len(NAMED)) if len({case(row)[i] for row in rows}) > 1]
+    told = identity.without(identity.distinguishing(rows, (), KIND), identity.SIZE)
     found = {}
     for row in sorted(rows, key=lambda row: (row["height_px"] or 0) * (row["width_px"] or 0)):
-        key = case(row)
-        found[key] = " ".join([crop_name(row), *(str(key[i] or "–") for i in varied)])
+        found[case(row)] = " ".join([crop_name(row), *(dimension_text(row, name) for name in told)])
     return found
 
 
 def case(row: Row) -> tuple[Any, ...]:
-    """What makes a column: whatever a row holds of what a heading names, and the size."""
-    return tuple(row.get(name) for name in (*NAMED, "crop", "height_px", "width_px"))
+    """What makes a column: what was asked for, whichever device did it."""
+    return identity.values(row, identity.ASKED)
 
 
 def numbers(cells: Sequence[Cell]) -> TextTable:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import altair as alt
 
@@ -17,7 +15,7 @@ from harness.charts.history_chart import STATES, mark
 from harness.charts.rendering import GREY
 from harness.judge.history import Series
 from harness.results import history_rows
-from harness.results.formatting import Row, deviation, device_label, interval, seconds, size_label
+from harness.results.formatting import Row, deviation, interval, line_namer, seconds, size_label
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
@@ -56,9 +54,14 @@ def draw(tables: Tables) -> Drawing:
 
 def strips(tables: Tables) -> list[Strip]:
     """The series that the figure draws."""
-    name, runs = _namer(tables.history), history_rows.runs_of(tables.history)
+    name = line_namer([series.last.place for series in tables.history])
+    runs = history_rows.runs_of(tables.history)
+
+    def title(series: Series) -> str:  # the size first: on a phone a name is cut short
+        return f"{size_label(series.last.place)} · {name(series.last.place)}"
+
     return [
-        Strip(name(series), _reference_s(series), history_rows.rows(series, 1, runs)[-N_RUNS:])
+        Strip(title(series), _reference_s(series), history_rows.rows(series, 1, runs)[-N_RUNS:])
         for series in chosen(tables)
     ]
 
@@ -78,23 +81,6 @@ def _reference_s(series: Series) -> float:
     """The usual time of the last run that has one; the median of all runs while that is being learned."""
     known = [point.judged.band.middle for point in series.points if point.judged.band]
     return known[-1] if known else median(point.value for point in series.points)
-
-
-def _namer(every: Sequence[Series]) -> Any:
-    places = [series.last.place for series in every]
-    varied = [
-        column for column in ("protocol", "variant", "weights", "image") if len({row[column] for row in places}) > 1
-    ]
-    several = len({row["node"] for row in places}) > 1
-
-    def name(series: Series) -> str:
-        row = series.last.place
-        node = f"{row['node']} · " if several else ""
-        # The size first: on a phone a name is cut short.
-        return f"{size_label(row)} · {node}{device_label(row)}" + "".join(f", {row[column]}" for column in varied)
-
-    names = Counter(map(name, every))
-    return lambda series: name(series) if names[name(series)] == 1 else f"{name(series)}, series {series.key}"
 
 
 def _reach(shown: Sequence[Strip]) -> float:

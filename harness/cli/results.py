@@ -32,17 +32,17 @@ def show_(
     if stages and passes:
         raise CellbenchError("more than one table", "--stages --passes", "choose one")
     if passes:
-        run_tables.print_table(run_tables.passes(Store.at(out), run), wanted)
+        run_tables.print_dimensions(run_tables.passes(Store.at(out), run), wanted)
         return
     if stages:
         table, ceilings = run_tables.stages(Store.at(out), run)
-        run_tables.print_stages(table, ceilings) if wanted == "table" else run_tables.print_table(table, wanted)
+        run_tables.print_stages(table, ceilings) if wanted == "table" else run_tables.print_dimensions(table, wanted)
         return
     table = run_tables.cases(Store.at(out), run)
     if not table.num_rows and (searched := run_tables.races(Store.at(out), run)).num_rows:
-        run_tables.print_table(searched, wanted)
+        run_tables.print_dimensions(searched, wanted)
         return
-    run_tables.print_cases(table) if wanted == "table" else run_tables.print_table(table, wanted)
+    run_tables.print_cases(table) if wanted == "table" else run_tables.print_dimensions(table, wanted)
 
 
 @app.command("list")
@@ -77,10 +77,12 @@ def query_(
     md: Markdown = False,
 ) -> None:
     """Ask the results anything, in SQL or by name: `query --list`; columns: `schema`; views: docs/schema.md."""
+    import pyarrow as pa
+
     from harness import query
     from harness.query import named
     from harness.store import Store
-    from harness.terminal import writers
+    from harness.terminal import dimensions, writers
 
     wanted = form(json, csv, md)
     if list_:
@@ -105,8 +107,12 @@ def query_(
             if parquet is not None:
                 n_rows = writers.save(parquet, answer.schema, answer.batches, "parquet")
                 typer.echo(f"{n_rows} rows in {parquet}", err=True)
-            else:
-                writers.show(answer.schema, answer.batches, wanted, limit)
+                return
+            batches, names = answer.batches, answer.schema
+            if found.dimensions and wanted in ("table", "md"):
+                table = dimensions.without_constants(pa.Table.from_batches(batches, names), found.dimensions)
+                batches, names = table.to_batches(), table.schema
+            writers.show(names, batches, wanted, limit)
 
     if text is not None:
         answer(text)

@@ -213,6 +213,10 @@ class Engine(Protocol):
         """The canonical form; CellbenchError for what is unknown, contradictory or not for this backend."""
         ...
 
+    def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
+        """The columns that a variant decides, as they are stored; those that it leaves alone are not there."""
+        ...
+
     def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
         """What one call on so many pixels has to do; without a diameter, for cells of a common size."""
         ...

@@ -11,7 +11,7 @@ from importlib.metadata import distributions, entry_points
 from packaging.requirements import Requirement
 
 from harness.engines import environments
-from harness.engines.base import Engine, ModelInfo, StageCatalogue, Variant
+from harness.engines.base import STOCK, Engine, ModelInfo, StageCatalogue, Variant
 from harness.errors import CellbenchError
 
 DEFAULT = "cellpose3"
@@ -96,6 +96,18 @@ def variant(engine_name: str, text: str | None) -> Variant:
 def canonical(engine_name: str, text: str | None) -> str:
     """The canonical text of a stored variant."""
     return str(variant(engine_name, text))
+
+
+def result_variant(engine_name: str, text: str | None) -> str:
+    """What of a variant changes the result, so that it is other work; stock where nothing does.
+
+    A variant that this version does not know may change anything.
+    """
+    try:
+        names = engine(engine_name).variant(text or STOCK).names
+    except CellbenchError:
+        return str(text)
+    return "+".join(name for name in names if variant(engine_name, name).changes_result) or STOCK
 
 
 @cache

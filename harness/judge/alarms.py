@@ -13,9 +13,12 @@ from harness.judge import annotations, compare, history
 from harness.judge.annotations import Annotation
 from harness.judge.history import AGREEMENT, BYTES, MASKS, TIME, Series
 from harness.query import Session
+from harness.query.sql import FAILED, OK
+from harness.schema import Role, identity
 from harness.stats.watch import ALARM, NOISY, SUSPECT
 
 Row = dict[str, Any]
+Name = tuple[Any, ...]
 
 # What being above (1) or below (-1) the usual is called.
 WORDS = {
@@ -27,11 +30,12 @@ IMPROVEMENTS = ("faster", "less memory", "masks agree better")
 RECENT = 5  # runs of a profile that tell what it measures
 RERUN_WITHIN = timedelta(hours=24)  # a run of fewer cases of the same profile, so soon after, is a re-run of those
 
-_CASES = """
-    SELECT run_id, max(profile) AS profile, node, device, crop, protocol, variant, min(started_at) AS started_at,
-           bool_or(status = 'ok') AS ok, max(status) FILTER (status NOT IN ('ok', 'skipped')) AS status
-    FROM samples WHERE role = 'timed' AND run_id <= $until
-    GROUP BY run_id, node, device, crop, protocol, variant ORDER BY run_id"""
+# What a plan asks for; an image's pixels and not its name, which may change.
+ASKED = (*identity.PLACE, *identity.ASKED)
+_CASES = f"""
+    SELECT run_id, {", ".join(ASKED)}, max(image) AS image, max(profile) AS profile, min(started_at) AS started_at,
+           bool_or({OK}) AS ok, max(status) FILTER ({FAILED}) AS status
+    FROM samples WHERE role = '{Role.TIMED}' AND run_id <= $until GROUP BY run_id, {", ".join(ASKED)} ORDER BY run_id"""
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Gap:
-    """A case that its profile measured lately and this run did not; why: absent, or the status it failed with."""
+    """A case that its profile measured lately and this run did not; why: absent, or the status it failed with.
 
-    selector: str
-    protocol: str
+    place: what was asked for there.
+    """
+
+    place: Row
     last_run: str | None
     why: str
+
+    @property
+    def selector(self) -> str:
+        """The case as `cellbench run --only` takes it: node/device/crop."""
+        return history.selector(self.place)
 
 
 @dataclass(frozen=True)
@@ -140,8 +151,9 @@ def _finding(session: Session, series: Series) -> Finding:
     began = judged.began or 0  # the first run of a baseline is never beyond it, so an alarm begins at 1 or later
     first, before = series.points[began], series.points[began - 1]
     told = session.table(
-        "SELECT * FROM environments WHERE node = $node AND device = $device AND run_id IN ($a, $b)",
-        node=first.place["node"], device=first.place["device"], a=before.run_id, b=first.run_id,
+        "SELECT * FROM environments WHERE node IN ($then, $now) AND device = $device AND run_id IN ($a, $b)",
+        then=before.place["node"], now=first.place["node"], device=first.place["device"], a=before.run_id,
+        b=first.run_id,
     ).to_pylist()  # fmt: skip
     sides = [[row for row in told if row["run_id"] == point.run_id] for point in (before, first)]
     return Finding(
@@ -158,10 +170,9 @@ def _finding(session: Session, series: Series) -> Finding:
 
 def _gaps(cases: list[Row], skip_rerun: bool) -> list[Gap]:
     """What the profile of the last run measured lately and that run did not; runs that failed everywhere count too."""
-    runs: dict[str, dict[tuple[str, ...], Row]] = {}
+    runs: dict[str, dict[Name, Row]] = {}
     for row in cases:
-        name = tuple(str(row[column]) for column in compare.CASE)
-        runs.setdefault(row["run_id"], {})[name] = row
+        runs.setdefault(row["run_id"], {})[identity.values(row, ASKED)] = row
     if not runs:
         return []
     profile = _profile(runs[max(runs)])
@@ -169,20 +180,19 @@ def _gaps(cases: list[Row], skip_rerun: bool) -> list[Gap]:
     if skip_rerun and len(names) > 1 and _is_rerun(runs[names[-2]], runs[names[-1]]):
         names = names[:-1]
     now, lately = runs[names[-1]], names[:-1][-RECENT:]
-    last_run = {name: run for run in lately for name, row in runs[run].items() if row["ok"]}
+    last = {name: row for run in lately for name, row in runs[run].items() if row["ok"]}
     found = []
-    for name in sorted({*last_run, *now}):
+    for name in sorted({*last, *now}, key=str):
         if name not in now or not now[name]["ok"]:
             why = (now[name]["status"] or "absent") if name in now else "absent"
-            node, device, crop, protocol, _ = name
-            found.append(Gap(f"{node}/{device}/{crop}", protocol, last_run.get(name), why))
+            found.append(Gap(now.get(name) or last[name], last[name]["run_id"] if name in last else None, why))
     return found
 
 
-def _profile(cases: dict[tuple[str, ...], Row]) -> str | None:
+def _profile(cases: dict[Name, Row]) -> str | None:
     return next(iter(cases.values()))["profile"]
 
 
-def _is_rerun(before: dict[tuple[str, ...], Row], run: dict[tuple[str, ...], Row]) -> bool:
+def _is_rerun(before: dict[Name, Row], run: dict[Name, Row]) -> bool:
     begins = [min(row["started_at"] for row in cases.values()) for cases in (before, run)]
     return run.keys() < before.keys() and begins[1] - begins[0] < RERUN_WITHIN

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,28 @@ from typing import Any
 import numpy as np
 
 from harness.errors import CellbenchError
-from harness.judge.selection import CASE, SAME_WORK, Row, Side
+from harness.judge.selection import Row, Side
 from harness.machine import facts
+from harness.schema import identity
 from harness.stats import ratio, watch
 from harness.stats.ratio import MARGIN, Ratio, Spread
 
 MISSING, FAILED, NOT_COMPARABLE = "MISSING", "FAILED", "NOT COMPARABLE"
 
-# Where each side has a single value of one of these and they differ, that is what is being compared, as two nodes; it
-# takes no part in matching.
-MAY_VARY = ("node", "device", "variant")
+# Where each side has a single value of one of these parts and they differ, that is what is being compared: it takes no
+# part in matching, nor does what follows from it.
+MAY_VARY = {
+    identity.MACHINE: ("node", "device_name", "torch_threads"),
+    identity.DEVICE: (),
+    ("variant",): identity.EXECUTION,
+    ("torch_threads",): (),
+}
+# What a case is called, what is known of it where it failed, and what its process is.
+LABELS = ("node", "device", "crop", "protocol", "variant")
+ASKED = (*identity.PLACE, *identity.ASKED)
+PROCESS = ("run_id", "node", "device", "engine", "model", *identity.VERSIONS, "block")
+Name = tuple[Any, ...]
+Line = tuple[list[Row], list[Row], list[Row], list[Row]]  # of A, of B, what failed in A, what failed in B
 # Facts that every row has in a column of its own, and those of the moment, which differ always.
 NOT_A_DIFFERENCE = {fact.name for group in ("at this moment", "workload") for fact in facts.GROUPS[group]}
 
@@ -47,7 +58,8 @@ class Compared:
 class Comparison:
     """Everything that `cellbench compare` says.
 
-    varied: what is being compared besides the selections, e.g. {"node": ("desk", "mac")}. unit: what was counted as
+    by: the columns that the cases are told apart by. varied: what is being compared besides the selections, e.g.
+    {"node": ("desk", "mac")}. unit: what was counted as
     independent evidence, block or run. is_apart: each side is one run, and they have no hour of a node in common, so
     that what the hours differ by looks like a change. differences: (node, fact, A's values, B's values) that differ.
     """
@@ -71,14 +83,13 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
             f"both sides contain the same measurements of run {sorted(common)[0][0]}", f"{a.asked} and {b.asked}",
             "choose two sets that have nothing in common",
         )  # fmt: skip
-    varied = _varied(a.blocks + a.failed, b.blocks + b.failed)
-    by = tuple(column for column in CASE if column not in varied)
+    varied, free = _varied(a.blocks or a.failed, b.blocks or b.failed)
+    lines, by = _lines(a, b, free)
     # Blocks of one run share its hour. Where there are several runs, their spread is known, and only it counts.
     unit = "run" if max(len(a.runs), len(b.runs)) > 1 else "block"
-    sides = [_by_case(side.blocks, by) for side in (a, b)]
-    failures = [_by_case(side.failed, by) for side in (a, b)]
-    names = sorted({*sides[0], *sides[1], *failures[0], *failures[1]}, key=lambda name: _place(name, by))
-    reasons = {name: _why_not(*(rows.get(name, []) for rows in (*sides, *failures))) for name in names}
+    names = sorted(lines, key=lambda name: _place(name, by))
+    sides = [{name: line[i] for name, line in lines.items() if line[i]} for i in range(2)]
+    reasons = {name: _why_not(*lines[name], free) for name in names}
     judged = [name for name in names if reasons[name] is None]
     pairs = [tuple(_units(side[name], unit) for side in sides) for name in judged]
     hours = [{(row["run_id"], row["node"]) for row in side.blocks} for side in (a, b)]
@@ -114,6 +125,61 @@ def differences(before: Iterable[Row], after: Iterable[Row]) -> list[tuple[str, 
     return found
 
 
+# ---------------------------------------------------------------- which cases
+
+
+def _varied(a: list[Row], b: list[Row]) -> tuple[dict[str, tuple[str, str]], set[str]]:
+    """What is being compared besides the selections, by column; and the columns that take no part in matching."""
+    varied: dict[str, tuple[str, str]] = {}
+    free: set[str] = set()
+    for part, follows in MAY_VARY.items():
+        values = [{identity.values(row, part) for row in side} for side in (a, b)]
+        if all(len(side) == 1 for side in values) and values[0] != values[1]:
+            free |= {*part, *follows}
+            firsts = (a[0], b[0])
+            for column in identity.distinguishing(firsts, (), part):
+                varied.setdefault(column, tuple(identity.short(identity.value(row, column)) for row in firsts))
+    return varied, free
+
+
+def _lines(a: Side, b: Side, free: set[str]) -> tuple[dict[Name, Line], tuple[str, ...]]:
+    """The rows of each case by its name, and the columns that the names are made of.
+
+    What is on one side only stands beside what is called the same on the other side: it is other work.
+    """
+    same, called, asked = (identity.without(columns, free) for columns in (identity.SERIES, LABELS, ASKED))
+    sides = [_grouped(side.blocks, same) for side in (a, b)]
+    lines = [tuple(side.get(key, []) for side in sides) for key in {**sides[0], **sides[1]}]
+    lonely: dict[Name, list[tuple[list[Row], ...]]] = {}
+    for line in lines:
+        if not all(line):
+            lonely.setdefault(identity.values((line[0] or line[1])[0], called), []).append(line)
+    lines = [line for line in lines if all(line)]
+    for alike in lonely.values():
+        joined = tuple([row for line in alike for row in line[side]] for side in range(2))
+        lines += [joined] if all(joined) else alike
+    failures = [_grouped(side.failed, asked) for side in (a, b)]
+    keys = [{identity.values(row, asked) for row in (*line[0], *line[1])} for line in lines]
+    failed = [tuple([row for key in each for row in side.get(key, [])] for side in failures) for each in keys]
+    rest = {**failures[0], **failures[1]}.keys() - set().union(*keys)
+    found: list[Line] = [(*line, *bad) for line, bad in zip(lines, failed, strict=True)]
+    found += [([], [], *(side.get(key, []) for side in failures)) for key in rest]
+    firsts = [next(row for rows in line for row in rows) for line in found]
+    by = identity.distinguishing(firsts, called, same)
+    return {_name(row, by): line for row, line in zip(firsts, found, strict=True)}, by
+
+
+def _grouped(rows: list[Row], columns: tuple[str, ...]) -> dict[Name, list[Row]]:
+    found: dict[Name, list[Row]] = {}
+    for row in rows:
+        found.setdefault(identity.values(row, columns), []).append(row)
+    return found
+
+
+def _name(row: Row, by: tuple[str, ...]) -> Name:
+    return tuple(identity.short(identity.value(row, column)) for column in by)
+
+
 # ---------------------------------------------------------------- one case
 
 
@@ -128,7 +194,7 @@ def _compared(
     return Compared(name, *medians, found.verdict, _advice(found, unit), found, same)
 
 
-def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row]) -> Row | None:
+def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row], free: set[str]) -> Row | None:
     """Why a case has no ratio, or None if it has one."""
     for which, ok, failed in (("A", a, failed_a), ("B", b, failed_b)):
         if not ok and failed:
@@ -137,12 +203,13 @@ def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row
         if not ok:
             return {"verdict": MISSING, "why": f"not measured in {which}"}
     reasons = []
-    for column, word in SAME_WORK.items():
-        values = [sorted({_short(row[column]) for row in side}) for side in (a, b)]
-        if values[0] != values[1]:
-            reasons.append(f"{word} {', '.join(values[0])} and {', '.join(values[1])}")
-        elif len(values[0]) > 1:
-            reasons.append(f"both sides mix {word} {', '.join(values[0])}")
+    for column in (*identity.SERIES, *identity.VERSIONS):
+        values = [sorted({identity.short(identity.value(row, column)) for row in side}) for side in (a, b)]
+        if values[0] != values[1] and column not in (*free, *identity.VERSIONS):
+            reasons.append(f"{identity.word(column)} {', '.join(values[0])} and {', '.join(values[1])}")
+            continue
+        mixed = [side for side, found in zip("AB", values, strict=True) if len(found) > 1]
+        reasons += [f"{side} mixes {identity.word(column)} {' and '.join(values['AB'.index(side)])}" for side in mixed]
     return {"verdict": NOT_COMPARABLE, "why": "; ".join(reasons)} if reasons else None
 
 
@@ -197,7 +264,7 @@ def _matrix(side: dict[Any, list[Row]], names: list[Any], unit: str) -> np.ndarr
     """Medians in s, units × cases; NaN where a unit lacks a case."""
 
     def key(row: Row) -> tuple[Any, ...]:
-        return (row["run_id"],) if unit == "run" else (row["run_id"], row["node"], row["device"], row["block"])
+        return (row["run_id"],) if unit == "run" else tuple(row[column] for column in PROCESS)
 
     keys = sorted({key(row) for name in names for row in side[name]})
     found = np.full((len(keys), len(names)), np.nan)
@@ -210,23 +277,7 @@ def _matrix(side: dict[Any, list[Row]], names: list[Any], unit: str) -> np.ndarr
 
 
 def _identities(rows: list[Row]) -> set[tuple[Any, ...]]:
-    return {(row["run_id"], row["block"], *(row[column] for column in CASE)) for row in rows}
-
-
-def _by_case(rows: list[Row], by: tuple[str, ...]) -> dict[tuple[str, ...], list[Row]]:
-    found: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        found.setdefault(tuple(str(row[column]) for column in by), []).append(row)
-    return found
-
-
-def _varied(a: list[Row], b: list[Row]) -> dict[str, tuple[str, str]]:
-    found = {}
-    for column in MAY_VARY:
-        values = [{str(row[column]) for row in side} for side in (a, b)]
-        if all(len(side) == 1 for side in values) and values[0] != values[1]:
-            found[column] = (*values[0], *values[1])
-    return found
+    return {(row["run_id"], row["case_id"], row["block"]) for row in rows}
 
 
 def _place(name: tuple[str, ...], by: tuple[str, ...]) -> tuple[Any, ...]:
@@ -235,9 +286,3 @@ def _place(name: tuple[str, ...], by: tuple[str, ...]) -> tuple[Any, ...]:
         (int(word) if word.isdigit() else 10**9, word) if column == "crop" else (0, word)
         for column, word in zip(by, name, strict=True)
     )
-
-
-def _short(value: Any) -> str:
-    """A value as a reason names it: hashes by their beginning."""
-    text = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return text[:8] if re.fullmatch(r"[0-9a-f]{64}", text) else text

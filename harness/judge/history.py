@@ -10,6 +10,8 @@ from typing import Any
 
 from harness.judge.annotations import Annotation
 from harness.query import Session
+from harness.query.sql import OK
+from harness.schema import Role, identity
 from harness.stats import watch
 from harness.stats.watch import NOISY, Judged, Masks
 
@@ -18,43 +20,32 @@ Row = dict[str, Any]
 TIME, MASKS, AGREEMENT = "time", "masks", "agreement"
 BYTES = ("peak_rss_bytes", "cuda_allocated_bytes", "cuda_reserved_bytes", "mps_current_bytes", "mps_driver_bytes")
 METRICS = (TIME, MASKS, AGREEMENT, *BYTES)
-LABELS = (
-    "profile", "node", "backend", "device", "device_name", "crop", "height_px", "width_px", "protocol", "variant",
-    "weights", "image", "workload", "torch_threads",
-)  # fmt: skip
 # What may explain a change; each new value is a mark on the history.
-VERSIONS = (
-    "torch_version",
-    "cellpose_version",
-    "numpy_version",
-    "numba_version",
-    "python_version",
-    "harness_version",
-    "os",
-)
+VERSIONS = (*identity.VERSIONS, "numpy_version", "numba_version", "python_version", "harness_version", "os")
 
+_PLACE = dict.fromkeys((*identity.CASE, *VERSIONS, "image", "profile"))
 _PLACES = f"""
-    SELECT series_key, run_id, min(started_at) AS started_at,
-           {", ".join(f"max({name}) AS {name}" for name in (*LABELS, *VERSIONS))}
+    SELECT series_key, run_id, min(started_at) AS started_at, {", ".join(f"max({name}) AS {name}" for name in _PLACE)}
     FROM timed WHERE run_id <= $until AND {{wanted}} GROUP BY series_key, run_id"""
 # A run's value is the median of its blocks' medians: repetitions of one process are not independent of each other.
 _TIMES = """
     SELECT series_key, run_id, 'time' AS metric, NULL AS method, median(median_s) AS value
-    FROM (SELECT series_key, run_id, block, median(elapsed_s) AS median_s FROM timed WHERE {wanted} GROUP BY ALL)
+    FROM (SELECT series_key, run_id, case_id, block, median(elapsed_s) AS median_s
+          FROM timed WHERE {wanted} GROUP BY ALL)
     GROUP BY ALL"""
 # Methods of measuring memory never share an axis, nor a series.
 _MEMORY = " UNION ALL ".join(
     f"""SELECT series_key, run_id, '{name}' AS metric, {"rss_method" if "rss" in name else "NULL"} AS method,
                CAST(max({name}) AS DOUBLE) AS value
-        FROM samples WHERE role = 'memory' AND status = 'ok' AND {name} > 0 GROUP BY ALL"""
+        FROM samples WHERE role = '{Role.MEMORY}' AND {OK} AND {name} > 0 GROUP BY ALL"""
     for name in BYTES
 )
 _MASKS = """
     SELECT series_key, run_id, list(DISTINCT mask_sha256) AS hashes, min(n_cells) AS fewest, max(n_cells) AS most
     FROM timed WHERE mask_sha256 IS NOT NULL GROUP BY ALL"""
 _AGREEMENT = """
-    SELECT series_key, run_id, list(agreement) AS words FROM samples
-    WHERE role = 'masks' AND status = 'ok' AND diameter_asked_px = 0 AND agreement IS NOT NULL GROUP BY ALL"""
+    SELECT series_key, run_id, list(agreement) AS words FROM agreement
+    WHERE as_timed AND agreement IS NOT NULL GROUP BY ALL"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class Series:
     @property
     def selector(self) -> str:
         """The case as `cellbench run --only` takes it: node/device/crop."""
-        return "/".join(str(self.last.place[name]) for name in ("node", "device", "crop"))
+        return selector(self.last.place)
 
     @property
     def id(self) -> str:
@@ -99,6 +90,11 @@ class Series:
         began = self.last.judged.began
         since = NOISY if began is None else self.points[began].run_id
         return hashlib.sha256(f"{self.key} {self.metric} {self.method} {since}".encode()).hexdigest()[:8]
+
+
+def selector(place: Row) -> str:
+    """A case as `cellbench run --only` takes it: node/device/crop."""
+    return "/".join(str(place[name]) for name in ("node", "device", "crop"))
 
 
 def read(session: Session, said: Sequence[Annotation], until: str) -> list[Series]:
@@ -122,7 +118,8 @@ def _judged(session: Session, said: Sequence[Annotation], until: str, found: lis
     accepted: dict[tuple[str | None, str | None], dict[str, Annotation]] = {}
     for each in said:
         if each.kind == "accepted":
-            accepted.setdefault((each.series_key, each.metric), {})[each.run_id] = each
+            for key in session.series_now(each.series_key):
+                accepted.setdefault((key, each.metric), {})[each.run_id] = each
     values: dict[tuple[str, str, str | None], list[Row]] = {}
     for row in sorted(found, key=lambda row: row["run_id"]):
         if (row["series_key"], row["run_id"]) in by_run:

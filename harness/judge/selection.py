@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,38 +14,27 @@ from typing import Any
 from harness.errors import CellbenchError
 from harness.judge import annotations
 from harness.query import Session
+from harness.query.older import canonical
+from harness.query.sql import FAILED
+from harness.schema import Role, identity
 from harness.store import Store
 
 Row = dict[str, Any]
 
-# What a case is called on both sides of a comparison.
-CASE = ("node", "device", "crop", "protocol", "variant")
-# What must agree before two times may be divided, and the word for it.
-SAME_WORK = {
-    "workload": "workload",
-    "source": "source",
-    "model": "model",
-    "weights": "weights",
-    "weights_sha256": "weights file",
-    "size_model_sha256": "size model file",
-    "image": "image",
-    "image_sha256": "image pixels",
-    "height_px": "height",
-    "width_px": "width",
-    "protocol_version": "protocol version",
-    "batch_size": "batch size",
-    "diameter_asked_px": "diameter",
-}
 CHOICES = {
-    "node": "node", "device": "device", "backend": "backend", "crop": "crop", "protocol": "protocol",
-    "variant": "variant", "profile": "profile", "weights": "weights", "image": "image", "torch": "torch_version",
+    "node": "node", "machine": "machine_id", "device": "device", "backend": "backend", "engine": "engine",
+    "model": "model", "crop": "crop", "protocol": "protocol", "variant": "variant", "dtype": "dtype",
+    "profile": "profile", "weights": "weights", "image": "image", "torch": "torch_version",
     "cellpose": "cellpose_version", "threads": "torch_threads", "cellbench": "harness_version",
 }  # fmt: skip
+# What is known of a case beyond the columns of its identity, and of one that failed.
+CASE = (*identity.CASE, "image")
+FAILED_BY = (*identity.PLACE, *identity.ASKED, "image")
 KEYS = ("run", "date", "tag", *CHOICES)
 DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.\.(\d{4}-\d{2}-\d{2}))?")
 _HISTORY = """
     SELECT series_key, run_id, exp(avg(ln(median_s))) AS value_s
-    FROM (SELECT series_key, run_id, block, median(elapsed_s) AS median_s
+    FROM (SELECT series_key, run_id, case_id, block, median(elapsed_s) AS median_s
           FROM timed WHERE list_contains($keys, series_key) GROUP BY ALL) GROUP BY ALL"""
 
 
@@ -72,24 +61,26 @@ def select(out: Path, asked: str) -> Side:
     path = Path(asked).expanduser()
     if path.suffix == ".parquet" or (path.is_dir() and any((path / part).is_dir() for part in ("samples", "journal"))):
         with _store_of(path) as store:
-            return _side(store, Session(store), asked, "true", {})
-    store = Store.at(out)
-    session = Session(store)
+            return side(Session(store), asked, "true", {})
+    session = Session(Store.at(out))
     where, parameters = _where(session, out, asked)
-    return _side(store, session, asked, where, parameters)
+    return side(session, asked, where, parameters)
 
 
-def _side(store: Store, session: Session, asked: str, where: str, parameters: Row) -> Side:
-    columns = ", ".join(("run_id", "series_key", "block", "backend", "device_name", "torch_threads", *CASE, *SAME_WORK))
+def side(session: Session, asked: str, where: str, parameters: Row) -> Side:
+    """The results that fulfil a condition in SQL with its parameters; asked: what people call them."""
     blocks = session.table(
-        f"""SELECT {columns}, median(elapsed_s) AS median_s, count(*) AS n, min(n_cells) AS n_cells,
+        f"""SELECT run_id, case_id, series_key, block, {_any_of(CASE)},
+                   median(elapsed_s) AS median_s, count(*) AS n, min(n_cells) AS n_cells,
                    list_sort(list(DISTINCT mask_sha256) FILTER (mask_sha256 IS NOT NULL)) AS masks
-            FROM timed WHERE {where} GROUP BY ALL ORDER BY ALL""",
+            FROM timed WHERE {where} GROUP BY run_id, case_id, series_key, block
+            ORDER BY run_id, node, device, case_id, block""",
         **parameters,
     ).to_pylist()
     failed = session.table(
-        f"""SELECT {", ".join(CASE)}, min(status) AS status, count(*) AS n FROM samples
-            WHERE role = 'timed' AND status NOT IN ('ok', 'skipped') AND {where} GROUP BY ALL""",
+        f"""SELECT {", ".join(FAILED_BY)}, {_any_of(identity.without(CASE, FAILED_BY))},
+                   min(status) AS status, count(*) AS n
+            FROM samples WHERE role = '{Role.TIMED}' AND {FAILED} AND {where} GROUP BY {", ".join(FAILED_BY)}""",
         **parameters,
     ).to_pylist()
     if not blocks and not failed:
@@ -102,10 +93,15 @@ def _side(store: Store, session: Session, asked: str, where: str, parameters: Ro
     for row in session.table(_HISTORY, keys=sorted({row["series_key"] for row in blocks})).to_pylist():
         history.setdefault(row["series_key"], {})[row["run_id"]] = row["value_s"]
     accepted: dict[str, set[str]] = {}
-    for each in annotations.read(store.root):
+    for each in annotations.read(Path(session.store.root)):
         if each.kind == "accepted" and each.metric == "time":
-            accepted.setdefault(str(each.series_key), set()).add(each.run_id)
+            for key in session.series_now(each.series_key):
+                accepted.setdefault(key, set()).add(each.run_id)
     return Side(asked, runs, blocks, failed, known, history, accepted)
+
+
+def _any_of(columns: Iterable[str]) -> str:
+    return ", ".join(f"any_value({name}) AS {name}" for name in columns)
 
 
 def _where(session: Session, out: Path, asked: str) -> tuple[str, Row]:
@@ -165,6 +161,7 @@ def _terms(session: Session, out: Path, asked: str) -> tuple[str, Row]:
         elif key == "run":
             condition, more = f"run_id = ${name}", {name: _run(_runs(session), value) or value}
         elif key in CHOICES:
+            value = canonical(value) if key == "variant" else value
             condition, more = f"CAST({CHOICES[key]} AS VARCHAR) = ${name}", {name: value}
         else:
             raise CellbenchError(f"nothing can be chosen by {key!r}", asked, f"keys: {', '.join(KEYS)}")

@@ -53,6 +53,13 @@ def usable_cores(sources: Sources) -> int | None:
     return sum(allowed is None or not core.isdisjoint(allowed) for core in cores) or None
 
 
+def instructions(sources: Sources) -> str | None:
+    """The vector and matrix extensions of the first processor that matter here; spaced, or none."""
+    info = _cpuinfo(sources)
+    words = (info.get("flags") or info.get("Features") or "").split()
+    return (" ".join(word for word in INSTRUCTIONS if word in words) or "none") if words else None
+
+
 def loaded_libraries(sources: Sources) -> list[str]:
     """Paths of the files that are mapped into this process."""
     lines = (sources.text("proc/self/maps") or "").splitlines()
@@ -147,12 +154,11 @@ def _power(sources: Sources) -> dict[str, Any]:
 
 
 def _processor(sources: Sources) -> dict[str, Any]:
-    info, cores = _cpuinfo(sources), _cores(sources)
+    cores = _cores(sources)
     packages = {sources.number(path) for path in sources.paths(f"{CPU}/cpu[0-9]*/topology/physical_package_id")}
     logical = len(set().union(*cores)) or (sources.text("proc/cpuinfo") or "").count("processor\t") or None
     active = sources.number(f"{CPU}/smt/active")
     performance, efficiency = _kinds(sources, cores)
-    words = (info.get("flags") or info.get("Features") or "").split()
     usable = _allowed(sources)
     max_khz = [sources.number(path) for path in sources.paths(f"{CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq")]
     base_khz = sources.number(f"{CPU}/cpu0/cpufreq/base_frequency")
@@ -168,7 +174,7 @@ def _processor(sources: Sources) -> dict[str, Any]:
         # The second file is where AMD's and ARM's firmware says it, in MHz; 0 stands for unknown there.
         "cpu_base_mhz": base_khz // 1000 if base_khz else sources.number(f"{CPU}/cpu0/acpi_cppc/nominal_freq") or None,
         "cpu_max_mhz": max((khz // 1000 for khz in max_khz if khz), default=None),
-        "cpu_instructions": (" ".join(w for w in INSTRUCTIONS if w in words) or "none") if words else None,
+        "cpu_instructions": instructions(sources),
         "smt": bool(active) if active is not None else None,
         "numa_nodes": len(sources.paths("sys/devices/system/node/node[0-9]*")) or None,
     }

@@ -69,6 +69,11 @@ def usable_cores(sources: Sources) -> int | None:
     return performance if performance and performance > 1 else _number(kernel, "hw.physicalcpu")
 
 
+def instructions(sources: Sources) -> str | None:
+    """The vector and matrix extensions that matter here; spaced, or none."""
+    return _instructions(_sysctl(sources))
+
+
 def loaded_libraries(sources: Sources) -> list[str]:
     """Paths of the libraries in this process that are not part of macOS."""
     # -F n prints one field a line, the names behind an n; txt are the files that are mapped as code.
@@ -100,12 +105,16 @@ def _number(kernel: dict[str, str], *names: str) -> int | None:
     return next((int(kernel[name]) for name in names if kernel.get(name, "0") != "0"), None)
 
 
+def _instructions(kernel: dict[str, str]) -> str | None:
+    known = {word for name, word in INSTRUCTIONS.items() if kernel.get(name) == "1"}
+    return (" ".join(sorted(known)) or "none") if kernel else None
+
+
 def _processor(kernel: dict[str, str]) -> dict[str, Any]:
     cores, logical = _number(kernel, "hw.physicalcpu"), _number(kernel, "hw.logicalcpu")
     fast = _number(kernel, "hw.perflevel0.physicalcpu")
     two_kinds = cores is not None and fast is not None and fast < cores
     base_hz, max_hz = _number(kernel, "hw.cpufrequency"), _number(kernel, "hw.cpufrequency_max")
-    known = {word for name, word in INSTRUCTIONS.items() if kernel.get(name) == "1"}
     return {
         "cpu_model": kernel.get("machdep.cpu.brand_string"),
         "cpu_sockets": _number(kernel, "hw.packages"),
@@ -119,7 +128,7 @@ def _processor(kernel: dict[str, str]) -> dict[str, Any]:
         "cpu_l3_bytes": _number(kernel, "hw.l3cachesize"),
         "cpu_base_mhz": base_hz // 10**6 if base_hz else None,
         "cpu_max_mhz": max_hz // 10**6 if max_hz else None,
-        "cpu_instructions": (" ".join(sorted(known)) or "none") if kernel else None,
+        "cpu_instructions": _instructions(kernel),
         "smt": logical > cores if cores and logical else None,
     }
 

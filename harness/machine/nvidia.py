@@ -24,6 +24,18 @@ REASONS = {
 }
 
 
+def uuids() -> list[str]:
+    """The UUIDs of all GPUs that NVML lists, whichever this process may use; none where it cannot be asked."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handles = (pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount()))
+        return [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
+    except pynvml.NVMLError:
+        return []
+
+
 def open_gpu(uuid: str) -> Gpu | None:
     """The GPU with this UUID (as torch gives it, with or without GPU-), or None where NVML does not know it.
 

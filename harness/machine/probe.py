@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from harness import __version__
-from harness.machine import linux, macos, virtualization
+from harness.machine import linux, machine_id, macos, virtualization
 from harness.machine.probe_io import Sources
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -43,6 +43,7 @@ def facts() -> dict[str, Any]:
         "node": socket.gethostname(),
         "cpu_model": cpu_model(),
         "n_cores": n_cores(),
+        **machine_id.columns(),
         "ram_bytes": psutil.virtual_memory().total,
         "os": _os_name(),
         "arch": platform.machine(),

@@ -40,7 +40,11 @@ def base_columns(order: Order, facts: dict[str, Any] | None = None) -> Sample:
 
 def row_of(base: Sample, task: Task) -> Sample:
     """The columns that every sample of a task shares."""
-    row = {**base, **asdict(task.case), "position": task.position, "role": task.role, "attempt": task.attempt}
+    engine, variant = registry.engine(base["engine"]), task.case.variant
+    # What a variant decides is known before it runs, so that a row of what never ran says it as well.
+    row = {**base, **asdict(task.case), **engine.in_force(engine.variant(variant))}
+    row |= {"result_variant": registry.result_variant(engine.name, variant)}
+    row |= {"position": task.position, "role": task.role, "attempt": task.attempt}
     if task.case.is_control:
         from harness.images import synthetic
 
@@ -71,7 +75,7 @@ def good(row: Sample, done: Repetition[Any], phase: str) -> Sample:
     )
 
 
-def bad(row: Sample, repetition: int, status: str, kind: str, text: str) -> Sample:
+def bad(row: Sample, repetition: int, status: str, kind: str | None, text: str) -> Sample:
     """The sample of a task that did not end well."""
     failed = {"phase": "call", "repetition": repetition, "started_at": time.time(), "status": status}
     return identified({**row, **failed, "elapsed_s": None, "error_type": kind, "error_message": text[-2000:]})
@@ -79,4 +83,4 @@ def bad(row: Sample, repetition: int, status: str, kind: str, text: str) -> Samp
 
 def identified(row: Sample) -> Sample:
     """The row with the names of its case and its series."""
-    return {**row, "case_id": schema.digest(row, schema.CASE), "series_key": schema.digest(row, schema.SERIES)}
+    return schema.sample(**row)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pyarrow as pa
 
 from harness import schema
@@ -21,7 +19,7 @@ Row = dict[str, object]
 
 
 def columns(table: str) -> pa.Table:
-    """The columns of the samples or of the environment: name, type, unit, whether null is possible, since, meaning."""
+    """The columns of the samples or of the environment: name, type, unit, null or not, since, which rows, meaning."""
     if table not in TABLES:
         raise CellbenchError(
             f"there is no table {table!r}", None,
@@ -71,6 +69,7 @@ def _parts(table: str) -> list[tuple[str, list[Row]]]:
                 "unit": column.unit,
                 "null": column.name not in schema.REQUIRED,
                 "since": column.since,
+                "rows": "all" if len(column.roles) == len(schema.Role) else ", ".join(sorted(column.roles)),
                 "meaning": column.meaning,
             }
         )
@@ -79,26 +78,22 @@ def _parts(table: str) -> list[tuple[str, list[Row]]]:
 
 def _fact(fact: facts.Fact) -> Row:
     return {
-        "column": fact.name, "type": FACT_TYPES[fact.type], "unit": fact.unit, "null": True, "since": 2,
+        "column": fact.name, "type": FACT_TYPES[fact.type], "unit": fact.unit, "null": True, "since": 2, "rows": "all",
         "meaning": fact.meaning,
     }  # fmt: skip
 
 
 def _versions() -> str:
-    """The history in the docstring of harness.schema, which is where it is kept."""
-    history = (schema.__doc__ or "").split("Version history\n")[1]
-    entries = re.findall(r"^(\d+)  (.*(?:\n   .*)*)", history, re.MULTILINE)
-    return "\n".join(f"{number}. {' '.join(text.split())}" for number, text in entries)
+    return "\n".join(f"{number}. {text}" for number, text in schema.HISTORY.items())
 
 
 def _table(rows: list[Row]) -> str:
-    lines = ["| column | type | unit | null | since | meaning |", "|---|---|---|---|---:|---|"]
+    lines = ["| column | type | unit | null | since | rows | meaning |", "|---|---|---|---|---:|---|---|"]
     for row in rows:
         null = "yes" if row["null"] else "never"
         meaning = str(row["meaning"]).replace("|", r"\|")
-        lines.append(
-            f"| `{row['column']}` | {row['type']} | {row['unit'] or ''} | {null} | {row['since']} | {meaning} |"
-        )
+        cells = (f"`{row['column']}`", row["type"], row["unit"] or "", null, row["since"], row["rows"], meaning)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.errors import CellbenchError
+from harness.query.sql import OK
 from harness.query.views import VIEWS
+from harness.schema import Role, identity
+
+# What tells rows apart: those of cases, of cases of all sizes, of series, of what is asked for, of a process's start.
+CASE = (*identity.PLACE, *identity.SIZE, *identity.without(identity.CASE, identity.PLACE, identity.SIZE), "image")
+LINE = identity.without(CASE, identity.SIZE)
+SERIES = identity.without(CASE, identity.VERSIONS)
+ASKED = (*identity.PLACE, *identity.ASKED, "image")
+START = ("phase", *identity.without(LINE, "image", "image_sha256", "protocol", "variant", "result_variant"))
 
 
 @dataclass(frozen=True)
 class Named:
-    """A question with a name: what it answers, its SQL, and the parameters that have a default."""
+    """A question with a name: what it answers, its SQL, and the parameters that have a default.
+
+    dimensions: its first columns, which tell its rows apart; most of them are the same in all rows of a store.
+    """
 
     question: str
     sql: str
     defaults: tuple[tuple[str, str | None], ...] = ()
+    dimensions: tuple[str, ...] = ()
 
 
 RUN = (("run", None),)
 # The run that is asked for, or the latest one that was measured here.
 OF_RUN = "run_id = coalesce($run::VARCHAR, (SELECT max(run_id) FROM samples WHERE source = 'measured'))"
 
+
+def _listed(columns: Iterable[str]) -> str:
+    return textwrap.fill(identity.listed(columns, str), 116, subsequent_indent="       ")
+
+
 QUERIES = {
     "fastest-device": Named(
         "Which device is the fastest at each image size, over all nodes?",
-        """SELECT crop, protocol, image, weights, source,
-       rank() OVER work AS place, node, device, device_name, round(median_s, 4) AS median_s,
+        f"""SELECT {_listed(CASE)},
+       rank() OVER work AS place, round(median_s, 4) AS median_s,
        round(median_s / min(median_s) OVER work, 2) AS times_the_fastest, n, n_flagged
 FROM latest WHERE variant = 'stock' OR variant IS NULL
-WINDOW work AS (PARTITION BY source, protocol, image_sha256, weights_sha256, weights, crop, n_pixels ORDER BY median_s)
-ORDER BY source DESC, protocol DESC, image, weights, n_pixels, place""",
+WINDOW work AS (PARTITION BY {identity.listed(identity.WORK)} ORDER BY median_s)
+ORDER BY source DESC, protocol DESC, image, engine, model, weights, n_pixels, place""",
+        dimensions=CASE,
     ),
     "gpu-break-even": Named(
         "From which image size on is the accelerator faster than the CPU of its node?",
-        """WITH steps AS (
+        f"""WITH steps AS (
     SELECT *, lag(length_px) OVER w AS below_px, lag(speedup) OVER w AS below
-    FROM speedups WHERE """
-        + OF_RUN
-        + """
-    WINDOW w AS (PARTITION BY run_id, node, device, protocol, variant ORDER BY n_pixels)),
+    FROM speedups WHERE {OF_RUN}
+    WINDOW w AS (PARTITION BY run_id, {_listed(LINE)}
+                 ORDER BY n_pixels)),
 crossed AS (  -- between two sizes, the ratio is taken to be a power of the length
     SELECT *, CASE WHEN below < 1 AND speedup >= 1
                    THEN below_px * (length_px / below_px) ** (-ln(below) / (ln(speedup) - ln(below))) END AS crossing_px
     FROM steps)
-SELECT node, device, device_name, protocol, variant, round(max(crossing_px)) AS break_even_px,
+SELECT {_listed(LINE)},
+       round(max(crossing_px)) AS break_even_px,
        CASE WHEN min(speedup) >= 1 THEN 'faster at every size that was measured'
             WHEN max(speedup) < 1 THEN 'slower at every size that was measured'
             WHEN max(crossing_px) IS NULL THEN 'slower at larger sizes'
@@ -51,111 +72,126 @@ SELECT node, device, device_name, protocol, variant, round(max(crossing_px)) AS 
        round(arg_min(speedup, n_pixels), 2) AS speedup_smallest,
        round(arg_max(speedup, n_pixels), 2) AS speedup_largest,
        min(length_px) AS smallest_px, max(length_px) AS largest_px
-FROM crossed GROUP BY ALL ORDER BY node, device, protocol""",
+FROM crossed GROUP BY ALL ORDER BY node, device, protocol, model, variant""",
         RUN,
+        LINE,
     ),
     "slowest-stage": Named(
         "Where does the time of a call go: the three most expensive stages of each device and size?",
-        """SELECT node, device, crop, protocol, rank() OVER w AS place, stage,
-       round(sum(median_s), 4) AS stage_s, round(sum(share), 3) AS share
-FROM stages WHERE """
-        + OF_RUN
-        + """ GROUP BY node, device, crop, protocol, n_pixels, case_id, stage
-WINDOW w AS (PARTITION BY node, device, crop, protocol, case_id ORDER BY sum(median_s) DESC)
-QUALIFY place <= 3 ORDER BY node, device, protocol, n_pixels, place""",
+        f"""WITH parts AS (
+    SELECT case_id, stage, {_listed(CASE)},
+           any_value(n_pixels) AS n_pixels, sum(median_s) AS stage_s, sum(share) AS share
+    FROM stages WHERE {OF_RUN} GROUP BY ALL)
+SELECT {_listed(CASE)},
+       rank() OVER (PARTITION BY case_id ORDER BY stage_s DESC) AS place, stage, round(stage_s, 4) AS stage_s,
+       round(share, 3) AS share
+FROM parts QUALIFY place <= 3 ORDER BY node, device, protocol, model, variant, n_pixels, case_id, place""",
         RUN,
+        CASE,
     ),
     "version-effect": Named(
-        "What did a new version of torch or cellpose change? Above 1: slower than with the versions before.",
-        """WITH eras AS (
-    SELECT series_key, node, device, crop, protocol, variant, n_pixels, torch_version, cellpose_version,
-           min(started_at) AS since, count(DISTINCT run_id) AS n_runs, median(median_s) AS median_s
+        "What did a new version of torch or of the engine change? Above 1: slower than with the versions before.",
+        f"""WITH eras AS (
+    SELECT series_key, {_listed(CASE)},
+           any_value(n_pixels) AS n_pixels, min(started_at) AS since, count(DISTINCT run_id) AS n_runs,
+           median(median_s) AS median_s
     FROM medians GROUP BY ALL)
-SELECT node, device, crop, protocol, variant, torch_version, cellpose_version, since, n_runs,
-       round(median_s, 4) AS median_s, round(median_s / lag(median_s) OVER w, 3) AS ratio_to_before
-FROM eras WINDOW w AS (PARTITION BY series_key ORDER BY since)
-ORDER BY node, device, protocol, variant, n_pixels, since""",
+SELECT {_listed(CASE)},
+       since, n_runs, round(median_s, 4) AS median_s,
+       round(median_s / lag(median_s) OVER (PARTITION BY series_key ORDER BY since), 3) AS ratio_to_before
+FROM eras ORDER BY node, device, protocol, model, variant, n_pixels, since""",
+        dimensions=CASE,
     ),
     "noisiest-cases": Named(
         "Which cases repeat worst, and what else went on meanwhile?",
-        """SELECT node, device, crop, protocol, n, round(median_s, 4) AS median_s,
-       round(100 * (q3_s - q1_s) / median_s, 1) AS iqr_percent,
+        f"""SELECT {_listed(CASE)},
+       n, round(median_s, 4) AS median_s, round(100 * (q3_s - q1_s) / median_s, 1) AS iqr_percent,
        round(100 * (max_s - min_s) / median_s, 1) AS range_percent, n_flagged, flags, stop_reason
-FROM medians WHERE """
-        + OF_RUN
-        + " AND n > 1 ORDER BY iqr_percent DESC, node, device, crop LIMIT 20",
+FROM medians WHERE {OF_RUN} AND n > 1 ORDER BY iqr_percent DESC, node, device, crop, case_id LIMIT 20""",
         RUN,
+        CASE,
     ),
     "start-up": Named(
         "What does a fresh process cost before its first image: import, device, model, first call?",
-        """SELECT node, device, phase, count(*) AS n, round(median(elapsed_s), 3) AS median_s,
-       round(max(elapsed_s), 3) AS max_s
-FROM samples WHERE role = 'cold' AND status = 'ok' AND """
-        + OF_RUN
-        + " GROUP BY ALL ORDER BY node, device, min(started_at)",
+        f"""SELECT {_listed(START)},
+       count(*) AS n, round(median(elapsed_s), 3) AS median_s, round(max(elapsed_s), 3) AS max_s
+FROM samples WHERE role = '{Role.COLD}' AND {OK} AND {OF_RUN}
+GROUP BY ALL ORDER BY node, device, engine, model, min(started_at)""",
         RUN,
+        START,
     ),
     "flag-effect": Named(
         "Were the flagged repetitions slower than the others of their case?",
-        """WITH each AS (
+        f"""WITH each AS (
     SELECT node, device, flags, elapsed_s / median(elapsed_s) OVER (PARTITION BY run_id, case_id) AS ratio
-    FROM timed WHERE """
-        + OF_RUN
-        + """)
+    FROM timed WHERE {OF_RUN})
 SELECT node, device, CASE WHEN flags = '' THEN 'none' ELSE flags END AS flags, count(*) AS n,
        round(median(ratio), 3) AS median_ratio, round(max(ratio), 3) AS max_ratio
 FROM each GROUP BY ALL ORDER BY node, device, n DESC""",
         RUN,
     ),
     "mask-differences": Named(
-        "Do all devices of all nodes find the same cells in the same image with the same weights?",
-        """SELECT crop, image, weights, count(DISTINCT node || device) AS n_devices,
-       count(DISTINCT mask_sha256) AS n_different_masks, min(n_cells) AS least_cells, max(n_cells) AS most_cells,
+        "Do all devices of all nodes find the same cells where they do the same work?",
+        f"""SELECT {_listed((*identity.WORK, "image"))},
+       count(DISTINCT node || device) AS n_devices, count(DISTINCT mask_sha256) AS n_different_masks,
+       min(n_cells) AS least_cells, max(n_cells) AS most_cells,
        round(max(diameter_px) - min(diameter_px), 3) AS diameter_range_px,
-       string_agg(DISTINCT node || ' ' || device || ': ' || n_cells, '; ') AS cells
-FROM timed GROUP BY source, image, image_sha256, weights, weights_sha256, crop, n_pixels, diameter_asked_px
-ORDER BY n_different_masks DESC, image, weights, n_pixels""",
+       string_agg(DISTINCT concat_ws(' ', node, device, nullif(variant, 'stock')) || ': ' || n_cells, '; ') AS cells
+FROM timed GROUP BY ALL ORDER BY n_different_masks DESC, image, engine, model, weights, max(n_pixels)""",
+        dimensions=(*identity.WORK, "image"),
     ),
     "failure-causes": Named(
         "What went wrong, where, how often, and when last?",
-        """SELECT status, error_type, node, device, count(*) AS n, string_agg(DISTINCT crop, ' ') AS crops,
-       max(started_at) AS last_at, arg_max(error_message, started_at) AS last_message
+        """SELECT status, error_type, node, device, engine, model, count(*) AS n,
+       string_agg(DISTINCT crop, ' ') AS crops, string_agg(DISTINCT variant, ' ') AS variants,
+       max(started_at) AS last_at,
+       arg_max(error_message, started_at) AS last_message
 FROM failures GROUP BY ALL ORDER BY n DESC, last_at DESC""",
     ),
     "missing-cases": Named(
         "What did a run not measure that another of its devices did?",
-        "SELECT node, device, crop, protocol, variant, covered, n_failed, error_message FROM coverage WHERE "
-        + OF_RUN
-        + " AND covered <> 'measured' ORDER BY node, device, protocol, height_px * width_px",
+        f"""SELECT {_listed(ASKED)}, covered, n_failed, error_message
+FROM coverage WHERE {OF_RUN} AND covered <> 'measured'
+ORDER BY node, device, protocol, model, variant, height_px * width_px""",
         RUN,
+        ASKED,
     ),
     "throughput": Named(
         "How many megapixels a second and images an hour does each device do?",
-        """SELECT node, device, device_name, variant, crop, round(n_pixels / median_s / 1e6, 3) AS megapixels_per_s,
-       round(3600 / median_s) AS images_per_hour, image, weights, source
-FROM latest WHERE protocol = 'standard' ORDER BY node, device, variant, n_pixels""",
+        f"""SELECT {_listed(CASE)},
+       round(n_pixels / median_s / 1e6, 3) AS megapixels_per_s, round(3600 / median_s) AS images_per_hour
+FROM latest WHERE protocol = 'standard' ORDER BY node, device, model, variant, n_pixels""",
+        dimensions=CASE,
     ),
     "memory-need": Named(
-        "How much memory does an image of a given size take?",
-        """SELECT node, device, crop, round(peak_rss_bytes / 1e9, 2) AS peak_rss_gb, rss_method,
-       round(cuda_reserved_bytes / 1e9, 2) AS cuda_reserved_gb, round(mps_driver_bytes / 1e9, 2) AS mps_driver_gb,
-       round(greatest(cuda_reserved_bytes, mps_driver_bytes, peak_rss_bytes) / n_pixels) AS bytes_per_pixel
-FROM memory WHERE """
-        + OF_RUN
-        + " ORDER BY node, device, n_pixels",
+        "How much memory does an image of a given size take: at its peak, and with each further pixel?",
+        f"""WITH peaks AS (
+    SELECT run_id, case_id, {_listed(CASE)}, n_pixels,
+           unnest([{{'method': 'resident, ' || rss_method, 'bytes': peak_rss_bytes}},
+                   {{'method': 'CUDA, reserved by torch', 'bytes': cuda_reserved_bytes}},
+                   {{'method': 'Metal, by the driver', 'bytes': mps_driver_bytes}}], recursive := true)
+    FROM memory WHERE {OF_RUN})
+SELECT {_listed(CASE)},
+       method, round(bytes / 1e9, 2) AS peak_gb, count(*) OVER line AS n_sizes,
+       CASE WHEN n_sizes > 1 THEN round(regr_slope(bytes, n_pixels) OVER line) END AS bytes_per_pixel,
+       CASE WHEN n_sizes > 1 THEN round(regr_intercept(bytes, n_pixels) OVER line / 1e9, 2) END AS fixed_gb
+FROM peaks WHERE bytes IS NOT NULL
+WINDOW line AS (PARTITION BY run_id, method, {_listed(LINE)})
+ORDER BY node, device, model, variant, method, n_pixels""",
         RUN,
+        CASE,
     ),
     "slower-than-before": Named(
         "Where is the newest run of a series slower than the median of the runs before it?",
-        """WITH numbered AS (
+        f"""WITH numbered AS (
     SELECT *, row_number() OVER (PARTITION BY series_key ORDER BY started_at DESC) AS back FROM medians)
-SELECT node, device, crop, protocol, variant, max(run_id) FILTER (back = 1) AS newest_run,
-       round(max(median_s) FILTER (back = 1), 4) AS newest_s, round(median(median_s) FILTER (back > 1), 4) AS before_s,
-       count(*) - 1 AS n_runs_before,
+SELECT {", ".join(f"arg_min({name}, back) AS {name}" for name in CASE)},
+       max(run_id) FILTER (back = 1) AS newest_run, round(max(median_s) FILTER (back = 1), 4) AS newest_s,
+       round(median(median_s) FILTER (back > 1), 4) AS before_s, count(*) - 1 AS n_runs_before,
        round(max(median_s) FILTER (back = 1) / median(median_s) FILTER (back > 1), 3) AS ratio
-FROM numbered GROUP BY series_key, node, device, crop, protocol, variant, n_pixels
-HAVING n_runs_before > 0 AND ratio > $at_least::DOUBLE ORDER BY ratio DESC""",
+FROM numbered GROUP BY series_key HAVING n_runs_before > 0 AND ratio > $at_least::DOUBLE ORDER BY ratio DESC""",
         (("at_least", "1"),),
+        CASE,
     ),
 }
 

@@ -17,7 +17,8 @@ import pyarrow as pa
 from harness import schema
 from harness.errors import CellbenchError
 from harness.machine import facts
-from harness.query import reference_timings
+from harness.query import older, reference_timings
+from harness.query.sql import text as quoted
 from harness.query.views import COMPUTED, MACROS, VIEWS
 from harness.store import Opened, Store, parquet, scan
 
@@ -29,7 +30,6 @@ INTERRUPT_S = 0.1  # between two attempts to end a query
 ANSWER_BYTES = 10**9  # of an answer that is held as a whole
 # Words that ask what there is.
 CATALOGUE = {"show", "tables", "information_schema", "sqlite_master"}
-SAMPLES = "SELECT * FROM stored_samples"
 # Each view and macro by its name: how its definition begins, and its SQL.
 DEFINITIONS = {name: (f"CREATE VIEW {name} AS", sql) for name, (_, sql) in VIEWS.items()} | {
     signature.split("(")[0]: (f"CREATE MACRO {signature} AS TABLE", sql) for signature, (_, sql) in MACROS.items()
@@ -78,18 +78,45 @@ class Session:
         weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
         # Views look at the samples several times over; where they are few they are read once instead.
-        if sum(file.n_rows for file in files) <= HELD_ROWS:
+        is_held = sum(file.n_rows for file in files) <= HELD_ROWS
+        if is_held:
             whole, samples = parquet.read(self.store.root, files)
             self._damaged = len(whole) < len(files)
         else:
             samples = scan.streamed(files)
         con.register("stored_samples", samples)
         con.register("published_means", reference_timings.means())
-        con.execute(f"CREATE VIEW samples AS {SAMPLES}")
+        self._samples = "SELECT * FROM stored_samples"
+        self._has_older = self._has_unread = older.are_in(files)
+        if self._has_older:
+            con.register("older", older.table([]))
+            self._samples = older.SAMPLES
+            if is_held:
+                self._read_older()
+                con.register("read_samples", con.sql(older.SAMPLES).to_arrow_table())
+                self._samples = "SELECT * FROM read_samples"
+        con.execute(f"CREATE VIEW samples AS {self._samples}")
         self._defined: set[str] = set()
         self._commented = False
         # A seat belt, not a sandbox: a registered dataset stays readable, everything else is out of reach.
         con.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+    def _read_older(self) -> None:
+        """Find out, once, what the rows of older versions are read as."""
+        if self._has_unread:
+            found = self._connection.sql(older.DISTINCT).to_arrow_table()
+            self._connection.register("older", older.table(found.to_pylist()))
+            self._has_unread = False
+
+    def series_now(self, key: str | None) -> list[str]:
+        """The series that this name means: itself, or those that rows of an older version under this name belong to."""
+        if not self._has_older:
+            return [key or ""]
+        self._read_older()
+        found = self._connection.sql(
+            "SELECT DISTINCT series_key FROM older WHERE old_series_key = $key", params={"key": key}
+        )
+        return [name for (name,) in found.fetchall()] or [key or ""]
 
     def _define(self, sql: str) -> None:
         """Make the views and macros that a text names, and those that they name in turn: all of them take a while."""
@@ -111,10 +138,10 @@ class Session:
         self._commented = True
         known = meanings()
         columns = self._connection.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal")
-        said = [f"COMMENT ON VIEW {name} IS {_quoted(meaning)}" for name, (meaning, _) in VIEWS.items()]
+        said = [f"COMMENT ON VIEW {name} IS {quoted(meaning)}" for name, (meaning, _) in VIEWS.items()]
         for view, column in columns.fetchall():
             if column in known and view not in ("stored_samples", "published_means"):
-                said.append(f'COMMENT ON COLUMN {view}."{column}" IS {_quoted(known[column])}')
+                said.append(f'COMMENT ON COLUMN {view}."{column}" IS {quoted(known[column])}')
         self._connection.execute("; ".join(said))
 
     def table(self, sql: str, **parameters: object) -> pa.Table:
@@ -145,7 +172,7 @@ class Session:
             yield
         finally:
             self._define(view)  # it is gone where the store was opened anew meanwhile
-            body = DEFINITIONS[view][1] if view in DEFINITIONS else SAMPLES
+            body = DEFINITIONS[view][1] if view in DEFINITIONS else self._samples
             self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {body}")
             self._connection.unregister(f"held_{view}")
 
@@ -186,6 +213,7 @@ class Session:
     def _begin(self, statement: duckdb.Statement, given: Mapping[str, object]) -> pa.RecordBatchReader:
         """Start the query; where files were compacted since they were listed, look again and start once more."""
         try:
+            self._read_older()
             return self._connection.sql(statement, params=given or None).to_arrow_reader(BATCH)
         except duckdb.InterruptException:
             raise
@@ -195,6 +223,7 @@ class Session:
                 raise
             self._connect(files)
             self._define(statement.query)
+            self._read_older()
             return self._connection.sql(statement.query, params=given or None).to_arrow_reader(BATCH)
 
     @contextmanager
@@ -252,7 +281,3 @@ def _chosen(runs: Iterable[str], run_id: str | None) -> str:
     if run_id not in known:
         raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(known[:5]))
     return run_id
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -2,51 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from harness.machine import facts
+from harness.query.sql import FAILED, LENGTH, MEASURED, OK, texts
+from harness.schema import PASSES, Phase, Role, Status, identity
 from harness.stats.student import t_975
 
-# What two cases must share before one's time may be divided by the other's.
-SAME_WORK = (
-    "run_id", "node", "source", "workload", "protocol", "variant", "batch_size", "weights", "weights_sha256",
-    "image", "image_sha256", "crop", "height_px", "width_px",
-)  # fmt: skip
-
-
-def same_work(a: str, b: str) -> str:
-    """The condition under which one's time may be divided by the other's."""
-    return " AND ".join(f"{a}.{column} IS NOT DISTINCT FROM {b}.{column}" for column in SAME_WORK)
-
-
-# What ended well and has a duration; an imported row may say the one without the other.
-MEASURED = "status = 'ok' AND isfinite(elapsed_s) AND elapsed_s > 0"
-CASE = "run_id, node, backend, device, device_name, crop, height_px, width_px, protocol, case_id"
 _SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
 # Repetitions of one process are not independent of each other, so where there are several processes the interval of
 # the mean is that of their means: Student's t for one degree of freedom less than there are processes.
 T_BY_COUNT = [t_975(df) for df in range(1, 31)]  # beyond, the last is right to 0.5 %
 DRIFT = 0.05  # between the control case's medians before and after a block's cases, of which the machine is told
-LENGTH = "sqrt(height_px * width_px) AS length_px, height_px * width_px AS n_pixels"
+
+# The columns of a case as views have them, and their value in a group of its rows.
+CASE = ", ".join(("run_id", "case_id", "series_key", *identity.CASE, "image"))
+_OF_CASE = ", ".join(f"any_value({name}) AS {name}" for name in ("series_key", *identity.CASE, "image"))
+_BLOCK = "run_id, node, device, engine, model, block"
+_PASS = f"phase = '{Phase.CALL}' AND {MEASURED}"
+# A GPU beside the CPU of its machine: all of the case but the device.
+BESIDE = identity.without(identity.CASE, identity.DEVICE)
+
+
+def beside(a: str, b: str) -> str:
+    """The condition under which the time of one device may be divided by that of another."""
+    return f"{a}.run_id = {b}.run_id AND {identity.same(a, b, BESIDE)}"
+
+
+_PLACE, _ASKED = ", ".join(identity.PLACE), ", ".join((*identity.ASKED, "image"))
+
+
+def _alike(table: str) -> str:
+    """The condition that a row is of a place p and of work w."""
+    return f"{identity.same(table, 'p', identity.PLACE)} AND {identity.same(table, 'w', identity.ASKED)}"
+
+
+def _either(columns: Iterable[str]) -> str:
+    """Columns that only one of the tables a and b may have."""
+    return ", ".join(f"coalesce(a.{name}, b.{name}) AS {name}" for name in columns)
+
 
 VIEWS = {
     "blocks": (
         "one row per fresh process: the control case before and after its cases",
         f"""SELECT *, last_s / first_s - 1 AS drift, abs(last_s / first_s - 1) > {DRIFT} AS drifted
-            FROM (SELECT run_id, node, device, block, min(started_at) AS started_at,
-                         max(idle_wait_s) AS idle_wait_s,
-                         median(elapsed_s) FILTER (role = 'control' AND position < 0) AS first_s,
-                         median(elapsed_s) FILTER (role = 'control' AND position >= 0) AS last_s
-                  FROM samples WHERE status = 'ok' GROUP BY run_id, node, device, block)""",
+            FROM (SELECT {_BLOCK}, min(started_at) AS started_at, max(idle_wait_s) AS idle_wait_s,
+                         median(elapsed_s) FILTER (role = '{Role.CONTROL}' AND position < 0) AS first_s,
+                         median(elapsed_s) FILTER (role = '{Role.CONTROL}' AND position >= 0) AS last_s
+                  FROM samples WHERE {OK} GROUP BY {_BLOCK})""",
     ),
     "timed": (
         "successful timed repetitions; flags with the block's drift",
         f"""SELECT s.* REPLACE (trim(coalesce(flags, '') || CASE WHEN b.drifted THEN ' drift' ELSE '' END) AS flags),
                    {LENGTH}
             FROM samples AS s LEFT JOIN (
-                SELECT run_id, node, device, block, true AS drifted
-                FROM samples WHERE role = 'control' AND status = 'ok' GROUP BY run_id, node, device, block
+                SELECT {_BLOCK}, true AS drifted FROM samples WHERE role = '{Role.CONTROL}' AND {OK} GROUP BY {_BLOCK}
                 HAVING abs(median(elapsed_s) FILTER (position >= 0) / median(elapsed_s) FILTER (position < 0) - 1)
-                       > {DRIFT}) AS b USING (run_id, node, device, block)
-            WHERE role = 'timed' AND phase = 'call' AND {MEASURED}""",
+                       > {DRIFT}) AS b USING ({_BLOCK})
+            WHERE role = '{Role.TIMED}' AND {_PASS}""",
     ),
     "medians": (
         "one row per case: spread of its timed repetitions",
@@ -59,33 +72,31 @@ VIEWS = {
                        CASE WHEN count(*) = 1 THEN max(precision)
                             ELSE {T_BY_COUNT}[least(count(*), {len(T_BY_COUNT)} + 1) - 1]
                                  * stddev_samp(mean_s) / sqrt(count(*)) / avg(mean_s) END AS precision
-                FROM processes GROUP BY ALL)
-            SELECT run_id, profile, node, backend, device, device_name, crop, height_px, width_px, length_px, n_pixels,
-                  protocol, variant, batch_size, weights, weights_sha256, image, image_sha256, image_is_synthetic,
-                  source, workload, torch_version, cellpose_version, torch_threads, case_id, series_key,
-                  min(started_at) AS started_at,
-                  count(*) AS n, median(elapsed_s) AS median_s,
-                  quantile_cont(elapsed_s, 0.25) AS q1_s, quantile_cont(elapsed_s, 0.75) AS q3_s,
-                  avg(elapsed_s) AS mean_s, stddev_samp(elapsed_s) AS sd_s,
-                  min(elapsed_s) AS min_s, max(elapsed_s) AS max_s,
-                  min(n_cells) AS n_cells, median(diameter_px) AS diameter_px,
-                  count(DISTINCT mask_sha256) AS n_distinct_masks,
-                  any_value(known.n_blocks) AS n_blocks, any_value(known.precision) AS precision,
-                  string_agg(DISTINCT stop_reason, ' ' ORDER BY stop_reason) AS stop_reason,
-                  count(*) FILTER (flags <> '') AS n_flagged,
-                  coalesce(array_to_string(list_sort(list_distinct(flatten(list(string_split(flags, ' '))
-                      FILTER (flags <> '')))), ' '), '') AS flags
-            FROM timed JOIN known USING (run_id, case_id) GROUP BY ALL""",
+                FROM processes GROUP BY ALL),
+            found AS (
+                SELECT run_id, case_id, {_OF_CASE}, any_value(profile) AS profile,
+                       any_value(image_is_synthetic) AS image_is_synthetic, any_value(length_px) AS length_px,
+                       any_value(n_pixels) AS n_pixels, min(started_at) AS started_at,
+                       count(*) AS n, median(elapsed_s) AS median_s,
+                       quantile_cont(elapsed_s, 0.25) AS q1_s, quantile_cont(elapsed_s, 0.75) AS q3_s,
+                       avg(elapsed_s) AS mean_s, stddev_samp(elapsed_s) AS sd_s,
+                       min(elapsed_s) AS min_s, max(elapsed_s) AS max_s,
+                       min(n_cells) AS n_cells, median(diameter_px) AS diameter_px,
+                       count(DISTINCT mask_sha256) AS n_distinct_masks,
+                       string_agg(DISTINCT stop_reason, ' ' ORDER BY stop_reason) AS stop_reason,
+                       count(*) FILTER (flags <> '') AS n_flagged,
+                       coalesce(array_to_string(list_sort(list_distinct(flatten(list(string_split(flags, ' '))
+                           FILTER (flags <> '')))), ' '), '') AS flags
+                FROM timed GROUP BY run_id, case_id)
+            SELECT * FROM found JOIN known USING (run_id, case_id)""",
     ),
     "speedups": (
-        "each accelerator's medians beside the CPU's of the same node, run and workload",
-        """SELECT gpu.*, cpu.median_s AS cpu_median_s, cpu.n AS cpu_n, cpu.n_cells AS cpu_n_cells,
-                  cpu.device_name AS cpu_name, cpu.median_s / gpu.median_s AS speedup,
-                  100 * gpu.median_s / cpu.median_s AS percent_of_cpu
-           FROM medians AS gpu JOIN medians AS cpu ON """
-        + same_work("gpu", "cpu")
-        + """
-           WHERE cpu.backend = 'cpu' AND gpu.backend <> 'cpu'""",
+        "each accelerator's medians beside the CPU's of the same run and machine, all else of the case being the same",
+        f"""SELECT gpu.*, cpu.median_s AS cpu_median_s, cpu.n AS cpu_n, cpu.n_cells AS cpu_n_cells,
+                   cpu.device_name AS cpu_name, cpu.case_id AS cpu_case_id, cpu.median_s / gpu.median_s AS speedup,
+                   100 * gpu.median_s / cpu.median_s AS percent_of_cpu
+            FROM medians AS gpu JOIN medians AS cpu ON {beside("gpu", "cpu")}
+            WHERE cpu.backend = 'cpu' AND gpu.backend <> 'cpu'""",
     ),
     "latest": (
         "each series' medians in its latest run; imported ones too",
@@ -93,89 +104,88 @@ VIEWS = {
            QUALIFY row_number() OVER (PARTITION BY series_key ORDER BY started_at DESC, run_id DESC) = 1""",
     ),
     "coverage": (
-        "one row per run, device, crop, protocol and variant: measured, failed, skipped or missing",
-        """WITH tried AS (
-               SELECT * FROM samples WHERE role IN ('warmup', 'timed') AND crop IS NOT NULL AND crop <> 'control'),
-           places AS (SELECT DISTINCT run_id, node, backend, device FROM tried),
-           work AS (SELECT DISTINCT run_id, crop, height_px, width_px, protocol, variant FROM tried),
-           found AS (
-               SELECT run_id, node, device, crop, protocol, variant,
-                      count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
-                      count(*) FILTER (status NOT IN ('ok', 'skipped')) AS n_failed,
-                      count(*) FILTER (status = 'skipped') AS n_skipped, max(error_message) AS error_message
-               FROM tried GROUP BY ALL),
-           looked AS (
-               SELECT run_id, node, device, crop, protocol, variant,
-                      string_agg(DISTINCT role, ' ' ORDER BY role) AS passes
-               FROM samples WHERE role IN ('stages', 'memory', 'energy', 'masks') AND status = 'ok' GROUP BY ALL)
-           SELECT p.run_id, p.node, p.backend, p.device, w.crop, w.height_px, w.width_px, w.protocol, w.variant,
-                  CASE WHEN n_timed > 0 THEN 'measured' WHEN n_failed > 0 THEN 'failed'
-                       WHEN n_skipped > 0 THEN 'skipped' ELSE 'missing' END AS covered,
-                  coalesce(n_timed, 0) AS n_timed, coalesce(n_failed, 0) AS n_failed, error_message,
-                  coalesce(passes, '') AS passes
-           FROM places AS p JOIN work AS w USING (run_id)
-                LEFT JOIN found AS f ON f.run_id = p.run_id AND f.node = p.node AND f.device = p.device
-                     AND f.crop = w.crop AND f.protocol = w.protocol AND f.variant IS NOT DISTINCT FROM w.variant
-                LEFT JOIN looked AS l ON l.run_id = p.run_id AND l.node = p.node AND l.device = p.device
-                     AND l.crop = w.crop AND l.protocol = w.protocol AND l.variant IS NOT DISTINCT FROM w.variant""",
+        "one row per run, device and what any device of the run was asked for: measured, failed, skipped or missing",
+        f"""WITH tried AS (
+                SELECT * FROM samples
+                WHERE role IN ('{Role.WARMUP}', '{Role.TIMED}') AND crop IS NOT NULL AND crop <> 'control'),
+            places AS (SELECT run_id, {_PLACE} FROM tried GROUP BY ALL),
+            work AS (SELECT run_id, {_ASKED} FROM tried GROUP BY ALL),
+            found AS (
+                SELECT run_id, {_PLACE}, {_ASKED}, count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_timed,
+                       count(*) FILTER ({FAILED}) AS n_failed,
+                       count(*) FILTER (status = '{Status.SKIPPED}') AS n_skipped, max(error_message) AS error_message
+                FROM tried GROUP BY ALL),
+            looked AS (
+                SELECT run_id, {_PLACE}, {_ASKED}, string_agg(DISTINCT role, ' ' ORDER BY role) AS passes
+                FROM samples WHERE role IN ({texts(PASSES)}) AND {OK} GROUP BY ALL)
+            SELECT p.*, w.* EXCLUDE (run_id),
+                   CASE WHEN n_timed > 0 THEN 'measured' WHEN n_failed > 0 THEN 'failed'
+                        WHEN n_skipped > 0 THEN 'skipped' ELSE 'missing' END AS covered,
+                   coalesce(n_timed, 0) AS n_timed, coalesce(n_failed, 0) AS n_failed, error_message,
+                   coalesce(passes, '') AS passes
+            FROM places AS p JOIN work AS w USING (run_id)
+                 LEFT JOIN found AS f ON f.run_id = p.run_id AND {_alike("f")}
+                 LEFT JOIN looked AS l ON l.run_id = p.run_id AND {_alike("l")}""",
     ),
     "throughput": (
         "images a minute of each way to go about many images",
-        f"""SELECT run_id, node, backend, device, device_name, image, crop, weights, workload, variant, n_processes,
-                  n_in_flight, torch_threads, n_images, count(*) AS n,
-                  60 * max(n_images) / median(elapsed_s) AS images_per_minute,
-                  60 * max(n_images) / max(elapsed_s) AS slowest_per_minute,
-                  60 * max(n_images) / min(elapsed_s) AS fastest_per_minute,
-                  count(DISTINCT mask_sha256) AS n_distinct_masks
-           FROM samples WHERE role = 'throughput' AND {MEASURED} GROUP BY ALL""",
+        f"""SELECT run_id, case_id, {_OF_CASE}, n_processes, n_in_flight, n_images, count(*) AS n,
+                   60 * n_images / median(elapsed_s) AS images_per_minute,
+                   60 * n_images / max(elapsed_s) AS slowest_per_minute,
+                   60 * n_images / min(elapsed_s) AS fastest_per_minute,
+                   count(DISTINCT mask_sha256) AS n_distinct_masks
+            FROM samples WHERE role = '{Role.THROUGHPUT}' AND {MEASURED}
+            GROUP BY run_id, case_id, n_processes, n_in_flight, n_images""",
     ),
     "failures": (
         "repetitions that did not end well",
-        "SELECT * FROM samples WHERE status NOT IN ('ok', 'skipped')",
+        f"SELECT * FROM samples WHERE {FAILED}",
     ),
     "runs": (
         "one row per run: when, where, how much",
-        """SELECT run_id, min(started_at) AS started_at, any_value(profile) AS profile,
-                  count(DISTINCT node) AS n_nodes,
-                  count(DISTINCT case_id) FILTER (role = 'timed') AS n_cases,
-                  count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
-                  count(*) FILTER (status NOT IN ('ok', 'skipped')) AS n_failed,
-                  string_agg(DISTINCT device, ', ' ORDER BY device) AS devices,
-                  string_agg(DISTINCT weights, ', ' ORDER BY weights) AS weights,
-                  string_agg(DISTINCT image, ', ' ORDER BY image) FILTER (image <> 'control') AS images
-           FROM samples GROUP BY run_id""",
+        f"""SELECT run_id, min(started_at) AS started_at, any_value(profile) AS profile,
+                   count(DISTINCT node) AS n_nodes,
+                   count(DISTINCT case_id) FILTER (role = '{Role.TIMED}') AS n_cases,
+                   count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_timed,
+                   count(*) FILTER ({FAILED}) AS n_failed,
+                   string_agg(DISTINCT device, ', ' ORDER BY device) AS devices,
+                   string_agg(DISTINCT model, ', ' ORDER BY model) AS models,
+                   string_agg(DISTINCT weights, ', ' ORDER BY weights) AS weights,
+                   string_agg(DISTINCT image, ', ' ORDER BY image) FILTER (image <> 'control') AS images
+            FROM samples GROUP BY run_id""",
     ),
     "stages": (
         "one row per case and part of a call: median over the stage pass, and its share of their sum",
         f"""WITH whole AS (
                 SELECT run_id, case_id, median(elapsed_s) AS total_s, count(*) AS n
-                FROM samples WHERE role = 'stages' AND phase = 'call' AND {MEASURED} GROUP BY ALL),
+                FROM samples WHERE role = '{Role.STAGES}' AND {_PASS} GROUP BY ALL),
             parts AS (
-                SELECT {CASE}, {LENGTH}, stage_pass, stage, repetition, sum(elapsed_s) AS elapsed_s,
+                SELECT run_id, case_id, {_OF_CASE}, stage_pass, stage, repetition, sum(elapsed_s) AS elapsed_s,
                        sum(n_tiles) AS n_tiles, sum(work_gflop) AS work_gflop, sum(work_gb) AS work_gb
-                FROM samples WHERE role = 'stages' AND phase = 'stage' AND status = 'ok' AND isfinite(elapsed_s)
-                GROUP BY ALL)
-            SELECT {CASE}, length_px, n_pixels, stage_pass, stage, median(elapsed_s) AS median_s,
-                   any_value(whole.n) AS n, max(n_tiles) AS n_tiles, max(work_gflop) AS work_gflop,
-                   max(work_gb) AS work_gb, any_value(total_s) AS total_s,
-                   median(elapsed_s) / sum(median(elapsed_s)) OVER (PARTITION BY run_id, case_id) AS share,
-                   any_value(m.median_s) AS timed_median_s
-            FROM parts JOIN whole USING (run_id, case_id)
-                 LEFT JOIN (SELECT run_id, case_id, median_s FROM medians) AS m USING (run_id, case_id)
-            GROUP BY {CASE}, length_px, n_pixels, stage_pass, stage""",
+                FROM samples WHERE role = '{Role.STAGES}' AND phase = '{Phase.STAGE}' AND {OK} AND isfinite(elapsed_s)
+                GROUP BY run_id, case_id, stage_pass, stage, repetition),
+            found AS (
+                SELECT run_id, case_id, {_OF_CASE}, stage_pass, stage, median(elapsed_s) AS median_s,
+                       max(n_tiles) AS n_tiles, max(work_gflop) AS work_gflop, max(work_gb) AS work_gb
+                FROM parts GROUP BY run_id, case_id, stage_pass, stage)
+            SELECT {CASE}, {LENGTH}, stage_pass, stage, found.median_s, whole.n, n_tiles, work_gflop, work_gb, total_s,
+                   found.median_s / sum(found.median_s) OVER (PARTITION BY run_id, case_id) AS share,
+                   m.median_s AS timed_median_s
+            FROM found JOIN whole USING (run_id, case_id)
+                 LEFT JOIN (SELECT run_id, case_id, median_s FROM medians) AS m USING (run_id, case_id)""",
     ),
     "ceilings": (
         "the best rates measured on each device, beside its stages",
-        """SELECT run_id, node, device,
-                  max(work_gflop / elapsed_s) FILTER (phase <> 'copy') AS matmul_gflop_s,
-                  max(work_gb / elapsed_s) FILTER (phase = 'copy') AS copy_gb_s
-           FROM samples WHERE role = 'ceiling' AND status = 'ok' GROUP BY ALL""",
+        f"""SELECT run_id, node, device,
+                   max(work_gflop / elapsed_s) FILTER (phase <> '{Phase.COPY}') AS matmul_gflop_s,
+                   max(work_gb / elapsed_s) FILTER (phase = '{Phase.COPY}') AS copy_gb_s
+            FROM samples WHERE role = '{Role.CEILING}' AND {OK} GROUP BY ALL""",
     ),
     "memory": (
         "peak memory per case; one column per method",
         f"""SELECT {CASE}, {LENGTH}, peak_rss_bytes, rss_method, cuda_allocated_bytes, cuda_reserved_bytes,
                    mps_current_bytes, mps_driver_bytes
-            FROM samples WHERE role = 'memory' AND status = 'ok'""",
+            FROM samples WHERE role = '{Role.MEMORY}' AND {OK}""",
     ),
     "energy": (
         "energy per call and case over all its windows: gross with its range, and above idle",
@@ -185,14 +195,14 @@ VIEWS = {
                    sum(energy_j) / sum(n_calls) FILTER (energy_j IS NOT NULL) AS energy_per_call_j,
                    avg(idle_power_w) AS idle_power_w, count(*) AS n_windows, sum(n_calls)::BIGINT AS n_calls,
                    avg(elapsed_s) AS window_s, energy_class, energy_method
-            FROM samples WHERE role = 'energy' AND status = 'ok' GROUP BY ALL""",
+            FROM samples WHERE role = '{Role.ENERGY}' AND {OK} GROUP BY ALL""",
     ),
     "agreement": (
         "each case's masks beside those of stock cellpose on the same node's CPU",
-        f"""SELECT {CASE}, {LENGTH}, diameter_asked_px, agreement, ap50, ap90, mean_iou, n_cells, reference_n_cells,
-                   n_cells - reference_n_cells AS delta_cells, diameter_px, reference_diameter_px,
+        f"""SELECT {CASE}, {LENGTH}, repetition = 0 AS as_timed, agreement, ap50, ap90, mean_iou, n_cells,
+                   reference_n_cells, n_cells - reference_n_cells AS delta_cells, diameter_px, reference_diameter_px,
                    diameter_px - reference_diameter_px AS delta_diameter_px, elapsed_s
-            FROM samples WHERE role = 'masks' AND status = 'ok'""",
+            FROM samples WHERE role = '{Role.MASKS}' AND {OK}""",
     ),
     "environments": (
         "facts about each node and device, one row per fresh process",
@@ -211,30 +221,29 @@ VIEWS = {
 MACROS = {
     "compare(run_a, run_b)": (
         "the medians of two runs, series by series; a ratio above 1 says that b took longer. It is no verdict",
-        """SELECT coalesce(a.node, b.node) AS node, coalesce(a.device, b.device) AS device,
-                  coalesce(a.crop, b.crop) AS crop, coalesce(a.protocol, b.protocol) AS protocol,
-                  coalesce(a.variant, b.variant) AS variant, a.median_s AS a_median_s, b.median_s AS b_median_s,
-                  b.median_s / a.median_s AS ratio, a.n AS a_n, b.n AS b_n, a.n_blocks AS a_n_blocks,
-                  b.n_blocks AS b_n_blocks, coalesce(a.n_pixels, b.n_pixels) AS n_pixels
-           FROM (SELECT * FROM medians WHERE run_id = run_a) AS a
-                FULL JOIN (SELECT * FROM medians WHERE run_id = run_b) AS b USING (series_key)
-           ORDER BY node, device, protocol, variant, n_pixels""",
+        f"""SELECT {_either(("node", *identity.SERIES, "image"))},
+                   a.median_s AS a_median_s, b.median_s AS b_median_s,
+                   b.median_s / a.median_s AS ratio, a.n AS a_n, b.n AS b_n, a.n_blocks AS a_n_blocks,
+                   b.n_blocks AS b_n_blocks, coalesce(a.n_pixels, b.n_pixels) AS n_pixels,
+                   {", ".join(f"{side}.{name} AS {side}_{name}" for name in identity.VERSIONS for side in "ab")}
+            FROM (SELECT * FROM medians WHERE run_id = run_a) AS a
+                 FULL JOIN (SELECT * FROM medians WHERE run_id = run_b) AS b USING (series_key)
+            ORDER BY node, device, model, protocol, variant, n_pixels""",
     ),
     "compare_devices(device_a, device_b)": (
-        "two devices' medians on the same node, run and work; a ratio above 1 says that b took longer",
-        """SELECT a.run_id, a.node, a.device AS a_device, b.device AS b_device, a.crop, a.protocol, a.variant,
-                  a.median_s AS a_median_s, b.median_s AS b_median_s, b.median_s / a.median_s AS ratio, a.n_pixels
-           FROM (SELECT * FROM medians WHERE device = device_a) AS a
-                JOIN (SELECT * FROM medians WHERE device = device_b) AS b ON """
-        + same_work("a", "b")
-        + """
-           ORDER BY a.run_id, a.node, a.protocol, a.variant, a.n_pixels""",
+        "two devices' medians on the same run, machine and work; a ratio above 1 says that b took longer",
+        f"""SELECT a.run_id, a.device AS a_device, b.device AS b_device,
+                   {", ".join(f"a.{name}" for name in (*BESIDE, "image"))},
+                   a.median_s AS a_median_s, b.median_s AS b_median_s, b.median_s / a.median_s AS ratio, a.n_pixels
+            FROM (SELECT * FROM medians WHERE device = device_a) AS a
+                 JOIN (SELECT * FROM medians WHERE device = device_b) AS b ON {beside("a", "b")}
+            ORDER BY a.run_id, a.node, a.model, a.protocol, a.variant, a.n_pixels""",
     ),
     "history(key)": (
         "one series over time, a row per run, with the versions that may explain a change",
-        """SELECT started_at, run_id, node, device, crop, median_s, q1_s, q3_s, n, n_blocks, n_flagged, torch_version,
-                  cellpose_version
-           FROM medians WHERE series_key = key ORDER BY started_at""",
+        f"""SELECT started_at, run_id, node, device, crop, median_s, q1_s, q3_s, n, n_blocks, n_flagged,
+                   {", ".join(identity.VERSIONS)}
+            FROM medians WHERE series_key = key ORDER BY started_at""",
     ),
 }
 
@@ -260,6 +269,7 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "cpu_n": ("repetitions behind cpu_median_s", None),
     "cpu_n_cells": ("cells found on the CPU", None),
     "cpu_name": ("model of the processor that is compared with", None),
+    "cpu_case_id": ("its case", None),
     "speedup": ("cpu_median_s over median_s", None),
     "percent_of_cpu": ("median_s as a share of cpu_median_s", "%"),
     "covered": ("measured, failed, skipped, or missing: another device of the run did it", None),
@@ -269,6 +279,7 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "n_nodes": ("nodes of the run", None),
     "n_cases": ("cases of the run", None),
     "devices": ("devices of the run", None),
+    "models": ("models of the run", None),
     "images": ("images of the run", None),
     "total_s": ("median duration of the whole call in the stage pass", "s"),
     "share": ("part of the stages' sum", None),
@@ -281,6 +292,7 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "energy_per_call_j": ("energy of one call above idle", "J"),
     "n_windows": ("windows of calls", None),
     "window_s": ("mean length of the energy windows", "s"),
+    "as_timed": ("at the diameter at which it is timed; else at the reference's", None),
     "delta_cells": ("cells found more than in the reference", None),
     "delta_diameter_px": ("diameter above the reference's", "px"),
     "first_s": ("median of the control case before the block's cases", "s"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from harness.charts import history_chart, rendering
 from harness.judge.alarms import Watch
 from harness.judge.history import AGREEMENT, MASKS, TIME, Series
 from harness.report.pages import template
-from harness.results.alarm_text import finding_text, value_text
-from harness.results.formatting import count, device_label, size_label
+from harness.results.alarm_text import finding_text, gap_texts, value_text
+from harness.results.formatting import count, line_namer, size_label
 from harness.results.history_rows import rank, rows, runs_of, state
 from harness.stats.watch import AGREEMENTS
 
@@ -27,13 +28,14 @@ def build(watched: Watch) -> str:
     """The page as HTML."""
     order = sorted(watched.series, key=rank)
     runs = runs_of(watched.series)
-    figures = [_figure(each, i, runs) for i, each in enumerate(order)]
+    name = line_namer([each.last.place for each in order], ("node", "protocol"))
+    figures = [_figure(each, i, runs, name) for i, each in enumerate(order)]
     findings = [("alarm", each) for each in watched.alarms] + [("suspect", each) for each in watched.suspects]
     return template("history.html").render(
         headline=headline(watched),
         run_id=watched.run_id,
         findings=[(state, each.series.id, each.series.selector, finding_text(each), each) for state, each in findings],
-        gaps=watched.gaps,
+        gaps=gap_texts(watched.gaps),
         figures=figures,
         cautions=_cautions(watched),
         spec=rendering.script_json(history_chart.draw([], "").to_dict()) if figures else "{}",
@@ -56,11 +58,11 @@ def headline(watched: Watch) -> str:
     return f"{' and '.join(said)} in {len(watched.series)} series"
 
 
-def _figure(series: Series, number: int, runs: dict[str, list[Row]]) -> Row:
+def _figure(series: Series, number: int, runs: dict[str, list[Row]], name: Callable[[Row], str]) -> Row:
     place = series.last.place
     scale, unit = SCALES.get(series.metric, (1e-6, "MB"))
     metric = "cells" if series.metric == MASKS else series.metric.removesuffix("_bytes").replace("_", " ")
-    what = f"{device_label(place)}, {size_label(place)}, {place['protocol']}: {metric}"
+    what = f"{name(place)}, {size_label(place)}, {place['protocol']}: {metric}"
     return {
         "name": f"series-{number}",
         "state": state(series, len(series.points) - 1),

@@ -9,6 +9,7 @@ from typing import Any
 from harness.judge.alarms import Watch
 from harness.report import history_page
 from harness.report.pages import template
+from harness.results.alarm_text import gap_texts
 from harness.stats.watch import ALARM
 
 
@@ -28,5 +29,5 @@ def build(runs: list[dict[str, Any]], watched: Watch, folder: Path) -> str:
     ]
     has_history = (folder / "history.html").is_file()
     return template("index.html").render(
-        headline=history_page.headline(watched), runs=rows, gaps=watched.gaps, has_history=has_history
+        headline=history_page.headline(watched), runs=rows, gaps=gap_texts(watched.gaps), has_history=has_history
     )

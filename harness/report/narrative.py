@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 from harness.charts import agreement_chart, ranking_chart, stage_chart
 from harness.results import history_rows, speedups, tuning_results
@@ -11,20 +12,21 @@ from harness.results.formatting import (
     Row,
     between,
     count,
+    dimension_value,
     listed,
     number,
     percent,
     series_namer,
     short_name,
     size_label,
-    text,
 )
 from harness.results.notes import FEW, flags_said
 from harness.results.tables import Tables
+from harness.schema import identity
 from harness.stats.intervals import Interval
 
-# What must agree before two medians may stand in one sentence.
-KIND = ("workload", "protocol", "variant", "weights", "image")
+# What must agree before two medians may stand in one sentence, but for the size of the image.
+KIND = (*identity.without(identity.WORK, identity.SIZE), "variant", "batch_size", "dtype")
 BANNERS = {
     "simulated": "Simulated workload. These rows exercise the program; they say nothing about any machine.",
     "standin": "Stand-in weights. The network has the architecture of cyto3, so a pass through it costs the same; the "
@@ -71,8 +73,8 @@ def headline(data: Tables) -> str:
     compared = [
         (row, known) for row, known in zip(data.gains, speedups.intervals(data), strict=True) if _kind(row) == most
     ]
-    varied = [i for i in range(len(KIND)) if len({_kind(row)[i] for row in medians}) > 1]
-    among = ", ".join(f"{KIND[i]} {text(most[i], 'unknown')}" for i in varied)
+    varied = identity.distinguishing(medians, (), KIND)
+    among = ", ".join(f"{identity.word(column)} {dimension_value(chosen[0], column)}" for column in varied)
     return _what(chosen[0]) + _finding(chosen, compared) + (f" ({among})" if among else "")
 
 
@@ -253,7 +255,7 @@ def _finding(medians: list[Row], compared: list[tuple[Row, Interval]]) -> str:
         by_series[name(row)].append(row)
     nodes = len({row["node"] for row in medians})
     if compared and nodes == 1:
-        largest = {row["device"]: (row, known) for row, known in sorted(compared, key=lambda pair: pair[0]["n_pixels"])}
+        largest = {name(row): (row, known) for row, known in sorted(compared, key=lambda pair: pair[0]["n_pixels"])}
         return ": " + "; ".join(_comparison(row, known) for row, known in largest.values())
     if len(by_series) == 1:
         ends = {
@@ -279,8 +281,8 @@ def _comparison(row: Row, known: Interval) -> str:
     )
 
 
-def _kind(row: Row) -> tuple[str, ...]:
-    return tuple(row[column] for column in KIND)
+def _kind(row: Row) -> tuple[Any, ...]:
+    return identity.values(row, KIND)
 
 
 def _what(row: Row) -> str:

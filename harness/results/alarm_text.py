@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from harness.judge.alarms import Finding
+from collections.abc import Sequence
+
+from harness.judge.alarms import ASKED, Finding, Gap
 from harness.judge.history import AGREEMENT, MASKS, TIME, Series
-from harness.results.formatting import count, number, seconds
+from harness.results.formatting import count, dimension_text, number, seconds
+from harness.schema import identity
 from harness.stats import watch
 
 
@@ -38,6 +41,15 @@ def usual_text(series: Series) -> str:
     """The band of a series: '1.02 s to 1.13 s'."""
     band = series.last.judged.band
     return f"{value_text(series.metric, band.low)} to {value_text(series.metric, band.high)}"
+
+
+def gap_texts(gaps: Sequence[Gap]) -> list[tuple[str, str, str | None]]:
+    """What was not measured, why, and the run that had it last: 'desk/cpu/448 (standard, lossless)'."""
+    told = identity.distinguishing([gap.place for gap in gaps], ("node", "device", "crop", "protocol"), ASKED)[3:]
+    return [
+        (f"{gap.selector} ({', '.join(dimension_text(gap.place, column) for column in told)})", gap.why, gap.last_run)
+        for gap in gaps
+    ]
 
 
 def metric_name(series: Series) -> str:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.machine.facts import Fact
+from harness.schema import identity
 
 Row = dict[str, Any]
+# Columns whose values say by themselves what they are.
+SELF_EXPLAINING = (
+    "node", "device", "protocol", "variant", "weights", "image", "workload", "source", "engine", "model", "dtype",
+    "instruction_set", "cpu_model", "device_name", "result_variant", "backend", "arch",
+)  # fmt: skip
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -76,27 +82,61 @@ def flagged(n_flagged: int, n: int, flags: Mapping[str, int]) -> str | None:
 def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
     """A function from a row to its series' name: device, and whatever else differs among these medians.
 
-    The run is named only where the same would else stand for two runs.
+    Versions are named only where the same would else stand for two cases of a run, the run where it would for two runs.
     """
     rows = list(medians)
-    varied = [
-        column
-        for column in ("protocol", "variant", "weights", "image", "workload", "source")
-        if len({row[column] for row in rows}) > 1
-    ]
-    several_nodes = len({row["node"] for row in rows}) > 1
+    name = line_namer(rows)
+
+    def alike(*columns: str) -> list[list[Row]]:
+        """The rows that have a name, a size and these columns in common."""
+        found: dict[Any, list[Row]] = defaultdict(list)
+        for row in rows:
+            found[name(row), identity.values(row, (*identity.SIZE, *columns))].append(row)
+        return list(found.values())
+
+    versions = dict.fromkeys(v for each in alike("run_id") for v in identity.differing(each, identity.VERSIONS))
+    in_runs = any(len({row["run_id"] for row in each}) > 1 for each in alike(*versions))
+    return lambda row: f"{name(row)}{extras(row, versions)}" + (f", {row['run_id']}" if in_runs else "")
+
+
+def line_namer(rows: Iterable[Row], elsewhere: Collection[str] = ()) -> Callable[[Row], str]:
+    """A function from a row to the name of its line: device, and whatever else differs but sizes and versions.
+
+    elsewhere: columns that the reader is told beside the name.
+    """
+    rows = list(rows)
+    told = identity.distinguishing(rows, ("node", "device", "device_name", *elsewhere), ("node", *identity.LINE))
+    several_nodes = "node" not in elsewhere and len({row["node"] for row in rows}) > 1
 
     def name(row: Row) -> str:
         node = f"{row['node']} · " if several_nodes else ""
-        extras = "".join(f", {text(row[column], 'unknown')}" for column in varied)
-        return f"{node}{device_label(row)}{extras}"
+        return f"{node}{device_label(row)}{extras(row, identity.without(told, elsewhere))}"
 
-    runs: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for row in rows:
-        runs[name(row), row["n_pixels"]].add(row["run_id"])
-    if all(len(each) == 1 for each in runs.values()):
-        return name
-    return lambda row: f"{name(row)}, {row['run_id']}"
+    return name
+
+
+def extras(row: Row, columns: Iterable[str]) -> str:
+    """What a row holds in columns that a name needs besides its device: ', bfloat16, torch 2.13'."""
+    in_label = {"node", "device", "device_name", *(("torch_threads",) if row["backend"] == "cpu" else ())}
+    return "".join(f", {dimension_text(row, column)}" for column in identity.without(columns, in_label))
+
+
+def dimension_text(row: Row, column: str) -> str:
+    """What a row holds in a column of the identity, in words that need no heading: 'lossless', '8 threads'."""
+    value = dimension_value(row, column)
+    if column in SELF_EXPLAINING:
+        return value
+    return (
+        count(row[column], "thread")
+        if column == "torch_threads" and row[column]
+        else f"{identity.word(column)} {value}"
+    )
+
+
+def dimension_value(row: Row, column: str) -> str:
+    """What a row holds in a column of the identity; 'unknown' for none."""
+    found = identity.value(row, column)
+    return text(None if found is None else identity.short(found), "unknown")
 
 
 def device_label(row: Row) -> str:

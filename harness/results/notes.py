@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from harness.query import reference_timings
-from harness.results.formatting import count, flagged, listed, text
+from harness.results.formatting import count, dimension_value, flagged, listed
 from harness.results.tables import Tables
+from harness.schema import identity
 
 FEW = 5  # repetitions; the article used as many
-MIXED = {
-    "protocol": "protocols", "torch_version": "torch versions", "cellpose_version": "cellpose versions",
-    "weights": "weights", "image": "images", "source": "sources",
-}  # fmt: skip
+# What should be the same for all cases of a figure, or may explain what differs; devices and variants are its subject.
+ALIKE = (*identity.without(identity.WORK, identity.SIZE), "dtype", *identity.VERSIONS)
 
 
 def notes(tables: Tables) -> list[str]:
@@ -52,10 +51,15 @@ def provenance(tables: Tables) -> list[str]:
 def mixed(tables: Tables) -> list[str]:
     """What is not the same for all cases and may explain a difference between them."""
     said = []
-    for column, words in MIXED.items():
-        if len(values := sorted({text(row[column], "unknown") for row in tables.cases})) > 1:
-            said.append(f"mixed {words}: {listed(values)}")
+    for column in identity.distinguishing(tables.cases, (), ALIKE):
+        values = {dimension_value(row, column) for row in tables.cases}
+        said.append(f"mixed {_plural(column)}: {listed(sorted(values))}")
     return said
+
+
+def _plural(column: str) -> str:
+    word = column.replace("_", " ") if column in identity.VERSIONS else identity.word(column)
+    return word if word.endswith("s") else f"{word}s"
 
 
 def flags_said(tables: Tables) -> str | None:

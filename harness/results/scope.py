@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from harness.errors import CellbenchError
-from harness.query import Session, which_run
+from harness.query import Session, sql, which_run
+from harness.schema import Role
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Scope:
     @property
     def in_runs(self) -> str:
         """The condition for what belongs to a run rather than to a case."""
-        return f"run_id IN ({quoted_list(self.runs)})"
+        return f"run_id IN ({sql.texts(self.runs)})"
 
 
 def resolve(session: Session, run: str | None = None, since: str | None = None, series: str | None = None) -> Scope:
@@ -47,24 +48,24 @@ def resolve(session: Session, run: str | None = None, since: str | None = None, 
         return _of_series(session, run, since, series)
     if since is None:
         found = which_run(session, run)
-        return Scope(f"Run {found}", found, (found,), f"run_id = {_quoted(found)}")
+        return Scope(f"Run {found}", found, (found,), f"run_id = {sql.text(found)}")
     runs = _runs(session, since)
     title = f"The newest of each series since {since}, out of {len(runs)} run{'s' * (len(runs) != 1)}"
-    return Scope(title, f"since-{_slug(since)}", runs, _newest(runs, "timed"), newest=True)
+    return Scope(title, f"since-{_slug(since)}", runs, _newest(runs, Role.TIMED), newest=True)
 
 
 def _newest(runs: Iterable[str], role: str) -> str:
     return (
         "(run_id, case_id) IN (SELECT max(run_id), arg_max(case_id, run_id) FROM samples "
-        f"WHERE role = {_quoted(role)} AND status = 'ok' AND run_id IN ({quoted_list(runs)}) GROUP BY series_key)"
+        f"WHERE role = {sql.text(role)} AND {sql.OK} AND run_id IN ({sql.texts(runs)}) GROUP BY series_key)"
     )
 
 
 def _of_series(session: Session, run: str | None, since: str | None, series: str) -> Scope:
     known = _runs(session, since) if since else None
     rows = session.table(
-        "SELECT DISTINCT run_id, series_key FROM samples WHERE starts_with(series_key, $series) AND role = 'timed' "
-        "ORDER BY run_id DESC",
+        "SELECT DISTINCT run_id, series_key FROM samples "
+        f"WHERE starts_with(series_key, $series) AND role = '{Role.TIMED}' ORDER BY run_id DESC",
         series=series,
     ).to_pylist()
     keys = sorted({row["series_key"] for row in rows})
@@ -78,7 +79,7 @@ def _of_series(session: Session, run: str | None, since: str | None, series: str
         raise CellbenchError(f"no such run has the series {series}", "--series", f"it is in {', '.join(runs)}")
     cases = (
         "(run_id, case_id) IN (SELECT run_id, case_id FROM samples "
-        f"WHERE starts_with(series_key, {_quoted(series)}) AND run_id IN ({quoted_list(chosen)}))"
+        f"WHERE starts_with(series_key, {sql.text(series)}) AND run_id IN ({sql.texts(chosen)}))"
     )
     return Scope(f"Series {', '.join(keys)}", f"series-{_slug(series)}", chosen, cases)
 
@@ -90,20 +91,11 @@ def _runs(session: Session, since: str) -> tuple[str, ...]:
     except ValueError as error:
         raise CellbenchError(f"this is no date: {since}", "--since", "write it as 2026-01-31") from error
     begin = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    sql = "SELECT run_id FROM runs WHERE started_at >= $begin ORDER BY run_id DESC"
-    found = tuple(session.table(sql, begin=begin)["run_id"].to_pylist())
+    begun = session.table("SELECT run_id FROM runs WHERE started_at >= $begin ORDER BY run_id DESC", begin=begin)
+    found = tuple(begun["run_id"].to_pylist())
     if not found:
         raise CellbenchError(f"no run began on or after {since}", "--since", "see them: cellbench list")
     return found
-
-
-def quoted_list(texts: Iterable[str]) -> str:
-    """Texts as the inside of an SQL list."""
-    return ", ".join(map(_quoted, texts))
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _slug(text: str) -> str:

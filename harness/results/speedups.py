@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from harness.results.formatting import Row, between, number, short_name, side
 from harness.results.tables import Tables
+from harness.schema import identity
 from harness.stats import intervals as interval
 from harness.stats import scaling
 from harness.stats.intervals import Interval
 from harness.stats.scaling import Gain, Scaling
 
 Key = tuple[str, str]  # run_id, case_id
-# What must agree for a CPU to be the one that an accelerator stands beside.
-PLACE = ("run_id", "node", "protocol", "variant", "weights", "image", "workload", "source")
+# What a line of an accelerator has in common with that of the CPU beside it.
+BESIDE = ("run_id", *identity.without(identity.CASE, identity.DEVICE, identity.SIZE))
 N_TIMES = 3  # an interval that reaches further than so many times its estimate says no more than that little is known
 
 
@@ -59,12 +61,9 @@ def processes(tables: Tables) -> dict[Key, list[np.ndarray]]:
 def intervals(tables: Tables) -> list[Interval]:
     """The interval of each of the tables' speed-ups, in their order; its value is the view's."""
     durations = processes(tables)
-    by_place = {(_place(row), row["n_pixels"]): row for row in tables.cases if row["backend"] == "cpu"}
-    found = []
-    for row in tables.gains:
-        cpu = by_place[_place(row), row["n_pixels"]]
-        found.append(interval.of_ratio(durations[_key(cpu)], durations[_key(row)]))
-    return found
+    return [
+        interval.of_ratio(durations[row["run_id"], row["cpu_case_id"]], durations[_key(row)]) for row in tables.gains
+    ]
 
 
 @lru_cache(maxsize=2)
@@ -87,10 +86,10 @@ def fits(tables: Tables) -> list[Fitted]:
 def laws(tables: Tables) -> list[Gained]:
     """Each accelerator whose law and whose CPU's law can be fitted, one's own first, then the published ones."""
     by_series = _by_series(tables)
-    cpus = {_place(rows[0]): _fit(rows, "median_s") for rows in by_series.values() if rows[0]["backend"] == "cpu"}
+    cpus = {_beside(rows[0]): _fit(rows, "median_s") for rows in by_series.values() if rows[0]["backend"] == "cpu"}
     found = []
     for series, rows in by_series.items():
-        slow, fast, backend = cpus.get(_place(rows[0])), _fit(rows, "median_s"), rows[0]["backend"]
+        slow, fast, backend = cpus.get(_beside(rows[0])), _fit(rows, "median_s"), rows[0]["backend"]
         if backend != "cpu" and slow and fast:
             found.append(Gained(series, False, backend, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
     others = _published(tables)
@@ -173,5 +172,5 @@ def _key(row: Row) -> Key:
     return row["run_id"], row["case_id"]
 
 
-def _place(row: Row) -> tuple[str, ...]:
-    return tuple(row[column] for column in PLACE)
+def _beside(row: Row) -> tuple[Any, ...]:
+    return identity.values(row, BESIDE)

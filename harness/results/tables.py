@@ -14,17 +14,20 @@ import pyarrow.compute as pc
 from harness.judge import annotations, history
 from harness.judge.history import Series
 from harness.query import Session, reference_timings
-from harness.query.views import MEASURED
+from harness.query.sql import FAILED, MEASURED, OK, WORST, text, texts
+from harness.query.views import CASE
 from harness.results import tuning_results
 from harness.results.formatting import Row, device_label, series_namer
-from harness.results.scope import Scope, quoted_list
-from harness.results.tuning_results import Raced
+from harness.results.scope import Scope
+from harness.results.tuning_results import RACED, Raced
+from harness.schema import Phase, Role, Status, identity
 
 N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
 _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
 _BY_SIZE = "ORDER BY node, backend <> 'cpu', device, n_pixels"
 _CASES = "WHERE {cases}"
 _SIZED = "AND n_pixels > 0"  # what has no size has no place in a figure
+_ASKED = ", ".join((*identity.PLACE, *identity.ASKED, "image"))
 
 
 class Query(NamedTuple):
@@ -46,7 +49,7 @@ QUERIES = {
         SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed {_CASES}
         UNION ALL
         SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM samples
-        {_CASES} AND role = 'warmup' AND phase = 'call' AND {MEASURED})
+        {_CASES} AND role = '{Role.WARMUP}' AND phase = '{Phase.CALL}' AND {MEASURED})
         SELECT * FROM made JOIN (SELECT run_id, case_id, role, count(*) AS n FROM made GROUP BY ALL)
              USING (run_id, case_id, role)
         WHERE repetition % CAST(ceil(n / {N_DRAWN}) AS BIGINT) = 0 ORDER BY run_id, case_id, started_at"""),
@@ -55,61 +58,57 @@ QUERIES = {
         f"{_CASES} AND flags <> '') GROUP BY flag ORDER BY n DESC, flag"
     ),
     # The same failure again and again is one row.
-    "failures": Query("""SELECT node, device, crop, protocol, role, phase, status, error_type, error_message,
-               count(*) AS n FROM failures WHERE {in_runs} GROUP BY ALL ORDER BY min(started_at)"""),
+    "failures": Query(f"""SELECT {_ASKED}, role, phase, status, error_type, error_message, count(*) AS n
+        FROM failures WHERE {{in_runs}} GROUP BY ALL ORDER BY min(started_at)"""),
     # Only what was timed as well: those rows say which weights and image it was.
     "stages": Query(
         f"SELECT * FROM stages {_CASES} {_SIZED} AND timed_median_s IS NOT NULL "
         "ORDER BY node, backend <> 'cpu', device, protocol, n_pixels",
-        "stages",
+        Role.STAGES,
     ),
-    "ceilings": Query("SELECT * FROM ceilings WHERE {in_runs} ORDER BY node, device", "ceiling"),
-    "memory": Query(f"SELECT * FROM memory {_CASES} {_SIZED} {_BY_SIZE}", "memory"),
-    "energy": Query(f"SELECT * FROM energy {_CASES} {_SIZED} {_BY_SIZE}", "energy"),
-    "agreement": Query(f"SELECT * FROM agreement {_CASES} {_BY_SIZE}", "masks"),
+    "ceilings": Query("SELECT * FROM ceilings WHERE {in_runs} ORDER BY node, device", Role.CEILING),
+    "memory": Query(f"SELECT * FROM memory {_CASES} {_SIZED} {_BY_SIZE}", Role.MEMORY),
+    "energy": Query(f"SELECT * FROM energy {_CASES} {_SIZED} {_BY_SIZE}", Role.ENERGY),
+    "agreement": Query(f"SELECT * FROM agreement {_CASES} {_BY_SIZE}", Role.MASKS),
     # One label image a case, by its hash; several hashes are one case whose masks are not the same every time.
     "masks": Query(
         "SELECT run_id, case_id, min(mask_sha256) AS mask, count(DISTINCT mask_sha256) AS n_masks "
         f"FROM timed {_CASES} GROUP BY run_id, case_id, node, backend, device "
         "ORDER BY node, backend <> 'cpu', device"
     ),
-    "skipped": Query("""SELECT role, node, device, error_message, count(*) AS n FROM samples
-        WHERE status = 'skipped' AND {in_runs} GROUP BY ALL ORDER BY ALL"""),
+    "skipped": Query(f"""SELECT role, node, device, error_message, count(*) AS n FROM samples
+        WHERE status = '{Status.SKIPPED}' AND {{in_runs}} GROUP BY ALL ORDER BY ALL"""),
     # What each device was asked to time, and how that ended.
-    "coverage": Query("""SELECT node, backend, device, max(device_name) AS device_name, crop, protocol, variant,
-               max(height_px) AS height_px, max(width_px) AS width_px,
-               count(*) FILTER (role = 'timed' AND status = 'ok') AS n_ok,
-               count(*) FILTER (role = 'timed' AND status = 'ok' AND flags <> '') AS n_flagged,
-               count(*) FILTER (status NOT IN ('ok', 'skipped')) AS n_failed,
-               count(*) FILTER (status = 'skipped') AS n_skipped,
-               string_agg(DISTINCT status, ', ' ORDER BY status) FILTER (status <> 'ok') AS statuses
-        FROM samples WHERE role IN ('cold', 'warmup', 'timed') AND crop <> 'control' AND {in_runs}
-        GROUP BY node, backend, device, crop, protocol, variant
-        ORDER BY node, backend <> 'cpu', device, protocol, variant, max(height_px * width_px)"""),
+    "coverage": Query(f"""SELECT {_ASKED}, max(device_name) AS device_name,
+               count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_ok,
+               count(*) FILTER (role = '{Role.TIMED}' AND {OK} AND flags <> '') AS n_flagged,
+               count(*) FILTER ({FAILED}) AS n_failed, count(*) FILTER (status = '{Status.SKIPPED}') AS n_skipped,
+               string_agg(DISTINCT status, ', ' ORDER BY status) FILTER (NOT {OK}) AS statuses
+        FROM samples
+        WHERE role IN ('{Role.COLD}', '{Role.WARMUP}', '{Role.TIMED}') AND crop <> 'control' AND {{in_runs}}
+        GROUP BY {_ASKED}
+        ORDER BY node, backend <> 'cpu', device, protocol, model, variant, height_px * width_px"""),
     # One row a variant and race, which is a block: beside stock in the same rounds, and the worst of its masks.
     "races": Query(
         f"""WITH calls AS (
-            SELECT run_id, node, device, crop, height_px, width_px, image, block, variant, repetition, elapsed_s
-            FROM samples WHERE role = 'tune' AND {MEASURED} AND {{in_runs}}),
+            SELECT {CASE}, block, repetition, elapsed_s
+            FROM samples WHERE role = '{Role.TUNE}' AND {MEASURED} AND {{in_runs}}),
         masks AS (
-            SELECT run_id, node, device, block, variant,
-                   CASE WHEN count(agreement) = 0 THEN NULL
-                        WHEN bool_and(agreement = 'identical') THEN 'identical'
-                        WHEN bool_and(agreement IN ('identical', 'equivalent')) THEN 'equivalent'
-                        WHEN bool_or(agreement = 'different') THEN 'different' ELSE 'close' END AS masks
-            FROM samples WHERE role = 'masks' AND status = 'ok' AND agreement IS NOT NULL AND {{in_runs}} GROUP BY ALL)
-        SELECT run_id, node, device, crop, height_px, width_px, image, block, variant,
-               median(t.elapsed_s) AS median_s, count(*) AS n, list(t.elapsed_s ORDER BY repetition) AS turns_s,
-               list(s.elapsed_s ORDER BY repetition) AS stock_s, any_value(masks) AS masks
+            SELECT run_id, node, device, block, variant, {WORST} AS masks
+            FROM samples WHERE role = '{Role.MASKS}' AND {OK} AND {{in_runs}} GROUP BY ALL)
+        SELECT t.* EXCLUDE (repetition, elapsed_s), median(t.elapsed_s) AS median_s, count(*) AS n,
+               list(t.elapsed_s ORDER BY t.repetition) AS turns_s, list(s.elapsed_s ORDER BY t.repetition) AS stock_s,
+               any_value(masks.masks) AS masks
         FROM calls AS t
-             JOIN (SELECT * EXCLUDE variant FROM calls WHERE variant = 'stock') AS s
-             USING (run_id, node, device, crop, height_px, width_px, image, block, repetition)
-             LEFT JOIN masks USING (run_id, node, device, block, variant)
-        GROUP BY ALL ORDER BY run_id, node, device, block, median_s DESC""",
-        "tune",
+             JOIN calls AS s ON s.variant = 'stock' AND t.run_id = s.run_id AND t.block = s.block
+                  AND t.repetition = s.repetition AND {identity.same("t", "s", RACED)}
+             LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.block, masks.variant)
+                                = (t.run_id, t.node, t.device, t.block, t.variant)
+        GROUP BY ALL ORDER BY t.run_id, t.node, t.device, t.block, median_s DESC""",
+        Role.TUNE,
     ),
     "throughput": Query(
-        "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute", "throughput"
+        "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute", Role.THROUGHPUT
     ),
 }
 # Each run's time of the scope's series, up to its last run; loaded with what is thought of them.
@@ -117,9 +116,9 @@ HISTORY = Query(
     history.sql_of_times("series_key IN (SELECT series_key FROM timed WHERE {cases}) AND run_id <= {until}")
 )
 # The series of the scope that an earlier run has measured, too.
-_REPEATED = """SELECT series_key FROM samples
-    WHERE role = 'timed' AND status = 'ok' AND run_id <= $until
-          AND series_key IN (SELECT series_key FROM samples WHERE role = 'timed' AND status = 'ok' AND {cases})
+_REPEATED = f"""SELECT series_key FROM samples
+    WHERE role = '{Role.TIMED}' AND {OK} AND run_id <= $until
+          AND series_key IN (SELECT series_key FROM samples WHERE role = '{Role.TIMED}' AND {OK} AND {{cases}})
     GROUP BY series_key HAVING count(DISTINCT run_id) > 1 ORDER BY series_key"""
 
 
@@ -221,8 +220,9 @@ def _finite(table: pa.Table) -> pa.Table:
 def sql(name: str, scope: Scope) -> str:
     """The query of this name as it can be run again."""
     query = HISTORY if name == "history" else QUERIES[name]
-    until = quoted_list([max(scope.runs)])
-    return query.sql.format(cases=scope.cases_of(query.role or "timed"), in_runs=scope.in_runs, until=until)
+    return query.sql.format(
+        cases=scope.cases_of(query.role or Role.TIMED), in_runs=scope.in_runs, until=text(max(scope.runs))
+    )
 
 
 def _history(session: Session, scope: Scope) -> tuple[Series, ...]:
@@ -231,5 +231,5 @@ def _history(session: Session, scope: Scope) -> tuple[Series, ...]:
     if not keys:
         return ()
     said = annotations.read(Path(session.store.root)) if session.store.is_local else []
-    wanted = f"series_key IN ({quoted_list(keys)}) AND run_id <= {quoted_list([until])}"
+    wanted = f"series_key IN ({texts(keys)}) AND run_id <= {text(until)}"
     return tuple(history.times(session, said, until, wanted))

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.results.formatting import Row, between, number, size_label, text
+from harness.results.formatting import Row, between, extras, number, size_label, text
+from harness.schema import identity
 from harness.stats import ratio
 
+# What a variant has in common with the stock that it is raced against.
+RACED = identity.without(identity.CASE, identity.EXECUTION, "result_variant", "diameter_asked_px")
 STAYED = ("identical", "equivalent")  # what may be said of masks that a reader would take for the same
 
 
 @dataclass(frozen=True)
 class Raced:
-    """A variant in one race, a row of the query of that name: how many times as fast as stock, with a 95 % interval."""
+    """A variant in one race, a row of the query of that name: how many times as fast as stock, with a 95 % interval.
+
+    place: where and on what it ran, in words that tell it from the other places.
+    """
 
     row: Row
+    place: str
     speedup: float
     low: float | None
     high: float | None
@@ -25,16 +32,19 @@ class Raced:
         """The speed-up as text, with its interval where there is one."""
         return number(self.speedup) + between(self.low, self.high)
 
-    @property
-    def place(self) -> str:
-        """Where and on what it ran."""
-        row = self.row
-        return f"{row['node']} {row['device']}, {text(row['image'], 'image unknown')} {size_label(row)}"
-
 
 def races(rows: Iterable[Row]) -> list[Raced]:
     """Rows of the query as races."""
-    return [Raced(row, *ratio.in_turn(list(zip(row["stock_s"], row["turns_s"], strict=True)))) for row in rows]
+    rows, known = list(rows), ("node", "device", "image", *identity.SIZE)
+    told = identity.without(identity.distinguishing(rows, known, RACED), known)
+
+    def place(row: Row) -> str:
+        on = f"{row['node']} {row['device']}, {text(row['image'], 'image unknown')} {size_label(row)}"
+        return f"{on}{extras(row, told)}"
+
+    return [
+        Raced(row, place(row), *ratio.in_turn(list(zip(row["stock_s"], row["turns_s"], strict=True)))) for row in rows
+    ]
 
 
 def winners(found: Sequence[Raced]) -> dict[str, Raced | None]:

@@ -22,17 +22,19 @@ from typing import Any
 import pyarrow as pa
 
 from harness import schema
+from harness.engines import registry
 from harness.errors import CellbenchError
 from harness.machine import accelerators
-from harness.schema import Sample
+from harness.schema import Phase, Role, Sample, Status
 
 ARTICLE = ("Processor", "Iteration", "Area", "Model", "Diameter", "Masks", "Calculation_Time")
 SIMPLE = ("device", "height_px", "width_px", "elapsed_s")
 OPTIONAL = (
-    "node", "started_at", "crop", "protocol", "variant", "model", "weights", "image", "image_sha256", "repetition",
-    "block", "batch_size", "diameter_asked_px", "n_cells", "diameter_px", "device_name", "cpu_model", "n_cores",
+    "node", "started_at", "crop", "protocol", "variant", "engine", "model", "weights", "image", "image_sha256",
+    "repetition", "block", "batch_size", "diameter_asked_px", "n_cells", "diameter_px", "device_name", "cpu_model",
+    "n_cores",
     "ram_bytes", "os", "arch", "torch_threads", "python_version", "torch_version", "cellpose_version",
-    "numpy_version",
+    "numpy_version", "engine_version", "dtype",
 )  # fmt: skip
 MISTAKES_SHOWN = 10
 TYPES = {column.name: column.type for column in schema.SAMPLES}
@@ -88,18 +90,20 @@ def _finished(samples: list[Sample], said: str) -> pa.Table:
     first_s = min(sample["started_at"] for sample in samples).timestamp()
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(first_s)) + "-" + said
     counts: dict[str, int] = {}
+    made = []
     for sample in samples:
-        sample |= {
-            "schema_version": schema.VERSION, "run_id": run_id, "source": "imported", "role": "timed",
-            "phase": "call", "status": "ok", "workload": "cellpose",
-        }  # fmt: skip
-        sample.setdefault("block", 0)
-        sample["case_id"] = schema.digest(sample, schema.CASE)
-        sample["series_key"] = schema.digest(sample, schema.SERIES)
-        number = counts[sample["case_id"]] = counts.get(sample["case_id"], -1) + 1
-        if sample.get("repetition") is None:
-            sample["repetition"] = number
-    return schema.table(samples)
+        engine = sample.get("engine") or schema.versions.BEFORE_ENGINES["engine"]
+        row = schema.sample(Role.TIMED, **{
+            "schema_version": schema.VERSION, "run_id": run_id, "source": "imported", "phase": Phase.CALL,
+            "status": Status.OK, "workload": "cellpose", "block": 0, **sample, "engine": engine,
+            "variant": registry.canonical(engine, sample["variant"]),
+            "result_variant": registry.result_variant(engine, sample["variant"]),
+        })  # fmt: skip
+        number = counts[row["case_id"]] = counts.get(row["case_id"], -1) + 1
+        if row.get("repetition") is None:
+            row["repetition"] = number
+        made.append(row)
+    return schema.table(made)
 
 
 def _text(path: Path) -> str:

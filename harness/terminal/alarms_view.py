@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from harness.judge.alarms import Finding, Watch
 from harness.judge.history import Series
 from harness.results.alarm_text import finding_text, metric_name, usual_text, value_text
-from harness.results.formatting import count
+from harness.results.formatting import Row, count
+from harness.schema import identity
+from harness.terminal.dimensions import dimensions_shown
 from harness.terminal.table_printer import environment_json, print_json, print_rows
+
+SERIES = ("node", *identity.SERIES, "image")
+GAP = (*identity.PLACE, *identity.ASKED, "image")
 
 
 def watch_json(found: Watch, every: bool = False) -> dict[str, Any]:
@@ -21,7 +27,7 @@ def watch_json(found: Watch, every: bool = False) -> dict[str, Any]:
         "suspects": [_finding_json(each) for each in found.suspects],
         "noisy": [_series_json(each) for each in found.noisy],
         "gaps": [
-            {"case": gap.selector, "protocol": gap.protocol, "last_run": gap.last_run, "why": gap.why}
+            {"case": gap.selector, **{name: gap.place[name] for name in GAP}, "last_run": gap.last_run, "why": gap.why}
             for gap in found.gaps
         ],
     }
@@ -34,33 +40,22 @@ def print_watch(found: Watch, form: str, every: bool = False) -> None:
         print_json(watch_json(found, every))
         return
     findings = [("ALARM", each) for each in found.alarms] + [("suspect", each) for each in found.suspects]
-    rows = [
-        (
-            each.series.id,
-            state,
-            each.series.selector,
-            str(each.series.last.place["protocol"]),
-            finding_text(each),
-            each.began,
-        )
-        for state, each in findings
-    ]
-    rows += [
-        (each.id, "noisy", each.selector, str(each.last.place["protocol"]), _noise(each), each.points[0].run_id)
-        for each in found.noisy
-    ]
+    lines = [(each.series, each.series.id, state, finding_text(each), each.began) for state, each in findings]
+    lines += [(each, each.id, "noisy", _noise(each), each.points[0].run_id) for each in found.noisy]
     if every:
-        shown = {row[0] for row in rows}
-        rows += [
-            ("", each.last.judged.state, each.selector, str(each.last.place["protocol"]), _state(each), "")
-            for each in found.series
-            if each.id not in shown
-        ]
-    print_rows(("name", "state", "case", "protocol", "what", "since run"), rows, 6, form)
+        named = {line[1] for line in lines}
+        lines += [(each, "", each.last.judged.state, _state(each), "") for each in found.series if each.id not in named]
+    about = _dimensions([series.last.place for series, *_ in lines], SERIES)
+    rows = [(name, state, series.selector, *_words(series.last.place, about), what, since)
+            for series, name, state, what, since in lines]  # fmt: skip
+    head = ("name", "state", "case", *map(identity.word, about), "what", "since run")
+    print_rows(head, rows, len(head), form)
     changed = [(each.series.id, *difference[1:]) for _, each in findings for difference in each.differences]
     print_rows(("name", "fact", "before", "since"), changed, 4, form, title="What changed at that time")
-    gaps = [(gap.selector, gap.protocol, gap.why, gap.last_run or "never") for gap in found.gaps]
-    print_rows(("case", "protocol", "not measured", "last measured in run"), gaps, 4, form, title="Gaps")
+    about = _dimensions([gap.place for gap in found.gaps], GAP)
+    gaps = [(gap.selector, *_words(gap.place, about), gap.why, gap.last_run or "never") for gap in found.gaps]
+    head = ("case", *map(identity.word, about), "not measured", "last measured in run")
+    print_rows(head, gaps, len(head), form, title="Gaps")
     states = ", ".join(f"{n} {state}" for state, n in found.count().most_common())
     print(f"as of run {found.run_id}, {len(found.series)} series: {states or 'none'}", file=sys.stderr)
     if found.alarms:
@@ -71,7 +66,7 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
     return {
         "alarm": finding.series.id,
         "case": finding.series.selector,
-        "protocol": finding.series.last.place["protocol"],
+        **{name: finding.series.last.place[name] for name in SERIES},
         "metric": finding.series.metric,
         "word": finding.word,
         "is_improvement": finding.is_improvement,
@@ -89,7 +84,7 @@ def _series_json(series: Series) -> dict[str, Any]:
     return {
         "series_key": series.key,
         "case": series.selector,
-        "protocol": series.last.place["protocol"],
+        **{name: series.last.place[name] for name in SERIES},
         "metric": series.metric,
         "method": series.method,
         "state": series.last.judged.state,
@@ -97,6 +92,16 @@ def _series_json(series: Series) -> dict[str, Any]:
         "value": series.last.value,
         "usual": None if band is None else [band.low, band.middle, band.high],
     }
+
+
+def _dimensions(places: Sequence[Row], columns: Sequence[str]) -> tuple[str, ...]:
+    """What tells these places apart besides node, device and crop, which the name of a case has."""
+    in_name = ("node", "device", "crop")
+    return identity.without(dimensions_shown(places, columns, (*in_name, "protocol")), in_name)
+
+
+def _words(place: Row, columns: Sequence[str]) -> list[str]:
+    return [identity.short(identity.value(place, name)) for name in columns]
 
 
 def _noise(series: Series) -> str:

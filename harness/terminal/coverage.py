@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -10,34 +12,42 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import query
+from harness.engines import registry
 from harness.plan.cases import Block, Case
+from harness.query.sql import FAILED, OK
+from harness.schema import Role, identity
 from harness.store import Store
 
 # What befell each case; failures of passes count as well, those that a later attempt made good do not.
-SQL = """
+ASKED = identity.without((field.name for field in fields(Case)), "height_px", "width_px")  # a crop has one size
+SQL = f"""
     WITH said AS (
         SELECT *, coalesce(attempt, 0) = max(coalesce(attempt, 0))
                   OVER (PARTITION BY node, device, block, role, position) AS is_latest
         FROM samples WHERE run_id = $run AND crop <> 'control')
-    SELECT node, device, crop, protocol, model, variant,
-           count(*) FILTER (role = 'timed' AND status = 'ok') AS n_timed,
-           count(*) FILTER (role = 'timed' AND status = 'ok' AND flags <> '') AS n_flagged,
-           string_agg(DISTINCT status, ', ') FILTER (is_latest AND status NOT IN ('ok', 'skipped')) AS failed,
-           any_value(error_message) FILTER (is_latest AND status NOT IN ('ok', 'skipped')) AS why
+    SELECT node, device, {", ".join(ASKED)},
+           count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_timed,
+           count(*) FILTER (role = '{Role.TIMED}' AND {OK} AND flags <> '') AS n_flagged,
+           string_agg(DISTINCT status, ', ') FILTER (is_latest AND {FAILED}) AS failed,
+           any_value(error_message) FILTER (is_latest AND {FAILED}) AS why
     FROM said GROUP BY ALL"""
 
 
 def table(store: Store, run_id: str, planned: Sequence[Block]) -> pa.Table:
     """One row per planned case and node: verdict done, flagged, failed or missing, and why."""
     found = {
-        (row["node"], row["device"], row["crop"], row["protocol"], row["model"], row["variant"]): row
+        tuple(row[name] for name in ("node", "device", *ASKED)): row
         for row in query.Session(store).table(SQL, run=run_id).to_pylist()
     }
     wanted = dict.fromkeys((b.node, b.device.id, case) for b in planned for case in b.cases)
-    return pa.Table.from_pylist(
-        [_row(node, device, case, found.get((node, device, case.crop, case.protocol, case.model, case.variant)))
-         for node, device, case in wanted]
-    )  # fmt: skip
+    keys = [(node, device, *map(_in_force(case).get, ASKED)) for node, device, case in wanted]
+    return pa.Table.from_pylist([_row(*each, found.get(key)) for each, key in zip(wanted, keys, strict=True)])
+
+
+def _in_force(case: Case) -> dict[str, Any]:
+    """The columns of a case as its rows hold them."""
+    engine = registry.engine_of(case.model)
+    return {**asdict(case), **engine.in_force(engine.variant(case.variant))}
 
 
 def bad(covered: pa.Table) -> int:
@@ -56,8 +66,7 @@ def _row(node: str, device: str, case: Case, found: dict | None) -> dict:
     else:
         verdict, why = "done", None
     return {
-        "node": node, "device": device, "crop": case.crop, "protocol": case.protocol, "model": case.model,
-        "variant": case.variant,
+        "node": node, "device": device, **asdict(case),
         "verdict": verdict, "n_timed": n_timed, "n_flagged": n_flagged, "why": why,
     }  # fmt: skip
 
@@ -65,7 +74,7 @@ def _row(node: str, device: str, case: Case, found: dict | None) -> dict:
 def show(console: Console, covered: pa.Table) -> None:
     """A matrix, node and device × case, then why what is not done is not."""
     rows = covered.to_pylist()
-    told = [name for name in ("protocol", "model", "variant") if len({row[name] for row in rows}) > 1]
+    told = identity.differing(rows, identity.without(ASKED, "crop"))
     cases = list(dict.fromkeys(_case(row, told) for row in rows))
     grid = Table(box=None, pad_edge=False, title_justify="left", title="coverage (repetitions, or what went wrong)")
     grid.add_column("node")

@@ -2,56 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness import query
 from harness.errors import CellbenchError
-from harness.results.formatting import device_label, percent, seconds, size_label
+from harness.query.named import CASE
+from harness.query.sql import WORST
+from harness.results.formatting import device_label, extras, percent, seconds, size_label
+from harness.schema import identity
 from harness.store import Store
+from harness.terminal.dimensions import common_text, dimensions_shown, without_constants
 from harness.terminal.writers import show, stdout
 
 # Medians are worked out once, and each accelerator's put beside the CPU's.
 CASES = f"""
     WITH m AS MATERIALIZED (SELECT * FROM medians WHERE run_id = $run_id)
-    SELECT m.crop, m.device, m.device_name, m.node, m.protocol, m.image, m.weights, m.n,
+    SELECT {", ".join(f"m.{name}" for name in CASE)}, m.n,
            m.median_s, m.q1_s, m.q3_s, m.mean_s, m.sd_s, m.precision, m.stop_reason, m.n_blocks, m.n_flagged, m.flags,
            m.n_cells, m.diameter_px, m.n_distinct_masks,
            cpu.median_s / m.median_s AS speedup
-    FROM m LEFT JOIN m AS cpu ON m.backend <> 'cpu' AND cpu.backend = 'cpu' AND {query.same_work("m", "cpu")}
-    ORDER BY m.protocol DESC, m.node, m.n_pixels, m.backend = 'cpu' DESC, m.device
+    FROM m LEFT JOIN m AS cpu ON m.backend <> 'cpu' AND cpu.backend = 'cpu' AND {query.beside("m", "cpu")}
+    ORDER BY m.protocol DESC, m.node, m.model, m.n_pixels, m.backend = 'cpu' DESC, m.device, m.variant, m.case_id
 """
 
 STAGES = """
-    SELECT s.*, m.image, m.weights, m.torch_threads
-    FROM stages AS s LEFT JOIN medians AS m USING (run_id, case_id)
-    WHERE s.run_id = $run_id
-    ORDER BY s.protocol DESC, s.node, s.backend = 'cpu' DESC, s.device, s.n_pixels, s.stage_pass, s.stage
+    SELECT * FROM stages WHERE run_id = $run_id
+    ORDER BY protocol DESC, node, model, backend = 'cpu' DESC, device, variant, n_pixels, case_id, stage_pass, stage
 """
 
-# What was looked at besides times; a column whose pass was not asked for, or not possible here, is left out.
-PASSES = """
-    SELECT m.crop, m.device, m.node,
-           max(a.agreement) FILTER (a.diameter_asked_px = 0) AS masks,
-           max(a.agreement) FILTER (a.diameter_asked_px > 0) AS masks_at_cpu_diameter,
-           max(a.ap50) FILTER (a.diameter_asked_px = 0) AS ap50,
-           max(a.ap90) FILTER (a.diameter_asked_px = 0) AS ap90,
-           max(a.reference_n_cells) AS cells_on_cpu, max(a.delta_cells) FILTER (a.diameter_asked_px = 0) AS delta_cells,
-           round(max(p.peak_rss_bytes) / 1e9, 2) AS peak_rss_gb, max(p.rss_method) AS rss_method,
-           round(max(p.cuda_allocated_bytes) / 1e9, 2) AS cuda_allocated_gb,
-           round(max(p.cuda_reserved_bytes) / 1e9, 2) AS cuda_reserved_gb,
-           round(max(p.mps_current_bytes) / 1e9, 2) AS mps_current_gb,
-           round(max(p.mps_driver_bytes) / 1e9, 2) AS mps_driver_gb,
-           max(e.energy_per_call_j) AS energy_per_call_j, max(e.energy_method) AS energy_method
-    FROM medians AS m LEFT JOIN agreement AS a USING (run_id, case_id)
-         LEFT JOIN memory AS p USING (run_id, case_id) LEFT JOIN energy AS e USING (run_id, case_id)
-    WHERE m.run_id = $run_id AND (a.run_id IS NOT NULL OR p.run_id IS NOT NULL OR e.run_id IS NOT NULL)
-    GROUP BY m.node, m.device, m.backend, m.crop, m.n_pixels
-    ORDER BY m.node, m.n_pixels, m.backend = 'cpu' DESC, m.device
+# What was looked at besides times; a column whose pass was not asked for, or not possible here, is left out. Of several
+# words about one case the worst counts.
+PASSES = f"""
+    WITH masks AS (
+        SELECT run_id, case_id, {WORST} FILTER (as_timed) AS masks,
+               {WORST} FILTER (NOT as_timed) AS masks_at_cpu_diameter,
+               min(ap50) FILTER (as_timed) AS ap50, min(ap90) FILTER (as_timed) AS ap90,
+               max(reference_n_cells) AS cells_on_cpu,
+               arg_max(delta_cells, abs(delta_cells)) FILTER (as_timed) AS delta_cells
+        FROM agreement GROUP BY ALL),
+    peaks AS (
+        SELECT run_id, case_id, round(max(peak_rss_bytes) / 1e9, 2) AS peak_rss_gb, max(rss_method) AS rss_method,
+               round(max(cuda_allocated_bytes) / 1e9, 2) AS cuda_allocated_gb,
+               round(max(cuda_reserved_bytes) / 1e9, 2) AS cuda_reserved_gb,
+               round(max(mps_current_bytes) / 1e9, 2) AS mps_current_gb,
+               round(max(mps_driver_bytes) / 1e9, 2) AS mps_driver_gb
+        FROM memory GROUP BY ALL),
+    joules AS (
+        SELECT run_id, case_id, max(energy_per_call_j) AS energy_per_call_j, max(energy_method) AS energy_method
+        FROM energy GROUP BY ALL)
+    SELECT {", ".join(CASE)}, masks.* EXCLUDE (run_id, case_id), peaks.* EXCLUDE (run_id, case_id),
+           joules.* EXCLUDE (run_id, case_id)
+    FROM medians LEFT JOIN masks USING (run_id, case_id) LEFT JOIN peaks USING (run_id, case_id)
+         LEFT JOIN joules USING (run_id, case_id)
+    WHERE run_id = $run_id
+          AND (masks.run_id IS NOT NULL OR peaks.run_id IS NOT NULL OR joules.run_id IS NOT NULL)
+    ORDER BY node, model, n_pixels, backend = 'cpu' DESC, device, variant, case_id
 """
 
 STOPPED_SHORT = {
@@ -81,7 +93,8 @@ def passes(store: Store, run_id: str | None) -> pa.Table:
         raise CellbenchError(
             "this run looked at neither masks nor memory nor energy", None, "make one: cellbench run --passes masks"
         )
-    return found.select([name for name in found.column_names if found[name].null_count < found.num_rows])
+    known = [name for name in found.column_names if name in CASE or found[name].null_count < found.num_rows]
+    return found.select(known)
 
 
 def races(store: Store, run_id: str | None) -> pa.Table:
@@ -90,12 +103,16 @@ def races(store: Store, run_id: str | None) -> pa.Table:
 
     session = query.Session.of_run(store, run_id)[0]
     found = session.table(tables.sql("races", scope.resolve(session, run_id)))
-    kept = ("node", "device", "image", "crop", "block", "variant", "n", "median_s")
     return pa.Table.from_pylist([
-        {name: each.row[name] for name in kept}
+        {name: each.row[name] for name in (*CASE, "block", "n", "median_s")}
         | {"times_stock": each.speedup, "low": each.low, "high": each.high, "masks": each.row["masks"]}
         for each in tuning_results.races(found.to_pylist())
     ])  # fmt: skip
+
+
+def print_dimensions(table: pa.Table, form: str) -> None:
+    """Print rows that are about cases: all columns for programs, those that tell them apart for people."""
+    print_table(table if form in ("json", "csv") else without_constants(table, CASE), form)
 
 
 def print_table(table: pa.Table, form: str = "table") -> None:
@@ -108,11 +125,9 @@ def print_cases(table: pa.Table) -> None:
     if not table.num_rows:
         raise CellbenchError("this run has no successful timed repetition", None, "see: cellbench query failures")
     rows = table.to_pylist()
+    labels = dimensions_shown(rows, CASE, ("crop", "device"))
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "crop": lambda r: r["crop"],
-        "device": lambda r: r["device"],
-        "node": lambda r: r["node"],
-        "protocol": lambda r: r["protocol"],
+        **{identity.word(name): partial(_label, column=name) for name in labels},
         "median": lambda r: seconds(r["median_s"]),
         "IQR": lambda r: f"{seconds(r['q1_s'])} – {seconds(r['q3_s'])}",
         "mean ± SD": lambda r: f"{seconds(r['mean_s'])} ± {seconds(r['sd_s'])}",
@@ -123,20 +138,20 @@ def print_cases(table: pa.Table) -> None:
         "speed-up": lambda r: "" if r["speedup"] is None else f"{r['speedup']:.2f}×",
         "flags": lambda r: f"{r['n_flagged']} of {r['n']}: {r['flags']}" if r["n_flagged"] else "",
     }
-    for name in ("node", "protocol"):
-        if len({row[name] for row in rows}) == 1:
-            del columns[name]
     for name in ("speed-up", "flags"):
         if not any(columns[name](row) for row in rows):
             del columns[name]
-    shown = Table(box=None, pad_edge=False)
-    for name in columns:
-        shown.add_column(name, justify="left" if name in ("device", "node", "protocol") else "right", no_wrap=True)
+    printed = Table(box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        printed.add_column(name, justify="left" if 0 < i < len(labels) else "right", no_wrap=True)
     for row in rows:
-        shown.add_row(*(text(row) for text in columns.values()))
-    stdout().print(shown)
-    for note in _notes(rows):
-        Console(stderr=True, highlight=False).print(note, markup=False)
+        printed.add_row(*(escape(text(row)) for text in columns.values()))
+    notes = Console(stderr=True, highlight=False)
+    if text := common_text(rows, identity.without(CASE, labels)):
+        notes.print(text, markup=False)
+    stdout().print(printed)
+    for note in _notes(rows, labels):
+        notes.print(note, markup=False)
 
 
 def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
@@ -147,9 +162,12 @@ def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
     if not rows:
         raise CellbenchError("this run has no stage pass", None, "make one: cellbench run --passes stages")
     best = {(row["node"], row["device"]): row for row in ceilings.to_pylist()}
-    for case in advice.by_case(rows):
+    cases = advice.by_case(rows)
+    labels = dimensions_shown([case[0] for case in cases], CASE, ("device", "device_name", *identity.SIZE, "protocol"))
+    for case in cases:
         first = case[0]
-        title = f"{device_label(first)}, {size_label(first)}, protocol {first['protocol']}: {seconds(first['total_s'])}"
+        title = f"{device_label(first)}, {size_label(first)}, protocol {first['protocol']}"
+        title += f"{extras(first, identity.without(labels, identity.SIZE, 'protocol'))}: {seconds(first['total_s'])}"
         stdout().print(title, markup=False, style="bold")
         stdout().print(_stage_table(case))
         found = advice.findings(case, best.get((first["node"], first["device"])))
@@ -165,17 +183,21 @@ def _stage_table(case: list[dict[str, Any]]) -> Table:
     from harness.results import advice
 
     passes = advice.passes(case)
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column("stage")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
     for name in (*("outside" if name == "none" else name for name in passes), "all", "share"):
-        shown.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     for line in advice.lines(case):
         times = (seconds(line.by_pass_s[name]) if name in line.by_pass_s else "" for name in passes)
-        shown.add_row(line.label, *times, seconds(line.total_s), percent(line.share, 1))
-    return shown
+        table.add_row(line.label, *times, seconds(line.total_s), percent(line.share, 1))
+    return table
 
 
-def _notes(rows: list[dict[str, Any]]) -> list[str]:
+def _label(row: dict[str, Any], column: str) -> str:
+    return identity.short(row[column])
+
+
+def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
     """What a reader of the table must know besides the figures."""
     names = sorted({f"{row['device']} is {row['device_name']}" for row in rows})
     notes = ["; ".join(names)]
@@ -185,11 +207,12 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     notes.append(f"image {', '.join(images)}; spread and the mean's 95 % interval are {spread}")
     if flagged := sum(row["n_flagged"] for row in rows):
         notes.append(f"{flagged} of {sum(row['n'] for row in rows)} repetitions carry a flag; none is left out")
+    called = ("device", *identity.without(labels, "device"))
     for reason, meaning in STOPPED_SHORT.items():
-        short = [f"{r['device']} {r['crop']}" for r in rows if reason in (r["stop_reason"] or "")]
+        short = [" ".join(_label(r, name) for name in called) for r in rows if reason in (r["stop_reason"] or "")]
         if short:
             notes.append(f"{meaning}: {', '.join(short)}")
-    if wavering := [f"{r['device']} {r['crop']}" for r in rows if r["n_distinct_masks"] > 1]:
+    if wavering := [" ".join(_label(r, name) for name in called) for r in rows if r["n_distinct_masks"] > 1]:
         notes.append(f"masks differed between repetitions: {', '.join(wavering)}")
     return notes + _provenance(rows)
 

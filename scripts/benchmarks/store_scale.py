@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,19 +44,21 @@ def sample(run_id: str, node: str, crop: int) -> schema.Sample:
         "schema_version": schema.VERSION, "run_id": run_id, "source": "measured", "profile": "nightly",
         "started_at": datetime(2025, 6, 1, tzinfo=UTC), "role": "timed", "phase": "call", "block": 0, "position": crop,
         "repetition": 0, "elapsed_s": 1.0, "status": "ok", "flags": "", "sync": "none", "dispatch": "ray",
-        "workload": "simulated", "protocol": "standard", "protocol_version": 1, "variant": "stock", "model": "cyto3",
+        "workload": "simulated", "protocol": "standard", "protocol_version": 1, "variant": "stock",
+        "result_variant": "stock", "engine": "simulated", "engine_version": "1", "model": "cyto3", "dtype": "float32",
         "weights": "standin", "weights_sha256": "0" * 64, "size_model_sha256": "4" * 64, "image": "sparse",
         "image_sha256": "1" * 64, "image_is_synthetic": True, "crop": str(224 * (crop + 1)),
         "height_px": 224 * (crop + 1), "width_px": 224 * (crop + 1), "batch_size": 8, "diameter_asked_px": 0.0,
         "n_cells": 3 + 10 * crop, "diameter_px": 68.125, "mask_sha256": f"{crop:064d}", "node": node,
         "backend": "cpu", "device": "cpu", "device_used": "cpu", "device_name": "Simulated CPU",
-        "cpu_model": "Simulated CPU", "n_cores": 8, "ram_bytes": 2**36, "os": "Linux 6.1", "arch": "x86_64",
+        "cpu_model": "Simulated CPU", "machine_id": f"{zlib.crc32(node.encode()):016x}", "instruction_set": "avx2",
+        "n_cores": 8, "ram_bytes": 2**36, "os": "Linux 6.1", "arch": "x86_64",
         "torch_threads": 8, "openmp_threads": "8", "opencv_threads": 8, "numba_threads": 8,
         "harness_version": "0.1.0", "python_version": "3.11.7", "torch_version": "2.13.0+cpu",
         "cellpose_version": "3.1.1.3", "numpy_version": "2.0.2", "numba_version": "0.68.1",
         "opencv_version": "5.0.0.93", "ray_version": "2.60.0",
     }  # fmt: skip
-    return row | {"case_id": schema.digest(row, schema.CASE), "series_key": schema.digest(row, schema.SERIES)}
+    return schema.sample(**row)
 
 
 def month_of_samples(month: int, n_rows: int, rng: np.random.Generator) -> pa.Table:

@@ -58,6 +58,10 @@ class Cellpose3(TorchProcess):
         """The canonical form of a variant."""
         return settings.canonical(text, backend)
 
+    def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
+        """Batch size, diameter, number format and threads, where the variant sets them."""
+        return settings.columns(variant.names)
+
     def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
         """Tiles and operations of one call."""
         return catalogue.work(model, height_px, width_px, diameter_px)

@@ -61,16 +61,8 @@ class Cellpose3Model:
             return
         from harness.engines.cellpose3 import variants
 
-        wanted = variants.parse(variant.names)
         with variants.apply(self.stock, variant.names) as applied:
-            columns: dict[str, Scalar] = dict(threads())
-            if wanted.dtype is not None:
-                columns["dtype"] = wanted.dtype
-            if wanted.batch_size is not None:
-                columns["batch_size"] = wanted.batch_size
-            if wanted.diameter_px is not None:
-                columns["diameter_asked_px"] = wanted.diameter_px
-            yield Effective(columns, lambda: applied.notes)
+            yield Effective({**variants.columns(variant.names), **threads()}, lambda: applied.notes)
 
     def witnessed(self) -> AbstractContextManager[object]:
         """The devices of the network's outputs are noted for proof()."""

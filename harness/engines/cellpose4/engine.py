@@ -53,6 +53,10 @@ class Cellpose4(TorchProcess):
             raise CellbenchError(f"there is no variant {text!r} of {self.name}", "--variants", "use stock")
         return Variant()
 
+    def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
+        """Stock decides nothing."""
+        return {}
+
     def parts(self, variant: Variant) -> Sequence[Part]:
         """Stock has none."""
         return ()

@@ -31,6 +31,7 @@ from harness.errors import CellbenchError, DeviceFallbackError
 from harness.machine.accelerators import Accelerator, Device
 from harness.machine.checks import OK, Check
 
+DEFAULTS = {"batch_size": 1, "diameter_asked_px": 0.0}
 GFLOP_PER_MEGAPIXEL = 100.0
 DIAMETER_PX = 30.0
 # Variants: how many times as fast a call becomes. fallback never runs as asked, late-fallback not once it is called.
@@ -85,11 +86,6 @@ class SimulatedModel:
     def applied(self, variant: Variant) -> Iterator[Effective]:
         """Sleep shorter or longer while the context lasts."""
         before, self._settings, self._n_calls = self._settings, _settings(variant.names), 0
-        columns: dict[str, Scalar] = {}
-        if "batch" in self._settings:
-            columns["batch_size"] = int(self._settings["batch"])
-        if "diameter" in self._settings:
-            columns["diameter_asked_px"] = self._settings["diameter"]
         has_fallen = "fallback" in self._settings
         may_fall = has_fallen or "late-fallback" in self._settings
 
@@ -97,7 +93,7 @@ class SimulatedModel:
             return ("the simulated variant did not run",) if has_fallen or (may_fall and self._n_calls) else ()
 
         try:
-            yield Effective(columns, notes)
+            yield Effective(ENGINE.in_force(variant), notes)
         finally:
             self._settings = before
 
@@ -161,7 +157,7 @@ class Simulated:
     )
     passes = frozenset({"stages", "memory", "energy", "masks"})
     dtypes = ("float32", "bfloat16")
-    columns: Mapping[str, Scalar] = {"batch_size": 1, "diameter_asked_px": 0.0}
+    columns: Mapping[str, Scalar] = DEFAULTS
     searched = (("fast", "slow"), ("fallback", "late-fallback"), ("batch=2",))
 
     def __init__(self, script: Script | None = None) -> None:
@@ -193,6 +189,11 @@ class Simulated:
         found = {name: value for name, value in found.items() if (name, value) != ("batch", 1)}
         names = tuple(name if name in SPEEDS else f"{name}={value}" for name, value in sorted(found.items()))
         return Variant(names, changes_result="diameter" in found)
+
+    def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
+        """Batch size and diameter, where the variant sets them."""
+        found, columns = _settings(variant.names), {"batch": "batch_size", "diameter": "diameter_asked_px"}
+        return {columns[name]: type(DEFAULTS[columns[name]])(value) for name, value in found.items() if name in columns}
 
     def parts(self, variant: Variant) -> Sequence[Part]:
         """What each part of a variant is."""

@@ -22,7 +22,7 @@ from harness.measure import rows
 from harness.measure.block import Bench, now
 from harness.plan.cases import Task
 from harness.plan.passes import PASSES
-from harness.schema import Sample
+from harness.schema import Sample, Status
 
 # The kernel's counter is 32 bits wide. In AMD's units of 15.3 uJ it starts again after 66 kJ: a minute at 1 kW.
 READ_EVERY_S = 30.0
@@ -33,15 +33,13 @@ def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """A row for each window of calls, or one that tells why there are none."""
     source = energy_counters.find(bench.accelerator, bench.gpu)
     if source is None:
-        why = "no energy counter of this device can be read here"
-        skipped = {"status": "skipped", "elapsed_s": None, "error_message": why}
-        yield rows.good(row, now("energy", 0, 0.0), "call") | skipped
+        yield rows.bad(row, 0, Status.SKIPPED, None, "no energy counter of this device can be read here")
         return
     n_done = len(task.earlier_s)
     n_windows = PASSES["energy"].n_rows - n_done
     made = windows(bench.call(task.case), source, bench.sync, bench.idle_w, n_windows, WINDOW_S)
     for index, columns in enumerate(made, n_done):
-        yield rows.good(row, now("energy", index, columns["elapsed_s"]), "call") | columns
+        yield rows.good(row | columns, now("energy", index, columns["elapsed_s"]), "call")
 
 
 def windows(

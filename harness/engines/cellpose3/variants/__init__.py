@@ -1,7 +1,16 @@
 """Ways to execute stock cellpose faster: named, composable, each taken away without a trace."""
 
 from harness.engines.cellpose3.variants.applying import Applied, accelerate, apply
-from harness.engines.cellpose3.variants.settings import GROUPS, LOSSLESS, PARTS, Part, Settings, parse, split
+from harness.engines.cellpose3.variants.settings import (
+    GROUPS,
+    LOSSLESS,
+    PARTS,
+    Part,
+    Settings,
+    columns,
+    parse,
+    split,
+)
 
 __all__ = [
     "GROUPS",
@@ -12,6 +21,7 @@ __all__ = [
     "Settings",
     "accelerate",
     "apply",
+    "columns",
     "parse",
     "split",
 ]

@@ -184,6 +184,14 @@ def canonical(text: str, backend: str | None = None) -> Variant:
     return Variant(tuple(words), changes)
 
 
+def columns(names: Iterable[str]) -> dict[str, base.Scalar]:
+    """The columns that a variant sets, as they are in force; those that it leaves alone are not there."""
+    made = parse(names)
+    sets = {"batch_size": made.batch_size, "diameter_asked_px": made.diameter_px, "dtype": made.dtype,
+            "torch_threads": made.threads}  # fmt: skip
+    return {name: value for name, value in sets.items() if value is not None}
+
+
 def _in_force(made: Settings) -> Settings:
     """Settings with what they imply, and without what is stock's own."""
     return replace(

@@ -1,0 +1,27 @@
+"""Pieces of SQL that several places write alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.schema import FINE, Status
+from harness.stats.watch import AGREEMENTS
+
+
+def text(value: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def texts(values: Iterable[str]) -> str:
+    """Texts as the inside of a list."""
+    return ", ".join(map(text, values))
+
+
+OK = f"status = {text(Status.OK)}"
+# What ended well and has a duration; an imported row may say the one without the other.
+MEASURED = f"{OK} AND isfinite(elapsed_s) AND elapsed_s > 0"
+FAILED = f"status NOT IN ({texts(FINE)})"
+# Of several words about the masks of one case, the worst.
+WORST = f"arg_min(agreement, list_position([{texts(AGREEMENTS)}], agreement))"
+LENGTH = "sqrt(height_px * width_px) AS length_px, height_px * width_px AS n_pixels"

@@ -1,0 +1,30 @@
+"""The versions of the schema: what each added, and how rows of older versions are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+VERSION = 4
+HISTORY = {
+    1: "samples: one row per repetition, failure or start-up phase.",
+    2: "control case, stages, ceilings, memory, energy, masks: rows of new roles; flags and live readings with each "
+    "sample; the node's environment with each block.",
+    3: "fleets: which node drove the run; statuses timeout and node_lost; imported timings; columns that must be there "
+    "are checked when a sample is written.",
+    4: "engines: which program segmented, in which version and number format; which machine it was, by an id instead "
+    "of its name, what its processor offers and what its quota allows. Variants are stored in their canonical form; "
+    "batch size, diameter and threads as they were in force. Names of cases and series (case_id, series_key) are new; "
+    "rows of older versions get theirs when they are read, with engine cellpose3, model cyto3 and dtype float32.",
+}
+ENGINES_SINCE = 4
+# What every row was before there was a choice.
+BEFORE_ENGINES = {"engine": "cellpose3", "model": "cyto3", "dtype": "float32"}
+SIMULATED = "simulated"  # the engine, and since version 1 the workload, that measures nothing
+
+
+def defaults(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that a row of a version before 4 lacks or leaves null, as they were."""
+    engine = SIMULATED if row.get("workload") == SIMULATED else BEFORE_ENGINES["engine"]
+    told = {**BEFORE_ENGINES, "engine": engine}
+    return {name: row.get(name) or value for name, value in told.items()}

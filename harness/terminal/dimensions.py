@@ -1,0 +1,42 @@
+"""What the rows of a table are about: the columns that tell them apart are shown, the others said once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from harness.schema import identity
+
+Row = dict[str, Any]
+
+ALWAYS = ("node", "device", "crop")
+# What a reader wants to know of rows that are alike in it; the rest of a case is hashes, sizes and hardware.
+STATED = ("model", "engine", "engine_version", "weights", "image", "protocol", "variant", "dtype", "torch_version")
+
+
+def dimensions_shown(rows: Iterable[Row], about: Sequence[str], always: Sequence[str] = ALWAYS) -> tuple[str, ...]:
+    """Which of the columns a table needs; about: those that may tell its rows apart."""
+    return identity.distinguishing(rows, [name for name in always if name in about], identity.without(about, "image"))
+
+
+def common_text(rows: Sequence[Row], columns: Iterable[str]) -> str:
+    """What all rows have in common, for above a table that leaves these columns out: 'in all rows: model cyto3'."""
+    told = [name for name in STATED if name in columns and rows and rows[0].get(name) is not None]
+    texts = [
+        f"{identity.word(name)} {identity.short(rows[0][name])}"
+        for name in told
+        if not identity.differing(rows, [name])
+    ]
+    return f"in all rows: {', '.join(texts)}" if texts else ""
+
+
+def without_constants(table: pa.Table, about: Sequence[str]) -> pa.Table:
+    """The table as people read it, without columns that say nothing; what is left out is said on stderr."""
+    rows = table.select(about).to_pylist()
+    kept = dimensions_shown(rows, about)
+    if text := common_text(rows, identity.without(about, kept)):
+        print(text, file=sys.stderr)
+    return table.select([name for name in table.column_names if name not in about or name in kept])
