@@ -36,6 +36,8 @@ FLOORS = (
     ("engines",),
     ("images", "machine"),
     ("schema", "stats"),
+    ("locks",),
+    ("files",),
     ("errors",),
     ("__init__",),
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness import files
 from harness.errors import CellbenchError
 from harness.schedule import definition, install, state, units
 from harness.schedule.install import Machine
@@ -63,7 +64,7 @@ def test_systemd_accepts_the_units(tmp_path: Path, user: str | None) -> None:
     schedule = make(tmp_path, days=("mon", "sun"), profile="/home/me/my%profile.toml")
     made = units.systemd(schedule, str(python), ENVIRONMENT, tmp_path / "units", user)
     for path, text in made.files.items():
-        definition.put(path, text)
+        files.write(path, text, make_folder=True)
     for path in made.files:
         scope = ["--system"] if user else ["--user"]
         runtime = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
@@ -108,7 +109,7 @@ def test_launchd_gets_a_daemon(tmp_path: Path) -> None:
     assert (plist["UserName"], plist["ProcessType"], plist["RunAtLoad"]) == ("me", "Interactive", True)
     assert plist["EnvironmentVariables"] == ENVIRONMENT
     if lint := shutil.which("plutil") or shutil.which("xmllint"):
-        definition.put(path, text)
+        files.write(path, text, make_folder=True)
         subprocess.run([lint, *(["-lint"] if "plutil" in lint else ["--noout"]), path], check=True)
 
 
@@ -158,7 +159,7 @@ def test_the_tokens_file_is_needed_where_there_is_a_fleet(tmp_path: Path) -> Non
     schedule = make(tmp_path, address="auto")
     with pytest.raises(CellbenchError, match="RAY_AUTH_TOKEN only"):
         install.unit(schedule, "cron", machine(tmp_path, environment={"RAY_AUTH_TOKEN": "topsecret"}))
-    definition.put(tmp_path / "home/.ray/auth_token", "topsecret")
+    files.write(tmp_path / "home/.ray/auth_token", "topsecret", make_folder=True)
     made = install.unit(schedule, "cron", machine(tmp_path, environment={"RAY_AUTH_TOKEN": "topsecret"}))
     assert "RAY_AUTH_MODE=token" in str(made.files)
     assert "topsecret" not in str(made)

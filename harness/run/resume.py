@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness import query, schema
+from harness import files, query, schema
 from harness.errors import CellbenchError
 from harness.plan.cases import Block, Task
 from harness.plan.config import Config
@@ -74,7 +74,7 @@ def read(store: Store, run_id: str) -> Manifest:
 
 def latest(store: Store) -> str:
     """The run that was begun last in this store, and can be resumed."""
-    for path in sorted((Path(store.root) / "runs").glob("*.json"), reverse=True):
+    for path in reversed(files.listed(Path(store.root) / "runs", "*.json")):
         if read(store, path.stem).command == "run":
             return path.stem
     raise CellbenchError("no run was begun in this store", str(store.root), "begin one: cellbench run")

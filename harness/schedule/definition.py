@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from datetime import datetime, time, timedelta
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from harness import files
 from harness.errors import CellbenchError
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -105,7 +105,7 @@ def read(out: Path, name: str) -> Schedule:
 
 def names(out: Path) -> list[str]:
     """The schedules that make results in this folder."""
-    return sorted(path.stem for path in (out / "schedule").glob("*.toml"))
+    return [path.stem for path in files.listed(out / "schedule", "*.toml")]
 
 
 def write(schedule: Schedule) -> Path:
@@ -118,28 +118,7 @@ def write(schedule: Schedule) -> Path:
             lines.append(
                 f"{key} = {json.dumps(value, ensure_ascii=False)}"
             )  # strings and lists of JSON are TOML as well
-    put(schedule.file, "\n".join(lines) + "\n", mode=0o600)
-    return schedule.file
-
-
-def put(path: Path, text: str, mode: int = 0o644) -> Path:
-    """Write a file whole or not at all, and on disk when this returns."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise CellbenchError(
-            f"the file cannot be written: {error.strerror}", str(path), "check its folder, and whether it takes sudo"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return files.write(schedule.file, "\n".join(lines) + "\n", mode=0o600, make_folder=True)
 
 
 def _explained(error: ValidationError, where: Any) -> CellbenchError:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import files
 from harness.errors import CellbenchError
 from harness.plan import config
 from harness.schedule import definition, state, units
@@ -127,7 +128,7 @@ def install(schedule: Schedule, kind: str, machine: Machine) -> Unit:
             shutil.chown(path, machine.sudo_user)
     for path, text in made.files.items():
         # Units hold variables; launchd refuses a daemon that others may write.
-        definition.put(path, text, mode=0o644)
+        files.write(path, text, mode=0o644, make_folder=True)
     if made.crontab:
         _crontab(machine, lambda now: units.with_lines(now, made))
     for command in made.start:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness import files
 from harness.errors import CellbenchError
-from harness.schedule.definition import Schedule, put
+from harness.schedule.definition import Schedule
 
 TIMEOUT_S = 30.0
 TRIES_AFTER_S = (0.0, 5.0, 30.0)
@@ -29,7 +30,7 @@ def tell(schedule: Schedule, told: Told, sleep: Callable[[float], None] = time.s
     problems = []
     if schedule.markdown:
         try:
-            put(Path(schedule.markdown), told["text"] + "\n")
+            files.write(Path(schedule.markdown), told["text"] + "\n", make_folder=True)
         except CellbenchError as error:
             problems.append(f"markdown: {error.what} ({error.where})")
     if not told["is_news"] and schedule.notify != "always":

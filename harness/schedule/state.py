@@ -6,7 +6,8 @@ import json
 from datetime import datetime
 from typing import Any
 
-from harness.schedule.definition import Schedule, put
+from harness import files
+from harness.schedule.definition import Schedule
 
 
 def read(schedule: Schedule) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def read(schedule: Schedule) -> dict[str, Any]:
 
 
 def remember(schedule: Schedule, **new: Any) -> None:
-    put(schedule.home / "state.json", json.dumps(read(schedule) | new, indent=2) + "\n")
+    files.write(schedule.home / "state.json", json.dumps(read(schedule) | new, indent=2) + "\n", make_folder=True)
 
 
 def installed(schedule: Schedule, kind: str) -> None:

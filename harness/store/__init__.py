@@ -9,6 +9,7 @@ A killed run leaves its journal behind; the next command turns it into Parquet.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow import fs
 
-from harness import schema
+from harness import files, locks, schema
 from harness.errors import CellbenchError, StorageError
 from harness.store import compact as compaction
 from harness.store import journal as journals
@@ -66,25 +67,23 @@ class Store:
                 f"make some: cellbench run --out {root if store.is_local else 'FOLDER'}",
             )
         if store.is_local:
-            for journal in sorted((Path(store.root) / "journal").glob("*.arrows")):
+            for journal in files.listed(Path(store.root) / "journal", "*.arrows"):
                 journals.recover(Path(store.root), journal)
             compaction.finish(Path(store.root))
         return store
 
     @classmethod
     def make(cls, root: Path | str) -> Store:
-        """A store to write to, created where there is none; says so at once if it cannot be written."""
+        """A store to write to, created where there is none; StorageError at once if it cannot be written or locked."""
         store = cls._open(root)
         if not store.is_local:
             return store  # an object store has no folders to make
         path = Path(store.root)
-        try:
+        with files.storage_errors(path, "the results folder"):
             (path / "journal").mkdir(parents=True, exist_ok=True)
             probe = path / "journal" / f".probe-{secrets.token_hex(4)}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise _unusable(path, error.strerror) from error
+            with locks.locked(probe, "another command probes this folder"):
+                probe.unlink()
         return cls.at(path)
 
     @classmethod
@@ -94,9 +93,13 @@ class Store:
         if not store.is_local:
             return
         there = next(path for path in (Path(store.root), *Path(store.root).parents) if path.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            why = "Permission denied" if there.is_dir() else f"{there} is a file"
-            raise _unusable(Path(store.root), why)
+        with files.storage_errors(Path(store.root), "the results folder"):
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file")
+            if not os.access(there, os.W_OK | os.X_OK):
+                is_read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+                number = errno.EROFS if is_read_only else errno.EACCES
+                raise OSError(number, os.strerror(number))
 
     @classmethod
     def _open(cls, root: Path | str) -> Store:
@@ -133,7 +136,7 @@ class Store:
 
     def put_text(self, path: Path, text: str) -> None:
         """Write a small file beside the samples, whole or not at all."""
-        parquet.put_local(path, lambda file: file.write(text.encode()))
+        files.write(path, text, make_folder=True, what="results")
 
     def add(self, samples: pa.Table) -> list[PurePath]:
         """Write samples that are complete, each run on each node into a file of its own; returns what is new."""
@@ -203,10 +206,6 @@ class Store:
                 f"the store does not answer: {str(error).strip()}", str(self.root),
                 "check the address, the bucket's name and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL",
             ) from error  # fmt: skip
-
-
-def _unusable(path: Path, why: str) -> StorageError:
-    return StorageError(f"the results folder cannot be written: {why}", str(path), "give another one with --out DIR")
 
 
 def _without_secrets(uri: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import warnings
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from harness import schema
-from harness.errors import CellbenchError, StorageError, StoreWarning
+from harness import files, locks, schema
+from harness.errors import BusyError, StorageError, StoreWarning
 from harness.schema import Sample
 from harness.store import parquet
 
@@ -22,18 +21,14 @@ class Journal:
     """An append-only Arrow stream of a run's samples; what `append` returned from survives kill -9."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._end = path, 0
+        self._file = _new(path)
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-        except FileExistsError as error:
-            raise CellbenchError(
-                "another command is measuring for this run", str(path), "let it end, or stop it"
-            ) from error
-        except OSError as error:
-            raise parquet.unwritable(path, error) from error
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # held while we live, so nobody recovers a running run
-        self._end = 0
-        self._put(schema.ARROW.serialize())
+            self._put(schema.ARROW.serialize())
+        except StorageError:
+            self.close()
+            path.unlink(missing_ok=True)
+            raise
 
     def append(self, sample: Sample) -> None:
         """Add one sample and wait until the disk has it; StorageError where it cannot, and the sample is not there."""
@@ -46,14 +41,35 @@ class Journal:
 
     def _put(self, content: pa.Buffer) -> None:
         left = memoryview(content)
-        try:
-            while left:
-                left = left[os.write(self._file, left) :]
-            os.fsync(self._file)
-        except OSError as error:
-            os.ftruncate(self._file, self._end)  # half a sample would hide those that follow when the run goes on
-            raise parquet.unwritable(self.path, error) from error
+        with files.storage_errors(self.path, "results"):
+            try:
+                while left:
+                    left = left[os.write(self._file, left) :]
+                os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, self._end)  # half a sample would hide those that follow when the run goes on
+                raise
         self._end += len(content)
+
+
+def _new(path: Path) -> int:
+    """A new, empty journal, open and locked while this process lives, so that nobody recovers a running run."""
+    while True:
+        with files.storage_errors(path, "results"):
+            try:
+                opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+            except FileExistsError as error:
+                busy = "another command is measuring for this run"
+                raise BusyError(busy, str(path), "let it end, or stop it") from error
+        try:
+            locks.lock(opened, path, "another command is looking at this run", waits=True)
+        except BaseException:
+            os.close(opened)
+            path.unlink(missing_ok=True)
+            raise
+        if os.fstat(opened).st_nlink:
+            return opened
+        os.close(opened)  # before we had the lock, another command took it for a dead run's and removed it
 
 
 @dataclass(frozen=True)
@@ -95,10 +111,7 @@ def recover(root: Path, journal: Path) -> None:
     """
     try:
         with journal.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return  # its run is still going on
+            locks.lock(file, journal, "its run goes on")
             held = found(journal)
             parquet.write(parquet.LOCAL, root, held.samples)
             if held.is_whole:
@@ -107,6 +120,8 @@ def recover(root: Path, journal: Path) -> None:
                 parquet.set_aside(root, journal, f"of its samples {held.samples.num_rows} could be read and are kept")
     except FileNotFoundError:
         return  # another command recovered it first
+    except BusyError:
+        return  # its run is still going on
     except (OSError, StorageError) as error:
         why = str(error.what if isinstance(error, StorageError) else error.strerror)
         warnings.warn(f"samples of a run wait in {journal} and are left out: {why}", StoreWarning, stacklevel=2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from harness import files as disk
 from harness import schema
-from harness.errors import CellbenchError, DamagedFileError, StorageError, StoreWarning
+from harness.errors import CellbenchError, DamagedFileError, StoreWarning
 from harness.store.scan import FORMAT, Opened, dataset
 
 LOCAL = fs.LocalFileSystem()
@@ -114,13 +114,6 @@ def set_aside(root: Path, path: Path, why: str) -> None:
     warnings.warn(f"{said} ({why})", StoreWarning, stacklevel=2)
 
 
-def unwritable(path: Path, error: OSError) -> StorageError:
-    """What to say when results cannot be written."""
-    return StorageError(
-        f"results cannot be written: {error.strerror or error}", str(path), "make room there, or allow writing"
-    )
-
-
 def superseded(filesystem: fs.FileSystem, files: Iterable[Opened]) -> set[PurePath]:
     """Which of these files another one stands for."""
     files = list(files)
@@ -176,43 +169,14 @@ def parts(samples: pa.Table) -> set[tuple[str, str]]:
 
 
 def put(filesystem: fs.FileSystem, target: PurePath, write: Callable[[BinaryIO], object]) -> None:
-    """Make a file whole or not at all.
-
-    Locally it is written beside its place, brought to the disk, then renamed; an object store shows an object only
-    once it is whole.
-    """
-    if isinstance(filesystem, fs.LocalFileSystem):
-        put_local(Path(target), write)
-        return
-    with filesystem.open_output_stream(target.as_posix()) as file:
+    """Make a file whole or not at all; an object store shows an object only once it is whole."""
+    is_local = isinstance(filesystem, fs.LocalFileSystem)
+    with (
+        disk.replacing(Path(target), make_folder=True, what="results")
+        if is_local
+        else filesystem.open_output_stream(target.as_posix())
+    ) as file:
         write(file)
-
-
-def put_local(target: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Make a file whole or not at all: written beside its place, on disk, then renamed."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(target.parent)
-    except OSError as error:
-        raise unwritable(target, error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk knows which files are in a folder."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def listed(filesystem: fs.FileSystem, root: PurePath) -> list[PurePath]:

@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from harness import files
 from harness.errors import CellbenchError
 
 FORMATS = ("parquet", "csv", "json", "arrow", "md")
@@ -42,7 +42,7 @@ def show(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str, limit:
 def save(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str) -> int:
     """Write rows into a file, whole or not at all; returns how many there were."""
     cut = Cut(batches, 0)
-    with _whole(path) as file:
+    with files.replacing(path) as file:
         _write(file, schema, cut, form)
     return cut.n_rows
 
@@ -72,19 +72,6 @@ class Cut:
                 yield taken
             if self.more:
                 return
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        raise CellbenchError(f"the file cannot be written: {error.strerror or error}", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str) -> None:
