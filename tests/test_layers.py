@@ -36,6 +36,7 @@ FLOORS = (
     ("engines",),
     ("images", "machine"),
     ("schema", "stats"),
+    ("services",),
     ("locks",),
     ("files",),
     ("errors",),
