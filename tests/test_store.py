@@ -3,6 +3,9 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +14,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from harness import schema
+from harness import query, schema, store
 from harness.errors import CellbenchError, StorageError, StoreWarning
-from harness.store import Journal, Store, new_run_id, read_journal, scan
+from harness.judge import alarms, selection
+from harness.results import scope
+from harness.run import resume
+from harness.store import Journal, Store, new_run_id, past_runs, read_journal, scan
 from tests.conftest import REPOSITORY, RUN_ID, make_sample, make_store
 
 
@@ -333,3 +339,72 @@ def test_a_large_store_is_read_as_codes_and_row_groups_of_other_runs_are_not_rea
     for column in scan.PRUNED_BY:
         left = [file for file in files if file.fragment.subset(ds.field(column) == "no such").row_groups]
         assert left == []
+
+
+# ------------------------------------------------------------------ clocks
+
+PAST = ["20260101T000000Z-aaaaaa", "20260201T000000Z-bbbbbb"]
+AHEAD = ["20900101T000000Z-cccccc", "99991231T235959Z-dddddd"]
+
+
+@pytest.fixture
+def runs_of_a_clock_that_was_ahead(tmp_path: Path) -> Path:
+    store._warn_ahead.cache_clear()
+    samples = [make_sample(run_id=run_id, elapsed_s=1.0 + i) for i, run_id in enumerate([*PAST, *AHEAD[:1]])]
+    make_store(tmp_path, samples)
+    return tmp_path
+
+
+@pytest.mark.parametrize("ahead", [[], AHEAD[:1], AHEAD], ids=len)
+def test_runs_in_order_without_those_of_the_future(ahead: list[str]) -> None:
+    store._warn_ahead.cache_clear()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert past_runs([*ahead, *reversed(PAST), "a-test"]) == [*PAST, "a-test"]
+    assert [str(each.message).split()[1] for each in said] == ahead
+    assert all("samples/month=" in str(each.message) for each in said)
+
+
+def test_where_every_run_is_of_the_future_this_clock_is_wrong() -> None:
+    assert past_runs(reversed(PAST), now_s=0.0) == PAST
+    begin_s = datetime(2026, 2, 1, tzinfo=UTC).timestamp()
+    assert past_runs(PAST, begin_s - store.AHEAD_S + 2) == PAST
+    with pytest.warns(StoreWarning, match=PAST[1]):
+        store._warn_ahead.cache_clear()
+        assert past_runs(PAST, begin_s - store.AHEAD_S - 2) == PAST[:1]
+
+
+LATEST: dict[str, Callable[[Path], str]] = {
+    "show": lambda root: query.which_run(query.Session(Store.at(root)), None),
+    "of_run": lambda root: query.Session.of_run(Store.at(root), None)[1],
+    "select": lambda root: selection.select(root, "latest").runs[0],
+    "node": lambda root: selection.select(root, "desk").runs[0],
+    "tag": lambda root: selection.run(query.Session(Store.at(root)), "latest"),
+    "alarms": lambda root: alarms.look(query.Session(Store.at(root)), []).run_id,
+    "report": lambda root: scope.resolve(query.Session(Store.at(root))).runs[0],
+}
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_the_latest_run_is_none_of_the_future(runs_of_a_clock_that_was_ahead: Path, name: str) -> None:
+    with pytest.warns(StoreWarning, match=f"run {AHEAD[0]} is dated in the future"):
+        assert LATEST[name](runs_of_a_clock_that_was_ahead) == PAST[1]
+
+
+def test_a_run_of_the_future_can_be_named(runs_of_a_clock_that_was_ahead: Path) -> None:
+    for word in (AHEAD[0], AHEAD[0][:4]):
+        assert selection.select(runs_of_a_clock_that_was_ahead, word).runs == (AHEAD[0],)
+    assert query.which_run(query.Session(Store.at(runs_of_a_clock_that_was_ahead)), AHEAD[0]) == AHEAD[0]
+    with pytest.warns(StoreWarning):
+        assert selection.select(runs_of_a_clock_that_was_ahead, "previous").runs == (PAST[0],)
+
+
+def test_the_run_to_go_on_with_is_none_of_the_future(tmp_path: Path) -> None:
+    store._warn_ahead.cache_clear()
+    (tmp_path / "runs").mkdir()
+    for name in (*PAST, *AHEAD):
+        (tmp_path / "runs" / f"{name}.json").touch()
+    (tmp_path / "runs" / f"._{AHEAD[1]}.json").touch()
+    with pytest.warns(StoreWarning):
+        assert resume.latest(Store(tmp_path)) == PAST[1]

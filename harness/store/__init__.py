@@ -14,9 +14,11 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -26,7 +28,7 @@ import pyarrow.dataset as ds
 from pyarrow import fs
 
 from harness import files, locks, schema
-from harness.errors import CellbenchError, StorageError
+from harness.errors import CellbenchError, StorageError, StoreWarning
 from harness.store import compact as compaction
 from harness.store import journal as journals
 from harness.store import merge as merging
@@ -36,14 +38,41 @@ from harness.store.journal import Journal
 from harness.store.journal import read as read_journal
 from harness.store.scan import Opened
 
-__all__ = ["Compacted", "Journal", "Opened", "Store", "new_run_id", "read_journal"]
+__all__ = ["Compacted", "Journal", "Opened", "Store", "new_run_id", "past_runs", "read_journal"]
 
+AHEAD_S = 86_400.0  # by which a run's name may be ahead of this clock
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def new_run_id(unix_s: float) -> str:
     """A name for one invocation that sorts by time and that no two runs share."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(unix_s)) + "-" + secrets.token_hex(3)
+
+
+def past_runs(runs: Iterable[str], now_s: float | None = None) -> list[str]:
+    """Runs in order of time without those whose names lie in the future, which a StoreWarning names once.
+
+    All of them, where every one does: then it is not their clock that is wrong. now_s: time.time() if not given.
+    """
+    end = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime((time.time() if now_s is None else now_s) + AHEAD_S))
+    everything = sorted(runs)
+    past = [run_id for run_id in everything if run_id < end or not run_id[:1].isdecimal()]
+    if not past:
+        return everything
+    for run_id in everything:
+        if run_id not in past:
+            _warn_ahead(run_id)
+    return past
+
+
+@cache
+def _warn_ahead(run_id: str) -> None:
+    warnings.warn(
+        f"run {run_id} is dated in the future, by a clock that was ahead: it does not count as the latest; name it to "
+        f"see it, or move its file out of samples/month={run_id[:4]}-{run_id[4:6]}",
+        StoreWarning,
+        stacklevel=3,
+    )
 
 
 @dataclass(frozen=True)
