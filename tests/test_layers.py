@@ -38,7 +38,7 @@ FLOORS = (
     ("schema", "stats"),
     ("services",),
     ("locks",),
-    ("files",),
+    ("files", "markdown"),
     ("errors",),
     ("__init__",),
 )

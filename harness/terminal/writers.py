@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from harness import files
+from harness import files, markdown
 from harness.errors import CellbenchError
 
 FORMATS = ("parquet", "csv", "json", "arrow", "md")
@@ -142,25 +142,28 @@ def _plain(value: Any) -> Any:
 
 
 def _write_markdown(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    def line(words: Iterable[str]) -> None:
-        file.write(("| " + " | ".join(words) + " |\n").encode())
-
-    line(schema.names)
-    line(["---"] * len(schema))
-    for batch in batches:
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            line(_text(value).replace("|", r"\|").replace("\n", " ") for value in row)
+    rows = (
+        [markdown.escaped(_text(value)) for value in row]
+        for batch in batches
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
+    numeric = [column for column, field in enumerate(schema) if _is_numeric(field)]
+    for line in markdown.table(list(map(markdown.escaped, schema.names)), rows, numeric):
+        file.write(f"{line}\n".encode())
 
 
 def _print_rich(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     shown = Table(box=None, pad_edge=False)
     for field in schema:
-        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        shown.add_column(field.name, justify="right" if numeric else "left")
+        shown.add_column(field.name, justify="right" if _is_numeric(field) else "left")
     for batch in batches:
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             shown.add_row(*(_text(value) for value in row))
     stdout().print(shown, markup=False)
+
+
+def _is_numeric(field: pa.Field) -> bool:
+    return pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
 
 
 def stdout() -> Console:
