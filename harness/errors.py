@@ -16,6 +16,9 @@ StoreWarning              something about the results that their reader should k
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+
 
 class CellbenchError(Exception):
     """A problem that a user can cause and mend; shown without a traceback."""
@@ -81,3 +84,9 @@ class FleetUnreachableError(CellbenchError):
 
 class StoreWarning(UserWarning):
     """Something about the results that their reader should know; the work goes on."""
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Issue a StoreWarning that was not issued before: a command looks at the same files several times."""
+    warnings.warn(text, StoreWarning, stacklevel=3)

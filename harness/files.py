@@ -12,12 +12,13 @@ import platform
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from harness.errors import StorageError
+from harness.errors import CellbenchError, StorageError
 
 # Names under which programs keep files that are not whole yet.
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".download", ".filepart", "~")
@@ -57,8 +58,8 @@ def replacing(
             with target.open("wb") as file:  # raises for a folder
                 yield file
             return
-        if before and not os.access(target, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if before:
+            check_writable(target)
         wanted = mode if mode is not None else stat.S_IMODE(before.st_mode) if before else None
         temporary = _temporary(target)
         try:
@@ -96,6 +97,13 @@ def link(path: Path, target: Path, *, what: str = "the link") -> Path:
     return path
 
 
+def check_writable(path: Path) -> None:
+    """Raise OSError for a file or folder that may not be written; nothing is tried."""
+    if not os.access(path, os.W_OK):
+        number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number))
+
+
 def make_folder(folder: Path, what: str = "the folder") -> Path:
     """Make a folder, and those above it, where there is none."""
     with storage_errors(folder, what):
@@ -123,23 +131,57 @@ def storage_errors(path: Path, what: str = "the file") -> Iterator[None]:
         yield
     except OSError as error:
         fix = FIXES.get(error.errno or 0, "check its folder and its disk, or name another place")
-        raise StorageError(f"{what} cannot be written: {error.strerror or error}", str(path), fix) from error
+        raise StorageError(f"{what} cannot be written: {reason(error)}", str(path), fix) from error
 
 
-def is_hidden(path: PurePath) -> bool:
+def is_hidden(path: PurePath, prefixes: tuple[str, ...] = (".",)) -> bool:
     """Whether a file, or a folder on the way to it (path is relative), is not meant for us.
 
     Names with a dot in front are those of other programs (AppleDouble's ._x, trash, snapshots, rsync's copies); some
     endings are those of files that are not whole yet.
     """
-    return any(part.startswith(".") for part in path.parts) or path.name.lower().endswith(UNFINISHED)
+    return any(part.startswith(prefixes) for part in path.parts) or path.name.lower().endswith(UNFINISHED)
+
+
+def is_settled(path: Path, after_s: float) -> bool:
+    """Whether a file has not changed for so long; one whose date lies in the future has not settled."""
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > after_s
+    return False
 
 
 def listed(folder: Path, pattern: str = "*") -> list[Path]:
-    """The files and folders of a folder that match a pattern and are meant for us, by name; OSError if it is none."""
-    if not folder.exists():
+    """The files and folders of a folder that match a pattern and are meant for us, by name; none where it is not there.
+
+    Raises CellbenchError for a folder that may not be read.
+    """
+    try:
+        found = sorted(folder.iterdir())
+    except FileNotFoundError:
         return []
-    return sorted(path for path in folder.iterdir() if path.match(pattern) and not is_hidden(PurePath(path.name)))
+    except OSError as error:
+        raise unreadable(folder, error, "the folder") from error
+    return [path for path in found if path.match(pattern) and not is_hidden(PurePath(path.name))]
+
+
+def read_text(path: Path, what: str = "the file") -> str | None:
+    """A text in UTF-8, or None where there is no such file; CellbenchError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error, what) from error
+
+
+def unreadable(path: PurePath, error: OSError | UnicodeDecodeError, what: str) -> CellbenchError:
+    """The error for a file or folder that cannot be read."""
+    return CellbenchError(f"{what} cannot be read: {reason(error)}", str(path), "allow reading it, or look at its disk")
+
+
+def reason(error: OSError | UnicodeDecodeError) -> str:
+    """What the system answered, in its own few words; libraries add paths and numbers."""
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
 
 def _found(path: Path) -> os.stat_result | None:

@@ -62,14 +62,14 @@ def lock(
     except OSError as error:
         if error.errno in HELD:
             raise BusyError(busy, str(path), "wait for it to end, then try again") from error
-        raise StorageError(f"files cannot be locked there: {error.strerror or error}", str(path), fix) from error
+        raise StorageError(f"files cannot be locked there: {files.reason(error)}", str(path), fix) from error
 
 
 @contextmanager
 def locked(path: Path, busy: str, *, waits: bool = False, fix: str = LOCAL_DISK) -> Iterator[IO[bytes]]:
     """Hold the lock of a file, made where there is none, and yield it; raises as lock() does."""
     is_new = not path.exists()
-    with files.storage_errors(path, "a lock"):
+    with files.storage_errors(path.parent, "the folder"):
         file = path.open("ab")
     with file:
         try:

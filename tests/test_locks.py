@@ -235,21 +235,18 @@ main()
 @pytest.mark.parametrize(
     "words",
     [
-        ["run", "--no-ray", "--devices", "cpu", "--crops", "64"],
-        ["tune", "--device", "cpu", "--crop", "64"],
-        ["throughput", "--crop", "64"],
+        ["run", "--no-ray", "--models", "sleep", "--crops", "64", "--devices", "cpu"],
+        ["tune", "--model", "sleep", "--crop", "64"],
+        ["throughput", "--model", "sleep", "--crop", "64"],
     ],
     ids=lambda words: words[0],
 )
 def test_a_measurement_without_locks_ends_before_it_begins(tmp_path: Path, words: list[str]) -> None:
-    environ = {
-        **os.environ, "PYTHONPATH": f"{REPOSITORY / 'tests' / 'simulated'}:{REPOSITORY}", "CHAOS_FOLDER": str(tmp_path),
-    }  # fmt: skip
     out = tmp_path / "results"
     for _ in range(2):  # nobody is said to be measuring the second time
         done = subprocess.run(
-            [sys.executable, "-c", WITHOUT_LOCKS, *words, "--weights", "standin", "--out", str(out)],
-            env=environ, capture_output=True, text=True, check=False,
+            [sys.executable, "-c", WITHOUT_LOCKS, *words, "--out", str(out)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr

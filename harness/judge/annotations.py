@@ -45,11 +45,9 @@ def said(kind: str, run_id: str, **others: str | None) -> Annotation:
 def read(root: Path) -> list[Annotation]:
     """Everything that has been said about the results in this folder, oldest first; nothing where there is no file."""
     path = root / FILE
-    if not path.exists():
-        return []
     known = {field.name for field in fields(Annotation)}
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate((files.read_text(path, "what was said about these results") or "").splitlines(), 1):
         try:
             if line.strip():
                 # A later version may say more; what this one does not know changes nothing of what it does know.

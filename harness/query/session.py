@@ -67,7 +67,7 @@ class Session:
             if not session._damaged:
                 return session, chosen
         except (pa.ArrowException, OSError):
-            pass  # reading everything sets aside what is damaged, and another run may be the latest then
+            pass  # reading everything leaves out what is damaged, and another run may be the latest then
         session = cls(store)
         return session, which_run(session, run_id)
 

@@ -77,12 +77,9 @@ def windows(pixels: np.ndarray, side_px: int, n: int) -> list[np.ndarray]:
 
 def folder(path: Path, plane: int | None = None, channel: int | None = None) -> list[images.Image]:
     """Every TIFF file of a folder, by name; CellbenchError for one that cannot be segmented, or where there is none."""
-    try:
-        found = [each for each in files.listed(path) if each.suffix.lower() in SUFFIXES] if path.is_dir() else None
-    except OSError as error:
-        raise CellbenchError(f"the images cannot be listed: {error.strerror}", str(path), "allow reading it") from error
-    if found is None:
+    if not path.is_dir():
         raise CellbenchError("there is no such folder of images", str(path), "name a folder")
+    found = [each for each in files.listed(path) if each.suffix.lower() in SUFFIXES]
     if not found:
         raise CellbenchError("there is no image in it", str(path), f"files that end with {' or '.join(SUFFIXES)}")
     loaded = [images.load(str(each), plane, channel) for each in found]

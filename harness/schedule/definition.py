@@ -93,15 +93,16 @@ def make(**written: Any) -> Schedule:
 def read(out: Path, name: str) -> Schedule:
     """The schedule of this name that makes results in this folder."""
     path = definition_file(out, name)
-    if not path.is_file():
+    text = files.read_text(path, "the schedule")
+    if text is None:
         known = ", ".join(names(out)) or "none"
         raise CellbenchError(
             f"there is no schedule {name!r} for these results", str(path),
             f"there are: {known}; make one: cellbench schedule install --name {name} --out {out}",
         )  # fmt: skip
     try:
-        return Schedule(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return Schedule(**tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
         raise CellbenchError("the schedule is not valid TOML", f"{path}: {error}", "mend that place") from error
     except ValidationError as error:
         raise _explained(error, lambda key: f"{path} {key}") from error

@@ -7,6 +7,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from harness import files
 from harness.errors import CellbenchError
 from harness.plan import config
 from harness.schedule import definition, state
@@ -94,8 +95,10 @@ def install(schedule: Schedule, kind: str, machine: Machine) -> Unit:
 
 def remove(schedule: Schedule, kind: str, machine: Machine) -> None:
     """Stop a schedule and forget it; results, reports and logs stay."""
-    manager.remove(unit(schedule, kind, machine), machine)
-    schedule.file.unlink(missing_ok=True)
+    with files.storage_errors(schedule.file, "the schedule"):
+        files.check_writable(schedule.file.parent)
+        manager.remove(unit(schedule, kind, machine), machine)
+        schedule.file.unlink(missing_ok=True)
 
 
 def starts(schedule: Schedule, kind: str, now: datetime) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,6 @@ class Machine:
 
 def this_machine() -> Machine:
     """The machine that this runs on."""
-    path = os.environ.get("PATH", "").split(os.pathsep)
     is_root = os.geteuid() == 0
     sudo_user = os.environ.get("SUDO_USER") if is_root else None
     return Machine(
@@ -50,7 +50,7 @@ def this_machine() -> Machine:
         sudo_user or getpass.getuser(),  # with sudo the work still is the user's: results, weights and token are
         Path.home(),
         Path("/run/systemd/system").is_dir(),
-        any((Path(folder) / "crontab").exists() for folder in path),
+        shutil.which("crontab") is not None,
         dict(os.environ),
         _call,
         sudo_user=sudo_user,

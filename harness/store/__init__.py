@@ -10,15 +10,12 @@ A killed run leaves its journal behind; the next command turns it into Parquet.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import secrets
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -28,7 +25,7 @@ import pyarrow.dataset as ds
 from pyarrow import fs
 
 from harness import files, locks, schema
-from harness.errors import CellbenchError, StorageError, StoreWarning
+from harness.errors import CellbenchError, warn_once
 from harness.store import compact as compaction
 from harness.store import journal as journals
 from harness.store import merge as merging
@@ -61,18 +58,11 @@ def past_runs(runs: Iterable[str], now_s: float | None = None) -> list[str]:
         return everything
     for run_id in everything:
         if run_id not in past:
-            _warn_ahead(run_id)
+            warn_once(
+                f"run {run_id} is dated in the future, by a clock that was ahead: it does not count as the latest; "
+                f"name it to see it, or move its file out of samples/month={run_id[:4]}-{run_id[4:6]}"
+            )
     return past
-
-
-@cache
-def _warn_ahead(run_id: str) -> None:
-    warnings.warn(
-        f"run {run_id} is dated in the future, by a clock that was ahead: it does not count as the latest; name it to "
-        f"see it, or move its file out of samples/month={run_id[:4]}-{run_id[4:6]}",
-        StoreWarning,
-        stacklevel=3,
-    )
 
 
 @dataclass(frozen=True)
@@ -96,8 +86,7 @@ class Store:
                 f"make some: cellbench run --out {root if store.is_local else 'FOLDER'}",
             )
         if store.is_local:
-            for journal in files.listed(Path(store.root) / "journal", "*.arrows"):
-                journals.recover(Path(store.root), journal)
+            journals.recover_all(Path(store.root))
             compaction.finish(Path(store.root))
         return store
 
@@ -125,10 +114,7 @@ class Store:
         with files.storage_errors(Path(store.root), "the results folder"):
             if not there.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file")
-            if not os.access(there, os.W_OK | os.X_OK):
-                is_read_only = os.statvfs(there).f_flag & os.ST_RDONLY
-                number = errno.EROFS if is_read_only else errno.EACCES
-                raise OSError(number, os.strerror(number))
+            files.check_writable(there)
 
     @classmethod
     def _open(cls, root: Path | str) -> Store:
@@ -161,7 +147,7 @@ class Store:
             yield journal
         finally:
             journal.close()
-            journals.recover(root, journal.path)
+            journals.recover(root, journal.path, settle_s=0.0)
 
     def put_text(self, path: Path, text: str) -> None:
         """Write a small file beside the samples, whole or not at all."""
@@ -188,7 +174,10 @@ class Store:
                 return merging.merge(here, there)
 
     def compact(self) -> list[Compacted]:
-        """Make one file of each month's; returns the months that had several. Safe to be killed, and to repeat."""
+        """Make one file of each month's; returns the months that had several. Safe to be killed, and to repeat.
+
+        Damaged files that have not changed lately are set aside.
+        """
         return compaction.compact(self._folder("compaction needs a folder that it can lock"))
 
     def opened(self) -> list[Opened]:
@@ -228,9 +217,7 @@ class Store:
             yield
         except OSError as error:
             if self.is_local:
-                raise StorageError(
-                    f"results cannot be read: {error.strerror or error}", str(self.root), "look at the folder"
-                ) from error
+                raise files.unreadable(self.root, error, "the results folder") from error
             raise CellbenchError(
                 f"the store does not answer: {str(error).strip()}", str(self.root),
                 "check the address, the bucket's name and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL",

@@ -39,10 +39,10 @@ class Compacted:
 
 
 def compact(root: Path) -> list[Compacted]:
-    """Make one file of each month's; a month that is one file already stays as it is."""
+    """Make one file of each month's and set aside what is damaged; a month that is one file already stays as it is."""
     with alone(root):
-        _finish(root)
-        opened = parquet.opened(LOCAL, root)
+        _finish(root, moves=True)
+        opened = parquet.opened(LOCAL, root, moves=True)
         folders = [(folder, list(found)) for folder, found in groupby(opened, key=lambda file: file.path.parent)]
         return [_compact(root, Path(folder), found) for folder, found in folders if len(found) > 1]
 
@@ -74,13 +74,13 @@ def _marker(root: Path) -> Path:
     return root / ".rewriting"
 
 
-def _finish(root: Path) -> None:
-    for path in sorted(parquet.superseded(LOCAL, parquet.readable(LOCAL, root))):
+def _finish(root: Path, moves: bool = False) -> None:
+    for path in sorted(parquet.superseded(LOCAL, parquet.readable(LOCAL, root, moves))):
         Path(path).unlink()
 
 
 def _compact(root: Path, folder: Path, found: list[Opened]) -> Compacted:
-    opened, samples = parquet.read(root, found)
+    opened, samples = parquet.read(root, found, moves=True)
     rows = samples.sort_by([(name, "ascending") for name in ORDER])
     # What these stood for, they go on standing for: somebody may copy those files here once more.
     replaces = {name: said for file in opened for name, said in file.replaces.items()}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from harness import files, locks, schema
-from harness.errors import BusyError, StorageError, StoreWarning
+from harness.errors import BusyError, CellbenchError, DamagedFileError, StorageError, StoreWarning, warn_once
 from harness.schema import Sample
 from harness.store import parquet
 
+SETTLE_S = 1.0  # a killed run's journal does not change any more; one that is being copied does
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream; a journal needs none, earlier versions wrote one
 
 
@@ -104,14 +107,29 @@ def found(path: Path) -> Found:
         return Found(pa.concat_tables(tables), file.read() in (b"", END))
 
 
-def recover(root: Path, journal: Path) -> None:
+def recover_all(root: Path) -> None:
+    """Recover what killed runs left behind; a folder of journals that may not be read is named."""
+    try:
+        left_behind = files.listed(root / "journal", "*.arrows")
+    except CellbenchError as error:
+        warn_once(f"samples of a killed run may wait in {error.where} and are left out: {error.what}")
+        return
+    for journal in left_behind:
+        recover(root, journal)
+
+
+def recover(root: Path, journal: Path, settle_s: float = SETTLE_S) -> None:
     """Turn a journal that nobody writes any more into Parquet, one file a node, and remove it.
 
-    What cannot be read of it is set aside; where nothing can be written, it stays for the next command. Both are said.
+    What cannot be read of it is set aside; where nothing can be written, and where it grows without a lock, as while
+    it is copied here, it stays for the next command. Each is said. settle_s: so long it must not have changed.
     """
     try:
-        with journal.open("rb") as file:
+        with _open_to_lock(journal) as file:
             locks.lock(file, journal, "its run goes on")
+            if _grows(file, settle_s):
+                warn_once(f"{journal} is left out: it grows, so it may still be being copied")
+                return
             held = found(journal)
             parquet.write(parquet.LOCAL, root, held.samples)
             if held.is_whole:
@@ -122,6 +140,27 @@ def recover(root: Path, journal: Path) -> None:
         return  # another command recovered it first
     except BusyError:
         return  # its run is still going on
-    except (OSError, StorageError) as error:
-        why = str(error.what if isinstance(error, StorageError) else error.strerror)
+    except (OSError, StorageError, DamagedFileError) as error:
+        why = str(files.reason(error) if isinstance(error, OSError) else f"{error.what}: {error.where}")
         warnings.warn(f"samples of a run wait in {journal} and are left out: {why}", StoreWarning, stacklevel=2)
+
+
+def _open_to_lock(journal: Path) -> BinaryIO:
+    """A journal open for writing, without which NFS locks nothing, or for reading where it may not be written."""
+    try:
+        return journal.open("r+b")
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return journal.open("rb")
+
+
+def _grows(file: BinaryIO, settle_s: float) -> bool:
+    """Whether a file that was written lately is written still; waits until it has not changed for settle_s."""
+    before = os.fstat(file.fileno())
+    wait_s = min(before.st_mtime + settle_s - time.time(), settle_s)
+    if wait_s <= 0:
+        return False
+    time.sleep(wait_s)
+    after = os.fstat(file.fileno())
+    return (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
