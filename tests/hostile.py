@@ -7,8 +7,8 @@ CellbenchError; whatever else it raises is a defect.
 from __future__ import annotations
 
 import io
-import random
 import os
+import random
 import shutil
 import warnings
 from collections.abc import Callable
