@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import CellbenchError
 from harness.fleet.nodes import service_setup
-from harness.fleet.nodes.node_setup import Asked
+from harness.fleet.nodes.node_setup import NodeOptions
 from harness.fleet.nodes.service_setup import Owner
 from harness.services.manager import Machine
 from harness.services.units import Unit
@@ -109,7 +109,7 @@ def test_how_to_stop_what_runs(tmp_path: Path, platform: str, port_base: int, na
 def test_what_is_asked_for_reaches_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUDO_USER", raising=False)
     here = machine(tmp_path, environment={"PYTHONPATH": "/src"})
-    asked = Asked(address="127.0.0.1:6379", name="box", port_base=21_000)
+    asked = NodeOptions(address="127.0.0.1:6379", name="box", port_base=21_000)
     with pytest.raises(CellbenchError, match="no token"):
         service_setup.service_for(asked, None, "system", None, here)
     shown, again = service_setup.service_for(asked, "cpu,cuda=2", "system", None, here, only_shown=True)

@@ -48,10 +48,10 @@ def start_(
     from harness.fleet.nodes import command, node_setup
     from harness.machine import folders
 
-    asked = node_setup.Asked(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
+    options = node_setup.NodeOptions(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
     if address and not head and not print_:
         network.reach(address)  # bounded, while looking up a name is not
-    setup = node_setup.place(asked)
+    setup = node_setup.place(options)
     command.check(setup, sys.platform)
     folder = folders.home()
     if not print_:
@@ -170,8 +170,11 @@ def install_(
     from harness.fleet.nodes import node_setup, service_setup
     from harness.services import manager
 
-    asked, machine = node_setup.Asked(head, address, port, ip, name, port_base, temp_dir), manager.this_machine()
-    unit, again = service_setup.service_for(asked, tags, scope, user, machine, only_shown=print_)
+    options, machine = (
+        node_setup.NodeOptions(head, address, port, ip, name, port_base, temp_dir),
+        manager.this_machine(),
+    )
+    unit, again = service_setup.service_for(options, tags, scope, user, machine, only_shown=print_)
     if print_:
         typer.echo(f"# {unit.path}", err=True)
         typer.echo(unit.files[unit.path], nl=False)

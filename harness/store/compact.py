@@ -83,14 +83,14 @@ def _compact(root: Path, folder: Path, found: list[Opened]) -> Compacted:
     opened, samples = parquet.read(root, found, moves=True)
     rows = samples.sort_by([(name, "ascending") for name in ORDER])
     # What these stood for, they go on standing for: somebody may copy those files here once more.
-    replaces = {name: said for file in opened for name, said in file.replaces.items()}
+    replaces = {name: digest for file in opened for name, digest in file.replaces.items()}
     replaces |= {file.path.name: parquet.digest(LOCAL, file.path) for file in opened}
     before = sum(Path(file.path).stat().st_size for file in opened)
     name = hashlib.sha256(json.dumps(sorted(replaces.items())).encode()).hexdigest()[:16]
     target = folder / f"compact-{name}.parquet"
 
-    said = {REPLACES: json.dumps(replaces)}
-    parquet.put(LOCAL, target, lambda file: parquet.encode(file, rows, LEVEL, ROW_GROUP, said))
+    metadata = {REPLACES: json.dumps(replaces)}
+    parquet.put(LOCAL, target, lambda file: parquet.encode(file, rows, LEVEL, ROW_GROUP, metadata))
     for file in opened:
         Path(file.path).unlink()
     files.sync_folder(folder)

@@ -135,8 +135,8 @@ def superseded(filesystem: fs.FileSystem, files: Iterable[Opened]) -> set[PurePa
     return {
         path
         for file in files
-        for name, said in file.replaces.items()
-        if (path := file.path.parent / name) in here and digest(filesystem, path) == said
+        for name, known in file.replaces.items()
+        if (path := file.path.parent / name) in here and digest(filesystem, path) == known
     }
 
 
@@ -166,13 +166,13 @@ def encode(
     samples: pa.Table,
     level: int | None = None,
     row_group: int | None = None,
-    said: Mapping[bytes, str] = MappingProxyType({}),
+    metadata: Mapping[bytes, str] = MappingProxyType({}),
 ) -> None:
     """Write samples as Parquet; Arrow's own copy of the schema stays out, it would be half of what opening costs."""
     with pq.ParquetWriter(
         file, schema.BARE, compression="zstd", compression_level=level, write_page_checksum=True, store_schema=False
     ) as writer:
-        writer.add_key_value_metadata({**schema.BARE.metadata, **said})
+        writer.add_key_value_metadata({**schema.BARE.metadata, **metadata})
         writer.write_table(samples.cast(schema.BARE), row_group)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.errors import CellbenchError
 from harness.fleet.nodes import command, daemon, node_setup, token
 from harness.fleet.nodes.command import PORT_BASE
-from harness.fleet.nodes.node_setup import Asked
+from harness.fleet.nodes.node_setup import NodeOptions
 from harness.fleet.tags import promised
 from harness.machine import folders
 from harness.services import environment, manager
@@ -40,15 +40,15 @@ def unit_name(port_base: int) -> str:
 
 
 def service_for(
-    asked: Asked, tags: str | None, scope: str, user: str | None, machine: Machine, only_shown: bool = False
+    options: NodeOptions, tags: str | None, scope: str, user: str | None, machine: Machine, only_shown: bool = False
 ) -> tuple[Unit, list[str]]:
     """The service that keeps a node up as it is asked for, and the command that installs it."""
-    setup = node_setup.place(asked)  # refuses what could not be started
+    setup = node_setup.place(options)  # refuses what could not be started
     command.check(setup, machine.platform)
     if tags is not None:
         promised(setup.name, tags)
     owner = owner_of(user)
-    words = [*replace(asked, temp_dir=setup.temp_dir).words(), *(["--tags", tags] if tags is not None else [])]
+    words = [*replace(options, temp_dir=setup.temp_dir).words(), *(["--tags", tags] if tags is not None else [])]
     unit = make(words, scope, owner, setup.port_base, machine)
     if not only_shown:
         _check(owner, setup.port_base)
@@ -58,7 +58,7 @@ def service_for(
 def service_to_remove(port_base: int, scope: str, user: str | None, machine: Machine) -> tuple[Unit, list[str]]:
     """The service of a node here, and the command that removes it."""
     owner = owner_of(user)
-    words = [*Asked(port_base=port_base).words(), "--scope", scope, "--as", owner.name]
+    words = [*NodeOptions(port_base=port_base).words(), "--scope", scope, "--as", owner.name]
     unit = make([], scope, owner, port_base, replace(machine, environment={}))
     return unit, [*PROGRAM, "node", "uninstall", *words]
 
