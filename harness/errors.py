@@ -6,7 +6,8 @@ CellbenchError            exit 2: usage, configuration, input, output
 ├── CasesFailedError           exit 3: some cases failed, the rest is saved
 ├── ChecksFailedError          exit 3: this machine is not fit to measure, or not yet
 ├── MasksDisagreeError         exit 5: masks are not as alike as the gate asks
-├── StorageError               results cannot be written: no room, no right, no folder
+├── StorageError               a file cannot be written or locked: no room, no right, no folder
+├── BusyError                  another command holds what this one needs
 ├── DamagedFileError           a results file that cannot be read any more
 └── FleetUnreachableError      exit 4: no Ray to talk to
 
@@ -14,6 +15,9 @@ StoreWarning              something about the results that their reader should k
 """
 
 from __future__ import annotations
+
+import warnings
+from functools import cache
 
 
 class CellbenchError(Exception):
@@ -61,7 +65,11 @@ class MasksDisagreeError(CellbenchError):
 
 
 class StorageError(CellbenchError):
-    """Results cannot be written; what was written before is whole."""
+    """A file cannot be written or locked; what was written before is whole."""
+
+
+class BusyError(CellbenchError):
+    """Another command holds what this one needs."""
 
 
 class DamagedFileError(CellbenchError):
@@ -76,3 +84,9 @@ class FleetUnreachableError(CellbenchError):
 
 class StoreWarning(UserWarning):
     """Something about the results that their reader should know; the work goes on."""
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Issue a StoreWarning that was not issued before: a command looks at the same files several times."""
+    warnings.warn(text, StoreWarning, stacklevel=3)

@@ -55,6 +55,7 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
     """The step-th change of the disk, and every one after it, does not happen any more."""
     done: list[str] = []
     with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 999_999_999)  # no process has this id, as after a kill
         for name in ("replace", "unlink", "remove", "fsync", "ftruncate"):
             real = getattr(os, name)
 
@@ -179,15 +180,15 @@ def test_a_run_that_has_gone_on_there_is_completed(tmp_path: Path) -> None:
 def test_a_merge_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = make_store(tmp_path / "here", SAMPLES)
     there = make_store(tmp_path / "there", [make_sample(node=node) for node in ("a", "b", "c")])
-    before, put, calls = names(tmp_path / "here"), parquet.put_local, []
+    before, put, calls = names(tmp_path / "here"), parquet.put, []
 
-    def full(target: Path, write: object) -> None:
+    def full(filesystem: object, target: Path, write: object) -> None:
         calls.append(target)
         if len(calls) == 3:
             raise OSError(28, "No space left on device")
-        put(target, write)
+        put(filesystem, target, write)
 
-    monkeypatch.setattr(parquet, "put_local", full)
+    monkeypatch.setattr(parquet, "put", full)
     with pytest.raises(StorageError, match="No space"):
         here.merge(there)
     assert names(tmp_path / "here") == before

@@ -13,7 +13,7 @@ PAGE = REPOSITORY / "docs" / "schema.md"
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text() == dictionary.markdown(), "write it again: cellbench schema --md > docs/schema.md"
+    assert PAGE.read_text() == dictionary.page(), "write it again: cellbench schema --md > docs/schema.md"
 
 
 def test_every_column_and_every_fact_is_there() -> None:
@@ -24,7 +24,7 @@ def test_every_column_and_every_fact_is_there() -> None:
 
 
 def test_every_version_has_its_history() -> None:
-    page = dictionary.markdown()
+    page = dictionary.page()
     for version in range(1, schema.VERSION + 1):
         assert f"\n{version}. " in page
     assert {column.since for column in schema.SAMPLES} <= set(range(1, schema.VERSION + 1))
@@ -43,5 +43,5 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
     rows = json.loads(ask.invoke(app, ["schema", "--json"]).stdout)
     assert {row["column"]: row["unit"] for row in rows}["elapsed_s"] == "s"
     assert "cpu_model" in ask.invoke(app, ["schema", "environment"]).stdout
-    assert ask.invoke(app, ["schema", "--md"]).stdout == dictionary.markdown()
+    assert ask.invoke(app, ["schema", "--md"]).stdout == dictionary.page()
     assert "no table" in str(ask.invoke(app, ["schema", "nope"]).exception)

@@ -20,7 +20,7 @@ from harness.fleet.nodes import daemon, node_setup, token
 from harness.fleet.nodes.command import Command, Setup
 from harness.fleet.nodes.daemon import Running
 from harness.fleet.nodes.head import Head, Member
-from harness.fleet.nodes.node_setup import Asked
+from harness.fleet.nodes.node_setup import NodeOptions
 from harness.fleet.tags import Tags
 from tests.conftest import CPU_DEVICE
 
@@ -182,34 +182,36 @@ def lan(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("lan")
 def test_where_a_node_is_to_be(tmp_path: Path) -> None:
-    setup = node_setup.place(Asked(is_head=True))
+    setup = node_setup.place(NodeOptions(is_head=True))
     assert (setup.name, setup.ip, setup.head, setup.is_head) == ("b-ro-Mac.local", "10.0.0.9", "10.0.0.9:6379", True)
-    setup = node_setup.place(Asked(address="desk:7000", name="mac", port_base=21_000))
+    setup = node_setup.place(NodeOptions(address="desk:7000", name="mac", port_base=21_000))
     assert (setup.name, setup.ip, setup.head) == ("mac", "10.0.0.9", "10.0.0.5:7000")
     assert setup.port_base == 21_000
     # Ray itself never takes loopback where there is another address.
-    assert node_setup.place(Asked(address="localhost:6379")).head == "10.0.0.9:6379"
-    assert node_setup.place(Asked(is_head=True, ip="127.0.0.1", port=7000)).head == "10.0.0.9:7000"
-    assert node_setup.place(Asked(is_head=True, ip="192.168.7.1")).head == "192.168.7.1:6379"
-    assert node_setup.place(Asked(address="elsewhere:6379")).head == "elsewhere:6379"
+    assert node_setup.place(NodeOptions(address="localhost:6379")).head == "10.0.0.9:6379"
+    assert node_setup.place(NodeOptions(is_head=True, ip="127.0.0.1", port=7000)).head == "10.0.0.9:7000"
+    assert node_setup.place(NodeOptions(is_head=True, ip="192.168.7.1")).head == "192.168.7.1:6379"
+    assert node_setup.place(NodeOptions(address="elsewhere:6379")).head == "elsewhere:6379"
     config = tmp_path / "bootstrap.yaml"
     config.touch()
-    assert node_setup.place(Asked(is_head=True, autoscaling_config=str(config))).autoscaling_config == str(config)
+    assert node_setup.place(NodeOptions(is_head=True, autoscaling_config=str(config))).autoscaling_config == str(config)
 
 
 @pytest.mark.usefixtures("lan")
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (Asked(), "--head"), (Asked(is_head=True, address="desk:6379"), "either"), (Asked(address="desk"), "HOST:PORT"),
-        (Asked(address="desk:1", port=1), "--port"),
-        (Asked(is_head=True, ip="10.0.0.77"), "no address of this machine"),
-        (Asked(is_head=True, ip="nonsense"), "no address of this machine"), (Asked(is_head=True, name="a b"), "a-b"),
-        (Asked(address="desk:1", autoscaling_config="x"), "head only"),
-        (Asked(is_head=True, autoscaling_config="/nowhere/x"), "no such file"),
+        (NodeOptions(), "--head"), (NodeOptions(is_head=True, address="desk:6379"), "either"),
+        (NodeOptions(address="desk"), "HOST:PORT"),
+        (NodeOptions(address="desk:1", port=1), "--port"),
+        (NodeOptions(is_head=True, ip="10.0.0.77"), "no address of this machine"),
+        (NodeOptions(is_head=True, ip="nonsense"), "no address of this machine"),
+        (NodeOptions(is_head=True, name="a b"), "a-b"),
+        (NodeOptions(address="desk:1", autoscaling_config="x"), "head only"),
+        (NodeOptions(is_head=True, autoscaling_config="/nowhere/x"), "no such file"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused(asked: Asked, said: str) -> None:
+def test_what_makes_no_sense_is_refused(asked: NodeOptions, said: str) -> None:
     with pytest.raises(CellbenchError) as refused:
         node_setup.place(asked)
     assert said in str(refused.value)
@@ -217,9 +219,9 @@ def test_what_makes_no_sense_is_refused(asked: Asked, said: str) -> None:
 
 
 def test_options_survive_as_words() -> None:
-    words = Asked(address="desk:6379", name="mac", port_base=21_000, temp_dir="/tmp/r").words()
+    words = NodeOptions(address="desk:6379", name="mac", port_base=21_000, temp_dir="/tmp/r").words()
     assert words == ["--address", "desk:6379", "--name", "mac", "--port-base", "21000", "--temp-dir", "/tmp/r"]
-    assert Asked(is_head=True).words() == ["--head"]
+    assert NodeOptions(is_head=True).words() == ["--head"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,15 +134,34 @@ def test_the_head_publishes_what_it_has() -> None:
 # ------------------------------------------------------------------ status
 
 MINE = Running(1, 0.0, "mac", "10.0.0.9", "desk:6379", False, 20_000, "/tmp/ray", {"mps": 1})
+LATER = Running(2, 60.0, "mac", "10.0.0.9", "tower:6379", False, 21_000, "/tmp/ray2", {"mps": 1})
 
 
-def test_the_head_to_ask() -> None:
-    assert status.which_head("box:1", [MINE], {}) == "box:1"
-    assert status.which_head(None, [MINE], {"RAY_ADDRESS": "other:1"}) == "desk:6379"
-    assert status.which_head(None, [], {"RAY_ADDRESS": "other:1"}) == "other:1"
-    for environ in ({}, {"RAY_ADDRESS": "auto"}):
+@pytest.mark.parametrize(
+    ("address", "here", "environ", "noted", "expected"),
+    [
+        ("box:1", [MINE], {"RAY_ADDRESS": "other:1"}, "last:1", "box:1"),
+        (None, [MINE], {"RAY_ADDRESS": "other:1"}, "last:1", "other:1"),
+        ("auto", [MINE], {"RAY_ADDRESS": "other:1"}, "last:1", "other:1"),
+        ("auto", [MINE, LATER], {"RAY_ADDRESS": "auto"}, "last:1", "tower:6379"),
+        ("auto", [LATER, MINE], {}, None, "tower:6379"),
+        (None, [MINE], {}, "last:1", "desk:6379"),
+        ("auto", [], {}, "last:1\n", "last:1"),
+        ("auto", [], {}, "", None),
+        (None, [], {"RAY_ADDRESS": "local"}, None, None),
+    ],
+)
+def test_the_head_to_ask(
+    tmp_path: Path, address: str | None, here: list[Running], environ: dict[str, str], noted: str | None, expected: str
+) -> None:
+    latest = tmp_path / "ray_current_cluster"
+    if noted is not None:
+        latest.write_text(noted)
+    if expected:
+        assert status.which_head(address, here, environ, latest) == expected
+    else:
         with pytest.raises(FleetUnreachableError, match="no node of a fleet"):
-            status.which_head(None, [], environ)
+            status.which_head(address, here, environ, latest)
 
 
 def test_the_fleet_as_rows() -> None:

@@ -36,6 +36,9 @@ FLOORS = (
     ("engines",),
     ("images", "machine"),
     ("schema", "stats"),
+    ("services",),
+    ("locks",),
+    ("files", "markdown"),
     ("errors",),
     ("__init__",),
 )

@@ -58,23 +58,46 @@ def test_one_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     assert "weekly" in error.value.fix
 
 
-def test_the_last_time_it_was_to_start(tmp_path: Path) -> None:
-    daily, mondays = make(tmp_path), make(tmp_path, days=("mon",))
-    wednesday = datetime(2026, 11, 25, 2, 30)
-    assert daily.previous(wednesday) == wednesday
-    assert daily.previous(wednesday.replace(minute=29)) == datetime(2026, 11, 24, 2, 30)
-    assert mondays.previous(wednesday) == datetime(2026, 11, 23, 2, 30)
-    assert mondays.previous(datetime(2026, 11, 23, 1, 0)) == datetime(2026, 11, 16, 2, 30)
+def local(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone()
 
 
 def test_a_missed_start_is_due_and_a_served_one_is_not(tmp_path: Path) -> None:
-    schedule = make(tmp_path)
-    assert state.is_due(schedule, datetime(2026, 1, 1))
-    state.remember(schedule, installed_at="2026-01-01T12:00:00")
-    assert not state.is_due(schedule, datetime(2026, 1, 2, 2, 29))
-    assert state.is_due(schedule, datetime(2026, 1, 2, 2, 30))
-    state.remember(schedule, begun_at="2026-01-02T02:30:00")
-    assert not state.is_due(schedule, datetime(2026, 1, 2, 23, 0))
-    assert state.is_due(schedule, datetime(2026, 1, 4, 9, 0))  # the machine was off at half past two
-    (schedule.home / "state.json").write_text("{")
-    assert state.is_due(schedule, datetime(2026, 1, 2, 2, 0))
+    schedule = make(tmp_path, at="02:30")
+    assert state.is_due(schedule, local("2026-01-01"))
+    state.remember(schedule, installed_at="2026-01-01T12:00:00")  # as earlier versions wrote it: local
+    assert not state.is_due(schedule, local("2026-01-02 02:29"))
+    assert state.is_due(schedule, local("2026-01-02 02:30"))
+    state.remember(schedule, begun_at=local("2026-01-02 02:30").isoformat())
+    assert not state.is_due(schedule, local("2026-01-02 23:00"))
+    assert state.is_due(schedule, local("2026-01-04 09:00"))  # the machine was off at half past two
+    for damage in ("{", "[]", '{"begun_at": 3}', '{"begun_at": "soon"}', '{"begun_at": null}'):
+        (schedule.home / "state.json").write_text(damage)
+        assert state.is_due(schedule, local("2026-01-02 02:00"))
+
+
+@pytest.mark.parametrize("name", state.MOMENTS)
+@pytest.mark.parametrize(
+    "ahead", ["2026-01-02T03:00:00", "2026-01-03T02:31:00", "2026-02-01T00:00:00", "2090-01-01T00:00:00"]
+)
+def test_a_clock_that_was_ahead_holds_no_night_up(tmp_path: Path, name: str, ahead: str) -> None:
+    schedule, now = make(tmp_path, at="02:30"), local("2026-01-02 02:30")
+    served = {"installed_at": "2026-01-01T12:00:00", "begun_at": "2026-01-01T12:00:00"}
+    state.remember(schedule, **served)
+    assert state.clock_was_ahead(schedule, now) is None
+    state.remember(schedule, **{name: ahead})
+    assert state.is_due(schedule, now)
+    warning = state.clock_was_ahead(schedule, now)
+    assert warning is not None
+    assert ahead in warning
+    assert "timedatectl" in warning
+    state.remember(schedule, **{name: now.isoformat()})  # this night
+    assert not state.is_due(schedule, now)
+    assert state.clock_was_ahead(schedule, now) is None
+
+
+@pytest.mark.parametrize("name", ["node", "node-21000"])
+def test_a_schedule_is_not_called_like_a_nodes_service(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CellbenchError) as error:
+        make(tmp_path, name=name)
+    assert "--name: node is the name of the service" in error.value.where

@@ -3,6 +3,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +15,16 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from harness import schema
-from harness.errors import CellbenchError, StorageError, StoreWarning
-from harness.store import Journal, Store, new_run_id, read_journal, scan
+from harness import query, schema, store
+from harness.errors import CellbenchError, StorageError, StoreWarning, warn_once
+from harness.judge import alarms, selection
+from harness.results import scope
+from harness.run import resume
+from harness.schedule import steps
+from harness.store import Journal, Store, new_run_id, parquet, past_runs, read_journal, scan
+from harness.store import journal as journals
 from tests.conftest import REPOSITORY, RUN_ID, make_sample, make_store
+from tests.test_files import HIDDEN
 
 
 def rows(store: Store) -> list[dict[str, object]]:
@@ -121,55 +131,161 @@ def test_files_that_are_not_ours_are_named(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ damage
 
 
-def test_a_damaged_file_is_set_aside_as_it_is_and_the_rest_is_read(tmp_path: Path) -> None:
-    store = make_store(tmp_path, [make_sample()])
-    torn = tmp_path / "samples" / "month=2026-01" / "torn.parquet"
-    torn.write_bytes(b"PAR1 torn")
-    with pytest.warns(StoreWarning, match=r"torn.parquet is damaged and lies in .*damaged now"):
-        assert len(rows(store)) == 1
-    assert (tmp_path / "damaged" / "torn.parquet").read_bytes() == b"PAR1 torn"
-    assert len(rows(store)) == 1  # and no more is said
-    torn.write_bytes(b"PAR1 again")
+LATELY_S, LONG_AGO_S = 60.0, parquet.SETTLED_S + 60.0
+
+
+def changed_ago(path: Path, age_s: float) -> Path:
+    """A file that was last changed so long ago."""
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+def turned_bit(path: Path) -> bytes:
+    """The file with a bit of a figure turned, which only its page's checksum tells."""
+    column = pq.ParquetFile(path).metadata.row_group(0).column(schema.ARROW.names.index("elapsed_s"))
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
+    return bytes(content)
+
+
+# What a file looks like while it is being copied, or after it was damaged.
+DAMAGE: dict[str, Callable[[Path], bytes]] = {
+    "empty": lambda path: b"",
+    "begun": lambda path: path.read_bytes()[:4],
+    "half": lambda path: path.read_bytes()[: path.stat().st_size // 2],
+    "all but the last byte": lambda path: path.read_bytes()[:-1],
+    "with room for the rest": lambda path: path.read_bytes()[:-100] + bytes(100),
+    "something else": lambda path: b"PAR1 torn",
+    "a bit": turned_bit,
+}
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Store, Path, bytes]:
+    """A store of three nodes, one file of which is damaged; the file, and what it holds if it is whole."""
+    made = make_store(tmp_path, [make_sample(node=node) for node in ("a", "b", "c")])
+    path = next((tmp_path / "samples").rglob("*-b.parquet"))
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGE[request.param](path))
+    return made, path, whole
+
+
+@pytest.mark.parametrize("damaged", DAMAGE, indirect=True)
+def test_a_file_that_is_being_copied_in_waits_and_is_read_when_it_is_whole(damaged: tuple[Store, Path, bytes]) -> None:
+    made, path, whole = damaged
+    for age_s in (0.0, LATELY_S, -3600.0):  # the last one as from a server whose clock is ahead
+        changed_ago(path, age_s)
+        warn_once.cache_clear()
+        with pytest.warns(StoreWarning, match="may still be being copied"):
+            assert sorted(made.table()["node"].to_pylist()) == ["a", "c"]
+        with pytest.warns(StoreWarning, match="may still be being copied"):
+            warn_once.cache_clear()
+            made.compact()
+        assert path.exists()
+        assert not (Path(made.root) / "damaged").exists()
+    path.write_bytes(whole)
+    assert sorted(made.table()["node"].to_pylist()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("damaged", DAMAGE, indirect=True)
+def test_a_damaged_file_is_named_by_readers_and_set_aside_as_it_is_by_compact(
+    damaged: tuple[Store, Path, bytes],
+) -> None:
+    made, path, _ = damaged
+    content = changed_ago(path, LONG_AGO_S).read_bytes()
+    warn_once.cache_clear()
+    with pytest.warns(StoreWarning, match="damaged and left out.*cellbench compact"):
+        assert sorted(made.table()["node"].to_pylist()) == ["a", "c"]
+    assert made.table().num_rows == 2  # and no more is said
+    assert path.read_bytes() == content
+    with pytest.warns(StoreWarning, match=rf"{path.name} is damaged and lies in .*damaged now"):
+        [month] = made.compact()
+    assert (month.n_files, month.n_rows) == (2, 2)
+    assert (Path(made.root) / "damaged" / path.name).read_bytes() == content
+    assert sorted(made.table()["node"].to_pylist()) == ["a", "c"]
+    path.write_bytes(content)
+    changed_ago(path, LONG_AGO_S)
+    make_store(Path(made.root), [make_sample(node="d")])
     with pytest.warns(StoreWarning):
-        rows(store)
-    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["torn.parquet", "torn.parquet.1"]
+        made.compact()
+    assert sorted(each.name for each in (Path(made.root) / "damaged").iterdir()) == [path.name, f"{path.name}.1"]
 
 
-def test_a_damaged_file_that_cannot_be_moved_is_left_out_each_time(tmp_path: Path) -> None:
-    store = make_store(tmp_path, [make_sample()])
+def test_a_damaged_file_that_cannot_be_moved_is_left_out(tmp_path: Path) -> None:
+    made = make_store(tmp_path, [make_sample()])
     (tmp_path / "damaged").write_text("in the way")
     (tmp_path / "samples" / "torn.parquet").write_bytes(b"PAR1 torn")
-    for _ in range(2):
-        with pytest.warns(StoreWarning, match="cannot be moved"):
-            assert len(rows(store)) == 1
+    changed_ago(tmp_path / "samples" / "torn.parquet", LONG_AGO_S)
+    with pytest.warns(StoreWarning, match="cannot be moved"):
+        made.compact()
+    with pytest.warns(StoreWarning, match="damaged and left out"):
+        assert len(rows(made)) == 1
 
 
-def test_a_turned_bit_in_a_figure_is_found_by_the_page_s_checksum(tmp_path: Path) -> None:
-    store = make_store(tmp_path, [make_sample(), make_sample(run_id="20260203T000000Z-ffffff", elapsed_s=1.2345)])
-    [file] = (tmp_path / "samples" / "month=2026-02").iterdir()
-    column = pq.ParquetFile(file).metadata.row_group(0).column(schema.ARROW.names.index("elapsed_s"))
-    content = bytearray(file.read_bytes())
-    content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
-    file.write_bytes(content)
+def test_a_stream_of_rows_names_the_file_that_ends_it(tmp_path: Path) -> None:
+    made = make_store(tmp_path, [make_sample(), make_sample(run_id="20260203T000000Z-ffffff", elapsed_s=1.2345)])
+    [path] = (tmp_path / "samples" / "month=2026-02").iterdir()
+    path.write_bytes(turned_bit(path))
     with pytest.raises(CellbenchError, match="cannot be read"):
-        list(store.rows())
-    with pytest.warns(StoreWarning, match="not what was written"):
-        assert store.table()["run_id"].to_pylist() == [RUN_ID]
-    assert [row["run_id"] for row in store.rows().read_all().to_pylist()] == [RUN_ID]
+        list(made.rows())
 
 
-def test_compaction_sets_damage_aside_and_goes_on(tmp_path: Path) -> None:
-    store = make_store(tmp_path, [make_sample(node=node) for node in ("a", "b", "c")])
-    file = next((tmp_path / "samples").rglob("*-b.parquet"))
-    column = pq.ParquetFile(file).metadata.row_group(0).column(schema.ARROW.names.index("elapsed_s"))
-    content = bytearray(file.read_bytes())
-    content[column.data_page_offset + column.total_compressed_size - 3] ^= 1
-    file.write_bytes(content)
-    with pytest.warns(StoreWarning, match="not what was written"):
-        [month] = store.compact()
-    assert (month.n_files, month.n_rows) == (2, 2)
-    assert sorted(store.table()["node"].to_pylist()) == ["a", "c"]
-    assert (tmp_path / "damaged" / file.name).read_bytes() == content
+@pytest.mark.parametrize("name", [*HIDDEN, "_old.parquet", "__MACOSX/x.parquet", "month=2026-01/_x.parquet"])
+def test_files_that_are_not_meant_for_us_are_no_results(tmp_path: Path, name: str) -> None:
+    made = make_store(tmp_path, [make_sample()])
+    path = tmp_path / "samples" / name.replace(".tif", ".parquet").replace(".TIF", ".parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\0\5\x16\7")  # as AppleDouble begins
+    assert len(rows(made)) == 1
+    made.compact()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["._RUN.arrows", ".RUN.arrows.Ab12Cd", "RUN.arrows.part", "RUN.arrows.tmp"])
+def test_what_is_no_journal_is_left_alone(tmp_path: Path, name: str) -> None:
+    Store.make(tmp_path)
+    path = tmp_path / "journal" / name.replace("RUN", RUN_ID)
+    path.write_bytes(b"\0\5\x16\7")
+    assert Store.at(tmp_path).table().num_rows == 0
+    assert steps.running_runs(tmp_path) == []
+    assert path.exists()
+
+
+def test_a_journal_that_is_being_copied_in_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.make(tmp_path / "there").journal(RUN_ID) as journal:
+        for index in range(4):
+            journal.append(make_sample(repetition=index))
+        content = journal.path.read_bytes()
+    here = Store.make(tmp_path / "here")
+    copy = tmp_path / "here" / "journal" / f"{RUN_ID}.arrows"
+    for end in range(len(content) // 3, len(content) + 1, len(content) // 3):
+        copy.write_bytes(content[:end])
+        with monkeypatch.context() as patch:
+            patch.setattr(journals.time, "sleep", lambda _: copy.write_bytes(content))
+            if end < len(content):
+                warn_once.cache_clear()
+                with pytest.warns(StoreWarning, match="it grows"):
+                    assert Store.at(here.root).table().num_rows == 0
+            assert copy.exists()
+    changed_ago(copy, journals.SETTLE_S)
+    assert Store.at(here.root).table()["repetition"].to_pylist() == [0, 1, 2, 3]
+    assert not copy.exists()
+
+
+def test_a_killed_runs_journal_is_recovered_at_once_and_its_own_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(journals.time, "sleep", waits.append)
+    with Store.make(tmp_path).journal(RUN_ID) as journal:
+        journal.append(make_sample())
+    assert waits == []
+    journal = Journal(tmp_path / "journal" / f"{RUN_ID}.arrows")
+    journal.append(make_sample(repetition=1))
+    journal.close()
+    assert Store.at(tmp_path).table().num_rows == 2
+    assert len(waits) == 1
+    assert 0 < waits[0] <= journals.SETTLE_S
 
 
 def test_what_cannot_be_read_of_a_journal_is_set_aside(tmp_path: Path) -> None:
@@ -235,6 +351,7 @@ def test_damage_that_looks_like_a_type_which_arrow_lacks_is_named_too(
     store = make_store(tmp_path, [make_sample()])
 
     monkeypatch.setattr("harness.store.parquet.FORMAT", SimpleNamespace(make_fragment=lambda *_: Torn()))
+    warn_once.cache_clear()
     with pytest.warns(StoreWarning, match="cannot be read as Parquet"):
         assert rows(store) == []
 
@@ -333,3 +450,72 @@ def test_a_large_store_is_read_as_codes_and_row_groups_of_other_runs_are_not_rea
     for column in scan.PRUNED_BY:
         left = [file for file in files if file.fragment.subset(ds.field(column) == "no such").row_groups]
         assert left == []
+
+
+# ------------------------------------------------------------------ clocks
+
+PAST = ["20260101T000000Z-aaaaaa", "20260201T000000Z-bbbbbb"]
+AHEAD = ["20900101T000000Z-cccccc", "99991231T235959Z-dddddd"]
+
+
+@pytest.fixture
+def runs_of_a_clock_that_was_ahead(tmp_path: Path) -> Path:
+    warn_once.cache_clear()
+    samples = [make_sample(run_id=run_id, elapsed_s=1.0 + i) for i, run_id in enumerate([*PAST, *AHEAD[:1]])]
+    make_store(tmp_path, samples)
+    return tmp_path
+
+
+@pytest.mark.parametrize("ahead", [[], AHEAD[:1], AHEAD], ids=len)
+def test_runs_in_order_without_those_of_the_future(ahead: list[str]) -> None:
+    warn_once.cache_clear()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert past_runs([*ahead, *reversed(PAST), "a-test"]) == [*PAST, "a-test"]
+    assert [str(each.message).split()[1] for each in said] == ahead
+    assert all("samples/month=" in str(each.message) for each in said)
+
+
+def test_where_every_run_is_of_the_future_this_clock_is_wrong() -> None:
+    assert past_runs(reversed(PAST), now_s=0.0) == PAST
+    begin_s = datetime(2026, 2, 1, tzinfo=UTC).timestamp()
+    assert past_runs(PAST, begin_s - store.AHEAD_S + 2) == PAST
+    with pytest.warns(StoreWarning, match=PAST[1]):
+        warn_once.cache_clear()
+        assert past_runs(PAST, begin_s - store.AHEAD_S - 2) == PAST[:1]
+
+
+LATEST: dict[str, Callable[[Path], str]] = {
+    "show": lambda root: query.which_run(query.Session(Store.at(root)), None),
+    "of_run": lambda root: query.Session.of_run(Store.at(root), None)[1],
+    "select": lambda root: selection.select(root, "latest").runs[0],
+    "node": lambda root: selection.select(root, "desk").runs[0],
+    "tag": lambda root: selection.run(query.Session(Store.at(root)), "latest"),
+    "alarms": lambda root: alarms.look(query.Session(Store.at(root)), []).run_id,
+    "report": lambda root: scope.resolve(query.Session(Store.at(root))).runs[0],
+}
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_the_latest_run_is_none_of_the_future(runs_of_a_clock_that_was_ahead: Path, name: str) -> None:
+    with pytest.warns(StoreWarning, match=f"run {AHEAD[0]} is dated in the future"):
+        assert LATEST[name](runs_of_a_clock_that_was_ahead) == PAST[1]
+
+
+def test_a_run_of_the_future_can_be_named(runs_of_a_clock_that_was_ahead: Path) -> None:
+    for word in (AHEAD[0], AHEAD[0][:4]):
+        assert selection.select(runs_of_a_clock_that_was_ahead, word).runs == (AHEAD[0],)
+    assert query.which_run(query.Session(Store.at(runs_of_a_clock_that_was_ahead)), AHEAD[0]) == AHEAD[0]
+    with pytest.warns(StoreWarning):
+        assert selection.select(runs_of_a_clock_that_was_ahead, "previous").runs == (PAST[0],)
+
+
+def test_the_run_to_go_on_with_is_none_of_the_future(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warn_once.cache_clear()
+    (tmp_path / "runs").mkdir()
+    for name in (*PAST, *AHEAD, f"._{AHEAD[1]}"):
+        (tmp_path / "runs" / f"{name}.json").touch()
+    monkeypatch.setattr(resume, "read", lambda _store, _run_id: SimpleNamespace(command="run"))
+    with pytest.warns(StoreWarning):
+        assert resume.latest(Store(tmp_path)) == PAST[1]

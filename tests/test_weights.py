@@ -313,9 +313,9 @@ def test_another_hash_of_the_right_size_warns_and_goes_on(models: Path) -> None:
 def test_a_folder_that_cannot_be_written(server: Server, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "file").touch()
     monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", str(here / "file" / "models"))
-    with pytest.raises(CellbenchError, match="cyto3 cannot be saved: Not a directory") as caught:
+    with pytest.raises(CellbenchError, match="cyto3 cannot be written: Not a directory") as caught:
         weights.resolve("cyto3", base_url=server.url)
-    assert caught.value.where == str(here / "file" / "models")
+    assert caught.value.where == str(here / "file" / "models" / "cyto3")
     assert weights.resolve("auto", base_url=server.url).kind == "standin"
     assert server.asked == []
 
@@ -325,7 +325,7 @@ def test_a_full_disk_leaves_nothing_behind(server: Server, models: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CellbenchError, match="cannot be saved: No space left on device"):
+    with pytest.raises(CellbenchError, match="cannot be written: No space left on device"):
         weights.resolve("cyto3", base_url=server.url)
     assert list(models.iterdir()) == []
 
@@ -400,9 +400,9 @@ def test_bad_files_of_ones_own(
 def test_a_cache_that_cannot_be_written(here: Path) -> None:
     (here / ".cache").touch()
     mine = write(here / "mine", {"leaf": NETWORK, "size_leaf.npy": SIZE_MODEL})
-    with pytest.raises(CellbenchError, match="cannot be linked") as caught:
+    with pytest.raises(CellbenchError, match="a link to the weights cannot be written") as caught:
         weights.resolve(str(mine / "leaf"))
-    assert "writable" in caught.value.fix
+    assert "another place" in caught.value.fix
 
 
 def test_the_record_is_that_of_the_published_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,10 @@
-"""What all figures share: palette, theme, how a figure becomes a file. Only `save` and `write_file` touch the disk."""
+"""What all figures share: palette, theme, how a figure becomes a file. Only `save` and `bundle` touch the disk."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-import os
-import secrets
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +17,8 @@ import numpy as np
 import vl_convert
 from altair.utils import schemapi
 
-from harness.errors import CellbenchError
+from harness import files
+from harness.errors import CellbenchError, StorageError
 from harness.machine import folders
 
 # The four Okabe-Ito hues that keep a contrast of 3:1 on white and on near-black; shapes are the second code.
@@ -122,8 +121,8 @@ def save(chart: alt.LayerChart, path: Path | str) -> Path:
             "end the name with .html, .png, .svg, .pdf or .json",
         )
     if kind == "html":
-        return write_file(path, _html(chart).encode())
-    return write_file(path, picture(chart, kind))
+        return files.write(path, _html(chart))
+    return files.write(path, picture(chart, kind))
 
 
 def picture(chart: alt.LayerChart, kind: str) -> bytes:
@@ -171,24 +170,9 @@ def bundle() -> str:
     if kept.is_file():
         return kept.read_text(encoding="utf-8")
     script = vl_convert.javascript_bundle()
-    with contextlib.suppress(OSError, CellbenchError):  # where nothing can be kept, it is made anew each time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_file(kept, script.encode())
+    with contextlib.suppress(StorageError):  # where nothing can be kept, it is made anew each time
+        files.write(kept, script, make_folder=True)
     return script
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write a file under a temporary name and move it into place, so that nobody ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CellbenchError(
-            f"the file cannot be written: {error.strerror}", str(path), "give a path in an existing, writable folder"
-        ) from error
-    return path
 
 
 def _html(chart: alt.LayerChart) -> str:

@@ -124,11 +124,11 @@ def history_(
     to: Annotated[Path | None, typer.Option("--to", help="HTML file to write; in --out if not given.")] = None,
 ) -> None:
     """Write the history page: every series over time, with its usual range, alarms, versions and accepted changes."""
-    from harness.charts import rendering
+    from harness import files
     from harness.report import history_page
 
     _, found = _look(out, None)
-    typer.echo(rendering.write_file(to or out / "history.html", history_page.build(found).encode()))
+    typer.echo(files.write(to or out / "history.html", history_page.build(found)))
 
 
 @app.command("index")
@@ -137,14 +137,13 @@ def index_(
     to: Annotated[Path | None, typer.Option("--to", help="HTML file to write; in --out if not given.")] = None,
 ) -> None:
     """Write the index page: all runs, their reports and alarms."""
-    from harness import query
-    from harness.charts import rendering
+    from harness import files, query
     from harness.report import index_page
 
     store, found = _look(out, None)
     path = to or out / "index.html"
     runs = query.Session(store).table("SELECT * FROM runs ORDER BY run_id DESC").to_pylist()
-    typer.echo(rendering.write_file(path, index_page.build(runs, found, path.parent).encode()))
+    typer.echo(files.write(path, index_page.build(runs, found, path.parent)))
 
 
 def _look(out: Path, run_id: str | None) -> tuple:

@@ -48,10 +48,10 @@ def start_(
     from harness.fleet.nodes import command, node_setup
     from harness.machine import folders
 
-    asked = node_setup.Asked(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
+    options = node_setup.NodeOptions(head, address, port, ip, name, port_base, temp_dir, autoscaling_config)
     if address and not head and not print_:
         network.reach(address)  # bounded, while looking up a name is not
-    setup = node_setup.place(asked)
+    setup = node_setup.place(options)
     command.check(setup, sys.platform)
     folder = folders.home()
     if not print_:
@@ -75,8 +75,9 @@ def stop_(
     port_base: Annotated[int | None, typer.Option("--port-base", help="Which one, if several run here.")] = None,
 ) -> None:
     """Stop the node that was started here, and nothing else of Ray."""
-    from harness.fleet.nodes import daemon, service
+    from harness.fleet.nodes import daemon, service_setup
     from harness.machine import folders
+    from harness.services import manager
 
     folder = folders.home()
     nodes = [node for node in daemon.running(folder) if port_base in (None, node.port_base)]
@@ -88,9 +89,10 @@ def stop_(
         raise CellbenchError("several nodes run here", several, "say which one with --port-base")
     node = nodes[0]
     if node.service:
+        fix = service_setup.how_to_stop(node.port_base, manager.this_machine())
         raise CellbenchError(
             f"{node.name} is kept up by the service {node.service}, which would start it again", f"process {node.pid}",
-            f"{service.how_to_stop(node.service)}; or for good: cellbench node uninstall",
+            f"{fix}; or for good: cellbench node uninstall",
         )  # fmt: skip
     n_ended = daemon.stop(node, folder)
     typer.echo(f"{node.name} has left the fleet of {node.head}; {n_ended} processes ended", err=True)
@@ -165,26 +167,34 @@ def install_(
     print_: Print = False,
 ) -> None:
     """Keep this machine in the fleet: a service of systemd or launchd that starts its node at boot, and again."""
-    from harness.fleet.nodes import node_setup, service, service_setup
+    from harness.fleet.nodes import node_setup, service_setup
+    from harness.services import manager
 
-    asked = node_setup.Asked(head, address, port, ip, name, port_base, temp_dir)
-    its_service, again = service_setup.service_for(asked, tags, scope, user, only_shown=print_)
+    options, machine = (
+        node_setup.NodeOptions(head, address, port, ip, name, port_base, temp_dir),
+        manager.this_machine(),
+    )
+    unit, again = service_setup.service_for(options, tags, scope, user, machine, only_shown=print_)
     if print_:
-        typer.echo(f"# {its_service.path}", err=True)
-        typer.echo(its_service.text, nl=False)
+        typer.echo(f"# {unit.path}", err=True)
+        typer.echo(unit.files[unit.path], nl=False)
         return
-    path = service.install(its_service, again)
-    typer.echo(f"{path} is written, and the node starts now and at every boot", err=True)
+    service_setup.install(unit, again, machine)
+    typer.echo(f"{unit.path} is written, and the node starts now and at every boot", err=True)
+    for line in unit.job.environment.lines():
+        typer.echo(f"  {line}", err=True)
 
 
 @app.command("uninstall")
 def uninstall_(port_base: PortBase = PORT_BASE, scope: Scope = "system", user: User = None) -> None:
     """Take the service away that install made, and stop its node."""
-    from harness.fleet.nodes import service, service_setup
+    from harness.fleet.nodes import service_setup
+    from harness.services import manager
 
-    its_service, again = service_setup.service_to_remove(port_base, scope, user)
-    path = service.uninstall(its_service, again)
-    typer.echo(f"{path} is gone" if path else f"nothing is installed: there is no {its_service.path}", err=True)
+    machine = manager.this_machine()
+    unit, again = service_setup.service_to_remove(port_base, scope, user, machine)
+    is_gone = service_setup.uninstall(unit, again, machine)
+    typer.echo(f"{unit.path} is gone" if is_gone else f"there is no {unit.path}: nothing is installed", err=True)
 
 
 def _warn(sentences: list[str]) -> None:

@@ -134,7 +134,7 @@ def schema_(
 
     wanted = form(json, False, md)
     if wanted == "md":
-        typer.echo(dictionary.markdown(), nl=False)
+        typer.echo(dictionary.page(), nl=False)
     else:
         run_tables.print_table(dictionary.columns(table), wanted)
 

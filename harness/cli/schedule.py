@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ Name = Annotated[str, typer.Argument(help="Name of the schedule.")]
 def install_(
     name: Name = "nightly",
     profile: Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")] = "quick",
-    at: Annotated[str, typer.Option(help="Local time of day, HH:MM.")] = "02:30",
+    at: Annotated[str, typer.Option(help="Local time of day, HH:MM.")] = "04:30",
     days: Annotated[str | None, typer.Option(help="Some of mon,tue,wed,thu,fri,sat,sun; else every day.")] = None,
     out: Out = RESULTS,
     address: Annotated[str | None, typer.Option(help="HOST:PORT of the fleet's head, or auto.")] = None,
@@ -39,6 +40,7 @@ def install_(
     """Run a profile every night: measure, judge, confirm, report, tell."""
     from harness.plan import config
     from harness.schedule import definition, install
+    from harness.services import manager
 
     config.load(profile)
     is_file = not (config.PROFILES / f"{profile}.toml").is_file()
@@ -59,14 +61,18 @@ def install_(
         webhook=webhook,
         markdown=str(markdown.expanduser().resolve()) if markdown else None,
     )
-    machine = install.this_machine()
+    machine = manager.this_machine()
     kind = install.choose(via, machine)
+    now = datetime.now().astimezone()
     if dry_run:
-        _print(install.unit(schedule, kind, machine))
-        return
-    _print(install.install(schedule, kind, machine), texts=False)
+        made = install.unit(schedule, kind, machine, install.variables(schedule, machine))
+    else:
+        made = install.install(schedule, kind, machine)
+    _print(made, texts=dry_run)
     typer.echo(f"{schedule.file}: profile {Path(profile).stem}, {_when(schedule)}, through {kind}", err=True)
-    for hint in install.hints(kind, machine):
+    for line in [*_starts(schedule, kind, now), *made.job.environment.lines()]:
+        typer.echo(f"  {line}", err=True)
+    for hint in install.hints(schedule, kind, machine, now):
         typer.echo(hint, err=True)
 
 
@@ -76,36 +82,51 @@ def show_(name: Annotated[str | None, typer.Argument()] = None, out: Out = RESUL
     from json import dumps
 
     from harness.schedule import definition, install, state
+    from harness.services import manager
 
     found = [definition.read(out, each) for each in ([name] if name else definition.names(out))]
+    now = datetime.now().astimezone()
     if json:
-        typer.echo(dumps([each.model_dump(mode="json") | {"state": state.read(each)} for each in found], indent=2))
+        rows = [
+            each.model_dump(mode="json")
+            | {"state": state.read(each), "next": [start.at.isoformat() for start in each.times.following(now, 3)]}
+            for each in found
+        ]
+        typer.echo(dumps(rows, indent=2))
         return
     if not found:
         typer.echo("there is no schedule for these results; make one: cellbench schedule install", err=True)
-    machine = install.this_machine()
+    machine = manager.this_machine()
     for each in found:
-        told = state.read(each)
+        known = state.read(each)
         where = f" on {each.address}" if each.address else ""
         typer.echo(f"{each.name}: profile {Path(each.profile).stem}{where}, {_when(each)}, into {each.out}")
-        night = told.get("night")
+        kind, night = known.get("kind"), known.get("night")
         last = (
-            f"{told.get('ended_at')}: {night['status']}, run {', '.join(night['runs']) or 'none'}" if night else "none"
+            f"{known.get('ended_at')}: {night['status']}, run {', '.join(night['runs']) or 'none'}" if night else None
         )
-        typer.echo(f"  last night {last}")
-        typer.echo(f"  logs {each.home / 'logs'}")
-        if kind := told.get("kind"):
-            _, said = machine.call(install.unit(each, kind, machine).status, "")
-            typer.echo("\n".join(f"  {kind}: {line}" for line in said.strip().splitlines()[:3]))
+        lines = [
+            *_starts(each, kind or "", now),
+            f"last night {last or 'none'}",
+            f"logs {each.home / 'logs'}",
+        ]
+        lines += state.environment(each).lines()
+        if kind:
+            _, answer = machine.call(install.unit(each, kind, machine).status, "")
+            lines += [f"{kind}: {line}" for line in answer.strip().splitlines()[:3]]
+        typer.echo("\n".join(f"  {line}" for line in lines))
+        if warning := state.clock_was_ahead(each, now):
+            typer.echo(f"cellbench: {warning}", err=True)
 
 
 @_schedule.command("remove")
 def remove_(name: Name = "nightly", out: Out = RESULTS) -> None:
     """Take a schedule away; results, reports and logs stay."""
     from harness.schedule import definition, install, state
+    from harness.services import manager
 
     schedule = definition.read(out, name)
-    machine = install.this_machine()
+    machine = manager.this_machine()
     kind = state.read(schedule).get("kind") or install.choose("auto", machine)
     install.remove(schedule, kind, machine)
     typer.echo(f"{name} is removed; its results and logs stay in {schedule.out}", err=True)
@@ -119,12 +140,14 @@ def run_now_(
 ) -> None:
     """Do one night's work now. Exit: 0 nothing unusual, 1 a new alarm, 3 not all was measured, 4 no fleet."""
     import signal
-    from datetime import datetime
 
     from harness.schedule import definition, nightly, state
 
     schedule = definition.read(out, name)
-    if if_due and not state.is_due(schedule, datetime.now()):
+    now = datetime.now().astimezone()
+    if warning := state.clock_was_ahead(schedule, now):
+        typer.echo(f"cellbench: {warning}", err=True)
+    if if_due and not state.is_due(schedule, now):
         typer.echo("not due", err=True)
         return
     # However a scheduler stops us, the measurement that goes on is stopped in order, and we say so.
@@ -137,6 +160,12 @@ def run_now_(
         raise typer.Exit(130) from None
     typer.echo(nightly.message(schedule, night)["text"])
     raise typer.Exit(night.exit_code)
+
+
+def _starts(schedule: object, kind: str, now: datetime) -> list[str]:
+    from harness.schedule import install
+
+    return [f"starts {start}" for start in install.starts(schedule, kind, now)]
 
 
 def _print(unit: object, texts: bool = True) -> None:

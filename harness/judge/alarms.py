@@ -16,6 +16,7 @@ from harness.query import Session
 from harness.query.sql import FAILED, OK
 from harness.schema import Role, identity
 from harness.stats.watch import ALARM, NOISY, SUSPECT
+from harness.store import past_runs
 
 Row = dict[str, Any]
 Name = tuple[Any, ...]
@@ -106,7 +107,7 @@ def look(session: Session, said: Sequence[Annotation], run_id: str | None = None
         raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
     if run_id not in (None, *runs):
         raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(runs[-5:]))
-    until = run_id or runs[-1]
+    until = run_id or past_runs(runs)[-1]
     series = history.read(session, said, until)
     findings = {state: [] for state in (ALARM, SUSPECT)}
     for each in series:

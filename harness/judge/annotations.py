@@ -5,16 +5,14 @@ results/annotations.jsonl    one JSON object a line, in the order in which they 
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness import files, locks
 from harness.errors import CellbenchError
 
 FILE = "annotations.jsonl"
@@ -47,11 +45,9 @@ def said(kind: str, run_id: str, **others: str | None) -> Annotation:
 def read(root: Path) -> list[Annotation]:
     """Everything that has been said about the results in this folder, oldest first; nothing where there is no file."""
     path = root / FILE
-    if not path.exists():
-        return []
     known = {field.name for field in fields(Annotation)}
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate((files.read_text(path, "what was said about these results") or "").splitlines(), 1):
         try:
             if line.strip():
                 # A later version may say more; what this one does not know changes nothing of what it does know.
@@ -64,27 +60,16 @@ def read(root: Path) -> list[Annotation]:
 
 
 def add(root: Path, new: list[Annotation]) -> None:
-    """Append annotations, all or none: the file is written beside itself, fsynced and renamed, one writer at a time."""
-    path, temporary = root / FILE, root / f".{FILE}.tmp"
-    try:
-        with _alone(root):
-            before = path.read_bytes() if path.exists() else b""
-            if before and not before.endswith(b"\n"):
-                before += b"\n"
-            with temporary.open("wb") as file:
-                file.write(before + b"".join(_line(annotation) for annotation in new))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            folder = os.open(root, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        raise CellbenchError(
-            f"the annotation cannot be written: {error.strerror}", str(path), "check its folder's permissions and room"
-        ) from error
+    """Append annotations, all or none, one writer at a time."""
+    path = root / FILE
+    with (
+        locks.locked(root / f".{FILE}.lock", "another command is writing annotations", waits=True),
+        files.replacing(path, what="the annotation") as file,
+    ):
+        before = path.read_bytes() if path.exists() else b""
+        if before and not before.endswith(b"\n"):
+            before += b"\n"
+        file.write(before + b"".join(_line(annotation) for annotation in new))
 
 
 def merge(root: Path, other: Path) -> int:
@@ -94,13 +79,6 @@ def merge(root: Path, other: Path) -> int:
     if new:
         add(root, new)
     return len(new)
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    with (root / f".{FILE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _line(annotation: Annotation) -> bytes:

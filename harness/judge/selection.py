@@ -17,7 +17,7 @@ from harness.query import Session
 from harness.query.older import canonical
 from harness.query.sql import FAILED
 from harness.schema import Role, identity
-from harness.store import Store
+from harness.store import Store, past_runs
 
 Row = dict[str, Any]
 
@@ -115,11 +115,9 @@ def _where(session: Session, out: Path, asked: str) -> tuple[str, Row]:
         return _dated("date", asked)
     if tagged := _tagged(out, asked):
         return "list_contains($p0, run_id)", {"p0": tagged}
-    newest = session.table("SELECT max(run_id) AS run FROM samples WHERE node = $node", node=asked)["run"].to_pylist()[
-        0
-    ]
-    if newest:
-        return "node = $p0 AND run_id = $p1", {"p0": asked, "p1": newest}
+    of_node = session.table("SELECT DISTINCT run_id FROM samples WHERE node = $node", node=asked)["run_id"].to_pylist()
+    if of_node:
+        return "node = $p0 AND run_id = $p1", {"p0": asked, "p1": past_runs(of_node)[-1]}
     raise CellbenchError(
         f"there is no run, date, tag, node or file called {asked!r}", None,
         f"runs: {', '.join(runs[-3:]) or 'none'}; also latest, previous, 2026-01-31, 2026-01-01..2026-01-31, "
@@ -142,7 +140,8 @@ def run(session: Session, word: str) -> str:
 def _run(runs: list[str], word: str) -> str | None:
     """The run of this name, or the only one that begins so; latest and previous count from the end."""
     if word in ("latest", "previous"):
-        return runs[-1 - (word == "previous")] if len(runs) > (word == "previous") else None
+        past = past_runs(runs)
+        return past[-1 - (word == "previous")] if len(past) > (word == "previous") else None
     matching = [run for run in runs if run == word] or [run for run in runs if word and run.startswith(word)]
     if len(matching) > 1:
         raise CellbenchError("this begins the name of several runs", word, "one of " + ", ".join(matching[-5:]))

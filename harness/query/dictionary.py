@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from harness import schema
+from harness import markdown, schema
 from harness.errors import CellbenchError
 from harness.machine import facts
 from harness.query.named import QUERIES
@@ -29,7 +29,7 @@ def columns(table: str) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def markdown() -> str:
+def page() -> str:
     """All of it as one document."""
     parts = [
         "# Columns",
@@ -88,15 +88,11 @@ def _versions() -> str:
 
 
 def _table(rows: list[Row]) -> str:
-    lines = ["| column | type | unit | null | since | rows | meaning |", "|---|---|---|---|---:|---|---|"]
-    for row in rows:
-        null = "yes" if row["null"] else "never"
-        meaning = str(row["meaning"]).replace("|", r"\|")
-        cells = (f"`{row['column']}`", row["type"], row["unit"] or "", null, row["since"], row["rows"], meaning)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+    head = ("column", "type", "unit", "null", "since", "rows", "meaning")
+    shown = [row | {"column": f"`{row['column']}`", "null": "yes" if row["null"] else "never"} for row in rows]
+    cells = [["" if row[name] is None else str(row[name]) for name in head] for row in shown]
+    return "\n".join(markdown.table(head, cells, numeric=[head.index("since")]))
 
 
 def _pairs(what: str, meanings: dict[str, str]) -> str:
-    lines = [f"| {what} | meaning |", "|---|---|"]
-    return "\n".join(lines + [f"| `{name}` | {meaning} |" for name, meaning in meanings.items()])
+    return "\n".join(markdown.table((what, "meaning"), ([f"`{name}`", text] for name, text in meanings.items())))

@@ -20,7 +20,7 @@ from harness.machine import facts
 from harness.query import older, reference_timings
 from harness.query.sql import text as quoted
 from harness.query.views import COMPUTED, MACROS, VIEWS
-from harness.store import Opened, Store, parquet, scan
+from harness.store import Opened, Store, parquet, past_runs, scan
 
 BATCH = 65_536  # rows
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
@@ -67,7 +67,7 @@ class Session:
             if not session._damaged:
                 return session, chosen
         except (pa.ArrowException, OSError):
-            pass  # reading everything sets aside what is damaged, and another run may be the latest then
+            pass  # reading everything leaves out what is damaged, and another run may be the latest then
         session = cls(store)
         return session, which_run(session, run_id)
 
@@ -277,7 +277,7 @@ def _chosen(runs: Iterable[str], run_id: str | None) -> str:
     if not known:
         raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
     if run_id is None:
-        return known[0]
+        return past_runs(known)[-1]
     if run_id not in known:
         raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(known[:5]))
     return run_id

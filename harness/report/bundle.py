@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from harness import schema
+from harness import files, schema
 from harness.charts import rendering
 from harness.report import html_report, markdown
 from harness.report.html_report import Report
@@ -40,7 +40,7 @@ def write(made: Report, store: Store, path: Path) -> Path:
             file.writestr(f"figures/{figure.name}.png", rendering.picture(figure.chart(made.data), "png"))
         for name, content in _samples(made, store):
             file.writestr(f"results/samples/{name}", content)
-    return rendering.write_file(path, buffer.getvalue())
+    return files.write(path, buffer.getvalue())
 
 
 def _samples(made: Report, store: Store) -> list[tuple[str, bytes]]:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv
 
-from harness import __version__
+from harness import __version__, files
 from harness.charts import catalogue, rendering
 from harness.charts.figure import Figure
 from harness.query import Session, reference_timings
@@ -148,7 +148,7 @@ def _spec(figure: Figure, data: Tables) -> str:
 
 def write(page: str, path: Path | str) -> Path:
     """Write the report whole or not at all."""
-    return rendering.write_file(Path(path), page.encode())
+    return files.write(Path(path), page)
 
 
 def medians_csv(table: pa.Table) -> bytes:

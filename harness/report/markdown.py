@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
+from harness import markdown
 from harness.report import narrative, report_tables
 from harness.report.html_report import Report, without_figure
 from harness.results import differences
@@ -16,13 +14,13 @@ N_CASES = 40  # rows of the table; a comment has an end
 def text(report: Report) -> str:
     """The report in the words of the page, without its figures."""
     data = report.data
-    lines = [f"### {_plain(report.headline)}", "", _plain(report.scope.title), ""]
-    lines += [f"> {_plain(banner)}  " for banner in report.banners] + [""]
+    lines = [f"### {markdown.escaped(report.headline)}", "", markdown.escaped(report.scope.title), ""]
+    lines += [f"> {markdown.escaped(banner)}  " for banner in report.banners] + [""]
     for answer in report.answers:
-        lines += [f"**{answer.question}** {_plain(' '.join(answer.sentences))}", ""]
+        lines += [f"**{answer.question}** {markdown.escaped(' '.join(answer.sentences))}", ""]
     if data.cases:
         lines += [*_table(report_tables.cases(data), N_CASES), ""]
-        lines += [line for note in narrative.case_notes(data) for line in (_plain(note), "")]
+        lines += [line for note in narrative.case_notes(data) for line in (markdown.escaped(note), "")]
     for caption, table in without_figure(data).items():
         lines += [caption, "", *_table(table, N_CASES), ""]
     if data.failures.num_rows:
@@ -34,7 +32,7 @@ def text(report: Report) -> str:
             "</details>",
             "",
         ]
-    lines += [_plain(report.differing), ""]
+    lines += [markdown.escaped(report.differing), ""]
     if found := differences.differing(report.facts):
         shown = report_tables.environment(report.places, found)
         lines += ["<details><summary>What differs</summary>", "", *_table(shown, N_CASES), "", "</details>", ""]
@@ -48,17 +46,7 @@ def _table(table: TextTable, most: int) -> list[str]:
     grouped = any(table.groups)
     head = ["", *table.head] if grouped else list(table.head)
     rows = [([name, *row] if grouped else list(row)) for name, found in table.groups.items() for row in found]
-    n_labels = table.n_labels + grouped
-    lines = [_row(head), "|" + "|".join(":--" if i < n_labels else "--:" for i in range(len(head))) + "|"]
-    lines += [_row(row) for row in rows[:most]]
+    shown = ([markdown.escaped(cell) for cell in row] for row in rows[:most])
+    numeric = range(table.n_labels + grouped, len(head))
+    lines = [*markdown.table(list(map(markdown.escaped, head)), shown, numeric)]
     return lines if len(rows) <= most else [*lines, "", f"and {len(rows) - most} more rows"]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
-def _plain(words: str) -> str:
-    """Text that Markdown shows as it is: no tags, no links, no mentions, on one line."""
-    escaped = re.sub(r"([\\`*_\[\]#~])", r"\\\1", " ".join(words.split()))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "@\u200b")

@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness import query, schema
+from harness import files, query, schema
 from harness.errors import CellbenchError
 from harness.plan.cases import Block, Task
 from harness.plan.config import Config
 from harness.plan.passes import PASSES
-from harness.store import Store
+from harness.store import Store, past_runs
 
 VERSION = 2
 SQL = """
@@ -86,9 +86,10 @@ def read(store: Store, run_id: str) -> Manifest:
 
 def latest(store: Store) -> str:
     """The run that was begun last in this store, and can be resumed."""
-    for path in sorted((Path(store.root) / "runs").glob("*.json"), reverse=True):
-        if read(store, path.stem).command in ("run", "ab"):
-            return path.stem
+    names = [path.stem for path in files.listed(Path(store.root) / "runs", "*.json")]
+    for run_id in reversed(past_runs(names)):
+        if read(store, run_id).command in ("run", "ab"):
+            return run_id
     raise CellbenchError("no run was begun in this store", str(store.root), "begin one: cellbench run")
 
 

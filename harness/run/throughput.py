@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import images, schema
+from harness import files, images, schema
 from harness.engines.base import STOCK
 from harness.errors import CellbenchError
 from harness.fleet import driver
@@ -77,16 +77,15 @@ def windows(pixels: np.ndarray, side_px: int, n: int) -> list[np.ndarray]:
 
 def folder(path: Path, plane: int | None = None, channel: int | None = None) -> list[images.Image]:
     """Every TIFF file of a folder, by name; CellbenchError for one that cannot be segmented, or where there is none."""
-    try:
-        files = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
-    except OSError as error:
-        raise CellbenchError(f"the images cannot be listed: {error.strerror}", str(path), "name a folder") from error
-    if not files:
+    if not path.is_dir():
+        raise CellbenchError("there is no such folder of images", str(path), "name a folder")
+    found = [each for each in files.listed(path) if each.suffix.lower() in SUFFIXES]
+    if not found:
         raise CellbenchError("there is no image in it", str(path), f"files that end with {' or '.join(SUFFIXES)}")
-    found = [images.load(str(each), plane, channel) for each in files]
-    for image in found:
+    loaded = [images.load(str(each), plane, channel) for each in found]
+    for image in loaded:
         images.check_crops(image, ["full"])
-    return found
+    return loaded
 
 
 def measure(

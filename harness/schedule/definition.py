@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
-from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from harness import files
 from harness.errors import CellbenchError
+from harness.services.times import Times
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+OF_NODES = re.compile(r"node(-\d+)?")  # units that keep a node of a fleet are called so
 
 
 class Schedule(BaseModel):
@@ -30,7 +30,7 @@ class Schedule(BaseModel):
     profile: str
     out: str
     folder: str  # where it was set up: relative paths of a profile are meant from there
-    at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "02:30"
+    at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "04:30"  # exists once a day in every time zone
     days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
     address: str | None = None  # of the fleet's head; none: this machine alone
     run_flags: tuple[str, ...] = ()  # further flags of `cellbench run`
@@ -49,6 +49,13 @@ class Schedule(BaseModel):
             raise ValueError("a webhook is an http:// or https:// address")
         return value
 
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, value: str) -> str:
+        if OF_NODES.fullmatch(value):
+            raise ValueError("node is the name of the service that keeps a node of a fleet; take another one")
+        return value
+
     @property
     def home(self) -> Path:
         """The folder of this schedule's state and logs."""
@@ -63,14 +70,11 @@ class Schedule(BaseModel):
     def file(self) -> Path:
         return definition_file(Path(self.out), self.name)
 
-    def previous(self, now: datetime) -> datetime:
-        """The last moment, in naive local time, at which this was to start; `now` itself counts."""
+    @property
+    def times(self) -> Times:
+        """When it starts."""
         hour, minute = map(int, self.at.split(":"))
-        for back in range(8):
-            moment = datetime.combine(now.date() - timedelta(days=back), time(hour, minute))
-            if moment <= now and (not self.days or DAYS[moment.weekday()] in self.days):
-                return moment
-        raise AssertionError("every day comes within eight")
+        return Times(hour, minute, self.days)
 
 
 def definition_file(out: Path, name: str) -> Path:
@@ -89,15 +93,16 @@ def make(**written: Any) -> Schedule:
 def read(out: Path, name: str) -> Schedule:
     """The schedule of this name that makes results in this folder."""
     path = definition_file(out, name)
-    if not path.is_file():
+    text = files.read_text(path, "the schedule")
+    if text is None:
         known = ", ".join(names(out)) or "none"
         raise CellbenchError(
             f"there is no schedule {name!r} for these results", str(path),
             f"there are: {known}; make one: cellbench schedule install --name {name} --out {out}",
         )  # fmt: skip
     try:
-        return Schedule(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return Schedule(**tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
         raise CellbenchError("the schedule is not valid TOML", f"{path}: {error}", "mend that place") from error
     except ValidationError as error:
         raise _explained(error, lambda key: f"{path} {key}") from error
@@ -105,7 +110,7 @@ def read(out: Path, name: str) -> Schedule:
 
 def names(out: Path) -> list[str]:
     """The schedules that make results in this folder."""
-    return sorted(path.stem for path in (out / "schedule").glob("*.toml"))
+    return [path.stem for path in files.listed(out / "schedule", "*.toml")]
 
 
 def write(schedule: Schedule) -> Path:
@@ -118,38 +123,17 @@ def write(schedule: Schedule) -> Path:
             lines.append(
                 f"{key} = {json.dumps(value, ensure_ascii=False)}"
             )  # strings and lists of JSON are TOML as well
-    put(schedule.file, "\n".join(lines) + "\n", mode=0o600)
-    return schedule.file
-
-
-def put(path: Path, text: str, mode: int = 0o644) -> Path:
-    """Write a file whole or not at all, and on disk when this returns."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise CellbenchError(
-            f"the file cannot be written: {error.strerror}", str(path), "check its folder, and whether it takes sudo"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return files.write(schedule.file, "\n".join(lines) + "\n", mode=0o600, make_folder=True)
 
 
 def _explained(error: ValidationError, where: Any) -> CellbenchError:
     found = []
     for each in error.errors():
         key = str(each["loc"][0]) if each["loc"] else ""
-        said = {"extra_forbidden": "unknown key", "missing": "this key is needed"}.get(each["type"], each["msg"])
+        text = {"extra_forbidden": "unknown key", "missing": "this key is needed"}.get(each["type"], each["msg"])
         if key == "name" and each["type"] == "string_pattern_mismatch":
-            said = "a name is made of a-z, 0-9 and -"
+            text = "a name is made of a-z, 0-9 and -"
         if key == "at" and each["type"] == "string_pattern_mismatch":
-            said = "a time of day is HH:MM, 00:00 to 23:59"
-        found.append(f"{where(key)}: {said.removeprefix('Value error, ')} (got {each['input']!r})")
+            text = "a time of day is HH:MM, 00:00 to 23:59"
+        found.append(f"{where(key)}: {text.removeprefix('Value error, ')} (got {each['input']!r})")
     return CellbenchError("a mistake in the schedule", "\n         ".join(found), "mend it; see docs/scheduling.md")

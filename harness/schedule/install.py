@@ -1,76 +1,35 @@
-"""Give a schedule to this machine's scheduler, show it, take it away; the only place here that changes the machine."""
+"""A schedule as a job of this machine's service manager: made, started, and taken away again."""
 
 from __future__ import annotations
 
-import getpass
-import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from harness import files
 from harness.errors import CellbenchError
 from harness.plan import config
-from harness.schedule import definition, state, units
+from harness.schedule import definition, state
 from harness.schedule.definition import Schedule
-from harness.schedule.units import Unit
+from harness.services import environment, manager
+from harness.services.environment import Environment
+from harness.services.manager import KINDS, Machine
+from harness.services.times import Start
+from harness.services.units import Job, Unit
 
-KINDS = ("systemd", "systemd-user", "launchd", "cron")
-# What the scheduled command needs of the environment in which it was set up. The token itself is never copied, only
-# where it is.
-KEEP = (
-    "PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "RAY_AUTH_TOKEN_PATH",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "CELLPOSE_LOCAL_MODELS_PATH",
-    "CELLBENCH_WEIGHTS_URL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "SSL_CERT_FILE", "XDG_CONFIG_HOME",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What of a machine decides how things are scheduled on it; tests make others up.
-
-    call: run a command with this text on its stdin; (exit status, what it said), 127 where there is no such command.
-    """
-
-    platform: str
-    is_root: bool
-    user: str
-    home: Path
-    has_systemd: bool
-    has_crontab: bool
-    environment: Mapping[str, str]
-    call: Callable[[tuple[str, ...], str], tuple[int, str]]
-    root: Path = Path("/")
-    sudo_user: str | None = None  # who asked root for this
+STOP_S = 120  # a run that is told to stop saves what it has and takes Ray down
+# Every step has a deadline of its own; this is what the scheduler adds on top, for confirming, alarms and reports.
+EXTRA_H = 4.0
+NOTHING = Environment({})
 
 
-def this_machine() -> Machine:
-    """The machine that this runs on."""
-    path = os.environ.get("PATH", "").split(os.pathsep)
-    is_root = os.geteuid() == 0
-    return Machine(
-        sys.platform,
-        is_root,
-        # With sudo the benchmark still is the user's: results, weights and token are.
-        (os.environ.get("SUDO_USER") if is_root else None) or getpass.getuser(),
-        Path.home(),
-        Path("/run/systemd/system").is_dir(),
-        any((Path(folder) / "crontab").exists() for folder in path),
-        dict(os.environ),
-        _call,
-        sudo_user=os.environ.get("SUDO_USER") if is_root else None,
-    )
-
-
-def choose(asked: str, machine: Machine) -> str:
-    """Which scheduler: the one asked for, or for `auto` what this machine has."""
-    if asked != "auto":
-        if asked not in KINDS:
-            raise CellbenchError(f"there is no scheduler {asked!r}", "--via", f"choose auto, {', '.join(KINDS)}")
-        return asked
+def choose(wanted: str, machine: Machine) -> str:
+    """Which scheduler: the one that is named, or for `auto` what this machine has."""
+    if wanted != "auto":
+        if wanted not in KINDS:
+            raise CellbenchError(f"there is no scheduler {wanted!r}", "--via", f"choose auto, {', '.join(KINDS)}")
+        return wanted
     if machine.platform == "darwin":
         return "launchd"
     if machine.has_systemd:
@@ -83,108 +42,86 @@ def choose(asked: str, machine: Machine) -> str:
     )  # fmt: skip
 
 
-def unit(schedule: Schedule, kind: str, machine: Machine) -> Unit:
-    """The schedule as this machine's scheduler wants it."""
-    kept = environment(schedule, machine)
-    python = sys.executable
-    if kind == "systemd":
-        return units.systemd(schedule, python, kept, machine.root / "etc/systemd/system", machine.user)
-    if kind == "systemd-user":
-        config_home = Path(machine.environment.get("XDG_CONFIG_HOME") or machine.home / ".config")
-        return units.systemd(schedule, python, kept, config_home / "systemd/user", None)
-    if kind == "launchd":
-        return units.launchd(schedule, python, kept, machine.root / "Library/LaunchDaemons", machine.user)
-    return units.cron(schedule, python, kept)
+def unit(schedule: Schedule, kind: str, machine: Machine, variables: Environment = NOTHING) -> Unit:
+    """The schedule as this machine's scheduler wants it; without variables to name it only: to ask for or remove it."""
+    job = Job(
+        name=f"cellbench-{schedule.name}",
+        description=f"Cellbench schedule {schedule.name}: profile {Path(schedule.profile).name}",
+        # --if-due makes it harmless to be started twice, as after a boot.
+        argv=(
+            sys.executable, "-m", "harness", "schedule", "run-now", schedule.name, "--out", schedule.out, "--if-due",
+        ),
+        environment=variables,
+        folder=schedule.folder,
+        log=schedule.scheduler_log,
+        stop_s=STOP_S,
+        user=machine.user if kind in ("systemd", "launchd") else None,
+        times=schedule.times,
+        # A run, its confirmation, the cool-down before it, and the rest.
+        limit_h=2 * schedule.timeout_h + schedule.cool_down_s / 3600 + EXTRA_H,
+        # As Ctrl-C: what was measured is saved. Only to the command itself, which tells the measurement that goes on;
+        # a second Ctrl-C would cut that short.
+        stop_signal="SIGINT",
+    )  # fmt: skip
+    return manager.unit(job, kind, machine, schedule.home / "start.sh")
 
 
-def environment(schedule: Schedule, machine: Machine) -> dict[str, str]:
-    """The variables that the scheduled command gets: a scheduler gives it next to none."""
-    kept = {name: machine.environment[name] for name in KEEP if machine.environment.get(name)}
-    if schedule.address:
-        kept["RAY_AUTH_MODE"] = "token"
-        token = Path(kept.get("RAY_AUTH_TOKEN_PATH", machine.home / ".ray/auth_token"))
-        if not token.is_file() and machine.environment.get("RAY_AUTH_TOKEN"):
-            raise CellbenchError(
-                "the fleet's token is in the variable RAY_AUTH_TOKEN only, which a schedule does not have", str(token),
-                "write it into that file, readable for you alone (chmod 600)",
-            )  # fmt: skip
-    return kept
+def variables(schedule: Schedule, machine: Machine) -> Environment:
+    """The variables that the scheduled command gets; the token itself is never copied, only where it is."""
+    found = environment.kept(machine.environment, **({"RAY_AUTH_MODE": "token"} if schedule.address else {}))
+    token = Path(found.variables.get("RAY_AUTH_TOKEN_PATH", machine.home / ".ray/auth_token"))
+    if schedule.address and not token.is_file() and machine.environment.get("RAY_AUTH_TOKEN"):
+        raise CellbenchError(
+            "the fleet's token is in the variable RAY_AUTH_TOKEN only, which a schedule does not have", str(token),
+            "write it into that file, readable for you alone (chmod 600)",
+        )  # fmt: skip
+    return found
 
 
 def install(schedule: Schedule, kind: str, machine: Machine) -> Unit:
     """Keep the schedule and start it; a profile that is not valid is said first."""
     config.load(schedule.profile)
-    made = unit(schedule, kind, machine)
-    if kind in ("systemd", "launchd") and not machine.is_root:
-        raise CellbenchError(
-            f"{kind} units of the whole machine take root", None,
-            "put sudo -E before the command" + ("" if kind == "launchd" else ", or say --via systemd-user"),
-        )  # fmt: skip
+    made = unit(schedule, kind, machine, variables(schedule, machine))
+    other = ", or say --via systemd-user" if kind == "systemd" else ""
+    manager.check_rights(made, machine, f"put sudo -E before the command{other}")
     definition.write(schedule)
-    state.installed(schedule, kind)
+    state.installed(schedule, kind, made.job.environment)
     if machine.sudo_user:  # what root wrote here, the nights of that user must be able to write again
         for path in (schedule.file.parent, schedule.file, schedule.home, *schedule.home.iterdir()):
             shutil.chown(path, machine.sudo_user)
-    for path, text in made.files.items():
-        # Units hold variables; launchd refuses a daemon that others may write.
-        definition.put(path, text, mode=0o644)
-    if made.crontab:
-        _crontab(machine, lambda now: units.with_lines(now, made))
-    for command in made.start:
-        _must(machine, command)
+    manager.install(made, machine)
     return made
 
 
-def remove(schedule: Schedule, kind: str, machine: Machine) -> Unit:
+def remove(schedule: Schedule, kind: str, machine: Machine) -> None:
     """Stop a schedule and forget it; results, reports and logs stay."""
-    made = unit(schedule, kind, machine)
-    for command in made.stop:
-        # It may be stopped already, as after an installation that failed halfway.
-        machine.call(command, "")
-    for path in made.files:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise CellbenchError(
-                f"the unit cannot be removed: {error.strerror}", str(path), "put sudo before"
-            ) from error
-    if made.crontab:
-        _crontab(machine, lambda now: units.without_lines(now, made))
-    schedule.file.unlink(missing_ok=True)
-    return made
+    with files.storage_errors(schedule.file, "the schedule"):
+        files.check_writable(schedule.file.parent)
+        manager.remove(unit(schedule, kind, machine), machine)
+        schedule.file.unlink(missing_ok=True)
 
 
-def hints(kind: str, machine: Machine) -> list[str]:
+def starts(schedule: Schedule, kind: str, now: datetime) -> list[str]:
+    """The next three starts for people, in local time with its offset from UTC."""
+    return [_text(start, schedule, kind) for start in schedule.times.following(now, 3)]
+
+
+def hints(schedule: Schedule, kind: str, machine: Machine, now: datetime) -> list[str]:
     """What a scheduler needs besides, that only a person should decide."""
-    if kind == "systemd-user":
-        return [f"to run while nobody is logged in: loginctl enable-linger {machine.user}"]
-    if kind == "launchd":
-        return [
-            "to wake a sleeping Mac in time: sudo pmset repeat wakeorpoweron MTWRFSU HH:MM:00, a few minutes before"
-        ]
-    return ["cron must be running: systemctl status cron, or service cron status"] if kind == "cron" else []
+    known = {
+        "systemd-user": f"to run while nobody is logged in: loginctl enable-linger {machine.user}",
+        "launchd": "to wake a sleeping Mac: sudo pmset repeat wakeorpoweron MTWRFSU HH:MM:00, a few minutes before",
+        "cron": "cron must be running: systemctl status cron, or service cron status",
+    }
+    found = [known[kind]] if kind in known else []
+    if jump := next(schedule.times.missing(now), None):
+        found.append(f"{_text(jump, schedule, kind)}; a time from 04:00 to 20:59 exists every day in every time zone")
+    return found
 
 
-def _crontab(machine: Machine, change: Callable[[str], str]) -> None:
-    status, now = machine.call(("crontab", "-l"), "")
-    if status == 127:
-        raise CellbenchError("there is no command crontab", None, "install cron")
-    # A user without a crontab is told so with status 1.
-    text = change(now if status == 0 else "")
-    _must(machine, ("crontab", "-"), text)
-
-
-def _must(machine: Machine, command: tuple[str, ...], text: str = "") -> None:
-    status, said = machine.call(command, text)
-    if status:
-        raise CellbenchError(f"the scheduler refused: {said.strip() or f'status {status}'}", " ".join(command))
-
-
-def _call(command: tuple[str, ...], text: str) -> tuple[int, str]:
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
-    except FileNotFoundError:
-        return 127, f"there is no command {command[0]}"
-    except subprocess.TimeoutExpired:
-        return 124, f"{command[0]} did not answer in 60 s"
-    return done.returncode, done.stdout if done.returncode == 0 else done.stderr or done.stdout
+def _text(start: Start, schedule: Schedule, kind: str) -> str:
+    text = f"{start.at:%a %Y-%m-%d %H:%M %z}"
+    if start.exists:
+        return text
+    what = "systemd leaves that day out" if kind.startswith("systemd") else "the start may come at once or not at all"
+    return f"{text} (the clock jumps over {schedule.times}: {what})"

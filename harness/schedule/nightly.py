@@ -69,23 +69,23 @@ def _measure(schedule: Schedule, call: Call, sleep: Callable[[float], None], log
     runs = _new_runs(schedule, call, log, before)
     if not runs:
         return Night("unreachable" if done.status == UNREACHABLE else "failed", ())
-    watched, problems = _alarms(schedule, call, log, runs[-1]), ()
-    if watched and watched["suspects"]:
+    findings, problems = _alarms(schedule, call, log, runs[-1]), ()
+    if findings and findings["suspects"]:
         # The machine was perhaps still hot, or something else had not yet ended.
         sleep(schedule.cool_down_s)
-        selectors = list(dict.fromkeys(suspect["case"] for suspect in watched["suspects"]))
+        selectors = list(dict.fromkeys(suspect["case"] for suspect in findings["suspects"]))
         again = call(steps.confirm_argv(schedule, selectors), limit_s, log)
         if again.status:  # then what is suspicious was perhaps neither confirmed nor dismissed
             problems = (f"measuring again what is suspicious ended with status {again.status}: {', '.join(selectors)}",)
         runs = _new_runs(schedule, call, log, before)
-        watched = _alarms(schedule, call, log, None) or watched
-    if not watched:
+        findings = _alarms(schedule, call, log, None) or findings
+    if not findings:
         return Night("incomplete", runs, problems=(*problems, "the alarms could not be judged"))
-    new = tuple(each["alarm"] for each in watched["alarms"] if each["confirmed"] in runs)
+    new = tuple(each["alarm"] for each in findings["alarms"] if each["confirmed"] in runs)
     # Completeness is judged from the results: exit codes on the way here can lie (a stopped Ray job says 0).
-    incomplete = bool(watched["gaps"]) or done.status != 0
+    incomplete = bool(findings["gaps"]) or done.status != 0
     status = "alarm" if new else "incomplete" if incomplete else "ok"
-    return Night(status, runs, watched["alarms"], new, watched["gaps"], problems=problems)
+    return Night(status, runs, findings["alarms"], new, findings["gaps"], problems=problems)
 
 
 def _pages(schedule: Schedule, night: Night, call: Call, log: Path) -> Night:

@@ -12,16 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness import files
 from harness.errors import CellbenchError
-from harness.schedule.definition import Schedule, put
+from harness.schedule.definition import Schedule
 
 TIMEOUT_S = 30.0
 TRIES_AFTER_S = (0.0, 5.0, 30.0)
 
-Told = dict[str, Any]
+Message = dict[str, Any]
 
 
-def tell(schedule: Schedule, told: Told, sleep: Callable[[float], None] = time.sleep) -> list[str]:
+def tell(schedule: Schedule, message: Message, sleep: Callable[[float], None] = time.sleep) -> list[str]:
     """Send what there is to tell by every way of the schedule; returns what could not be sent, and why.
 
     The Markdown file is written always; command and webhook are used for news only, unless `notify` says always.
@@ -29,24 +30,24 @@ def tell(schedule: Schedule, told: Told, sleep: Callable[[float], None] = time.s
     problems = []
     if schedule.markdown:
         try:
-            put(Path(schedule.markdown), told["text"] + "\n")
+            files.write(Path(schedule.markdown), message["text"] + "\n", make_folder=True)
         except CellbenchError as error:
             problems.append(f"markdown: {error.what} ({error.where})")
-    if not told["is_news"] and schedule.notify != "always":
+    if not message["is_news"] and schedule.notify != "always":
         return problems
-    if schedule.command and (problem := run(schedule.command, told)):
+    if schedule.command and (problem := run(schedule.command, message)):
         problems.append(f"command: {problem}")
-    if schedule.webhook and (problem := post(schedule.webhook, told, sleep)):
+    if schedule.webhook and (problem := post(schedule.webhook, message, sleep)):
         problems.append(f"webhook: {problem}")
     return problems
 
 
-def run(command: str, told: Told) -> str | None:
+def run(command: str, message: Message) -> str | None:
     """Run a command of a shell with the message as JSON on its stdin; returns what went wrong."""
-    environment = os.environ | {"CELLBENCH_STATUS": told["status"], "CELLBENCH_RUN": told["run_id"] or ""}
+    environment = os.environ | {"CELLBENCH_STATUS": message["status"], "CELLBENCH_RUN": message["run_id"] or ""}
     try:
         done = subprocess.run(
-            command, shell=True, input=json.dumps(told), text=True, env=environment, capture_output=True,
+            command, shell=True, input=json.dumps(message), text=True, env=environment, capture_output=True,
             check=False, timeout=TIMEOUT_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -54,12 +55,12 @@ def run(command: str, told: Told) -> str | None:
     return f"status {done.returncode}: {done.stderr.strip()[-200:]}" if done.returncode else None
 
 
-def post(url: str, told: Told, sleep: Callable[[float], None] = time.sleep) -> str | None:
+def post(url: str, message: Message, sleep: Callable[[float], None] = time.sleep) -> str | None:
     """Send the message as JSON to a webhook, up to three times; returns what went wrong.
 
     `text` is what chat programs show (Slack, Mattermost). The address is in no message: it often is a secret.
     """
-    body = json.dumps(told).encode()
+    body = json.dumps(message).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "cellbench"}
     problem = None
     for wait_s in TRIES_AFTER_S:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CellbenchError
+from harness import files, locks
+from harness.errors import BusyError
 from harness.schedule.definition import Schedule
 
 STOP_S = 90.0  # for a command that is told to stop: it saves what it has and takes Ray down
@@ -41,7 +41,7 @@ class Done:
             return None
 
 
-class BusyError(CellbenchError):
+class MeasuringError(BusyError):
     """Something is being measured here already."""
 
     exit_code = 3
@@ -92,27 +92,26 @@ def _stop(process: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def alone(schedule: Schedule) -> Iterator[None]:
-    """Hold the lock of these results' schedules; BusyError if another night, or any run into them, goes on."""
-    folder = Path(schedule.out) / "schedule"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    """Hold the lock of these results' schedules; MeasuringError if another night, or any run into them, goes on."""
+    files.make_folder(schedule.file.parent, "the schedule's folder")
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError("another scheduled run goes on", schedule.out, "wait for it to end") from None
+            held.enter_context(locks.locked(schedule.file.with_name(".lock"), "another scheduled run goes on"))
+        except BusyError as error:
+            raise MeasuringError(error.what, schedule.out, error.fix) from error
         if running := running_runs(Path(schedule.out)):
-            raise BusyError(f"run {running[0]} goes on", schedule.out, "wait for it to end")
+            raise MeasuringError(f"run {running[0]} goes on", schedule.out, "wait for it to end")
         yield
 
 
 def running_runs(out: Path) -> list[str]:
     """Runs that are being written now: each holds a lock on its journal."""
     found = []
-    for journal in sorted((out / "journal").glob("*.arrows")):
+    for journal in files.listed(out / "journal", "*.arrows"):
         with suppress(FileNotFoundError), journal.open("rb") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+                locks.lock(file, journal, "its run goes on", shared=True)
+            except BusyError:
                 found.append(journal.stem)
     return found
 
@@ -120,12 +119,12 @@ def running_runs(out: Path) -> list[str]:
 @contextmanager
 def log_of(schedule: Schedule, now: datetime) -> Iterator[Path]:
     """This night's log; the oldest ones beyond `keep_logs` are removed, and the scheduler's own begins anew."""
-    folder = schedule.home / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.make_folder(schedule.home / "logs", "the log")
     log = folder / f"{now.strftime('%Y%m%dT%H%M%S')}.log"
-    log.touch()
+    with files.storage_errors(log, "the log"):
+        log.touch()
     yield log
-    for old in sorted(folder.glob("*.log"))[: -schedule.keep_logs]:
+    for old in files.listed(folder, "*.log")[: -schedule.keep_logs]:
         old.unlink(missing_ok=True)
     with suppress(FileNotFoundError):  # only cron and launchd write it
         if schedule.scheduler_log.stat().st_size > SCHEDULER_LOG_BYTES:

@@ -9,11 +9,11 @@ A killed run leaves its journal behind; the next command turns it into Parquet.
 
 from __future__ import annotations
 
-import os
+import errno
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow import fs
 
-from harness import schema
-from harness.errors import CellbenchError, StorageError
+from harness import files, locks, schema
+from harness.errors import CellbenchError, warn_once
 from harness.store import compact as compaction
 from harness.store import journal as journals
 from harness.store import merge as merging
@@ -35,14 +35,34 @@ from harness.store.journal import Journal
 from harness.store.journal import read as read_journal
 from harness.store.scan import Opened
 
-__all__ = ["Compacted", "Journal", "Opened", "Store", "new_run_id", "read_journal"]
+__all__ = ["Compacted", "Journal", "Opened", "Store", "new_run_id", "past_runs", "read_journal"]
 
+AHEAD_S = 86_400.0  # by which a run's name may be ahead of this clock
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def new_run_id(unix_s: float) -> str:
     """A name for one invocation that sorts by time and that no two runs share."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(unix_s)) + "-" + secrets.token_hex(3)
+
+
+def past_runs(runs: Iterable[str], now_s: float | None = None) -> list[str]:
+    """Runs in order of time without those whose names lie in the future, which a StoreWarning names once.
+
+    All of them, where every one does: then it is not their clock that is wrong. now_s: time.time() if not given.
+    """
+    end = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime((time.time() if now_s is None else now_s) + AHEAD_S))
+    everything = sorted(runs)
+    past = [run_id for run_id in everything if run_id < end or not run_id[:1].isdecimal()]
+    if not past:
+        return everything
+    for run_id in everything:
+        if run_id not in past:
+            warn_once(
+                f"run {run_id} is dated in the future, by a clock that was ahead: it does not count as the latest; "
+                f"name it to see it, or move its file out of samples/month={run_id[:4]}-{run_id[4:6]}"
+            )
+    return past
 
 
 @dataclass(frozen=True)
@@ -66,25 +86,22 @@ class Store:
                 f"make some: cellbench run --out {root if store.is_local else 'FOLDER'}",
             )
         if store.is_local:
-            for journal in sorted((Path(store.root) / "journal").glob("*.arrows")):
-                journals.recover(Path(store.root), journal)
+            journals.recover_all(Path(store.root))
             compaction.finish(Path(store.root))
         return store
 
     @classmethod
     def make(cls, root: Path | str) -> Store:
-        """A store to write to, created where there is none; says so at once if it cannot be written."""
+        """A store to write to, created where there is none; StorageError at once if it cannot be written or locked."""
         store = cls._open(root)
         if not store.is_local:
             return store  # an object store has no folders to make
         path = Path(store.root)
-        try:
+        with files.storage_errors(path, "the results folder"):
             (path / "journal").mkdir(parents=True, exist_ok=True)
             probe = path / "journal" / f".probe-{secrets.token_hex(4)}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise _unusable(path, error.strerror) from error
+            with locks.locked(probe, "another command probes this folder"):
+                probe.unlink()
         return cls.at(path)
 
     @classmethod
@@ -94,9 +111,10 @@ class Store:
         if not store.is_local:
             return
         there = next(path for path in (Path(store.root), *Path(store.root).parents) if path.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            why = "Permission denied" if there.is_dir() else f"{there} is a file"
-            raise _unusable(Path(store.root), why)
+        with files.storage_errors(Path(store.root), "the results folder"):
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file")
+            files.check_writable(there)
 
     @classmethod
     def _open(cls, root: Path | str) -> Store:
@@ -129,11 +147,11 @@ class Store:
             yield journal
         finally:
             journal.close()
-            journals.recover(root, journal.path)
+            journals.recover(root, journal.path, settle_s=0.0)
 
     def put_text(self, path: Path, text: str) -> None:
         """Write a small file beside the samples, whole or not at all."""
-        parquet.put_local(path, lambda file: file.write(text.encode()))
+        files.write(path, text, make_folder=True, what="results")
 
     def add(self, samples: pa.Table) -> list[PurePath]:
         """Write samples that are complete, each run on each node into a file of its own; returns what is new."""
@@ -156,7 +174,10 @@ class Store:
                 return merging.merge(here, there)
 
     def compact(self) -> list[Compacted]:
-        """Make one file of each month's; returns the months that had several. Safe to be killed, and to repeat."""
+        """Make one file of each month's; returns the months that had several. Safe to be killed, and to repeat.
+
+        Damaged files that have not changed lately are set aside.
+        """
         return compaction.compact(self._folder("compaction needs a folder that it can lock"))
 
     def opened(self) -> list[Opened]:
@@ -196,17 +217,11 @@ class Store:
             yield
         except OSError as error:
             if self.is_local:
-                raise StorageError(
-                    f"results cannot be read: {error.strerror or error}", str(self.root), "look at the folder"
-                ) from error
+                raise files.unreadable(self.root, error, "the results folder") from error
             raise CellbenchError(
                 f"the store does not answer: {str(error).strip()}", str(self.root),
                 "check the address, the bucket's name and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL",
             ) from error  # fmt: skip
-
-
-def _unusable(path: Path, why: str) -> StorageError:
-    return StorageError(f"the results folder cannot be written: {why}", str(path), "give another one with --out DIR")
 
 
 def _without_secrets(uri: str) -> str:

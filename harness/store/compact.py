@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -16,7 +15,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from harness.errors import CellbenchError
+from harness import files, locks
+from harness.errors import BusyError, StorageError
 from harness.store import parquet
 from harness.store.parquet import LOCAL
 from harness.store.scan import REPLACES, Opened
@@ -39,11 +39,11 @@ class Compacted:
 
 
 def compact(root: Path) -> list[Compacted]:
-    """Make one file of each month's; a month that is one file already stays as it is."""
+    """Make one file of each month's and set aside what is damaged; a month that is one file already stays as it is."""
     with alone(root):
-        _finish(root)
-        files = parquet.opened(LOCAL, root)
-        folders = [(folder, list(found)) for folder, found in groupby(files, key=lambda file: file.path.parent)]
+        _finish(root, moves=True)
+        opened = parquet.opened(LOCAL, root, moves=True)
+        folders = [(folder, list(found)) for folder, found in groupby(opened, key=lambda file: file.path.parent)]
         return [_compact(root, Path(folder), found) for folder, found in folders if len(found) > 1]
 
 
@@ -55,24 +55,17 @@ def finish(root: Path) -> None:
             return
         with alone(root):
             _finish(root)
-    except (PermissionError, BusyError):
+    except (OSError, StorageError, BusyError):
         return  # readers leave those files out anyway
-
-
-class BusyError(CellbenchError):
-    """Another command is rewriting files of this store."""
 
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Let only one command at a time rewrite or take in files; what it says of itself outlives it if it is killed."""
-    with _marker(root).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError("another command is compacting or merging this store", str(root), "try again") from error
-        file.write("rewriting\n")
-        file.flush()
+    """Let only one command at a time rewrite or take in files; its mark outlives it if it is killed."""
+    with locks.locked(_marker(root), "another command is compacting or merging this store") as file:
+        with files.storage_errors(root, "results"):
+            file.write(b"rewriting\n")
+            file.flush()
         yield
         file.truncate(0)
 
@@ -81,24 +74,24 @@ def _marker(root: Path) -> Path:
     return root / ".rewriting"
 
 
-def _finish(root: Path) -> None:
-    for path in sorted(parquet.superseded(LOCAL, parquet.readable(LOCAL, root))):
+def _finish(root: Path, moves: bool = False) -> None:
+    for path in sorted(parquet.superseded(LOCAL, parquet.readable(LOCAL, root, moves))):
         Path(path).unlink()
 
 
 def _compact(root: Path, folder: Path, found: list[Opened]) -> Compacted:
-    files, samples = parquet.read(root, found)
+    opened, samples = parquet.read(root, found, moves=True)
     rows = samples.sort_by([(name, "ascending") for name in ORDER])
     # What these stood for, they go on standing for: somebody may copy those files here once more.
-    replaces = {name: said for file in files for name, said in file.replaces.items()}
-    replaces |= {file.path.name: parquet.digest(LOCAL, file.path) for file in files}
-    before = sum(Path(file.path).stat().st_size for file in files)
+    replaces = {name: digest for file in opened for name, digest in file.replaces.items()}
+    replaces |= {file.path.name: parquet.digest(LOCAL, file.path) for file in opened}
+    before = sum(Path(file.path).stat().st_size for file in opened)
     name = hashlib.sha256(json.dumps(sorted(replaces.items())).encode()).hexdigest()[:16]
     target = folder / f"compact-{name}.parquet"
 
-    said = {REPLACES: json.dumps(replaces)}
-    parquet.put_local(target, lambda file: parquet.encode(file, rows, LEVEL, ROW_GROUP, said))
-    for file in files:
+    metadata = {REPLACES: json.dumps(replaces)}
+    parquet.put(LOCAL, target, lambda file: parquet.encode(file, rows, LEVEL, ROW_GROUP, metadata))
+    for file in opened:
         Path(file.path).unlink()
-    parquet.sync_folder(folder)
-    return Compacted(target, len(files), rows.num_rows, before, target.stat().st_size)
+    files.sync_folder(folder)
+    return Compacted(target, len(opened), rows.num_rows, before, target.stat().st_size)

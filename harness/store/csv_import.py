@@ -51,14 +51,14 @@ class Origin:
 
 
 def read(path: Path, origin: Origin) -> pa.Table:
-    """Read a file of foreign timings as samples of one run; all that is wrong with it is said at once."""
+    """Read a file of foreign timings as samples of one run; all mistakes in one error."""
     text = _text(path)
     reader = csv.DictReader(io.StringIO(text), strict=True)
     header = [name.strip() for name in reader.fieldnames or ()]
     reader.fieldnames = header
     row_of = _format(path, header)
     constants = {name: _value(name, text, OPTIONAL) for name, text in (origin.columns or {}).items()}
-    said = hashlib.sha256((text + repr(origin)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256((text + repr(origin)).encode()).hexdigest()[:12]
     samples, mistakes = [], []
     try:
         for line in reader:
@@ -77,7 +77,7 @@ def read(path: Path, origin: Origin) -> pa.Table:
         )  # fmt: skip
     if not samples:
         raise CellbenchError("the file has no rows", str(path), "give one with timings")
-    return _finished(samples, said)
+    return _finished(samples, digest)
 
 
 def run_of(samples: pa.Table) -> str:
@@ -85,10 +85,10 @@ def run_of(samples: pa.Table) -> str:
     return samples["run_id"][0].as_py()
 
 
-def _finished(samples: list[Sample], said: str) -> pa.Table:
+def _finished(samples: list[Sample], digest: str) -> pa.Table:
     """Give the rows what they have in common, a number and their names."""
     first_s = min(sample["started_at"] for sample in samples).timestamp()
-    run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(first_s)) + "-" + said
+    run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(first_s)) + "-" + digest
     counts: dict[str, int] = {}
     made = []
     for sample in samples:
@@ -178,7 +178,7 @@ def _crop(height_px: int, width_px: int) -> str:
 
 
 def _place(device: str, node: str | None, started_at: datetime | None, origin: Origin) -> Sample:
-    """Where and when, from the row or from what was said about the file."""
+    """Where and when, from the row or from what the user says of the file."""
     if not accelerators.names(device):
         raise ValueError(f"device {device!r}: known are {accelerators.device_words()}")
     backend, _, index = device.partition(":")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
-from harness import schema
-from harness.errors import CellbenchError, StorageError, StoreWarning
+from harness import files, locks, schema
+from harness.errors import BusyError, CellbenchError, DamagedFileError, StorageError, StoreWarning, warn_once
 from harness.schema import Sample
 from harness.store import parquet
 
+SETTLE_S = 1.0  # a killed run's journal does not change any more; one that is being copied does
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream; a journal needs none, earlier versions wrote one
 
 
@@ -22,18 +24,14 @@ class Journal:
     """An append-only Arrow stream of a run's samples; what `append` returned from survives kill -9."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._end = path, 0
+        self._file = _new(path)
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-        except FileExistsError as error:
-            raise CellbenchError(
-                "another command is measuring for this run", str(path), "let it end, or stop it"
-            ) from error
-        except OSError as error:
-            raise parquet.unwritable(path, error) from error
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # held while we live, so nobody recovers a running run
-        self._end = 0
-        self._put(schema.ARROW.serialize())
+            self._put(schema.ARROW.serialize())
+        except StorageError:
+            self.close()
+            path.unlink(missing_ok=True)
+            raise
 
     def append(self, sample: Sample) -> None:
         """Add one sample and wait until the disk has it; StorageError where it cannot, and the sample is not there."""
@@ -46,14 +44,35 @@ class Journal:
 
     def _put(self, content: pa.Buffer) -> None:
         left = memoryview(content)
-        try:
-            while left:
-                left = left[os.write(self._file, left) :]
-            os.fsync(self._file)
-        except OSError as error:
-            os.ftruncate(self._file, self._end)  # half a sample would hide those that follow when the run goes on
-            raise parquet.unwritable(self.path, error) from error
+        with files.storage_errors(self.path, "results"):
+            try:
+                while left:
+                    left = left[os.write(self._file, left) :]
+                os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, self._end)  # half a sample would hide those that follow when the run goes on
+                raise
         self._end += len(content)
+
+
+def _new(path: Path) -> int:
+    """A new, empty journal, open and locked while this process lives, so that nobody recovers a running run."""
+    while True:
+        with files.storage_errors(path, "results"):
+            try:
+                opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+            except FileExistsError as error:
+                busy = "another command is measuring for this run"
+                raise BusyError(busy, str(path), "let it end, or stop it") from error
+        try:
+            locks.lock(opened, path, "another command is looking at this run", waits=True)
+        except BaseException:
+            os.close(opened)
+            path.unlink(missing_ok=True)
+            raise
+        if os.fstat(opened).st_nlink:
+            return opened
+        os.close(opened)  # before we had the lock, another command took it for a dead run's and removed it
 
 
 @dataclass(frozen=True)
@@ -88,17 +107,29 @@ def found(path: Path) -> Found:
         return Found(pa.concat_tables(tables), file.read() in (b"", END))
 
 
-def recover(root: Path, journal: Path) -> None:
+def recover_all(root: Path) -> None:
+    """Recover what killed runs left behind; a folder of journals that may not be read is named."""
+    try:
+        left_behind = files.listed(root / "journal", "*.arrows")
+    except CellbenchError as error:
+        warn_once(f"samples of a killed run may wait in {error.where} and are left out: {error.what}")
+        return
+    for journal in left_behind:
+        recover(root, journal)
+
+
+def recover(root: Path, journal: Path, settle_s: float = SETTLE_S) -> None:
     """Turn a journal that nobody writes any more into Parquet, one file a node, and remove it.
 
-    What cannot be read of it is set aside; where nothing can be written, it stays for the next command. Both are said.
+    What cannot be read of it is set aside; where nothing can be written, and where it grows without a lock, as while
+    it is copied here, it stays for the next command. Each is said. settle_s: so long it must not have changed.
     """
     try:
-        with journal.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return  # its run is still going on
+        with _open_to_lock(journal) as file:
+            locks.lock(file, journal, "its run goes on")
+            if _grows(file, settle_s):
+                warn_once(f"{journal} is left out: it grows, so it may still be being copied")
+                return
             held = found(journal)
             parquet.write(parquet.LOCAL, root, held.samples)
             if held.is_whole:
@@ -107,6 +138,29 @@ def recover(root: Path, journal: Path) -> None:
                 parquet.set_aside(root, journal, f"of its samples {held.samples.num_rows} could be read and are kept")
     except FileNotFoundError:
         return  # another command recovered it first
-    except (OSError, StorageError) as error:
-        why = str(error.what if isinstance(error, StorageError) else error.strerror)
+    except BusyError:
+        return  # its run is still going on
+    except (OSError, StorageError, DamagedFileError) as error:
+        why = str(files.reason(error) if isinstance(error, OSError) else f"{error.what}: {error.where}")
         warnings.warn(f"samples of a run wait in {journal} and are left out: {why}", StoreWarning, stacklevel=2)
+
+
+def _open_to_lock(journal: Path) -> BinaryIO:
+    """A journal open for writing, without which NFS locks nothing, or for reading where it may not be written."""
+    try:
+        return journal.open("r+b")
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return journal.open("rb")
+
+
+def _grows(file: BinaryIO, settle_s: float) -> bool:
+    """Whether a file that was written lately is written still; waits until it has not changed for settle_s."""
+    before = os.fstat(file.fileno())
+    wait_s = min(before.st_mtime + settle_s - time.time(), settle_s)
+    if wait_s <= 0:
+        return False
+    time.sleep(wait_s)
+    after = os.fstat(file.fileno())
+    return (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,22 +18,26 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from harness import schema
-from harness.errors import CellbenchError, DamagedFileError, StorageError, StoreWarning
+from harness.errors import CellbenchError, DamagedFileError, StoreWarning, warn_once
+from harness.files import is_hidden, is_settled, replacing, unreadable
 from harness.store.scan import FORMAT, Opened, dataset
 
 LOCAL = fs.LocalFileSystem()
 OPENERS = 8  # footers read at once: a remote store answers in tens of milliseconds
+HIDDEN = (".", "_")  # as pyarrow and pandas have it, who read these folders, too
+SETTLED_S = 600.0  # a file that changed since is perhaps being copied
 ATTEMPTS = 5  # a file that is listed and then gone was compacted meanwhile; so often in a row, something else is wrong
 
 
-def opened(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
+def opened(filesystem: fs.FileSystem, root: PurePath, moves: bool = False) -> list[Opened]:
     """The files that hold the store's samples now, in order of their names.
 
-    A file that a compacted one stands for is left out: a compaction that was killed leaves both behind.
+    A file that a compacted one stands for is left out: a compaction that was killed leaves both behind. moves: whether
+    damaged files may be set aside.
     """
     for attempt in itertools.count(1):
         try:
-            files = readable(filesystem, root)
+            files = readable(filesystem, root, moves)
             gone = superseded(filesystem, files)
             return [file for file in files if file.path not in gone]
         except FileNotFoundError:
@@ -42,8 +45,8 @@ def opened(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
                 raise
 
 
-def readable(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
-    """Every file of ours; in a folder, those that are damaged are set aside, elsewhere they are an error."""
+def readable(filesystem: fs.FileSystem, root: PurePath, moves: bool = False) -> list[Opened]:
+    """Every file of ours; in a folder, those that are not whole are left out, elsewhere they are an error."""
 
     def open_each(path: PurePath) -> Opened | None:
         try:
@@ -51,24 +54,24 @@ def readable(filesystem: fs.FileSystem, root: PurePath) -> list[Opened]:
         except DamagedFileError:
             if not isinstance(filesystem, fs.LocalFileSystem):
                 raise
-            set_aside(Path(root), Path(path), "it cannot be read as Parquet")
+            _leave_out(Path(root), Path(path), "it cannot be read as Parquet", moves)
             return None
 
     with ThreadPoolExecutor(OPENERS) as pool:
         return [file for file in pool.map(open_each, listed(filesystem, root)) if file]
 
 
-def read(root: PurePath, files: Sequence[Opened]) -> tuple[Sequence[Opened], pa.Table]:
+def read(root: PurePath, files: Sequence[Opened], moves: bool = False) -> tuple[Sequence[Opened], pa.Table]:
     """Every sample of these files, read now, and the files that they came from: those whose inside is not damaged."""
     try:
         return files, dataset(files).to_table()
     except (pa.ArrowException, OSError):
-        whole = sound(root, files)
+        whole = sound(root, files, moves)
         return whole, dataset(whole).to_table()
 
 
-def sound(root: PurePath, files: Iterable[Opened]) -> list[Opened]:
-    """Those of these files whose every page is as it was written; in a folder the others are set aside."""
+def sound(root: PurePath, files: Iterable[Opened], moves: bool = False) -> list[Opened]:
+    """Those of these files whose every page is as it was written; in a folder the others are left out."""
     found = []
     for file in files:
         try:
@@ -79,7 +82,7 @@ def sound(root: PurePath, files: Iterable[Opened]) -> list[Opened]:
         except (pa.ArrowException, OSError) as error:
             if not isinstance(file.fragment.filesystem, fs.LocalFileSystem):
                 raise _damaged(file.path) from error
-            set_aside(Path(root), Path(file.path), "its pages are not what was written")
+            _leave_out(Path(root), Path(file.path), "its pages are not what was written", moves)
     return found
 
 
@@ -96,6 +99,17 @@ def batches(files: Sequence[Opened], wanted: pc.Expression | None) -> Iterator[p
         raise
 
 
+def _leave_out(root: Path, path: Path, why: str, moves: bool) -> None:
+    """Name a file that is not read. It stays where it is, unless it is damaged for certain and may be moved."""
+    if not is_settled(path, SETTLED_S):
+        warn_once(f"{path} is left out ({why}): it was changed lately, so it may still be being copied")
+    elif moves:
+        set_aside(root, path, why)
+    else:
+        cure = f"put a copy back, or set it aside: cellbench compact --out {root}"
+        warn_once(f"{path} is damaged and left out ({why}): {cure}")
+
+
 def set_aside(root: Path, path: Path, why: str) -> None:
     """Move a damaged file out of the way, as it is, and say so; where that cannot be done it is only left out."""
     folder = root / "damaged"
@@ -108,17 +122,10 @@ def set_aside(root: Path, path: Path, why: str) -> None:
     except FileNotFoundError:
         return  # another command has done it
     except OSError as error:
-        said = f"{path} is damaged and left out, and cannot be moved: {error.strerror}"
+        text = f"{path} is damaged and left out, and cannot be moved: {error.strerror}"
     else:
-        said = f"{path.name} is damaged and lies in {folder} now; if there is a copy, put it back"
-    warnings.warn(f"{said} ({why})", StoreWarning, stacklevel=2)
-
-
-def unwritable(path: Path, error: OSError) -> StorageError:
-    """What to say when results cannot be written."""
-    return StorageError(
-        f"results cannot be written: {error.strerror or error}", str(path), "make room there, or allow writing"
-    )
+        text = f"{path.name} is damaged and lies in {folder} now; if there is a copy, put it back"
+    warnings.warn(f"{text} ({why})", StoreWarning, stacklevel=2)
 
 
 def superseded(filesystem: fs.FileSystem, files: Iterable[Opened]) -> set[PurePath]:
@@ -128,8 +135,8 @@ def superseded(filesystem: fs.FileSystem, files: Iterable[Opened]) -> set[PurePa
     return {
         path
         for file in files
-        for name, said in file.replaces.items()
-        if (path := file.path.parent / name) in here and digest(filesystem, path) == said
+        for name, known in file.replaces.items()
+        if (path := file.path.parent / name) in here and digest(filesystem, path) == known
     }
 
 
@@ -159,13 +166,13 @@ def encode(
     samples: pa.Table,
     level: int | None = None,
     row_group: int | None = None,
-    said: Mapping[bytes, str] = MappingProxyType({}),
+    metadata: Mapping[bytes, str] = MappingProxyType({}),
 ) -> None:
     """Write samples as Parquet; Arrow's own copy of the schema stays out, it would be half of what opening costs."""
     with pq.ParquetWriter(
         file, schema.BARE, compression="zstd", compression_level=level, write_page_checksum=True, store_schema=False
     ) as writer:
-        writer.add_key_value_metadata({**schema.BARE.metadata, **said})
+        writer.add_key_value_metadata({**schema.BARE.metadata, **metadata})
         writer.write_table(samples.cast(schema.BARE), row_group)
 
 
@@ -176,47 +183,21 @@ def parts(samples: pa.Table) -> set[tuple[str, str]]:
 
 
 def put(filesystem: fs.FileSystem, target: PurePath, write: Callable[[BinaryIO], object]) -> None:
-    """Make a file whole or not at all.
-
-    Locally it is written beside its place, brought to the disk, then renamed; an object store shows an object only
-    once it is whole.
-    """
-    if isinstance(filesystem, fs.LocalFileSystem):
-        put_local(Path(target), write)
-        return
-    with filesystem.open_output_stream(target.as_posix()) as file:
+    """Make a file whole or not at all; an object store shows an object only once it is whole."""
+    is_local = isinstance(filesystem, fs.LocalFileSystem)
+    with (
+        replacing(Path(target), make_folder=True, what="results")
+        if is_local
+        else filesystem.open_output_stream(target.as_posix())
+    ) as file:
         write(file)
 
 
-def put_local(target: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Make a file whole or not at all: written beside its place, on disk, then renamed."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(target.parent)
-    except OSError as error:
-        raise unwritable(target, error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk knows which files are in a folder."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
 def listed(filesystem: fs.FileSystem, root: PurePath) -> list[PurePath]:
-    """The Parquet files under samples/; names that begin with a dot or an underscore are not results."""
+    """The Parquet files under samples/ that are meant for us."""
+
+    def hidden(info: fs.FileInfo) -> bool:
+        return is_hidden(type(root)(info.path).relative_to(root / "samples"), HIDDEN)
 
     def look() -> list[PurePath]:
         everything = filesystem.get_file_info(
@@ -225,7 +206,7 @@ def listed(filesystem: fs.FileSystem, root: PurePath) -> list[PurePath]:
         return sorted(
             type(root)(info.path)
             for info in everything
-            if info.type == fs.FileType.File and info.extension == "parquet" and info.base_name[0] not in "._"
+            if info.type == fs.FileType.File and info.extension == "parquet" and not hidden(info)
         )
 
     # A folder that changes while it is read may show neither a compacted file nor those that it stands for.
@@ -244,9 +225,7 @@ def open_file(filesystem: fs.FileSystem, path: PurePath) -> Opened:
         raise
     except (pa.ArrowException, OSError) as error:  # damage may also look like a type that Arrow does not have
         if isinstance(error, OSError) and error.errno is not None:  # the system says no: not the file's fault
-            raise CellbenchError(
-                f"a results file cannot be read: {error.strerror}", str(path), "allow reading it, or look at its disk"
-            ) from error
+            raise unreadable(path, error, "a results file") from error
         raise _damaged(path) from error
     _check(path, found)
     return Opened(path, fragment)

@@ -106,11 +106,11 @@ def holding(files: Iterable[Opened], run_id: str) -> list[Opened]:
 
 
 def _bounds(column: pq.ColumnChunkMetaData, name: str) -> tuple[Any, Any] | None:
-    told = column.statistics
-    if column.path_in_schema != name or told is None or not told.has_min_max or told.null_count != 0:
+    statistics = column.statistics
+    if column.path_in_schema != name or statistics is None or not statistics.has_min_max or statistics.null_count != 0:
         return None
     try:
-        return told.min, told.max
+        return statistics.min, statistics.max
     except (ValueError, OverflowError):  # a damaged footer: no text, no time
         return None
 

@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from harness import files, markdown
 from harness.errors import CellbenchError
 
 FORMATS = ("parquet", "csv", "json", "arrow", "md")
@@ -42,7 +42,7 @@ def show(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str, limit:
 def save(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str) -> int:
     """Write rows into a file, whole or not at all; returns how many there were."""
     cut = Cut(batches, 0)
-    with _whole(path) as file:
+    with files.replacing(path) as file:
         _write(file, schema, cut, form)
     return cut.n_rows
 
@@ -72,19 +72,6 @@ class Cut:
                 yield taken
             if self.more:
                 return
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        raise CellbenchError(f"the file cannot be written: {error.strerror or error}", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str) -> None:
@@ -155,25 +142,28 @@ def _plain(value: Any) -> Any:
 
 
 def _write_markdown(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    def line(words: Iterable[str]) -> None:
-        file.write(("| " + " | ".join(words) + " |\n").encode())
-
-    line(schema.names)
-    line(["---"] * len(schema))
-    for batch in batches:
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            line(_text(value).replace("|", r"\|").replace("\n", " ") for value in row)
+    rows = (
+        [markdown.escaped(_text(value)) for value in row]
+        for batch in batches
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
+    numeric = [column for column, field in enumerate(schema) if _is_numeric(field)]
+    for line in markdown.table(list(map(markdown.escaped, schema.names)), rows, numeric):
+        file.write(f"{line}\n".encode())
 
 
 def _print_rich(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     shown = Table(box=None, pad_edge=False)
     for field in schema:
-        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        shown.add_column(field.name, justify="right" if numeric else "left")
+        shown.add_column(field.name, justify="right" if _is_numeric(field) else "left")
     for batch in batches:
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             shown.add_row(*(_text(value) for value in row))
     stdout().print(shown, markup=False)
+
+
+def _is_numeric(field: pa.Field) -> bool:
+    return pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
 
 
 def stdout() -> Console:

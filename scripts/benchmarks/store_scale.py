@@ -102,7 +102,8 @@ def generate(root: Path, n_rows: int) -> tuple[int, int]:
         folder = root / "samples" / f"month={2016 + month // 12}-{month % 12 + 1:02d}"
         for half in range(2):
             part = rows.slice(half * (rows.num_rows // 2), None if half else rows.num_rows // 2)
-            parquet.put_local(
+            parquet.put(
+                parquet.LOCAL,
                 folder / f"half-{half}.parquet",
                 lambda file, part=part: pa.parquet.write_table(part, file, compression="zstd"),
             )

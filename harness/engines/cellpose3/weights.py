@@ -14,16 +14,15 @@ import ssl
 import threading
 import urllib.request
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
-from uuid import uuid4
 
+from harness import files
 from harness.errors import CellbenchError
 from harness.machine.checks import OK, WARN, Check
 
@@ -207,8 +206,8 @@ def _custom(model: str, choice: str) -> Weights:
         return _weights("custom", path, model)
     content = f"{_sha256(network)[:16]}-{_sha256(size_model)[:8]}"
     folder = Path(os.path.expanduser("~/.cache/cellbench/weights"), content)
-    _link(network, folder / network_name)
-    _link(size_model, folder / size_name)
+    files.link(folder / network_name, network, what="a link to the weights")
+    files.link(folder / size_name, size_model, what="a link to the weights")
     return _weights("custom", folder, model)
 
 
@@ -263,13 +262,8 @@ def _fetch(file: Published, folder: Path, base_url: str, timeout_s: float, other
     """Download one published file into a folder, whole and plausible or not at all."""
     url = f"{base_url.rstrip('/')}/{file.name}"
     fix = f"connect this machine, or copy {file.name} into {folder}, or {otherwise}"
-    try:
-        with _replacing(folder / file.name) as temporary, temporary.open("xb") as stream:
-            stream.write(_download(url, file, timeout_s, fix))
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise CellbenchError(f"{file.name} cannot be saved: {error.strerror}", str(folder), fix) from error
+    with files.replacing(folder / file.name, make_folder=True, what=file.name) as stream:
+        stream.write(_download(url, file, timeout_s, fix))
 
 
 def _download(url: str, file: Published, timeout_s: float, fix: str) -> bytes:
@@ -304,28 +298,6 @@ def _download(url: str, file: Published, timeout_s: float, fix: str) -> bytes:
             return data
         reason = f"what the server sent {flaw}"
     raise CellbenchError(f"{file.name} could not be fetched: {' '.join(reason.split())}", url, fix)
-
-
-def _link(target: Path, link: Path) -> None:
-    """Point a symbolic link at a file; whoever reads it meanwhile finds the old one or the new one."""
-    try:
-        with _replacing(link) as temporary:
-            temporary.symlink_to(target)
-    except OSError as error:
-        fix = f"make {link.parent} writable, or put both files into one folder under the names that cellpose looks for"
-        raise CellbenchError(f"the weights cannot be linked: {error.strerror}", str(link), fix) from error
-
-
-@contextmanager
-def _replacing(final: Path) -> Iterator[Path]:
-    """A path beside final that takes its place if all goes well, and is gone otherwise."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{uuid4().hex}.part")
-    try:
-        yield temporary
-        os.replace(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sha256(file: Path) -> str:

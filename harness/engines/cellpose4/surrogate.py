@@ -6,16 +6,15 @@ has run in full, by the flows of cells in the image: the truth of a built-in ima
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
+from harness import files
 from harness.errors import CellbenchError
 from harness.machine import folders
 
@@ -44,13 +43,8 @@ def main() -> Path:
 
     torch.manual_seed(SEED)
     network = _network_class(models)(dtype=torch.float32)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{uuid4().hex}.part")
-    try:
-        torch.save(network.state_dict(), temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(target, make_folder=True, what="the network") as stream:
+        torch.save(network.state_dict(), stream)
     return target
 
 

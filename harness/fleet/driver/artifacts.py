@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
 
-from harness.errors import CellbenchError
+from harness import files, locks
+from harness.errors import BusyError, CellbenchError, StorageError
 from harness.machine.folders import home
 
+IN_SCRATCH = "a copy of image and weights"
+OTHER_HOME = "set CELLBENCH_HOME to a folder on a local disk"
 KEPT_S = 30 * 86_400.0  # parcels that no run asked for in a month are thrown away
 
 
@@ -81,47 +84,43 @@ def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder of one's own while the context lasts; those of processes that were killed go first."""
-    root = home() / "scratch"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root):  # nobody takes a new folder, not locked yet, for a dead one's
+    root = files.make_folder(home() / "scratch", IN_SCRATCH)
+    with ExitStack() as stack:
+        with _tidying(root), files.storage_errors(root, IN_SCRATCH):
             _forget_killed(root)
             made = TemporaryDirectory(prefix="run-", dir=root)
-            held = os.open(made.name, os.O_RDONLY)
-            fcntl.flock(held, fcntl.LOCK_EX)
-    except OSError as error:
-        raise CellbenchError(
-            f"there is no place for image and weights: {error.strerror}", str(root), "make room there, or allow writing"
-        ) from error
-    try:
-        with made:
-            yield Path(made.name)
-    finally:
-        os.close(held)
+            stack.enter_context(_in_use(Path(made.name)))
+            stack.enter_context(made)
+        yield Path(made.name)
 
 
 def forget_killed() -> None:
     """Remove the scratch folders of processes that were killed."""
-    with suppress(OSError):  # it is only tidied up: whoever cannot, or has none, is not stopped
-        root = home() / "scratch"
-        with _locked(root):
-            _forget_killed(root)
+    root = home() / "scratch"
+    # It is only tidied up: whoever cannot, or has none, is not stopped.
+    with suppress(OSError, StorageError, BusyError), _tidying(root):
+        _forget_killed(root)
 
 
 def _forget_killed(root: Path) -> None:
-    for folder in root.iterdir():
-        with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):
+    for folder in {path.with_suffix("") for path in files.listed(root, "run-*")}:
+        with suppress(BusyError), _in_use(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _tidying(root: Path) -> AbstractContextManager[Any]:
+    """Nobody else takes a new folder, not locked yet, for that of a process that was killed."""
+    busy = "another command is making or removing folders there"
+    return locks.locked(root / ".lock", busy, waits=True, fix=OTHER_HOME)
+
+
 @contextmanager
-def _locked(folder: Path, how: int = 0) -> Iterator[None]:
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | how)
+def _in_use(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is a file beside it and goes at the end."""
+    path = folder.with_suffix(".lock")
+    with locks.locked(path, "another command uses this folder", fix=OTHER_HOME):
         yield
-    finally:
-        os.close(held)
+        path.unlink(missing_ok=True)
 
 
 def _forget_old(root: Path) -> None:

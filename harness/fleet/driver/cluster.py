@@ -19,6 +19,8 @@ from harness.fleet.driver import artifacts, scheduler, survey
 from harness.fleet.driver.actor import Relay
 from harness.fleet.driver.artifacts import Parcel
 from harness.fleet.driver.survey import Absent, Member
+from harness.fleet.nodes import daemon, status
+from harness.machine import folders
 from harness.measure.wire import Order
 from harness.schema import Sample
 
@@ -139,9 +141,9 @@ def start_local() -> Any:
 def connect(address: str) -> Any:
     """Join the cluster at an address as a driver and return the ray module; this machine must be one of its nodes."""
     ray = _ray()
+    # Found and reached here and not by init(), which waits for minutes at the address of a cluster that is gone.
+    found = status.which_head(address, daemon.running(folders.home()), os.environ)
     try:
-        # Found here and not by init(), which waits for minutes at the address of a cluster that is gone.
-        found = ray._private.services.get_ray_address_from_environment(address, None)
         network.reach(found)
         _init(ray, address=found)
     except Exception as error:  # Ray's own are of many kinds, some of them plain
@@ -178,8 +180,6 @@ def _cure(message: str) -> str:
         return "this machine needs the fleet's token in ~/.ray/auth_token: cellbench node token, on the head"
     if "version mismatch" in said:
         return "install the head's versions of Ray and Python here"
-    if "could not find any running ray instance" in said:
-        return "start a node here: cellbench node start --head, or --address HOST:PORT"
     return "the driver runs on a node of the fleet: cellbench node start --address HOST:PORT here first, or ray submit"
 
 

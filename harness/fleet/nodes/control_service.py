@@ -20,12 +20,10 @@ ANSWER_S = 10
 
 def look(address: str) -> dict[str, Any]:
     """The versions that the head has published, or Ray's and Python's if it has not, and every node of the fleet."""
-    from ray._private import ray_constants
-
     client = _client(address)
     published = client.internal_kv_get(KEY, namespace=NAMESPACE, timeout=ANSWER_S)
     # What Ray itself compares when a node joins (ray/_private/utils.py, check_version_info).
-    metadata = client.internal_kv_get(b"CLUSTER_METADATA", namespace=ray_constants.KV_NAMESPACE_CLUSTER)
+    metadata = client.internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster", timeout=ANSWER_S)
     cluster = json.loads(metadata) if metadata else {}
     rays = {"ray": cluster.get("ray_version"), "python": cluster.get("python_version")}
     nodes = client.get_all_node_info(timeout=ANSWER_S).values()
@@ -42,6 +40,11 @@ def publish(address: str, versions: Mapping[str, str | None]) -> None:
 
 
 def _client(address: str) -> Any:
+    """Ray's own client of a head; the only part of Ray here that is not public, tried with Ray 2.52 to 2.60.
+
+    There is no public one for a machine that has not joined: ray.init() needs a node here, the state API and the jobs
+    API a dashboard, which listens on the head's loopback only, and Ray Client starts a process on the head.
+    """
     from ray._raylet import GcsClient
 
     return GcsClient(address=address)

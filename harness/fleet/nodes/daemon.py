@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from harness import files
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import network
 from harness.fleet.nodes import head
@@ -62,7 +63,7 @@ Started = tuple["subprocess.Popen[bytes]", Running]
 def running(folder: Path) -> list[Running]:
     """The nodes of this user that run on this machine; the state files of those that are gone are removed."""
     alive = []
-    for path in sorted(folder.glob("nodes/*.json")):
+    for path in files.listed(folder / "nodes", "*.json"):
         node = _read(path)
         if node is not None and node.process() is not None:
             alive.append(node)
@@ -212,9 +213,7 @@ def _state_file(folder: Path, port_base: int) -> Path:
 
 
 def _write(path: Path, node: Running) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(asdict(node), indent=2))
-    new.replace(path)
+    files.write(path, json.dumps(asdict(node), indent=2), what="the state of the node")
 
 
 def _read(path: Path) -> Running | None:

@@ -54,9 +54,9 @@ class Head:
 
 def look(address: str, ask: Ask | None = None) -> Head:
     """What the head at HOST:PORT tells; it must take our token."""
-    told = (ask or _ask)("look", address)
-    members = tuple(Member(**member) for member in told["nodes"])
-    return Head(address, told["versions"], told["is_ours"], members)
+    answer = (ask or _ask)("look", address)
+    members = tuple(Member(**member) for member in answer["nodes"])
+    return Head(address, answer["versions"], answer["is_ours"], members)
 
 
 def publish(address: str, versions: Versions, ask: Ask | None = None) -> None:
@@ -73,14 +73,14 @@ def compare(here: Versions, head: Head) -> list[str]:
     found = differences({name: here.get(name) for name in head.versions}, head.versions)
     different = [each for each in found if each.name != "python" or not _same(each, 2)]
     fatal = [d for d in different if d.name in ("ray", "python") or (d.name == "numpy" and not _same(d, 1))]
-    told = ", ".join(f"{d.name} {d.here or 'is missing'} here, {d.there} there" for d in fatal or different)
+    listing = ", ".join(f"{d.name} {d.here or 'is missing'} here, {d.there} there" for d in fatal or different)
     if fatal:
-        raise CellbenchError(f"this machine cannot join {head.address}: {told}", "versions", install(different))
+        raise CellbenchError(f"this machine cannot join {head.address}: {listing}", "versions", install(different))
     if not head.is_ours:
         return [f"the head at {head.address} was not started by cellbench: only Ray's and Python's versions are known"]
     if not different:
         return []
-    warning = f"versions differ from the head's: {told}; {install(different)}"
+    warning = f"versions differ from the head's: {listing}; {install(different)}"
     if breaking := [d.name for d in different if d.breaks_comparison or d.name in registry.names()]:
         warning += f"; figures of machines that differ in {', '.join(breaking)} cannot be compared"
     return [warning]

@@ -23,7 +23,7 @@ from harness.measure import parent
 
 
 @dataclass(frozen=True)
-class Asked:
+class NodeOptions:
     """What the user says of the node; None where this machine is to find it out."""
 
     is_head: bool = False
@@ -47,47 +47,47 @@ class Asked:
         return (["--head"] if self.is_head else []) + given
 
 
-def place(asked: Asked) -> Setup:
+def place(options: NodeOptions) -> Setup:
     """Settle where the node is to be; nothing is asked of anybody but the name service."""
-    if asked.is_head == bool(asked.address):
+    if options.is_head == bool(options.address):
         raise CellbenchError(
             "a node is either the head of a fleet or joins one", "--head, --address",
             "give --head on one machine, and --address HOST:PORT of that one on all others",
         )  # fmt: skip
-    for option, value in (("--port", asked.port), ("--autoscaling-config", asked.autoscaling_config)):
-        if value is not None and not asked.is_head:
+    for option, value in (("--port", options.port), ("--autoscaling-config", options.autoscaling_config)):
+        if value is not None and not options.is_head:
             raise CellbenchError(f"{option} is for the head only", f"{option} {value}", "leave it out here")
-    ip, head_address = _addresses(asked)
-    config = asked.autoscaling_config and Path(asked.autoscaling_config).expanduser().absolute()
+    ip, head_address = _addresses(options)
+    config = options.autoscaling_config and Path(options.autoscaling_config).expanduser().absolute()
     if config and not config.is_file():
         raise CellbenchError("there is no such file", f"--autoscaling-config {config}", "only `ray up` makes one")
     return Setup(
-        name=checked_name(asked.name) if asked.name is not None else host_name(),
+        name=checked_name(options.name) if options.name is not None else host_name(),
         ip=ip,
         head=head_address,
-        is_head=asked.is_head,
-        port_base=asked.port_base,
-        temp_dir=str(Path(asked.temp_dir).expanduser().absolute()),
+        is_head=options.is_head,
+        port_base=options.port_base,
+        temp_dir=str(Path(options.temp_dir).expanduser().absolute()),
         autoscaling_config=str(config) if config else None,
     )
 
 
-def _addresses(asked: Asked) -> tuple[str, str]:
+def _addresses(options: NodeOptions) -> tuple[str, str]:
     """This node's address and its head's HOST:PORT; never loopback where there is another, as Ray does it itself."""
-    if asked.ip is not None and (not _is_ip(asked.ip) or not network.is_ours(asked.ip)):
+    if options.ip is not None and (not _is_ip(options.ip) or not network.is_ours(options.ip)):
         raise CellbenchError(
-            f"{asked.ip!r} is no address of this machine", "--ip", "see them with: ip address, ifconfig"
+            f"{options.ip!r} is no address of this machine", "--ip", "see them with: ip address, ifconfig"
         )
     outwards = network.own_ip() or "127.0.0.1"
-    if asked.ip is not None and not network.is_loopback(asked.ip):
-        outwards = asked.ip
-    if asked.is_head:
-        return outwards, network.join_address(outwards, asked.port or GCS_PORT)
+    if options.ip is not None and not network.is_loopback(options.ip):
+        outwards = options.ip
+    if options.is_head:
+        return outwards, network.join_address(outwards, options.port or GCS_PORT)
     try:
-        host, port = network.split_address(asked.address)
+        host, port = network.split_address(options.address)
     except ValueError:
         raise CellbenchError(
-            f"{asked.address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
+            f"{options.address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
         ) from None
     try:
         host = network.resolve(host)
@@ -95,7 +95,7 @@ def _addresses(asked: Asked) -> tuple[str, str]:
         return outwards, network.join_address(host, port)
     if network.is_loopback(host):
         return outwards, network.join_address(outwards, port)
-    seen = asked.ip or network.own_ip(host) or outwards
+    seen = options.ip or network.own_ip(host) or outwards
     return seen, network.join_address(host, port)
 
 
@@ -169,12 +169,12 @@ def _check_folder(folder: Path) -> None:
         raise CellbenchError("Ray's folder is no folder", str(nearest), "give another: --temp-dir")
 
 
-def tags(name: str, asked: str | None, devices: Callable[[], list[Device]] = parent.devices) -> tuple[Tags, list[str]]:
+def tags(name: str, wanted: str | None, devices: Callable[[], list[Device]] = parent.devices) -> tuple[Tags, list[str]]:
     """The tags that this machine proves by computing, or those that the user gives, with a sentence about them."""
     chip = probe.cpu_model()
-    if asked is None:
+    if wanted is None:
         return detected(name, devices(), chip), []
-    given = promised(name, asked, chip)
+    given = promised(name, wanted, chip)
     return given, [f"the tags {given.text()} are taken on trust: what this machine lacks of them will fail in a run"]
 
 
@@ -202,10 +202,10 @@ def hold(setup: Setup, its_tags: Tags, command: Command, folder: Path, on_up: Ca
     Raises FleetUnreachableError if Ray ends by itself, so that a service manager starts it again.
     """
     process, node = daemon.begin(setup, its_tags, command, folder, foreground=True)
-    told: list[int] = []
+    signals: list[int] = []
 
     def end(number: int, _frame: object) -> None:
-        told.append(number)
+        signals.append(number)
         process.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -215,13 +215,13 @@ def hold(setup: Setup, its_tags: Tags, command: Command, folder: Path, on_up: Ca
         _publish(setup)
         on_up()
         process.wait()
-        if not told:
+        if not signals:
             raise FleetUnreachableError(
                 f"Ray ended by itself, with exit code {process.returncode}", f"the head is {setup.head}",
                 "see what it printed above; usually the head went away",
             )  # fmt: skip
     except FleetUnreachableError:
-        if not told:
+        if not signals:
             raise
     finally:
         daemon.stop(node, folder)

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from harness.errors import FleetUnreachableError
+from harness.fleet.nodes.command import TEMP_DIR
 from harness.fleet.nodes.daemon import Running
 from harness.fleet.nodes.head import Head
 
 
-def which_head(address: str | None, here: Sequence[Running], environ: Mapping[str, str]) -> str:
-    """HOST:PORT of the head to ask: the one that is named, or that of this machine's node."""
-    named = address or (here[0].head if here else environ.get("RAY_ADDRESS"))
-    if not named or named in ("auto", "local"):
-        raise FleetUnreachableError(
-            "this machine is no node of a fleet: none was started here, or it has ended", "this machine",
-            "start one: cellbench node start --head, or --address HOST:PORT; or ask a head: --address HOST:PORT",
-        )  # fmt: skip
-    return named
+def which_head(
+    address: str | None,
+    here: Sequence[Running],
+    environ: Mapping[str, str],
+    latest: Path = Path(TEMP_DIR) / "ray_current_cluster",
+) -> str:
+    """HOST:PORT of a fleet's head: the one that is named, else, or for auto, RAY_ADDRESS, else that of a node here.
+
+    here: nodes that cellbench started, of which the latest counts. latest: where Ray notes the node that it started
+    last on this machine.
+    """
+    known = (address, environ.get("RAY_ADDRESS"), *(node.head for node in sorted(here, key=_started, reverse=True)))
+    with suppress(OSError):
+        known = (*known, latest.read_text().strip())
+    for each in known:
+        if each and each not in ("auto", "local"):
+            return each
+    raise FleetUnreachableError(
+        "this machine is no node of a fleet: none was started here, or it has ended", "this machine",
+        "start one: cellbench node start --head, or --address HOST:PORT; or ask a head: --address HOST:PORT",
+    )  # fmt: skip
+
+
+def _started(node: Running) -> float:
+    return node.started_at
 
 
 def rows(fleet: Head, here: Sequence[Running]) -> list[dict[str, Any]]:

@@ -6,14 +6,15 @@ Ray looks for it in RAY_AUTH_TOKEN, then in the file that RAY_AUTH_TOKEN_PATH na
 
 from __future__ import annotations
 
-import os
 import secrets
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness import files
 from harness.errors import CellbenchError
 
 MAKE = "make one on the head: cellbench node token; bring it here: cellbench node token --from USER@HEAD"
@@ -95,16 +96,10 @@ def keep(text: str, path: Path, replace: bool = False) -> Token:
         raise CellbenchError(
             "another token is here already, maybe of another fleet", str(path), "if it is not needed, add --replace"
         )
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = path.with_name(f"{path.name}.{os.getpid()}.new")
-        descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(text)
-        new.replace(path)
-    except OSError as error:
-        raise CellbenchError("the token cannot be written", f"{path}: {error.strerror}", "check its folder") from error
-    return Token(text, path)
+    if not path.parent.exists():
+        with suppress(OSError):  # what is wrong with it is found when the file is written
+            path.parent.mkdir(mode=0o700, parents=True)
+    return Token(text, files.write(path, text, mode=0o600, what="the token"))
 
 
 def send(token: Token, to: str, replace: bool = False, ssh: Ssh | None = None) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from harness import files
 from harness.errors import CellbenchError
 from harness.machine import folders
 
@@ -210,12 +211,11 @@ def compiled() -> ctypes.CDLL:
     path = folders.home() / "compiled" / f"winograd-{name}.so"
     try:
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=path.parent) as folder:
+            with TemporaryDirectory() as folder:
                 written, made = Path(folder, "winograd.cpp"), Path(folder, "winograd.so")
                 written.write_bytes(source)
                 _told([compiler, native, *FLAGS, "-o", str(made), str(written)])
-                made.replace(path)
+                files.write(path, made.read_bytes(), make_folder=True, what="compiled code")
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise CellbenchError(f"compiled code cannot be kept: {error}", str(path), "set CELLBENCH_HOME") from error
