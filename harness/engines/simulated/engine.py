@@ -75,7 +75,7 @@ class SimulatedModel:
         self._sleep((self._script.call_s + self._script.s_per_megapixel * pixels.size / 1e6) / speed)
         used_px = diameter_px or self._settings.get("diameter", DIAMETER_PX)
         found = Segmentation(self._masks(pixels, used_px), used_px)
-        scripts.witness("end", os.getpid(), found.sha256)
+        scripts.witness("fell" if self._has_fallen else "end", os.getpid(), found.sha256)
         return found
 
     def prepare(self, pixels: np.ndarray) -> None:
@@ -90,16 +90,15 @@ class SimulatedModel:
             columns["batch_size"] = int(self._settings["batch"])
         if "diameter" in self._settings:
             columns["diameter_asked_px"] = self._settings["diameter"]
-        has_fallen = "fallback" in self._settings
-        may_fall = has_fallen or "late-fallback" in self._settings
-
-        def notes() -> Sequence[str]:
-            return ("the simulated variant did not run",) if has_fallen or (may_fall and self._n_calls) else ()
-
         try:
-            yield Effective(columns, notes)
+            yield Effective(columns, lambda: ["the simulated variant did not run"] if self._has_fallen else [])
         finally:
             self._settings = before
+
+    @property
+    def _has_fallen(self) -> bool:
+        """Whether what is in force does not run as asked."""
+        return "fallback" in self._settings or ("late-fallback" in self._settings and self._n_calls > 0)
 
     @contextmanager
     def witnessed(self) -> Iterator[None]:
