@@ -2,9 +2,9 @@
 
     python scripts/chaos.py [--seed 0] [--n 200] [--kinds kill,full] [--only 17] [--jobs 2]
 
-Each scenario is a run of the real command over a simulated workload (tests/simulated: calls sleep, rows say so) that is
-killed, frozen, interrupted, starved or damaged at a moment drawn from the seed, and then gone on with until it is
-complete. The workload keeps a book of its own, outside the store, of every call that finished. At the end:
+Each scenario is a run of the real command with the simulated engine (its calls sleep, its rows say so) that is killed,
+frozen, interrupted, starved or damaged at a moment drawn from the seed, and then gone on with until it is complete. The
+engine keeps a book of its own, outside the store, of every call that finished. At the end:
 
     every finished repetition is in the store exactly once; the one in flight as its process died may be missing
     every planned repetition is there exactly once, as in a run that nobody disturbed
@@ -46,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from harness import schema  # noqa: E402
+from harness.engines.simulated.script import FOLDER  # noqa: E402
 from harness.plan.cases import CONTROL_REPEATS  # noqa: E402
 from harness.run import resume  # noqa: E402
 from harness.store import Store, read_journal  # noqa: E402
@@ -53,17 +54,27 @@ from harness.store import Store, read_journal  # noqa: E402
 PROFILE = """
 description = "simulated"
 image = "IMAGE"
-weights = "standin"
+models = ["sleep"]
 devices = ["cpu"]
 crops = [64, 96]
 warmups = 1
 repeats = 3
 blocks = 2
+idle_wait_s = 0
 """
 N_CALLS = 34  # of an undisturbed run: 2 blocks of a first call, 2 × control (1 + 3) and 2 cases (1 + 3)
 END_S = 240.0  # for any one command
 GONE_S = 60.0  # for what a command left behind to go
-ALIVE_AS_LONG_AS = "CHAOS_FOLDER"  # in the environment of whatever a scenario starts
+# Calls have masks that no other call has, so that each can be found again; a silent process is given up soon.
+SCRIPT = {"call_s": 0.05, "same_masks": False, "patience_s": 3.0}
+# The command as ever, once it has noted that Python runs: what Python does with a signal before that is not ours.
+NOTED = f"""
+import os, runpy
+line = os.open(os.environ["{FOLDER}"] + "/witness", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+os.write(line, b"up %d\\n" % os.getpid())
+os.close(line)
+runpy.run_module("harness", run_name="__main__", alter_sys=True)
+"""
 
 
 class RuleBrokenError(Exception):
@@ -79,6 +90,7 @@ class Scene:
     number: int
     ray: bool = False
     torn: bool = False  # the journal was damaged by us: what comes after the damage may be lost
+    cannot: set[str] = field(default_factory=set)  # variants that never run
     n_commands: int = 0
     head: str = ""  # address of its fleet
     nodes: list[str] = field(default_factory=list)  # of the fleet, each with a home of that name
@@ -90,6 +102,11 @@ class Scene:
         pixels = np.random.default_rng(0).integers(0, 4000, (128, 128), np.uint16)
         tifffile.imwrite(self.folder / "image.tif", pixels)
         (self.folder / "chaos.toml").write_text(PROFILE.replace("IMAGE", str(self.folder / "image.tif")))
+        self.script()
+
+    def script(self, **accident: object) -> None:
+        """Have the simulated engine play this."""
+        (self.folder / "script.json").write_text(json.dumps(SCRIPT | accident))
 
     @property
     def out(self) -> Path:
@@ -109,10 +126,10 @@ class Scene:
         said = (self.folder / f"said-{self.n_commands}.txt").open("w")
         self.log.append(f"cellbench {' '.join(words)}   > {said.name}")
         environ = {
-            **os.environ, "PYTHONPATH": f"{ROOT / 'tests' / 'simulated'}:{ROOT}", "CHAOS_FOLDER": str(self.folder),
-            "HOME": str(self.folder / home), "TMPDIR": str(self.folder / "tmp"), "PYTHONUNBUFFERED": "1",
+            **os.environ, "PYTHONPATH": str(ROOT), FOLDER: str(self.folder), "HOME": str(self.folder / home),
+            "TMPDIR": str(self.folder / "tmp"), "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
-        command = [sys.executable, "-m", "harness", *words]
+        command = [sys.executable, "-c", NOTED, *words]
         with said:
             return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/")
 
@@ -201,18 +218,21 @@ class Scene:
         return path.read_text().count("begin") if path.exists() else 0
 
     def finished(self) -> dict[str, list[str]]:
-        """The masks of every call that finished, by the process that made it, in order."""
+        """The masks of every call that finished as asked, by the process that made it, in order."""
         found: dict[str, list[str]] = {}
-        for line in (self.folder / "witness").read_text().splitlines():
-            match line.split():
-                case ["end", pid, masks]:
-                    found.setdefault(pid, []).append(masks)
+        for masks, pid in self.book("end").items():
+            found.setdefault(pid, []).append(masks)
         return found
+
+    def book(self, word: str) -> dict[str, str]:
+        """The masks of the calls that ended so, each with its process, in order."""
+        lines = (line.split() for line in (self.folder / "witness").read_text().splitlines())
+        return {line[2]: line[1] for line in lines if line[0] == word}
 
     def up(self, process: subprocess.Popen) -> None:
         """Wait until Python has started: what it does with a signal before it runs anything is not ours."""
         path = self.folder / "witness"
-        while not (path.exists() and f"python {process.pid}\n" in path.read_text()) and process.poll() is None:
+        while not (path.exists() and f"up {process.pid}\n" in path.read_text()) and process.poll() is None:
             time.sleep(0.002)
 
     def at_call(self, process: subprocess.Popen, n: int) -> None:
@@ -242,7 +262,7 @@ class Scene:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get(ALIVE_AS_LONG_AS) == str(self.folder):
+                if process.environ().get(FOLDER) == str(self.folder):
                     process.cmdline()
                     if process.status() != psutil.STATUS_ZOMBIE:
                         found.append(process)
@@ -295,7 +315,7 @@ def kill_child(scene: Scene) -> None:
     """The measuring process is killed."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(2, N_CALLS))
-    for child in scene.of("harness.measure.parent"):
+    for child in scene.of("harness.measure.child"):
         scene.kill(child.pid)
     scene.told(process)
 
@@ -304,27 +324,46 @@ def freeze_child(scene: Scene) -> None:
     """The measuring process stops for good."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(2, N_CALLS))
-    for child in scene.of("harness.measure.parent"):
+    for child in scene.of("harness.measure.child"):
         scene.kill(child.pid, signal.SIGSTOP)
     scene.told(process)
 
 
-MISCHIEF = {
+# What becomes of the task whose call has such an accident; None: nothing.
+ACCIDENTS = {
     "raise": "crash", "memory": "oom_host", "device": "oom_device", "exit": "crash", "segfault": "crash",
-    "hang": "timeout", "stop": "timeout", "clock": None,
+    "kill": "oom_host", "hang": "timeout", "stop": "timeout", "clock": None,
 }  # fmt: skip
 
 
-def mischief(scene: Scene) -> None:
+def accident(scene: Scene) -> None:
     """A call fails in one of the ways in which calls fail, or the clock is set back a day in the middle."""
-    what = scene.dice.choice(sorted(MISCHIEF))
+    what = scene.dice.choice(sorted(ACCIDENTS))
     at = scene.dice.choice([n for n in range(2, N_CALLS) if n != N_CALLS // 2 + 1])  # not a process's very first
-    (scene.folder / "mischief.json").write_text(json.dumps({"what": what, "at": at}))
+    scene.script(accident=what, at_call=at)
     scene.log.append(f"{what} at call {at}")
     scene.told(scene.run())
     found = scene.failures()
-    if found != ([MISCHIEF[what]] if MISCHIEF[what] else []):
+    if found != ([ACCIDENTS[what]] if ACCIDENTS[what] else []):
         raise RuleBrokenError(f"{what} became {found}")
+
+
+def fallback(scene: Scene) -> None:
+    """One of the variants does not run as asked, when it is applied or in its first call; the run may be killed."""
+    name = scene.dice.choice(["fallback", "late-fallback"])
+    process = scene.run("--variants", f"stock,{name}")
+    if scene.dice.random() < 0.5:
+        scene.at_any_time(process)
+        scene.kill(process.pid)
+        process.wait()
+        scene.nothing_is_left_running()
+        if not scene.run_ids:
+            return
+        process = scene.resume(scene.run_ids[-1])
+    scene.told(process)
+    if set(scene.failures()) != {"variant_fallback"}:
+        raise RuleBrokenError(f"{name} became {scene.failures()}")
+    scene.cannot = {name}
 
 
 def interrupt(scene: Scene) -> None:
@@ -557,7 +596,7 @@ def late_node(scene: Scene) -> None:
 KINDS: dict[str, Callable[[Scene], None]] = {
     each.__name__: each
     for each in (
-        kill, kill_at_end, kill_child, freeze_child, mischief, interrupt, interrupt_early, interrupt_twice,
+        kill, kill_at_end, kill_child, freeze_child, accident, fallback, interrupt, interrupt_early, interrupt_twice,
         damage_journal, damage_parquet, full, blocked, two_runs, two_resumes, readers, kill_recovery,
         kill_driver_of_ray, kill_part_of_ray, kill_child_of_ray, interrupt_ray, unplug_node, freeze_node, late_node,
     )
@@ -573,7 +612,7 @@ def complete(scene: Scene) -> None:
     if not scene.run_ids:
         scene.end(scene.run(), 0)
     for run_id in scene.run_ids:
-        scene.end(scene.resume(run_id), 0)
+        scene.end(scene.resume(run_id), 3 if scene.cannot else 0)
     scene.part()
 
 
@@ -591,11 +630,13 @@ def check(scene: Scene) -> tuple[int, int]:
     n_lost = sum(masks not in stored for made in finished.values() for masks in made[:-1])
     if n_lost and not scene.torn:
         raise RuleBrokenError(f"{n_lost} finished repetitions are lost")
+    if any(masks in stored for masks in scene.book("fell")):
+        raise RuleBrokenError("a call of a variant that did not run is stored")
     for run_id in scene.run_ids:
         manifest = resume.read(store, run_id)
         if left := resume.left(store, manifest):
             raise RuleBrokenError(f"run {run_id} lacks {sum(len(block.tasks) for block in left)} tasks")
-        _all_once(rows.filter(pc.equal(rows["run_id"], run_id)), manifest)
+        _all_once(rows.filter(pc.equal(rows["run_id"], run_id)), manifest, scene.cannot)
     stray = [
         str(path.relative_to(scene.folder))
         for root in (scene.out, scene.folder / "tmp", scene.folder / "home")
@@ -611,8 +652,8 @@ def check(scene: Scene) -> tuple[int, int]:
     return sum(map(len, finished.values())), n_lost
 
 
-def _all_once(rows: pa.Table, manifest: resume.Manifest) -> None:
-    """Every repetition that was planned is there exactly once."""
+def _all_once(rows: pa.Table, manifest: resume.Manifest, cannot: set[str]) -> None:
+    """Every repetition that was planned is there exactly once, but those of variants that cannot run."""
     keys = ["node", "device", "block", "role", "position", "repetition"]
     good = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.is_in(rows["role"], pa.array(["timed", "control"]))))
     there = Counter(tuple(row[key] for key in keys) for row in good.select(keys).to_pylist())
@@ -620,6 +661,7 @@ def _all_once(rows: pa.Table, manifest: resume.Manifest) -> None:
         (block.node, block.device.id, block.index, task.role, task.position, repetition)
         for block in manifest.blocks
         for task in block.tasks
+        if task.case.variant not in cannot
         for repetition in range(CONTROL_REPEATS if task.role == "control" else block.effort.repeats)
     )
     if there != planned:

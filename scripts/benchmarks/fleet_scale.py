@@ -1,12 +1,13 @@
-"""What driving many nodes costs: a simulated fleet on this machine whose workload sleeps instead of segmenting.
+"""What driving many nodes costs: a simulated fleet on this machine whose calls sleep instead of segmenting.
 
     python scripts/benchmarks/fleet_scale.py --nodes 1,4,16
 
-Each node is a raylet of its own (ray.cluster_utils.Cluster, about 130 MB each), which gets the same block: cases ×
-repetitions of one sleep. Samples come through the dispatch and the journal of a real run; their rows say
-workload="simulated". Prints, per number of nodes: the makespan against that of one node, the gap between two
-repetitions of a node (a perfect driver leaves none), and the driver's own processor time. Then the time to plan
-1,000 nodes × 20 cases. Run it on an otherwise idle machine; start-up is not counted.
+Each node is a raylet of its own (ray.cluster_utils.Cluster, about 130 MB each), which gets the same block of the
+simulated engine: cases × repetitions of one sleep. It is measured inside the node's actor, not in a process of its
+own, of which this machine could not carry so many. Samples come through the dispatch and the journal of a real run.
+Prints, per number of nodes: the makespan against that of one node, the gap between two repetitions of a node (a
+perfect driver leaves none), and the driver's own processor time. Then the time to plan 1,000 nodes × 20 cases. Run it
+on an otherwise idle machine; start-up is not counted.
 """
 
 from __future__ import annotations
@@ -18,47 +19,49 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import plan, schema
+import numpy as np
+
+from harness import images, schema
+from harness.engines.simulated.engine import Simulated
+from harness.engines.simulated.script import Script
 from harness.fleet import ray_settings
 from harness.fleet.driver import scheduler
 from harness.fleet.driver.actor import Relay
 from harness.machine.accelerators import Device
-from harness.measure import block
+from harness.measure import block, parent
 from harness.measure.block import Finished
 from harness.measure.wire import Order
-from harness.plan import config
+from harness.plan import blocks, config
 from harness.plan.cases import Node
 from harness.schema import Sample
 from harness.store import Store, new_run_id
 
 STORE_BYTES = 80 * 2**20  # the least that Ray takes
+PIXELS = np.zeros((256, 256), np.uint16)
+WARMUPS = 1
 
 
-def sleeping(order: Order) -> Iterator[Sample | Finished]:
-    """A block whose repetitions sleep; how long, the order's folder says: it has no weights."""
-    base = block.base_columns(order, {"node": order.block.node})
-    for task in order.block.tasks:
-        for repetition in range(order.block.effort.repeats):
-            started_at, start_s = datetime.now(UTC), time.perf_counter()
-            time.sleep(float(order.folder))
-            elapsed_s = time.perf_counter() - start_s
-            row = block.row_of(base, task) | {"repetition": repetition, "started_at": started_at, "status": "ok"}
-            yield block.identified(row | {"phase": "call", "elapsed_s": elapsed_s})
-        yield Finished()
+def performed(script: Script, order: Order) -> Iterator[Sample | Finished]:
+    """A block, measured in this very process."""
+    for each in block.samples(order, Simulated(script)):
+        yield each if isinstance(each, Finished) else parent.from_wire(each)
 
 
-def orders(n_nodes: int, n_cases: int, repeats: int, sleep_s: float, run_id: str) -> list[Order]:
-    flags = {"crops": tuple(range(64, 64 + n_cases)), "devices": ("cpu",), "repeats": repeats}
-    wanted = config.load("quick", flags).model_copy(update={"control": False})
-    planned = plan.blocks(wanted, 2160, 2560, simulated_nodes(n_nodes))
-    constants = {"schema_version": schema.VERSION, "source": "measured", "run_id": run_id, "workload": "simulated"}
-    return [Order(each, "", "", str(sleep_s), {**constants, "node": each.node}) for each in planned]
+def orders(n_nodes: int, n_cases: int, repeats: int, pixels_file: Path, run_id: str) -> list[Order]:
+    flags = {"models": ("sleep",), "crops": tuple(range(64, 64 + n_cases)), "devices": ("cpu",), "repeats": repeats,
+             "warmups": WARMUPS, "control": False, "idle_wait_s": 0.0}  # fmt: skip
+    planned = blocks.blocks(config.load("quick", flags), *PIXELS.shape, simulated_nodes(n_nodes))
+    constants = {"schema_version": schema.VERSION, "source": "measured", "run_id": run_id}
+    return [
+        Order(each, str(pixels_file), images.hash_pixels(PIXELS), "", {**constants, "node": each.node})
+        for each in planned
+    ]
 
 
 def simulated_nodes(n_nodes: int) -> list[Node]:
@@ -68,17 +71,22 @@ def simulated_nodes(n_nodes: int) -> list[Node]:
 def measure(ray: Any, relays: dict[str, Any], args: argparse.Namespace, folder: Path) -> dict[str, float]:
     """One run over these nodes."""
     run_id = new_run_id(time.time())
-    todo = orders(len(relays), args.cases, args.repeats, args.sleep, run_id)
+    np.save(folder / "image.npy", PIXELS)
+    todo = orders(len(relays), args.cases, args.repeats, folder / "image.npy", run_id)
+    n_samples = 0
     ends: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with Store.make(folder).journal(run_id) as journal:
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
         for sample in scheduler.samples(ray, relays, todo, {name: {} for name in relays}):
             journal.append(sample)
+            n_samples += 1
+            if sample["phase"] != "call":
+                continue
             begun_s = sample["started_at"].timestamp()
             ends[sample["node"]].append((begun_s, begun_s + sample["elapsed_s"]))
         makespan_s, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
-    n_samples = sum(map(len, ends.values()))
-    assert n_samples == len(relays) * args.cases * args.repeats, "samples are missing"
+    n_calls = 1 + args.cases * (WARMUPS + args.repeats)  # the first one is the process's own
+    assert {len(spans) for spans in ends.values()} == {n_calls}, "samples are missing"
     gaps_s = sorted(b[0] - a[1] for spans in ends.values() for a, b in pairwise(spans))
     n_cases = len(relays) * args.cases
     return {
@@ -113,7 +121,8 @@ def fleet(n_nodes: int, args: argparse.Namespace, folder: Path) -> dict[str, flo
             )
             for name in names
         }  # fmt: skip
-        relays = {name: each.remote(sleeping) for name, each in pinned.items()}
+        perform = partial(performed, Script(call_s=args.sleep))
+        relays = {name: each.remote(perform) for name, each in pinned.items()}
         ray.get([relay.next.remote() for relay in relays.values()])  # each has nothing to say yet, but runs
         measure(ray, relays, argparse.Namespace(**{**vars(args), "cases": 1, "repeats": 2}), folder)  # connections
         return measure(ray, relays, args, folder)
@@ -125,7 +134,7 @@ def fleet(n_nodes: int, args: argparse.Namespace, folder: Path) -> dict[str, flo
 def planning_s(n_nodes: int, n_cases: int) -> float:
     """Seconds to plan one run."""
     start_s = time.perf_counter()
-    todo = orders(n_nodes, n_cases, 5, 0, "planned")
+    todo = orders(n_nodes, n_cases, 5, Path("image.npy"), "planned")
     elapsed_s = time.perf_counter() - start_s
     assert sum(len(order.block.cases) for order in todo) == n_nodes * n_cases
     return elapsed_s

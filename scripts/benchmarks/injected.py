@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 from harness import images
-from harness.engines.cellpose3 import weights
+from harness.engines import registry
 from harness.machine import probe
-from harness.measure import parent, timing, workload
+from harness.measure import parent, timing
 
 SHARE = 0.05
 
@@ -29,14 +29,15 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=224)
     args = parser.parse_args()
     threads = probe.n_cores()
-    # Both are read when torch and cellpose are imported, which happens further down.
-    os.environ.update(parent.environment(threads, weights.resolve("standin").folder))
-    workload.import_cellpose()
-    workload.set_threads(threads)
-    model, pixels = workload.load("cpu"), images.crop(images.load("sparse").pixels, args.crop)
+    os.environ.update(parent.environment(threads))  # which torch reads as it is imported
+    engine, name = registry.engine(registry.DEFAULT), registry.default_model()
+    engine.prepare(name, str(engine.resolve(name, "standin").paths[0].parent), "")
+    engine.start()
+    engine.set_threads(threads)
+    model, pixels = engine.load(name, "cpu", engine.dtypes[0]), images.crop(images.load("sparse").pixels, args.crop)
 
     def plain() -> object:
-        return workload.segment(model, pixels)
+        return model.segment(pixels)
 
     warm = [timing.once("warmup", plain, lambda: None).elapsed_s for _ in range(5)]
     sleep_s = SHARE * statistics.median(warm)

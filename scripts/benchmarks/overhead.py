@@ -57,7 +57,7 @@ def bare(material: Material) -> list[tuple[str, float]]:
 def _bare(order: Order) -> list[tuple[str, float]]:
     done = subprocess.run(
         [sys.executable, "-c", BARE], input=json.dumps(asdict(order)), stdout=subprocess.PIPE, text=True, check=True,
-        env=parent.environment(order.block.threads, order.folder),
+        env={**parent.environment(order.block.threads), "CELLPOSE_LOCAL_MODELS_PATH": order.folder},
     )  # fmt: skip
     return [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
 

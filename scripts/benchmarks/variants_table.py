@@ -13,14 +13,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.engines.cellpose3 import variants
+from harness.engines import registry
 from harness.fleet import driver
+from harness.measure.wire import Order
 from harness.plan import config
 from harness.plan.cases import Task
 from harness.run import bench, tune
@@ -37,11 +38,11 @@ def main() -> None:
     parser.add_argument("--weights", default="standin")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    variants.settings(args.variant, args.device.partition(":")[0])
+    variant = str(registry.engine(registry.DEFAULT).variant(args.variant, args.device.partition(":")[0]))
     for image in args.image or ["sparse", "dense"]:
         for crop in config.split(args.crops):
             what = {"image": image, "crops": (crop,), "devices": (args.device,), "weights": args.weights}
-            measured(what | {"control": False}, args.variant, args.rounds, args.out)
+            measured(what | {"control": False}, variant, args.rounds, args.out)
 
 
 def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> None:
@@ -51,8 +52,11 @@ def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> Non
         block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
         cases = [replace(case, variant=name) for name in ("stock", variant)]
         staged = replace(block, index=1, tasks=(Task("ceiling", case, 0), *(Task("stages", c, 0) for c in cases)))
-        race = list(rows(prepared, here, out, tune.race_block(block, case, ["stock", variant], rounds, 0)))
-        stages = list(rows(prepared, here, out, staged))
+        raced = replace(prepared, blocks=(tune.race_block(block, case, ["stock", variant], rounds, 0),))
+        places, run_ids = here.deliver(prepared.material.parcels()), [new_run_id(time.time()) for _ in range(2)]
+        race = list(rows(here, out, run_ids[0], tune.races(raced, run_ids[0], places)))
+        orders = bench.orders(replace(prepared, blocks=(staged,)), run_ids[1], places)
+        stages = list(rows(here, out, run_ids[1], orders))
     each = next(found for found in tune.outcomes(race) if found.variant == variant)
     print(f"\n### {Path(flags['image']).name}, crop {case.crop}: {variant}\n")
     interval = f" ({each.low:.2f} to {each.high:.2f})" if each.low else ""
@@ -70,11 +74,8 @@ def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> Non
         print(f"| {stage} | {by[stage, 'stock']:.3f} | {by[stage, variant]:.3f} | {floor} |", flush=True)
 
 
-def rows(prepared: bench.Prepared, here: driver.Fleet, out: Path, block: Any) -> Iterator[dict[str, Any]]:
-    """The rows of one block, stored as they come."""
-    run_id = new_run_id(time.time())
-    places = here.deliver(prepared.material.parcels())
-    orders = bench.orders(replace(prepared, blocks=(block,)), run_id, places)
+def rows(here: driver.Fleet, out: Path, run_id: str, orders: Sequence[Order]) -> Iterator[dict[str, Any]]:
+    """The rows of these orders, stored as they come."""
     with Store.make(out).journal(run_id) as journal, closing(here.samples(orders)) as samples:
         for row in samples:
             journal.append(row)

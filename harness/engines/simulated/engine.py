@@ -76,7 +76,7 @@ class SimulatedModel:
         self._sleep((self._script.call_s + self._script.s_per_megapixel * pixels.size / 1e6) / speed)
         used_px = diameter_px or self._settings.get("diameter", DIAMETER_PX)
         found = Segmentation(self._masks(pixels, used_px), used_px)
-        scripts.witness("end", os.getpid(), found.sha256)
+        scripts.witness("fell" if self._has_fallen else "end", os.getpid(), found.sha256)
         return found
 
     def prepare(self, pixels: np.ndarray) -> None:
@@ -86,16 +86,16 @@ class SimulatedModel:
     def applied(self, variant: Variant) -> Iterator[Effective]:
         """Sleep shorter or longer while the context lasts."""
         before, self._settings, self._n_calls = self._settings, _settings(variant.names), 0
-        has_fallen = "fallback" in self._settings
-        may_fall = has_fallen or "late-fallback" in self._settings
-
-        def notes() -> Sequence[str]:
-            return ("the simulated variant did not run",) if has_fallen or (may_fall and self._n_calls) else ()
-
         try:
-            yield Effective(ENGINE.in_force(variant), notes)
+            in_force = ENGINE.in_force(variant)
+            yield Effective(in_force, lambda: ["the simulated variant did not run"] if self._has_fallen else [])
         finally:
             self._settings = before
+
+    @property
+    def _has_fallen(self) -> bool:
+        """Whether what is in force does not run as asked."""
+        return "fallback" in self._settings or ("late-fallback" in self._settings and self._n_calls > 0)
 
     @contextmanager
     def witnessed(self) -> Iterator[None]:

@@ -4,7 +4,8 @@ CELLBENCH_SIMULATED names a folder with
 
     script.json     the fields of Script that differ from its defaults
     witness         written here: a line as a process starts and as a call begins and ends:
-                    python PID, begin PID, end PID SHA-256-OF-MASKS
+                    python PID, begin PID, end PID SHA-256-OF-MASKS, or fell in the place of end for a variant that
+                    did not run as asked
 """
 
 from __future__ import annotations
