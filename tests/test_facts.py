@@ -40,12 +40,23 @@ def test_what_this_machine_tells_are_facts() -> None:
     assert probe.environment().keys() - NAMES == set()
 
 
+@pytest.fixture
+def of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """A CUDA device in torch; the facts that torch tells about it alone."""
+    import torch
+
+    properties = SimpleNamespace(major=8, minor=9, multi_processor_count=46, uuid=UUID(int=7))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (11_000_000_000, 12_000_000_000))
+    return set(accelerators.of("cuda").facts("cuda:0"))
+
+
 @pytest.mark.slow
-def test_every_fact_is_told_by_someone_and_with_its_type() -> None:
+def test_every_fact_is_told_by_someone_and_with_its_type(of_a_gpu: set[str]) -> None:
     told = parent.ask(EnvironmentRequest("cpu"))
     assert told.keys() - NAMES == set()
     live = set(LIVE) & NAMES
-    assert NAMES - told.keys() - gpu().facts().keys() - live - WORKER == set()
+    assert NAMES - told.keys() - gpu().facts().keys() - of_a_gpu - live - WORKER == set()
     for fact in facts.FACTS:
         value = told.get(fact.name)
         wanted = (int, float) if fact.type is float else fact.type
@@ -115,16 +126,10 @@ def test_the_driver_names_the_gpu_where_the_machine_has_no_name_for_it() -> None
 
 
 @pytest.mark.slow
-def test_a_cuda_device_tells_which_unit_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    properties = SimpleNamespace(major=8, minor=9, multi_processor_count=46, uuid=UUID(int=7))
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (11_000_000_000, 12_000_000_000))
+def test_a_cuda_device_tells_which_unit_it_is(of_a_gpu: set[str]) -> None:
     engine = torch_process.TorchProcess()
     told = engine.environment("cuda:0")
     assert told["gpu_uuid"] == str(UUID(int=7))
     assert (told["gpu_compute_capability"], told["gpu_multiprocessors"]) == ("8.9", 46)
     assert told["gpu_memory_free_bytes"] == 11_000_000_000
-    of_a_gpu = set(accelerators.of("cuda").facts("cuda:0"))
     assert told.keys() == engine.environment("cpu").keys() | of_a_gpu

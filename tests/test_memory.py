@@ -215,9 +215,9 @@ print(json.dumps([memory.peak_memory(call, ACCELERATORS["cpu"], "cpu")[1] for ca
 
 
 @pytest.mark.slow
-def test_the_peak_of_a_real_call_has_its_buffers() -> None:
-    script = PEAKS.replace("FOLDER", repr(weights.resolve("standin").folder))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+def test_the_peak_of_a_real_call_has_its_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", weights.resolve("standin").folder)
+    done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     before, high, after = (row["peak_rss_bytes"] for row in json.loads(done.stdout.splitlines()[-1]))
     assert high >= 512 * MIB
