@@ -28,7 +28,9 @@ HEIGHT_PX = 130
 
 def draw(rows: list[Row], unit: str) -> alt.LayerChart:
     """Rows: at, value, low, high, state, run, said; marks version, accepted, level. A null breaks the line."""
-    base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=alt.Axis(grid=False, tickCount=6)))
+    # Vega writes the only run of a series in milliseconds.
+    label = "domain('x')[0] - domain('x')[1] ? datum.label : timeFormat(datum.value, '%b %d')"
+    base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=rendering.bottom_axis(labelExpr=label)))
     y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=",.4~r"))
     states = list(STATES)
     colours, shapes = zip(*STATES.values(), strict=True)

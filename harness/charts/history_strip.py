@@ -147,7 +147,8 @@ def _notes(tables: Tables, rows: Sequence[Row], reach: float) -> list[str]:
 
 def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.Chart]:
     scale = alt.Scale(domain=[-0.5, len(shown) - 0.5], nice=False, zero=False)
-    x = alt.X("at:T", title=None, axis=alt.Axis(grid=False, tickCount=6))
+    # Room at both ends, so that no dot lies on the labels of the levels.
+    x = alt.X("at:T", title=None, axis=rendering.bottom_axis(), scale=alt.Scale(padding=8))
 
     def y(column: str) -> alt.Y:
         return alt.Y(f"{column}:Q", axis=None, scale=scale)

@@ -90,7 +90,11 @@ def _rows(name: str, strip: list[Drawn]) -> list[Row]:
 def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
     y = alt.Y("strip:N", axis=None, sort=None, scale=alt.Scale(domain=kept, paddingInner=0.3, paddingOuter=0.2))
     offset = alt.YOffset("deviation:Q", scale=alt.Scale(domain=[REACH, -REACH]))
-    x = alt.X("minutes:Q", title="Minutes since the device’s first call", axis=alt.Axis(grid=False, tickCount=6))
+    x = alt.X(
+        "minutes:Q",
+        title="Minutes since the device’s first call",
+        axis=rendering.bottom_axis(),
+    )
     styles = {kind: style for kind, style in KINDS.items() if any(row["kind"] == kind for row in rows)}
     stroke, fill, shape = (
         by_style(channel, "kind", styles, i) for i, channel in enumerate((alt.Stroke, alt.Fill, alt.Shape))

@@ -13,7 +13,7 @@ from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
 N_CURVE = 40  # points of a fitted curve
-N_LAWS = 3  # scaling laws that a figure draws; all stand in the table
+N_LAWS = 2  # scaling laws that a figure draws, so that their words never meet; all stand in the table
 EMPTY = "no accelerator was measured here beside its CPU"
 
 
