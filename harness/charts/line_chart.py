@@ -26,7 +26,7 @@ LINE_PX = 13
 ALL = "all"  # of the list of series to highlight
 # What the layers read of a point; the rest is for the tooltip, as text.
 DRAWN = ("series", "kind", "published", "length", "value", "low", "high", "dash")
-TEXTS = ("images_per_hour", "energy", "repetitions", "precision", "flagged", "basis")
+TEXTS = ("images_per_hour", "above_idle", "repetitions", "precision", "flagged", "basis")
 # Ticks of the logarithmic axis, 1 µs to 50,000,000 s; those outside the data are not drawn.
 LOG_TICKS = [round(digit * 10.0**power, 6) for power in range(-6, 8) for digit in (1, 2, 5)]
 
