@@ -74,7 +74,7 @@ def test_the_bundle_is_made_once_and_kept_where_that_can_be(tmp_path: Path, monk
 
 def test_the_only_run_of_a_series_has_a_date() -> None:
     row = dict.fromkeys(("low", "high", "version", "accepted", "level")) | {
-        "at": "2026-01-02T12:04:05.869+00:00", "run": "r", "value": 1.0, "state": "learning", "said": "1 s",
+        "at": "2026-01-02T12:04:05.869+00:00", "run": "r", "value": 1.0, "state": "learning", "text": "1 s",
     }  # fmt: skip
     svg = rendering.picture(history_chart.draw([row], "s"), "svg").decode()
     assert ">Jan 02<" in svg

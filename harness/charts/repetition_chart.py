@@ -11,7 +11,7 @@ from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure
 from harness.charts.rendering import GREY
 from harness.results.formatting import Row, crop_name, deviation, number, seconds, size_label
-from harness.results.notes import flags_said
+from harness.results.notes import flag_note
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
@@ -39,7 +39,7 @@ def draw(tables: Tables) -> Drawing:
         notes.append(f"{beyond} beyond that stand at the edge")
     if len(kept) < len(strips):
         notes.append(f"the {len(kept)} of {len(strips)} series that spread most")
-    if flags := flags_said(tables):
+    if flags := flag_note(tables):
         notes.append(flags)
     if any(row["n"] > row["n_case_drawn"] for row in rows):
         notes.append("of cases with many repetitions every so many-th")

@@ -45,7 +45,9 @@ def draw_energy(tables: Tables) -> Drawing:
     ]
     methods = dict.fromkeys(resources.energy_source(row) for row in rows)
     empty = _why_empty(tables, "energy", "energy was not measured")
-    notes = [*methods, "not the wall", "idle included", "line: least and most of several windows"] if rows else []
+    notes = [*methods, "not the wall", "idle included"] if rows else []
+    if any(row["n_windows"] > 1 for row in rows):
+        notes.append("line: least and most of several windows")
     return line_chart.draw(Axes("Joules per image", "least – most"), tables, points, notes=notes, empty=empty)
 
 
