@@ -8,7 +8,7 @@ import altair as alt
 import imagecodecs
 import pytest
 
-from harness.charts import rendering
+from harness.charts import history_chart, rendering
 from harness.errors import CellbenchError
 
 HOSTILE = "</script><b>{{ 7 * 7 }}"
@@ -70,3 +70,12 @@ def test_the_bundle_is_made_once_and_kept_where_that_can_be(tmp_path: Path, monk
     (tmp_path / "file").touch()
     monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path / "file" / "nowhere"))
     assert rendering.bundle.__wrapped__() == "made again"
+
+
+def test_the_only_run_of_a_series_has_a_date() -> None:
+    row = dict.fromkeys(("low", "high", "version", "accepted", "level")) | {
+        "at": "2026-01-02T12:04:05.869+00:00", "run": "r", "value": 1.0, "state": "learning", "text": "1 s",
+    }  # fmt: skip
+    svg = rendering.picture(history_chart.draw([row], "s"), "svg").decode()
+    assert ">Jan 02<" in svg
+    assert ".869<" not in svg

@@ -181,7 +181,7 @@ def name_(store: Everything, name: str) -> bool:
 
 
 def speedups_view(store: Everything, name: str) -> bool:
-    return bool(store.part("beside", name).gains)
+    return bool(store.part("beside", name).speedup_rows)
 
 
 def compare_devices(store: Everything, name: str) -> bool:

@@ -74,23 +74,31 @@ FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports(source: str) -> set[str]:
-    """Every module that a source imports, at any depth and by name too, as dotted names.
+    """Every module that a source imports, at any depth and by name too, as dotted names."""
+    return imported_as_such(source) | imported_by_name(source)
 
-    Where a name is computed, each text of the source that begins like a module of this program counts.
-    """
+
+def imported_as_such(source: str) -> set[str]:
+    """What the import statements of a source name."""
     names: set[str] = set()
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inside = {f"{node.module}.{alias.name}" for alias in node.names}
             modules = {name for name in inside if name.removeprefix("harness.") in FILES}
             names |= modules or {node.module}
-        elif isinstance(node, ast.Call) and BY_NAME.fullmatch(ast.unparse(node.func)):
-            by_name = node.args[0]
-            names |= {by_name.value} if isinstance(by_name, ast.Constant) else named(tree) or {UNREADABLE}
     return names
+
+
+def imported_by_name(source: str) -> set[str]:
+    """What a source imports by import_module; where a name is computed, each text that may be the begin of one."""
+    tree = ast.parse(source)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = [node.args[0] for node in calls if BY_NAME.fullmatch(ast.unparse(node.func))]
+    found = {name.value for name in names if isinstance(name, ast.Constant)}
+    is_computed = any(not isinstance(name, ast.Constant) for name in names)
+    return found | (named(tree) or {UNREADABLE} if is_computed else set())
 
 
 def named(tree: ast.AST) -> set[str]:
@@ -104,9 +112,9 @@ def imported(module: str) -> set[str]:
     return imports(FILES[module].read_text())
 
 
-def within(module: str) -> set[str]:
-    """The modules of this program that it imports; the package itself gives its version only."""
-    return {name.removeprefix("harness.") for name in imported(module) if name.startswith("harness.")}
+def within(names: set[str]) -> set[str]:
+    """The modules of this program among imported ones; the package itself gives its version only."""
+    return {name.removeprefix("harness.") for name in names if name.startswith("harness.")}
 
 
 def reached(room: str) -> set[str]:
@@ -117,7 +125,7 @@ def reached(room: str) -> set[str]:
         module = ahead.pop()
         found.add(module)
         packages = {module.rsplit(".", i)[0] for i in range(1, module.count(".") + 1)}
-        ahead |= ((within(module) | packages) & FILES.keys()) - found
+        ahead |= ((within(imported(module)) | packages) & FILES.keys()) - found
     return found
 
 
@@ -139,12 +147,13 @@ def test_every_module_has_a_room() -> None:
 @pytest.mark.parametrize("module", FILES)
 def test_imports_point_down(module: str) -> None:
     room = module.split(".", maxsplit=1)[0]
-    others = {name for name in within(module) - LAZY.get(module, set()) if name.split(".")[0] != room}
+    others = {name for name in within(imported(module)) - LAZY.get(module, set()) if name.split(".")[0] != room}
     assert [name for name in others if floor(name) <= floor(module)] == []
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
-    TopologicalSorter({module: within(module) for module in FILES}).prepare()
+    # A registry imports what it lists by name, and what is listed may ask the registry.
+    TopologicalSorter({module: within(imported_as_such(path.read_text())) for module, path in FILES.items()}).prepare()
 
 
 @pytest.mark.parametrize("module", FILES)

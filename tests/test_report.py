@@ -16,7 +16,7 @@ from harness.query import Session
 from harness.report import html_report, markdown, narrative, report_tables
 from harness.results import scope, tables
 from harness.store import Store
-from tests import nights
+from tests import nights, odd_stores
 from tests.browser import DRAWN, browser, needs_browser
 from tests.conftest import CPU, CUDA, HOSTILE, RUN_ID, make_sample, make_store, simulated
 from tests.fleet import make_fleet
@@ -259,11 +259,22 @@ MARKS = f"[...document.querySelectorAll('.chart')].map((c) => c.querySelectorAll
 AXIS = "[...document.querySelectorAll('#time .role-axis-label')].map((label) => label.textContent).join()"
 
 
-# Words of a picture that stand beyond its box, as on a phone that is narrower than what was drawn.
-CUT_OFF = """JSON.stringify([...document.querySelectorAll(".chart")].flatMap((box) =>
-  [...box.querySelectorAll("svg text")].filter((word) =>
-    word.textContent.trim() && word.getBoundingClientRect().right > box.getBoundingClientRect().right + 1)
-  .map((word) => word.textContent)))"""
+# Words of a picture that stand beyond its box, as on a phone that is narrower than what was drawn; and words that lie
+# on each other.
+MISPLACED = """(() => {
+  document.querySelectorAll(".chart-wrapper").forEach((each) => { each.style.contentVisibility = "visible"; });
+  return JSON.stringify([...document.querySelectorAll(".chart")].flatMap((chart) => {
+    const box = chart.getBoundingClientRect();
+    const words = [...chart.querySelectorAll("svg text")].filter((word) => word.textContent.trim())
+      .map((word) => [word.textContent, word.getBoundingClientRect()]).filter(([, r]) => r.width);
+    const cut = words.filter(([, r]) => r.right > box.right + 1 || r.left < box.left - 1).map(([text]) => text);
+    const apart = (r, s) => Math.min(r.right, s.right) - Math.max(r.left, s.left) < 2
+      || Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top) < 4;
+    return cut.concat(words.flatMap(([one, r], i) => words.slice(i + 1).filter(([, s]) => !apart(r, s))
+      .map(([other]) => one + " on " + other)));
+  }));
+})()"""
+SAID = "document.body.innerText + [...document.querySelectorAll('[aria-label]')].map((each) => each.ariaLabel).join()"
 
 
 @pytest.mark.slow
@@ -277,7 +288,8 @@ def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, A
         assert chromium.evaluate(DRAWN)
         assert min(chromium.evaluate(MARKS)) > 0
         assert chromium.evaluate("document.documentElement.scrollWidth") <= 320
-        assert json.loads(chromium.evaluate(CUT_OFF)) == []
+        assert json.loads(chromium.evaluate(MISPLACED)) == []
+        assert odd_stores.leaked(chromium.evaluate(SAID)) == []
         if machines[0] is CPU:
             before = chromium.evaluate(AXIS)
             chromium.evaluate("document.querySelector('#time input[value=log]').click()")
@@ -302,6 +314,7 @@ def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_p
         chromium.call("Page.navigate", url=page.as_uri())
         assert chromium.evaluate(DRAWN)
         assert chromium.evaluate("document.documentElement.scrollWidth") <= width_px
+        assert json.loads(chromium.evaluate(MISPLACED)) == []
         words = chromium.evaluate("[...document.querySelectorAll('#stages svg text')].map((text) => text.textContent)")
         assert {"224 px10 s", "full image100 s"} <= set(words)  # two lines each
         assert any(word.startswith("network") for word in words)
@@ -418,6 +431,7 @@ def test_a_browser_draws_history_on_a_phone(tmp_path: Path) -> None:
         assert chromium.evaluate(DRAWN)
         assert chromium.evaluate("document.querySelectorAll('#history .mark-symbol path').length") >= len(levels)
         assert chromium.evaluate("document.documentElement.scrollWidth") <= 320
-        assert json.loads(chromium.evaluate(CUT_OFF)) == []
+        assert json.loads(chromium.evaluate(MISPLACED)) == []
+        assert odd_stores.leaked(chromium.evaluate(SAID)) == []
         said = [event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")]
         assert said == []

@@ -27,12 +27,12 @@ STATES = {
 def draw(tables: Tables) -> Drawing:
     """Which devices found the very same masks, by letter, and how far each agrees with its own CPU, by colour."""
     found = cells(tables)
-    said = ["same letter in a column: the same label image, bit by bit"]
+    notes = ["same letter in a column: the same label image, bit by bit"]
     if any(cell.state != NOT_COMPARED for cell in found):
-        said.append("colour: beside stock cellpose on the same machine’s CPU")
+        notes.append("colour: beside stock cellpose on the same machine’s CPU")
     else:
-        said.append("no mask pass was made: only the label images’ hashes are compared")
-    return heatmap.draw(found, STATES, said, "no masks here")
+        notes.append("no mask pass was made: only the label images’ hashes are compared")
+    return heatmap.draw(found, STATES, notes, "no masks here")
 
 
 def cells(tables: Tables) -> list[Cell]:

@@ -27,8 +27,10 @@ HEIGHT_PX = 130
 
 
 def draw(rows: list[Row], unit: str) -> alt.LayerChart:
-    """Rows: at, value, low, high, state, run, said; marks version, accepted, level. A null breaks the line."""
-    base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=alt.Axis(grid=False, tickCount=6)))
+    """Rows: at, value, low, high, state, run, text; marks version, accepted, level. A null breaks the line."""
+    # Vega writes the only run of a series in milliseconds.
+    label = "domain('x')[0] - domain('x')[1] ? datum.label : timeFormat(datum.value, '%b %d')"
+    base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=rendering.bottom_axis(labelExpr=label)))
     y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=",.4~r"))
     states = list(STATES)
     colours, shapes = zip(*STATES.values(), strict=True)
@@ -41,7 +43,7 @@ def draw(rows: list[Row], unit: str) -> alt.LayerChart:
             y=y,
             color=alt.Color("state:N", scale=alt.Scale(domain=states, range=list(colours)), legend=None),
             shape=alt.Shape("state:N", scale=alt.Scale(domain=states, range=list(shapes)), legend=None),
-            tooltip=[alt.Tooltip("run:N"), alt.Tooltip("said:N", title="value"), alt.Tooltip("state:N")],
+            tooltip=[alt.Tooltip("run:N"), alt.Tooltip("text:N", title="value"), alt.Tooltip("state:N")],
         ),
     ]
     chart = alt.layer(*layers, data=rendering.data(rows))

@@ -104,7 +104,7 @@ def _placed(strip: Strip, centre: int, reach: float) -> list[Row]:
         return centre + FILLED * max(-1.0, min(1.0, (value / strip.reference_s - 1) / reach)) / 2
 
     return [
-        {name: row[name] for name in ("at", "run", "state", "said", *MARK_NOTES)}
+        {name: row[name] for name in ("at", "run", "state", "text", *MARK_NOTES)}
         | {
             "strip": strip.name, "y": height(row["value"]), "y_low": height(row["low"]), "y_high": height(row["high"]),
             "bottom": centre - FILLED / 2, "top": centre + FILLED / 2,
@@ -133,7 +133,8 @@ def _notes(tables: Tables, rows: Sequence[Row], reach: float) -> list[str]:
 
 def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.Chart]:
     scale = alt.Scale(domain=[-0.5, len(shown) - 0.5], nice=False, zero=False)
-    x = alt.X("at:T", title=None, axis=alt.Axis(grid=False, tickCount=6))
+    # Room at both ends, so that no dot lies on the labels of the levels.
+    x = alt.X("at:T", title=None, axis=rendering.bottom_axis(), scale=alt.Scale(padding=8))
 
     def y(column: str) -> alt.Y:
         return alt.Y(f"{column}:Q", axis=None, scale=scale)
@@ -167,7 +168,7 @@ def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.C
 
 def _points(base: alt.Chart, rows: Sequence[Row]) -> alt.Chart:
     styles = {state: style for state, style in STATES.items() if any(row["state"] == state for row in rows)}
-    fields = {"strip": "series", "run": "run", "said": "median", "off": "off the usual", "state": "state"}
+    fields = {"strip": "series", "run": "run", "text": "median", "off": "off the usual", "state": "state"}
     points = base.transform_filter("isValid(datum.y)").mark_point(filled=True, size=46, opacity=1)
     return points.encode(
         color=by_style(alt.Color, "state", styles, 0),

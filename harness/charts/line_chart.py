@@ -26,7 +26,7 @@ LINE_PX = 13
 ALL = "all"  # of the list of series to highlight
 # What the layers read of a point; the rest is for the tooltip, as text.
 DRAWN = ("series", "kind", "published", "length", "value", "low", "high", "dash")
-TEXTS = ("images_per_hour", "energy", "repetitions", "precision", "flagged", "basis")
+TEXTS = ("images_per_hour", "above_idle", "repetitions", "precision", "flagged", "basis")
 # Ticks of the logarithmic axis, 1 µs to 50,000,000 s; those outside the data are not drawn.
 LOG_TICKS = [round(digit * 10.0**power, 6) for power in range(-6, 8) for digit in (1, 2, 5)]
 
@@ -236,12 +236,14 @@ def _switches(log: bool | None, with_published: bool, shown: Sequence[str]) -> l
 
 def _channels(axes: Axes, end: float | None) -> tuple[alt.X, alt.Y]:
     log = axes.log
-    x_axis = {"grid": False, "tickCount": 6, "format": "d", "labelFlush": False}
+    x_axis = {"format": "d", "labelFlush": False}
     x_scale: dict[str, Any] = {"zero": True}
     if end is not None:
         x_scale |= {"domainMax": alt.ExprRef(f"{end} / (1 - min({ROOM_PX} / width, {ROOM_SHARE}))"), "nice": False}
         x_axis |= {"labelExpr": f"datum.value > {end} ? '' : datum.label"}  # nothing was measured there
-    x = alt.X("length:Q", title="Image length √(h·w) in px", axis=alt.Axis(**x_axis), scale=alt.Scale(**x_scale))
+    x = alt.X(
+        "length:Q", title="Image length √(h·w) in px", axis=rendering.bottom_axis(**x_axis), scale=alt.Scale(**x_scale)
+    )
     powers = ", ".join(f"log({tick}) / LN10" for tick in LOG_TICKS)
     y_axis = alt.Axis(
         values=alt.ExprRef(_by_scale("null", f"[{powers}]", log)),

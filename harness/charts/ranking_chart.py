@@ -20,6 +20,7 @@ from harness.results.text_table import TextTable
 
 N_RANKED = 60  # that a figure draws; all stand in the table
 BAND_PX = 38
+RATE_PX, RATES_PX = 88, 190  # room for a rate at the end of a line, and for that of images beside it
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,6 @@ def draw(tables: Tables) -> Drawing:
         heading_notes.append(f"the {N_RANKED} fastest of {len(found)}")
     is_contest = sum(not each.is_published for each in found) > 1
     rows = [_row(each, i, is_contest) for i, each in enumerate(found[:N_RANKED])]
-    middle = max(row["value"] for row in rows) / 2
-    for row in rows:  # the words stand beyond the interval, on the side where there is room
-        far_right = row["value"] > middle
-        row |= {"far_right": far_right, "anchor": (row["low"] if far_right else row["high"]) or row["value"]}
     named = listed([row["series"] for row in rows], 10)
     description = f"At {size}, dots of megapixels per second, fastest first: {named}."
     return Drawing(
@@ -110,7 +107,7 @@ def _row(each: Ranked, place: int, is_contest: bool) -> Row:
         "value": each.mpx_per_s, "low": rate(each.high_s), "high": rate(each.low_s), "rank": rank or "–",
         "time": seconds(each.median_s), "interval": each.interval,
         "title": f"{rank}.  {each.series}" if rank else each.series,
-        "label": f"{number(each.mpx_per_s)} Mpx/s · {number(3600 / each.median_s)} images/h",
+        "rate": f"{number(each.mpx_per_s)} Mpx/s", "images_per_hour": f"{number(3600 / each.median_s)} images/h",
     }  # fmt: skip
 
 
@@ -125,20 +122,20 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
     axis = alt.Axis(grid=True, gridColor=GREY, tickCount=5, format=".3~r")
     x = alt.X("value:Q", title="Megapixels per second", axis=axis, scale=alt.Scale(zero=True))
     base = alt.Chart().encode(y=y, x=x)
-    tooltip = [alt.Tooltip(f"{name}:N", title=name) for name in ("series", "rank", "time", "interval", "label")]
-    words = {"fontSize": 11, "color": GREY, "baseline": "middle"}
-    spread = base.transform_filter("isValid(datum.low)")
+    fields = ("series", "rank", "time", "interval", "rate", "images_per_hour")
+    tooltip = [alt.Tooltip(f"{name}:N", title=name.replace("_", " ")) for name in fields]
+    words = alt.Chart().encode(y=y)
+    text = alt.ExprRef(f"datum.rate + ({rendering.NARROW} ? '' : ' · ' + datum.images_per_hour)")
+    room = alt.ExprRef(f"width - ({rendering.NARROW} ? {RATE_PX} : {RATES_PX})")
     return [
-        spread.mark_rule(strokeWidth=4, opacity=0.5, yOffset=9).encode(x=alt.X("low:Q"), x2="high:Q", stroke=stroke),
+        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=4, opacity=0.5, yOffset=9)
+        .encode(x=alt.X("low:Q"), x2="high:Q", stroke=stroke),
         base.mark_point(size=60, strokeWidth=1.4, opacity=1, yOffset=9).encode(
             stroke=stroke, fill=fill, shape=shape, tooltip=tooltip
         ),
-        alt.Chart().mark_text(align="left", dy=-9, dx=2, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
-        .encode(y=y, x=alt.value(0), text="title:N"),
-        base.transform_filter("!datum.far_right").mark_text(**words, yOffset=9, align="left", dx=10)
-        .encode(x=alt.X("anchor:Q"), text="label:N"),
-        base.transform_filter("datum.far_right").mark_text(**words, yOffset=9, align="right", dx=-10)
-        .encode(x=alt.X("anchor:Q"), text="label:N"),
+        words.mark_text(align="left", dy=-9, dx=2, fontSize=12, color=GREY, limit=room)
+        .encode(x=alt.value(0), text="title:N"),
+        words.mark_text(align="right", dy=-9, fontSize=11, color=GREY, text=text).encode(x=alt.value("width")),
     ]  # fmt: skip
 
 

@@ -66,6 +66,11 @@ def heading(title: str, notes: Iterable[str]) -> alt.TitleParams:
     return alt.TitleParams(title, subtitle=textwrap.wrap("\u00a0· ".join(notes), NOTE_CHARACTERS))
 
 
+def bottom_axis(**options: Any) -> alt.Axis:
+    """An axis with as many ticks as there is room for, also on a phone."""
+    return alt.Axis(grid=False, tickCount=alt.ExprRef(f"{NARROW} ? 3 : 6"), **options)
+
+
 def legend() -> alt.Legend:
     """The legend below a figure, narrow enough for a phone."""
     return alt.Legend(

@@ -11,7 +11,7 @@ from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure
 from harness.charts.rendering import GREY
 from harness.results.formatting import Row, crop_name, deviation, number, seconds, size_label
-from harness.results.notes import flags_said
+from harness.results.notes import flag_note
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
@@ -39,7 +39,7 @@ def draw(tables: Tables) -> Drawing:
         notes.append(f"{beyond} beyond that stand at the edge")
     if len(kept) < len(strips):
         notes.append(f"the {len(kept)} of {len(strips)} series that spread most")
-    if flags := flags_said(tables):
+    if flags := flag_note(tables):
         notes.append(flags)
     if any(row["n"] > row["n_case_drawn"] for row in rows):
         notes.append("of cases with many repetitions every so many-th")
@@ -90,7 +90,11 @@ def _rows(name: str, strip: list[Drawn]) -> list[Row]:
 def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
     y = alt.Y("strip:N", axis=None, sort=None, scale=alt.Scale(domain=kept, paddingInner=0.3, paddingOuter=0.2))
     offset = alt.YOffset("deviation:Q", scale=alt.Scale(domain=[REACH, -REACH]))
-    x = alt.X("minutes:Q", title="Minutes since the device’s first call", axis=alt.Axis(grid=False, tickCount=6))
+    x = alt.X(
+        "minutes:Q",
+        title="Minutes since the device’s first call",
+        axis=rendering.bottom_axis(),
+    )
     styles = {kind: style for kind, style in KINDS.items() if any(row["kind"] == kind for row in rows)}
     stroke, fill, shape = (
         by_style(channel, "kind", styles, i) for i, channel in enumerate((alt.Stroke, alt.Fill, alt.Shape))

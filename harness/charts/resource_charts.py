@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from harness.charts import line_chart
 from harness.charts.figure import Drawing, Figure
-from harness.charts.line_chart import Axes, point
+from harness.charts.line_chart import Axes, bounds, point
 from harness.results import resources
-from harness.results.formatting import listed, number, pixels
+from harness.results.formatting import interval, listed, number, pixels
 from harness.results.resources import Method
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
@@ -35,26 +35,31 @@ def _memory(method: Method) -> Figure:
 
 
 def draw_energy(tables: Tables) -> Drawing:
-    """Joules above idle of one image against image length."""
+    """Joules of one image, idle included, against image length."""
     rows = resources.energy_rows(tables)
     points = [
-        point(row, resources.energy_name(tables, row), row["energy_per_call_j"])
-        | {"energy": f"{number(row['energy_per_call_j'] / 3600, 2)} Wh per image"}
+        point(row, resources.energy_name(tables, row), row["gross_per_call_j"])
+        | bounds(row["gross_low_j"], row["gross_high_j"])
+        | {"above_idle": f"{number(row['energy_per_call_j'])} J"}
         for row in rows
     ]
     methods = dict.fromkeys(resources.energy_source(row) for row in rows)
     empty = _why_empty(tables, "energy", "energy was not measured")
-    notes = [*methods, "not the wall"] if rows else []
-    return line_chart.draw(Axes("Joules above idle"), tables, points, notes=notes, empty=empty)
+    notes = [*methods, "not the wall", "idle included"] if rows else []
+    if any(row["n_windows"] > 1 for row in rows):
+        notes.append("line: least and most of several windows")
+    return line_chart.draw(Axes("Joules per image", "least – most"), tables, points, notes=notes, empty=empty)
 
 
 def _energy_numbers(tables: Tables) -> TextTable:
     rows = [
-        (tables.name(row), pixels(row), number(row["energy_per_call_j"]), number(row["idle_power_w"]),
-         str(row["n_calls"]), resources.energy_source(row))
+        (tables.name(row), pixels(row), number(row["gross_per_call_j"]),
+         interval(row["gross_low_j"], row["gross_high_j"]), number(row["energy_per_call_j"]),
+         number(row["idle_power_w"]), str(row["n_windows"]), str(row["n_calls"]), resources.energy_source(row))
         for row in resources.energy_rows(tables)
     ]  # fmt: skip
-    return TextTable.grouped(("image in px", "J per image", "idle W", "calls", "by"), rows)
+    head = ("image in px", "J per image", "least – most", "above idle J", "idle W", "windows", "calls", "by")
+    return TextTable.grouped(head, rows)
 
 
 def _why_empty(tables: Tables, role: str, otherwise: str) -> str:
@@ -65,7 +70,7 @@ def _why_empty(tables: Tables, role: str, otherwise: str) -> str:
 
 MEMORY = tuple(_memory(method) for method in resources.METHODS)
 ENERGY = Figure(
-    "energy", "Energy to segment one image", "joules above idle of one image, where the chip has a counter",
+    "energy", "Energy to segment one image", "joules of one image, idle included, where the chip has a counter",
     ("energy",), draw_energy, lambda tables: {"Energy": _energy_numbers(tables)},
     in_report=lambda tables: bool(resources.energy_rows(tables)),
 )  # fmt: skip

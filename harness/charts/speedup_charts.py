@@ -13,7 +13,7 @@ from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
 N_CURVE = 40  # points of a fitted curve
-N_LAWS = 3  # scaling laws that a figure draws; all stand in the table
+N_LAWS = 2  # scaling laws that a figure draws, so that their words never meet; all stand in the table
 EMPTY = "no accelerator was measured here beside its CPU"
 
 
@@ -21,7 +21,7 @@ def draw_speedup(tables: Tables) -> Drawing:
     """How many times faster an accelerator is than the CPU beside it, and the limit that its scaling law approaches."""
     own = [
         point(row, tables.name(row), row["speedup"]) | bounds(known.low, known.high) | _basis(row, known)
-        for row, known in zip(tables.gains, speedups.intervals(tables), strict=True)
+        for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
     ]
     found = speedups.laws(tables)
     mine = [each for each in found if not each.is_published]
@@ -39,7 +39,7 @@ def draw_percent_of_cpu(tables: Tables) -> Drawing:
         point(row, tables.name(row), row["percent_of_cpu"])
         | bounds(*(end and 100 / end for end in (known.high, known.low)))
         | _basis(row, known)
-        for row, known in zip(tables.gains, speedups.intervals(tables), strict=True)
+        for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
     ]
     published = published_points(tables, "percent_of_cpu")
     axes = Axes("% of CPU time", "95 %", baseline=100)
@@ -52,7 +52,7 @@ def _basis(row: Row, known: speedups.Interval) -> Row:
 
 def _intervals(tables: Tables) -> str:
     """What the intervals of the ratios are made of."""
-    if not tables.gains:
+    if not tables.speedup_rows:
         return "no accelerator was measured here"
     bases = {known.basis for known in speedups.intervals(tables)}
     if bases == {"processes"}:
@@ -61,7 +61,7 @@ def _intervals(tables: Tables) -> str:
     return f"ratio of medians with its 95 % interval, {within}"
 
 
-def _law(each: speedups.Gained) -> Law:
+def _law(each: speedups.SeriesSpeedup) -> Law:
     lengths = [each.fast.bounds_mpx[1] ** 0.5 * (i + 0.5) / N_CURVE for i in range(N_CURVE)]
     times_s = [(length, each.slow.at(length**2), each.fast.at(length**2)) for length in lengths]
     # A line that is fitted to large images may lie below zero at small ones.
@@ -79,7 +79,7 @@ def _ratios(tables: Tables) -> TextTable:
     """The numbers of both figures."""
     own = [
         (tables.name(row), row, row["median_s"], interval(known.low, known.high))
-        for row, known in zip(tables.gains, speedups.intervals(tables), strict=True)
+        for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
     ]
     published = [(f"{row['series']}: means", row, row["mean_s"], "–") for row in published_points(tables, "speedup")]
     rows = [
@@ -113,7 +113,7 @@ SPEEDUP = Figure(
     "CPU median ÷ accelerator median with its 95 % interval; the fitted laws and the limit that they approach",
     ("speedups",), draw_speedup, lambda tables: {"Speed-up": _ratios(tables), "Its limit": _limits(tables)},
     # Without an accelerator, the published ones are an answer of a kind.
-    in_report=lambda tables: bool(tables.gains) or tables.published is not None, cautions=notes,
+    in_report=lambda tables: bool(tables.speedup_rows) or tables.published is not None, cautions=notes,
 )  # fmt: skip
 PERCENT_OF_CPU = Figure(
     "percent-of-cpu", "Accelerator time as a share of CPU time", "the same as a share of the CPU's time",

@@ -134,7 +134,7 @@ def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.
             domain=False, ticks=False, labelExpr="slice(split(datum.label, '\\t'), 1)", labelOffset=-7, labelPadding=6
         ),
     )
-    axis = alt.Axis(grid=False, tickCount=alt.ExprRef(f"{rendering.NARROW} ? 3 : 5"), format="%")
+    axis = rendering.bottom_axis(format="%")
     x = alt.X("begin:Q", title="Share of the call", axis=axis, scale=alt.Scale(domain=[0, 1], nice=False))
     hues = {group: STYLES[group] for group in STYLES if any(part["group"] == group for part in parts)}
     hue = by_style(alt.Color, "group", hues, 0)

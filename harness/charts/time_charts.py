@@ -37,9 +37,9 @@ def draw_throughput(tables: Tables) -> Drawing:
         for row in tables.cases
     ]
     published = [_rate(row, row["series"], row["mean_s"], True) for row in published_points(tables, "mean_s")]
-    said = "of the median, with its interquartile range" if own else "nothing was timed here"
+    note = "of the median, with its interquartile range" if own else "nothing was timed here"
     axes = Axes("Megapixels per second", "of q3 – of q1")
-    return line_chart.draw(axes, tables, own, published, [said], EMPTY)
+    return line_chart.draw(axes, tables, own, published, [note], EMPTY)
 
 
 def precision(row: Row) -> Row:

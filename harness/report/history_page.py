@@ -53,9 +53,9 @@ def headline(watched: Watch) -> str:
     better = len(watched.alarms) - worse
     if not watched.alarms:
         return f"No alarm in {len(watched.series)} series"
-    said = [count(worse, "alarm")] if worse else []
-    said += [count(better, "improvement")] if better else []
-    return f"{' and '.join(said)} in {len(watched.series)} series"
+    parts = [count(worse, "alarm")] if worse else []
+    parts += [count(better, "improvement")] if better else []
+    return f"{' and '.join(parts)} in {len(watched.series)} series"
 
 
 def _figure(series: Series, number: int, runs: dict[str, list[Row]], name: Callable[[Row], str]) -> Row:
@@ -68,12 +68,12 @@ def _figure(series: Series, number: int, runs: dict[str, list[Row]], name: Calla
         "state": state(series, len(series.points) - 1),
         "title": f"{place['node']} · {what}",
         "axis": {"title": unit, **AXES.get(series.metric, {})},
-        "said": _said(series),
+        "caption": _caption(series),
         "rows": rows(series, scale, runs),
     }
 
 
-def _said(series: Series) -> str:
+def _caption(series: Series) -> str:
     band, runs = series.last.judged.band, count(len(series.points), "run")
     now = value_text(series.metric, series.last.value)
     usual = f", usual {value_text(series.metric, band.low)} to {value_text(series.metric, band.high)}" if band else ""
@@ -83,9 +83,9 @@ def _said(series: Series) -> str:
 def _cautions(watched: Watch) -> list[str]:
     """What a reader must know before believing a line."""
     places = [each.last.place for each in watched.series]
-    said = []
+    parts = []
     if any(place["workload"] == "simulated" for place in places):
-        said.append("Simulated workload: some of these series are no measurements.")
+        parts.append("Simulated workload: some of these series are no measurements.")
     if any(place["weights"] == "standin" for place in places):
-        said.append("Stand-in weights: the network costs what cyto3’s costs, the masks are not cyto3’s.")
-    return said
+        parts.append("Stand-in weights: the network costs what cyto3’s costs, the masks are not cyto3’s.")
+    return parts

@@ -20,7 +20,7 @@ from harness.results.formatting import (
     short_name,
     size_label,
 )
-from harness.results.notes import FEW, flags_said
+from harness.results.notes import FEW, flag_note
 from harness.results.tables import Tables
 from harness.schema import identity
 from harness.stats.intervals import Interval
@@ -70,9 +70,8 @@ def headline(data: Tables) -> str:
         return f"Nothing was timed: {count(failed, 'repetition')} failed" if failed else "Nothing was timed in this run"
     most = Counter(map(_kind, medians)).most_common(1)[0][0]
     chosen = [row for row in medians if _kind(row) == most]
-    compared = [
-        (row, known) for row, known in zip(data.gains, speedups.intervals(data), strict=True) if _kind(row) == most
-    ]
+    pairs = zip(data.speedup_rows, speedups.intervals(data), strict=True)
+    compared = [(row, known) for row, known in pairs if _kind(row) == most]
     varied = identity.distinguishing(medians, (), KIND)
     among = ", ".join(f"{identity.word(column)} {dimension_value(chosen[0], column)}" for column in varied)
     return _what(chosen[0]) + _finding(chosen, compared) + (f" ({among})" if among else "")
@@ -84,34 +83,35 @@ def banners(data: Tables) -> list[str]:
     kinds = {row["workload"] for row in medians} | {row["weights"] for row in medians}
     if any(row["image_is_synthetic"] for row in medians):
         kinds.add("synthetic")
-    said = [text for kind, text in BANNERS.items() if kind in kinds]
+    sentences = [text for kind, text in BANNERS.items() if kind in kinds]
     few, unstable, unlike = (
         sum(row["n"] < FEW for row in medians),
         sum(row["n_distinct_masks"] > 1 for row in medians),
-        sum(row["n_cells"] != row["cpu_n_cells"] for row in data.gains),
+        sum(row["n_cells"] != row["cpu_n_cells"] for row in data.speedup_rows),
     )
     if failed := data.n_failed:
-        said.append(f"{count(failed, 'repetition')} failed. No median or figure contains them; they are listed below.")
+        failures = count(failed, "repetition")
+        sentences.append(f"{failures} failed. No median or figure contains them; they are listed below.")
     if few:
-        said.append(f"Few repetitions: {count(few, 'case')} with fewer than {FEW}. Read the spread with care.")
+        sentences.append(f"Few repetitions: {count(few, 'case')} with fewer than {FEW}. Read the spread with care.")
     if unstable:
-        said.append(f"Masks differed between the repetitions of {count(unstable, 'case')}.")
+        sentences.append(f"Masks differed between the repetitions of {count(unstable, 'case')}.")
     if unlike:
-        said.append(f"CPU and accelerator counted different numbers of cells in {count(unlike, 'case')}.")
-    return said
+        sentences.append(f"CPU and accelerator counted different numbers of cells in {count(unlike, 'case')}.")
+    return sentences
 
 
 def case_notes(data: Tables) -> list[str]:
     """What a reader of the table of cases must know besides its numbers."""
-    said = []
-    if flags := flags_said(data):
-        said.append(f"{flags}. None is left out of a median or figure.")
+    sentences = []
+    if flags := flag_note(data):
+        sentences.append(f"{flags}. None is left out of a median or figure.")
     reasons = Counter(reason for row in data.cases for reason in (row["stop_reason"] or "").split())
     if endings := [f"{ENDINGS[reason]} ({count(n, 'case')})" for reason, n in reasons.items() if reason in ENDINGS]:
-        said.append(f"Repetitions ended because {'; because '.join(endings)}.")
+        sentences.append(f"Repetitions ended because {'; because '.join(endings)}.")
     if (blocks := max((row["n_blocks"] for row in data.cases), default=1)) > 1:
-        said.append(f"The repetitions of a case come from up to {blocks} processes.")
-    return said
+        sentences.append(f"The repetitions of a case come from up to {blocks} processes.")
+    return sentences
 
 
 def answers(data: Tables) -> list[Answer]:
@@ -132,7 +132,7 @@ def _how_fast(data: Tables) -> list[str]:
     for row in data.cases:
         by_series.setdefault(data.name(row), []).append(row)
     laws = {each.series: each.law for each in speedups.fits(data)}
-    said = []
+    sentences = []
     for series, rows in list(by_series.items())[:MOST]:
         largest = max(rows, key=lambda row: row["n_pixels"])
         hourly = number(3600 / largest["median_s"])
@@ -142,29 +142,29 @@ def _how_fast(data: Tables) -> list[str]:
                 f"; time grows with the area: {number(law.per_mpx_s)} s per megapixel "
                 f"(± {percent(law.per_mpx_reach_s / law.per_mpx_s, 1)}) and {number(law.fixed_s, 2)} s beside"
             )
-        said.append(f"{text}.")
+        sentences.append(f"{text}.")
     if len(by_series) > MOST:
-        said.append(f"{count(len(by_series) - MOST, 'more device')} in the table.")
-    return said
+        sentences.append(f"{count(len(by_series) - MOST, 'more device')} in the table.")
+    return sentences
 
 
 def _gpu(data: Tables) -> list[str]:
     found = speedups.laws(data)
-    if data.gains:
-        pairs = list(zip(data.gains, speedups.intervals(data), strict=True))
+    if data.speedup_rows:
+        pairs = list(zip(data.speedup_rows, speedups.intervals(data), strict=True))
         largest = {data.name(row): (row, known) for row, known in sorted(pairs, key=lambda pair: pair[0]["n_pixels"])}
-        several = len({row["node"] for row in data.gains}) > 1
-        said = [
+        several = len({row["node"] for row in data.speedup_rows}) > 1
+        sentences = [
             f"On {row['node']}, {_comparison(row, known)}." if several else f"{_upper(_comparison(row, known))}."
             for row, known in list(largest.values())[:MOST]
         ]
-        said += [speedups.said(each) for each in found if not each.is_published][:MOST]
+        sentences += [speedups.sentence(each) for each in found if not each.is_published][:MOST]
         if len(largest) > MOST:
-            said.append(f"{count(len(largest) - MOST, 'more accelerator')} in the figure of speed-ups.")
-        return said
+            sentences.append(f"{count(len(largest) - MOST, 'more accelerator')} in the figure of speed-ups.")
+        return sentences
     others = [each for each in found if each.is_published]
-    said = ["No accelerator was measured beside a CPU here, so these results cannot tell."]
-    return said + [f"Published, on other machines: {speedups.said(each)}" for each in others]
+    sentences = ["No accelerator was measured beside a CPU here, so these results cannot tell."]
+    return sentences + [f"Published, on other machines: {speedups.sentence(each)}" for each in others]
 
 
 def _which(data: Tables) -> list[str]:
@@ -172,19 +172,19 @@ def _which(data: Tables) -> list[str]:
     own = [each for each in ranked if not each.is_published]
     if not own:
         return ["Nothing was timed."]
-    said = []
+    sentences = []
     if len(own) == 1:
-        said.append("Only one device was measured at this size, so there is nothing to choose between.")
+        sentences.append("Only one device was measured at this size, so there is nothing to choose between.")
     else:
         best = [each for each in own if each.ranks[0] == 1]
         tied = "" if len(best) == 1 else "; their intervals overlap"
-        said.append(f"At {size} the fastest: {listed([each.series for each in best])}{tied}.")
+        sentences.append(f"At {size} the fastest: {listed([each.series for each in best])}{tied}.")
     cells = agreement_chart.cells(data)
     columns = {cell.crop for cell in cells}
     split = sorted({cell.crop for cell in cells if cell.word.rstrip("±") != "A"})
     if len({cell.device for cell in cells}) > 1:
         same = "All devices found the very same masks, bit by bit, in every crop."
-        said.append(
+        sentences.append(
             same
             if not split
             else f"Masks are not the same bit by bit in {len(split)} of {count(len(columns), 'crop')}."
@@ -192,10 +192,10 @@ def _which(data: Tables) -> list[str]:
     judged = Counter(cell.state for cell in cells if cell.state != agreement_chart.NOT_COMPARED)
     if judged:
         counted = ", ".join(f"{state} in {count(n, 'case')}" for state, n in judged.items())
-        said.append(f"Beside stock cellpose on the same machine’s CPU they are {counted}.")
+        sentences.append(f"Beside stock cellpose on the same machine’s CPU they are {counted}.")
     elif split:
-        said.append("Whether the differences matter was not measured: run it with --passes masks.")
-    return said
+        sentences.append("Whether the differences matter was not measured: run it with --passes masks.")
+    return sentences
 
 
 def _before(data: Tables) -> list[str]:
@@ -218,10 +218,10 @@ def _before(data: Tables) -> list[str]:
         if pairs[1:]
         else (f"the median of 1 case changed by {_signed(ratios[0])}")
     )
-    said = [f"Beside {listed(sorted(runs))}, {changed}."]
+    sentences = [f"Beside {listed(sorted(runs))}, {changed}."]
     if versions:
-        said.append(f"Meanwhile changed: {listed(sorted(versions))}.")
-    return [*said, _verdict(data)]
+        sentences.append(f"Meanwhile changed: {listed(sorted(versions))}.")
+    return [*sentences, _verdict(data)]
 
 
 def _verdict(data: Tables) -> str:
@@ -234,18 +234,18 @@ def _verdict(data: Tables) -> str:
 
 
 def _faster(data: Tables) -> list[str]:
-    said = [
+    sentences = [
         f"{place}: {each.row['variant']} is {each.times} times as fast as stock, masks {each.row['masks']}."
         if each
         else f"{place}: of what was raced nothing is faster than stock without changing the masks."
-        for place, each in tuning_results.winners(data.raced).items()
+        for place, each in tuning_results.winners(data.tuning_results).items()
     ]
     found = stage_chart.remarks(data)
     if not found:
         unknown = "No stage pass was made, so nobody knows where the time goes: run it with --passes stages."
-        return said[:MOST] or [unknown]
-    said += [f"{title}: {text}" for title, each in found.items() for text in each.advice]
-    return said[:MOST] or ["The stage pass shows nothing that stands out."]
+        return sentences[:MOST] or [unknown]
+    sentences += [f"{title}: {text}" for title, each in found.items() for text in each.advice]
+    return sentences[:MOST] or ["The stage pass shows nothing that stands out."]
 
 
 def _finding(medians: list[Row], compared: list[tuple[Row, Interval]]) -> str:
@@ -263,13 +263,13 @@ def _finding(medians: list[Row], compared: list[tuple[Row, Interval]]) -> str:
         }
         times = (f"{_seconds(row['median_s'])} at {_size(row)}" for row in ends.values())
         return f" on {name(medians[0])}: {', '.join(times)}"
-    said = f" on {len(by_series)} devices of {count(nodes, 'machine')}"
+    devices = f" on {len(by_series)} devices of {count(nodes, 'machine')}"
     common = set.intersection(*({row["n_pixels"] for row in rows} for rows in by_series.values()))
     if not common:
-        return said
+        return devices
     ranked = sorted((row for row in medians if row["n_pixels"] == max(common)), key=lambda row: row["median_s"])
     fast, slow = (f"{_seconds(row['median_s'])} on {name(row)}" for row in (ranked[0], ranked[-1]))
-    return f"{said}: at {_size(ranked[0])} from {fast} to {slow}"
+    return f"{devices}: at {_size(ranked[0])} from {fast} to {slow}"
 
 
 def _comparison(row: Row, known: Interval) -> str:

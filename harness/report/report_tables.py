@@ -13,7 +13,7 @@ N_PLACES = 6  # devices that a table of facts has a column each for
 
 def cases(data: Tables) -> TextTable:
     """One row per case: medians, spread, cells, speed-up; flags where there are any."""
-    speedup_of = {(row["run_id"], row["case_id"]): row["speedup"] for row in data.gains}
+    speedup_of = {(row["run_id"], row["case_id"]): row["speedup"] for row in data.speedup_rows}
     columns = {
         "crop": crop_name,
         "protocol": lambda row: text(row["protocol"]),
@@ -40,7 +40,7 @@ def tuning(data: Tables) -> TextTable:
             f"{each.place}, race {(each.row['block'] or 0) + 1}", text(each.row["variant"]), str(each.row["n"]),
             number(each.row["median_s"]), each.times, each.row["masks"] or "not compared",
         )
-        for each in data.raced
+        for each in data.tuning_results
     ]  # fmt: skip
     return TextTable.grouped(("variant", "n", "median s", "× stock", "masks"), rows)
 
@@ -76,10 +76,10 @@ def environment(places: list[str], findings: list[Finding]) -> TextTable:
     few = len(places) <= N_PLACES
     for each in findings:
         if few:
-            told = tuple(value_at(each, where) for where in places)
+            cells = tuple(value_at(each, where) for where in places)
         else:
-            told = ("; ".join(f"{value}{_who(where, places)}" for value, where in each.values.items()),)
-        groups.setdefault(each.group, []).append((f"{each.label} ≠" if each.differs else each.label, *told))
+            cells = ("; ".join(f"{value}{_who(where, places)}" for value, where in each.values.items()),)
+        groups.setdefault(each.group, []).append((f"{each.label} ≠" if each.differs else each.label, *cells))
     head = ("fact", *places) if few else ("fact", f"value at the {len(places)} devices")
     return TextTable(head, groups, n_labels=len(head))
 

@@ -33,7 +33,7 @@ def rows(series: Series, scale: float, runs: dict[str, list[Row]]) -> list[Row]:
                 "low": band.low * scale if band else None,
                 "high": band.high * scale if band else None,
                 "state": state(series, i),
-                "said": value_text(series.metric, point.value),
+                "text": value_text(series.metric, point.value),
                 "version": _changed(series, i),
                 "accepted": f"accepted by {accepted.by}: {accepted.why}" if accepted else None,
                 "level": "the level changed" if i in steps else None,

@@ -15,46 +15,46 @@ ALIKE = (*identity.without(identity.WORK, identity.SIZE), "dtype", *identity.VER
 def notes(tables: Tables) -> list[str]:
     """Everything that limits the times: what they are made from, how many, what failed, what is mixed."""
     rows = tables.cases
-    said = provenance(tables)
+    found = provenance(tables)
     if rows and (fewest := min(row["n"] for row in rows)) < FEW:
-        said.append(f"few repetitions (n = {fewest})")
+        found.append(f"few repetitions (n = {fewest})")
     if tables.n_failed:
-        said.append(f"{count(tables.n_failed, 'failed repetition')} excluded")
-    if flags := flags_said(tables):
-        said.append(f"{flags}; none is left out")
-    said += mixed(tables)
+        found.append(f"{count(tables.n_failed, 'failed repetition')} excluded")
+    if flags := flag_note(tables):
+        found.append(f"{flags}; none is left out")
+    found += mixed(tables)
     if tables.published is not None:
-        said.append("published series: means of 5 without spread, model construction included (protocol article)")
+        found.append("published series: means of 5 without spread, model construction included (protocol article)")
         if rows and {row["protocol"] for row in rows} != {reference_timings.PROTOCOL}:
-            said.append("measured here: model construction not included (protocol standard)")
-    return said
+            found.append("measured here: model construction not included (protocol standard)")
+    return found
 
 
 def provenance(tables: Tables) -> list[str]:
     """What these numbers are made from, where that is not the published weights on a real image."""
     rows = tables.cases
     weights = {row["weights"] for row in rows}
-    said = []
+    found = []
     if any(row["workload"] == "simulated" for row in rows):
-        said.append("simulated workload: not a measurement")
+        found.append("simulated workload: not a measurement")
     if "standin" in weights:
-        said.append("stand-in weights, not the published cyto3")
+        found.append("stand-in weights, not the published cyto3")
     if "custom" in weights:
-        said.append("custom weights, not the published cyto3")
+        found.append("custom weights, not the published cyto3")
     if any(row["image_is_synthetic"] for row in rows):
-        said.append("synthetic image")
+        found.append("synthetic image")
     if sources := sorted({row["source"] for row in rows} - {"measured"}):
-        said.append(f"not all measured by cellbench: {', '.join(sources)}")
-    return said
+        found.append(f"not all measured by cellbench: {', '.join(sources)}")
+    return found
 
 
 def mixed(tables: Tables) -> list[str]:
     """What is not the same for all cases and may explain a difference between them."""
-    said = []
+    found = []
     for column in identity.distinguishing(tables.cases, (), ALIKE):
         values = {dimension_value(row, column) for row in tables.cases}
-        said.append(f"mixed {_plural(column)}: {listed(sorted(values))}")
-    return said
+        found.append(f"mixed {_plural(column)}: {listed(sorted(values))}")
+    return found
 
 
 def _plural(column: str) -> str:
@@ -62,7 +62,7 @@ def _plural(column: str) -> str:
     return word if word.endswith("s") else f"{word}s"
 
 
-def flags_said(tables: Tables) -> str | None:
+def flag_note(tables: Tables) -> str | None:
     """How many repetitions carry a flag, and which; None if there is none."""
     n_flagged, n = (sum(row[column] for row in tables.cases) for column in ("n_flagged", "n"))
     return flagged(n_flagged, n, {row["flag"]: row["n"] for row in tables.flags.to_pylist()})

@@ -46,7 +46,7 @@ def memory_rows(tables: Tables, method: Method) -> list[Row]:
 
 def energy_rows(tables: Tables) -> list[Row]:
     """The rows that have an energy."""
-    return [row for row in tables.energy.to_pylist() if row["energy_per_call_j"] is not None]
+    return [row for row in tables.energy.to_pylist() if row["gross_per_call_j"] is not None]
 
 
 def energy_source(row: Row) -> str:

@@ -24,7 +24,7 @@ N_TIMES = 3  # an interval that reaches further than so many times its estimate 
 
 
 @dataclass(frozen=True)
-class Fitted:
+class SeriesLaw:
     """A device's series with its scaling law, or None where it cannot be fitted."""
 
     series: str
@@ -34,7 +34,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Gained:
+class SeriesSpeedup:
     """An accelerator's series, its law and its CPU's, and what they say together."""
 
     series: str
@@ -62,7 +62,8 @@ def intervals(tables: Tables) -> list[Interval]:
     """The interval of each of the tables' speed-ups, in their order; its value is the view's."""
     durations = processes(tables)
     return [
-        interval.of_ratio(durations[row["run_id"], row["cpu_case_id"]], durations[_key(row)]) for row in tables.gains
+        interval.of_ratio(durations[row["run_id"], row["cpu_case_id"]], durations[_key(row)])
+        for row in tables.speedup_rows
     ]
 
 
@@ -74,16 +75,16 @@ def medians(tables: Tables) -> list[Interval]:
 
 
 @lru_cache(maxsize=2)
-def fits(tables: Tables) -> list[Fitted]:
+def fits(tables: Tables) -> list[SeriesLaw]:
     """The scaling law of each series, one's own first, then the published ones."""
-    own = [Fitted(series, False, len(rows), _fit(rows, "median_s")) for series, rows in _by_series(tables).items()]
+    own = [SeriesLaw(series, False, len(rows), _fit(rows, "median_s")) for series, rows in _by_series(tables).items()]
     return own + [
-        Fitted(name, True, len(rows), _fit(rows, "mean_s")) for (_, _, name), rows in _published(tables).items()
+        SeriesLaw(name, True, len(rows), _fit(rows, "mean_s")) for (_, _, name), rows in _published(tables).items()
     ]
 
 
 @lru_cache(maxsize=2)
-def laws(tables: Tables) -> list[Gained]:
+def laws(tables: Tables) -> list[SeriesSpeedup]:
     """Each accelerator whose law and whose CPU's law can be fitted, one's own first, then the published ones."""
     by_series = _by_series(tables)
     cpus = {_beside(rows[0]): _fit(rows, "median_s") for rows in by_series.values() if rows[0]["backend"] == "cpu"}
@@ -91,13 +92,15 @@ def laws(tables: Tables) -> list[Gained]:
     for series, rows in by_series.items():
         slow, fast, backend = cpus.get(_beside(rows[0])), _fit(rows, "median_s"), rows[0]["backend"]
         if backend != "cpu" and slow and fast:
-            found.append(Gained(series, False, backend, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
+            about = (series, False, backend, rows[0]["device_name"])
+            found.append(SeriesSpeedup(*about, slow, fast, scaling.gain(slow, fast)))
     others = _published(tables)
     beside = {machine: _fit(rows, "mean_s") for (machine, backend, _), rows in others.items() if backend == "cpu"}
     for (machine, backend, name), rows in others.items():
         slow, fast = beside.get(machine), _fit(rows, "mean_s")
         if backend != "cpu" and slow and fast:
-            found.append(Gained(name, True, backend, rows[0]["device_name"], slow, fast, scaling.gain(slow, fast)))
+            about = (name, True, backend, rows[0]["device_name"])
+            found.append(SeriesSpeedup(*about, slow, fast, scaling.gain(slow, fast)))
     return found
 
 
@@ -118,24 +121,24 @@ def limit_text(gain: Gain) -> str:
     return f"limit {number(gain.limit)}×\n{between(gain.limit_low, gain.limit_high).strip()}"
 
 
-def said(gained: Gained) -> str:
+def sentence(each: SeriesSpeedup) -> str:
     """What an accelerator gains with growing images, in one sentence."""
-    gain, who = gained.gain, short_name(gained.device_name)
+    gain, who = each.gain, short_name(each.device_name)
     text = (
         f"On ever larger images the {who}’s speed-up approaches {number(gain.limit)}×"
         f"{between(gain.limit_low, gain.limit_high)}; "
     )
-    smallest = gained.fast.bounds_mpx[0]
+    smallest = each.fast.bounds_mpx[0]
     if gain.near_mpx <= smallest:
         text += "it is within a tenth of that at every size measured. "
     else:
-        beyond = ", beyond what was measured" if gain.near_mpx > gained.fast.bounds_mpx[1] else ""
+        beyond = ", beyond what was measured" if gain.near_mpx > each.fast.bounds_mpx[1] else ""
         text += f"from about {side(gain.near_mpx)} on it is within a tenth of that{beyond}. "
-    return text + _break_even(gained, smallest)
+    return text + _break_even(each, smallest)
 
 
-def _break_even(gained: Gained, smallest: float) -> str:
-    gain = gained.gain
+def _break_even(each: SeriesSpeedup, smallest: float) -> str:
+    gain = each.gain
     if gain.break_even_mpx is None:
         return "It is never faster than the CPU."
     if gain.break_even_mpx == 0:

@@ -16,10 +16,10 @@ from harness.judge.history import Series
 from harness.query import Session, reference_timings
 from harness.query.sql import FAILED, MEASURED, OK, WORST, text, texts
 from harness.query.views import CASE
-from harness.results import tuning_results
+from harness.results import tuning_results as tuning
 from harness.results.formatting import Row, device_label, series_namer
 from harness.results.scope import Scope
-from harness.results.tuning_results import RACED, Raced
+from harness.results.tuning_results import RACED, TuningResult
 from harness.schema import Phase, Role, Status, identity
 
 N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
@@ -155,14 +155,14 @@ class Tables:
         return self.medians.to_pylist()
 
     @cached_property
-    def gains(self) -> list[Row]:
+    def speedup_rows(self) -> list[Row]:
         """The speed-ups as rows."""
         return self.speedups.to_pylist()
 
     @cached_property
-    def raced(self) -> list[Raced]:
-        """The races of variants."""
-        return tuning_results.races(self.races.to_pylist())
+    def tuning_results(self) -> list[TuningResult]:
+        """The races of variants, each beside stock."""
+        return tuning.from_rows(self.races.to_pylist())
 
     @cached_property
     def calls(self) -> list[Row]:

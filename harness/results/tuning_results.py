@@ -15,7 +15,7 @@ STAYED = ("identical", "equivalent")  # what may be said of masks that a reader 
 
 
 @dataclass(frozen=True)
-class Raced:
+class TuningResult:
     """A variant in one race, a row of the query of that name: how many times as fast as stock, with a 95 % interval.
 
     place: where and on what it ran, in words that tell it from the other places.
@@ -33,7 +33,7 @@ class Raced:
         return number(self.speedup) + between(self.low, self.high)
 
 
-def races(rows: Iterable[Row]) -> list[Raced]:
+def from_rows(rows: Iterable[Row]) -> list[TuningResult]:
     """Rows of the query as races."""
     rows, known = list(rows), ("node", "device", "image", *identity.SIZE)
     told = identity.without(identity.distinguishing(rows, known, RACED), known)
@@ -43,14 +43,15 @@ def races(rows: Iterable[Row]) -> list[Raced]:
         return f"{on}{extras(row, told)}"
 
     return [
-        Raced(row, place(row), *ratio.in_turn(list(zip(row["stock_s"], row["turns_s"], strict=True)))) for row in rows
+        TuningResult(row, place(row), *ratio.in_turn(list(zip(row["stock_s"], row["turns_s"], strict=True))))
+        for row in rows
     ]
 
 
-def winners(found: Sequence[Raced]) -> dict[str, Raced | None]:
+def winners(found: Sequence[TuningResult]) -> dict[str, TuningResult | None]:
     """The fastest of each place's last race whose masks stay; None where stock itself is."""
     last = {each.place: (each.row["run_id"], each.row["block"]) for each in found}
-    best: dict[str, Raced | None] = {}
+    best: dict[str, TuningResult | None] = {}
     for place, race in last.items():
         among = [each for each in found if each.place == place and (each.row["run_id"], each.row["block"]) == race]
         stayed = [each for each in among if each.row["variant"] == "stock" or each.row["masks"] in STAYED]

@@ -106,7 +106,7 @@ def races(store: Store, run_id: str | None) -> pa.Table:
     return pa.Table.from_pylist([
         {name: each.row[name] for name in (*CASE, "block", "n", "median_s")}
         | {"times_stock": each.speedup, "low": each.low, "high": each.high, "masks": each.row["masks"]}
-        for each in tuning_results.races(found.to_pylist())
+        for each in tuning_results.from_rows(found.to_pylist())
     ])  # fmt: skip
 
 
