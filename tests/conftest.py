@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from harness import images, schema, store
 from harness.engines import registry
@@ -20,6 +22,7 @@ from harness.machine.accelerators import Device
 from harness.measure.wire import Order
 from harness.plan.cases import Block, Case, Effort, Task
 from harness.query import Session
+from harness.schema import identity
 
 REPOSITORY = Path(__file__).parent.parent
 SEED_DATA = REPOSITORY.parent / "shared" / "seed-data"
@@ -34,6 +37,27 @@ TWICE = Effort(warmups=1, warmups_max=0, repeats=2, repeats_max=50, precision=No
 
 def make_sample(**columns: object) -> schema.Sample:
     """A good timed repetition of a simulated workload; any column can be overridden."""
+    return schema.sample(**_defaults(columns) | columns)
+
+
+def raw_sample(**columns: object) -> schema.Sample:
+    """The same for a row that no version of this program would write."""
+    row = _defaults(columns) | columns
+    return row | {"case_id": identity.key(row, identity.CASE), "series_key": identity.key(row, identity.SERIES)}
+
+
+def raw_store(root: Path, samples: list[schema.Sample]) -> store.Store:
+    """A store of such rows, written past everything that checks them."""
+    made = store.Store.make(root)
+    for run_id in sorted({sample["run_id"] for sample in samples}):
+        folder = root / "samples" / f"month={run_id[:4]}-{run_id[4:6]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [sample for sample in samples if sample["run_id"] == run_id]
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema.BARE), folder / f"{run_id}-raw.parquet")
+    return made
+
+
+def _defaults(columns: dict[str, object]) -> dict[str, Any]:
     sample = {
         "schema_version": schema.VERSION, "run_id": RUN_ID, "source": "measured", "profile": "quick",
         "started_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=columns.get("repetition", 0)),
@@ -49,7 +73,7 @@ def make_sample(**columns: object) -> schema.Sample:
     }  # fmt: skip
     if columns.get("role", "timed") == "timed":
         sample["stop_reason"] = "fixed_n"
-    return schema.sample(**sample | columns)
+    return sample
 
 
 def make_store(root: Path, samples: list[schema.Sample]) -> store.Store:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from harness import schema
-from tests.conftest import make_sample
+from tests.conftest import raw_sample
 
 RUNS = ("20260101T000000Z-000001", "20260102T000000Z-000002", "20260103T000000Z-000003")
 SIZES = {"64": (64, 64), "224": (224, 224), "300": (300, 200), "448": (448, 448), "full": (2160, 2560)}
@@ -59,7 +59,7 @@ def samples(rng: random.Random) -> list[schema.Sample]:
                 if rng.random() < 0.8:
                     rows += _calls("timed")(rng, about, repeats)
     rows = [_damaged(rng, row, damage) for row in rows]
-    return [*rows, make_sample(run_id=runs[0], **places[0])]
+    return [*rows, raw_sample(run_id=runs[0], **places[0])]
 
 
 def _place(rng: random.Random) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _calls(role: str, **columns: Any) -> Any:
             status = rng.choice(STATUSES)
             elapsed_s = usual_s * rng.uniform(0.5, 2) if status == "ok" else None
             given = {"role": role, "repetition": i, "status": status, "elapsed_s": elapsed_s, **columns}
-            made.append(make_sample(**(about | given)))
+            made.append(raw_sample(**(about | given)))
         return made
 
     return rows
@@ -94,9 +94,9 @@ def _calls(role: str, **columns: Any) -> Any:
 def _stages(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
     rows, stages = [], {(rng.choice(PASSES), rng.choice(STAGES)): rng.random() for _ in range(rng.randrange(1, 9))}
     for i in range(repeats):
-        rows.append(make_sample(**about, role="stages", repetition=i, elapsed_s=sum(stages.values())))
+        rows.append(raw_sample(**about, role="stages", repetition=i, elapsed_s=sum(stages.values())))
         rows += [
-            make_sample(**about, role="stages", phase="stage", repetition=i, stage_pass=stage_pass, stage=stage,
+            raw_sample(**about, role="stages", phase="stage", repetition=i, stage_pass=stage_pass, stage=stage,
                         elapsed_s=time_s, n_tiles=4, work_gflop=100.0, work_gb=1.0)
             for (stage_pass, stage), time_s in stages.items()
         ]  # fmt: skip
@@ -106,23 +106,23 @@ def _stages(rng: random.Random, about: dict[str, Any], repeats: int) -> list[sch
 def _races(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
     rounds = rng.randrange(1, 6)
     rows = [
-        make_sample(**(about | {"variant": variant}), role="tune", repetition=i, elapsed_s=_time_s(rng))
+        raw_sample(**(about | {"variant": variant}), role="tune", repetition=i, elapsed_s=_time_s(rng))
         for variant in ("stock", "lossless", "bf16")
         for i in range(rounds if variant == "stock" else rng.randrange(1, rounds + 1))
     ]
-    masks = make_sample(**(about | {"variant": "lossless"}), role="masks", agreement=rng.choice(WORDS))
+    masks = raw_sample(**(about | {"variant": "lossless"}), role="masks", agreement=rng.choice(WORDS))
     return [*rows, masks]
 
 
 def _passes(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
     return [
-        make_sample(**about, role="memory", peak_rss_bytes=2**30, rss_method=rng.choice(("VmHWM", "sampled", None)),
+        raw_sample(**about, role="memory", peak_rss_bytes=2**30, rss_method=rng.choice(("VmHWM", "sampled", None)),
                     cuda_allocated_bytes=rng.choice((None, 2**31)), mps_driver_bytes=rng.choice((None, 2**31))),
-        make_sample(**about, role="energy", energy_j=rng.choice((3.0, 0.0, -1.0, None)),
+        raw_sample(**about, role="energy", energy_j=rng.choice((3.0, 0.0, -1.0, None)),
                     energy_gross_j=rng.choice((9.0, None)), n_calls=rng.choice((3, 0)),
                     idle_power_w=9.0, energy_class="sensor", energy_method=rng.choice(("nvml", "rapl", None))),
-        make_sample(**about, role="masks", agreement=rng.choice(WORDS), ap50=0.9, ap90=0.8, mean_iou=0.9),
-        make_sample(**about, role="ceiling", phase=rng.choice(("matmul", "copy")), work_gflop=10.0, work_gb=1.0),
+        raw_sample(**about, role="masks", agreement=rng.choice(WORDS), ap50=0.9, ap90=0.8, mean_iou=0.9),
+        raw_sample(**about, role="ceiling", phase=rng.choice(("matmul", "copy")), work_gflop=10.0, work_gb=1.0),
     ]  # fmt: skip
 
 

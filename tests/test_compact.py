@@ -185,7 +185,7 @@ def test_a_merge_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch:
     def full(filesystem: object, target: Path, write: object) -> None:
         calls.append(target)
         if len(calls) == 3:
-            raise OSError(28, "No space left on device")
+            raise StorageError("No space left on device")
         put(filesystem, target, write)
 
     monkeypatch.setattr(parquet, "put", full)

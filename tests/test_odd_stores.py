@@ -18,7 +18,7 @@ from harness.report import html_report, markdown
 from harness.results import scope, tables
 from harness.results.tables import Tables
 from tests import odd_stores
-from tests.conftest import RUN_ID, make_sample, make_store
+from tests.conftest import RUN_ID, raw_sample, raw_store
 from tests.staged import stage_samples
 
 FEW = settings(max_examples=2, derandomize=True, deadline=None, database=None)
@@ -27,7 +27,7 @@ FEW = settings(max_examples=2, derandomize=True, deadline=None, database=None)
 def look(samples: list[dict], **chosen: str) -> None:
     """Draw every figure and write the report, and look for what must not be in them."""
     with tempfile.TemporaryDirectory() as folder, rendering.unchecked():
-        session = Session(make_store(Path(folder), samples))
+        session = Session(raw_store(Path(folder), samples))
         report = html_report.prepare(session, scope.resolve(session, **chosen))
         for figure in catalogue.FIGURES:
             chart = figure.chart(report.data)
@@ -64,7 +64,7 @@ LACKING = (
 def test_one_lacking_value_a_case_is_drawn() -> None:
     sized = [{"crop": str(100 + i), "height_px": 100 + i, **change} for i, change in enumerate(LACKING)]
     place = {"backend": "cuda", "device": "cuda:0"}
-    look([make_sample(**columns) for about in sized for columns in (about, place | about)])
+    look([raw_sample(**columns) for about in sized for columns in (about, place | about)])
 
 
 # ------------------------------------------------------------------ what another version or engine wrote
@@ -78,9 +78,9 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     rows = []
     for i, backend in enumerate(("cpu", "rocm", "xpu", "npu")):
         place = {"backend": backend, "device": f"{backend}:0", "device_name": f"Chip {i}"}
-        rows += [make_sample(**place, elapsed_s=1.0 + i), make_sample(**place, role="dreaming")]
+        rows += [raw_sample(**place, elapsed_s=1.0 + i), raw_sample(**place, role="dreaming")]
         rows += stage_samples(UNKNOWN, {"224": 1.0 + i}, **place)
-    session = Session(make_store(tmp_path_factory.mktemp("foreign"), rows))
+    session = Session(raw_store(tmp_path_factory.mktemp("foreign"), rows))
     return tables.load(session, scope.resolve(session, RUN_ID), with_published=False)
 
 
@@ -108,8 +108,8 @@ def test_unknown_stages_and_passes_come_last_and_are_shown(foreign: Tables) -> N
 
 
 def test_a_word_about_masks_that_is_unknown_is_shown(tmp_path: Path) -> None:
-    rows = [make_sample(), make_sample(role="masks", agreement="alike")]
-    session = Session(make_store(tmp_path, rows))
+    rows = [raw_sample(), raw_sample(role="masks", agreement="alike")]
+    session = Session(raw_store(tmp_path, rows))
     data = tables.load(session, scope.resolve(session))
     spec = catalogue.figure("agreement").chart(data).to_dict()
     assert spec["layer"][0]["encoding"]["color"]["scale"] == {"domain": ["alike"], "range": [rendering.OTHER_HUE]}

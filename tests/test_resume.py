@@ -117,7 +117,7 @@ def test_a_manifest_that_is_not_there_or_broken(tmp_path: Path, text: str | None
 
 @pytest.mark.parametrize("command", ["tune", "throughput", "verify-masks"])
 def test_what_cannot_be_resumed_is_not_the_latest_run(tmp_path: Path, command: str) -> None:
-    store, later = Store.make(tmp_path), RUN_ID.replace("2026", "2027")
+    store, later = Store.make(tmp_path), RUN_ID.replace("20260102", "20260203")
     resume.write(store, replace(manifest_of(BLOCK), run_id=later, command=command))
     with pytest.raises(CellbenchError, match="no run was begun"):
         resume.latest(store)

@@ -436,7 +436,7 @@ def test_a_journal_of_an_earlier_version_is_recovered(tmp_path: Path) -> None:
 def test_a_place_where_no_store_can_be_is_known_before_anything_is_written(tmp_path: Path) -> None:
     Store.check(tmp_path / "new" / "results")
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StorageError, match="file is a file"):
+    with pytest.raises(StorageError, match="Not a directory"):
         Store.check(tmp_path / "file" / "results")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

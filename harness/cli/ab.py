@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Json, Out, duration_s
+from harness.cli.options import RESULTS, Channel, Json, Out, Plane, duration_s
 from harness.cli.stopping import resumable
 from harness.errors import CellbenchError
 
@@ -31,6 +31,8 @@ def ab(
     python_a: Annotated[str | None, typer.Option(help="Interpreter of side A, if not that of cellbench.")] = None,
     python_b: Annotated[str | None, typer.Option(help="Interpreter of side B, as after an update of torch.")] = None,
     image: Annotated[str, typer.Option(help="sparse, dense, or a 2-D TIFF file.")] = "sparse",
+    plane: Plane = None,
+    channel: Channel = None,
     crop: Annotated[str, typer.Option(help="Side of a centred square in px, or full.")] = "448",
     device: Annotated[str, typer.Option(help="cpu, mps, cuda or cuda:N.")] = "cpu",
     model: Annotated[str | None, typer.Option(help="Model to run; cellbench models lists them.")] = None,
@@ -47,7 +49,16 @@ def ab(
     from harness.run.resume import Pairing
 
     _check_verdicts(fail_on)
-    flags = {"image": image, "crops": crop, "devices": device, "models": model, "weights": weights, "repeats": repeats}
+    flags = {
+        "image": image,
+        "plane": plane,
+        "channel": channel,
+        "crops": crop,
+        "devices": device,
+        "models": model,
+        "weights": weights,
+        "repeats": repeats,
+    }
     pairing = Pairing(margin=margin, budget_s=duration_s(budget, "--budget"), labels=(a, b))
     with ExitStack() as stack:
         made = [_prepared(stack, text, python, flags) for text, python in ((a, python_a), (b, python_b))]
@@ -87,8 +98,8 @@ def _prepared(stack: ExitStack, text: str, python: str | None, flags: dict[str, 
 
     is_profile = text.endswith(".toml")
     fixed = {"blocks": 1, "control": False, "passes": (), "protocols": ("standard",), "precision": None, "warmups": 1}
-    chosen = {name: (value,) if name in ("devices", "models") else value for name, value in flags.items() if value}
-    chosen["crops"] = config.split(str(flags["crops"]))
+    lists = {"devices": (flags["devices"],), "models": (flags["models"],) if flags["models"] else None}
+    chosen = {**flags, **lists, "crops": config.split(str(flags["crops"]))}
     variants = {} if is_profile else {"variants": (text,)}
     wanted = config.load(text if is_profile else "quick", {**fixed, **chosen, **variants, "engine_python": python})
     material = bench.gather(wanted)

@@ -12,7 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import Requirement
+
 from harness import query
+from harness.engines import registry
 from harness.fleet.network import connect, split_address, why_not
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
 from harness.store import Store
@@ -66,8 +69,10 @@ def versions(
     ours = _unmet("cellbench", distribution)
     theirs = [unmet for owner in PINNED if _installed(owner, distribution) for unmet in _unmet(owner, distribution)]
     told = [text for text, _ in ours + theirs]
-    if found.get("cellpose", "3").split(".")[0] != "3":  # the one that everybody meets: pip's newest is another program
-        told.append("only cellpose 3 has cyto3 and its size model")
+    default = registry.engine(registry.DEFAULT)
+    if "cellpose" in found and not Requirement(default.requirement).specifier.contains(found["cellpose"], True):
+        # The one that everybody meets: pip's newest is another program.
+        told.append(f"{default.name} needs {default.requirement}: only that has {default.models[0].name}")
     wanted = dict.fromkeys(f'"{requirement.name}{requirement.specifier}"' for _, requirement in ours + theirs)
     fixes = [f"python -m pip install {' '.join(wanted)}"] if wanted else []
 

@@ -78,7 +78,7 @@ def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> I
         running = [racer for racer in racers if not racer.is_out]
         for racer in running[index % len(running) :] + running[: index % len(running)] if running else []:
             try:
-                done = timing.once("tune", bench.call(racer.case, racer.model), bench.sync)
+                done = timing.once("tune", bench.call(racer.case, racer.model), bench.sync, bench.watch.begin)
                 block.check_as_asked(racer.effective)
                 racer.times_s.append(done.elapsed_s)
                 yield rows.good(racer.row, replace(done, index=index), "call")

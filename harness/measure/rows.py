@@ -61,8 +61,7 @@ def good(row: Sample, done: Repetition[Any], phase: str) -> Sample:
         {
             **row,
             **check,
-            # The detectors that cannot see (unwatched) and a quota's stops (throttled_s) have no column yet.
-            **{name: value for name, value in done.observed.items() if name in schema.ARROW.names},
+            **done.observed,
             "role": done.role,
             "phase": phase,
             "repetition": done.index,

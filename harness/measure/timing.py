@@ -136,7 +136,12 @@ def repetitions(
         )
 
 
-def once(role: str, work: Callable[[], T], sync: Callable[[], None]) -> Repetition[T]:
+def once(
+    role: str,
+    work: Callable[[], T],
+    sync: Callable[[], None],
+    observe: Callable[[], Callable[[], dict[str, Any]]] = lambda: dict,
+) -> Repetition[T]:
     """One repetition."""
-    [done] = repetitions(role, exactly(1), work, sync)
+    [done] = repetitions(role, exactly(1), work, sync, observe)
     return done

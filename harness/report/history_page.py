@@ -12,6 +12,7 @@ from harness.report.pages import template
 from harness.results.alarm_text import finding_text, gap_texts, value_text
 from harness.results.formatting import count, line_namer, size_label
 from harness.results.history_rows import rank, rows, runs_of, state
+from harness.results.notes import surrogate_notes
 from harness.stats.watch import AGREEMENTS
 
 Row = dict[str, Any]
@@ -86,6 +87,4 @@ def _cautions(watched: Watch) -> list[str]:
     parts = []
     if any(place["workload"] == "simulated" for place in places):
         parts.append("Simulated workload: some of these series are no measurements.")
-    if any(place["weights"] == "standin" for place in places):
-        parts.append("Stand-in weights: the network costs what cyto3’s costs, the masks are not cyto3’s.")
-    return parts
+    return parts + surrogate_notes(places)

@@ -190,7 +190,7 @@ def _command(session: Session, run: str) -> str:
     image = row["image"] if row["built_in"] or not row["image"] else f"PATH/{row['image']}"
     flags = {
         "image": image,
-        "weights": {"published": "cyto3", "standin": "standin", "custom": "PATH"}.get(row["weights"]),
+        "weights": "PATH" if row["weights"] == "custom" else row["weights"],
     }
     if row["is_search"]:
         return _line("tune", flags | {"device": row["devices"], "crop": row["crops"]})

@@ -20,7 +20,7 @@ from harness.results.formatting import (
     short_name,
     size_label,
 )
-from harness.results.notes import FEW, flag_note
+from harness.results.notes import FEW, flag_note, surrogate_notes
 from harness.results.tables import Tables
 from harness.schema import identity
 from harness.stats.intervals import Interval
@@ -29,9 +29,7 @@ from harness.stats.intervals import Interval
 KIND = (*identity.without(identity.WORK, identity.SIZE), "variant", "batch_size", "dtype")
 BANNERS = {
     "simulated": "Simulated workload. These rows exercise the program; they say nothing about any machine.",
-    "standin": "Stand-in weights. The network has the architecture of cyto3, so a pass through it costs the same; the "
-    "cells it finds, and the time that depends on them, can differ.",
-    "custom": "Custom weights, not the published cyto3.",
+    "custom": "Custom weights, not those that were published.",
     "synthetic": "Synthetic image. Its cells are invented; on another image the time may differ.",
 }
 # Why repetitions ended, other than because there were as many as asked for.
@@ -83,7 +81,7 @@ def banners(data: Tables) -> list[str]:
     kinds = {row["workload"] for row in medians} | {row["weights"] for row in medians}
     if any(row["image_is_synthetic"] for row in medians):
         kinds.add("synthetic")
-    sentences = [text for kind, text in BANNERS.items() if kind in kinds]
+    sentences = [*surrogate_notes(medians), *(text for kind, text in BANNERS.items() if kind in kinds)]
     few, unstable, unlike = (
         sum(row["n"] < FEW for row in medians),
         sum(row["n_distinct_masks"] > 1 for row in medians),
@@ -288,8 +286,8 @@ def _kind(row: Row) -> tuple[Any, ...]:
 def _what(row: Row) -> str:
     if row["workload"] == "simulated":
         return "Simulated workload"
-    names = {"published": "cyto3", "standin": "cyto3’s network with stand-in weights"}
-    return names.get(row["weights"], "cyto3’s network with custom weights")
+    names = {"published": row["model"], "standin": f"{row['model']}’s network with stand-in weights"}
+    return names.get(row["weights"], f"{row['model']}’s network with custom weights")
 
 
 def _seconds(value: float) -> str:

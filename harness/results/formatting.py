@@ -204,3 +204,8 @@ def _binary_size(n_bytes: int) -> str:
     while size >= 1024 and len(units) > 1:
         size, _ = size / 1024, units.pop()
     return f"{size:.4g} {units[-1]}"
+
+
+def models_with(rows: Iterable[Mapping[str, Any]], weights: str) -> list[str]:
+    """The models that ran with weights of this kind."""
+    return sorted({str(row["model"]) for row in rows if row["weights"] == weights})

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.engines import registry
 from harness.query import reference_timings
-from harness.results.formatting import count, dimension_value, flagged, listed
+from harness.results.formatting import count, dimension_value, flagged, listed, models_with
 from harness.results.tables import Tables
 from harness.schema import identity
 
@@ -30,17 +34,21 @@ def notes(tables: Tables) -> list[str]:
     return found
 
 
+def surrogate_notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What stand-in weights share with the published ones and what not, for each model that ran with them."""
+    names = models_with(rows, "standin")
+    return [f"Stand-in weights for {name}. {registry.info(name).surrogate_note}" for name in names]
+
+
 def provenance(tables: Tables) -> list[str]:
     """What these numbers are made from, where that is not the published weights on a real image."""
     rows = tables.cases
-    weights = {row["weights"] for row in rows}
     found = []
     if any(row["workload"] == "simulated" for row in rows):
         found.append("simulated workload: not a measurement")
-    if "standin" in weights:
-        found.append("stand-in weights, not the published cyto3")
-    if "custom" in weights:
-        found.append("custom weights, not the published cyto3")
+    for kind, words in (("standin", "stand-in weights"), ("custom", "custom weights")):
+        if models := models_with(rows, kind):
+            found.append(f"{words}, not the published {listed(models)}")
     if any(row["image_is_synthetic"] for row in rows):
         found.append("synthetic image")
     if sources := sorted({row["source"] for row in rows} - {"measured"}):

@@ -110,7 +110,7 @@ SAMPLES = (
     Column("protocol_version", INTEGER, "version of the measurement rules"),
     Column("variant", TEXT, "how the engine is executed: stock, or names joined by + in their canonical order"),
     Column("result_variant", TEXT, "parts of the variant that change the result, which makes it other work", since=4),
-    Column("model", TEXT, "name of the model, e.g. cyto3"),
+    Column("model", TEXT, "name of the model"),
     Column("weights", TEXT, "published, standin or custom"),
     Column("weights_sha256", TEXT, "hash of the network's file"),
     Column("size_model_sha256", TEXT, "hash of the size model's file"),
@@ -222,9 +222,7 @@ SAMPLES = (
         roles={Role.THROUGHPUT},
         when_ok={Role.THROUGHPUT},
     ),
-    Column(
-        "energy_j", REAL, "energy of the window above idle", "J", since=2, roles={Role.ENERGY}, when_ok={Role.ENERGY}
-    ),
+    Column("energy_j", REAL, "energy of the window above idle", "J", since=2, roles={Role.ENERGY}),
     Column("energy_gross_j", REAL, "energy of the window, idle included", "J", since=2, roles={Role.ENERGY}),
     Column("idle_power_w", REAL, "power while nothing ran, just before", "W", since=2, roles={Role.ENERGY}),
     Column("energy_class", TEXT, "sensor: the chip's own counter, not the wall", since=2, roles={Role.ENERGY}),
@@ -243,6 +241,13 @@ SAMPLES = (
         "load, gpu_load, throttled, low_clock, battery, thermal, suspend, clock_jump, drift; spaced",
         since=2,
     ),
+    Column(
+        "unwatched",
+        TEXT,
+        "flags that this machine cannot raise, since it does not show what they need; spaced",
+        since=4,
+    ),
+    Column("throttled_s", REAL, "time that a processor quota stopped us, summed over processors", "s", since=4),
     Column(
         "foreign_cpu_share", REAL, "share of all logical processors that others used (stolen time included)", since=2
     ),

@@ -15,7 +15,7 @@ from harness import query
 from harness.errors import CellbenchError
 from harness.query.named import CASE
 from harness.query.sql import WORST
-from harness.results.formatting import device_label, extras, percent, seconds, size_label
+from harness.results.formatting import device_label, extras, models_with, percent, seconds, size_label
 from harness.schema import identity
 from harness.store import Store
 from harness.terminal.dimensions import common_text, dimensions_shown, without_constants
@@ -218,6 +218,4 @@ def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
 
 
 def _provenance(rows: list[dict[str, Any]]) -> list[str]:
-    if any(row["weights"] == "standin" for row in rows):
-        return ["stand-in weights: the network costs what cyto3's costs, the masks are not cyto3's"]
-    return []
+    return [f"stand-in weights: the network of {name}, with other masks" for name in models_with(rows, "standin")]

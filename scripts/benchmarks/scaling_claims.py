@@ -53,7 +53,9 @@ LEVELS = (0.01, 0.03, 0.05)
 def tiles(rng: np.random.Generator) -> np.ndarray:
     """The tiles of each crop, whose cells have some diameter."""
     diameters = rng.uniform(*DIAMETERS, len(SIDES))
-    return np.array([catalogue.work(*side, diameter).n_tiles for side, diameter in zip(SIDES, diameters, strict=True)])
+    return np.array(
+        [catalogue.work("cyto3", *side, diameter).n_tiles for side, diameter in zip(SIDES, diameters, strict=True)]
+    )
 
 
 def process_times(rng: np.random.Generator, machine: Machine, times: np.ndarray, n: int = PROCESSES) -> np.ndarray:

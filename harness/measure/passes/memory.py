@@ -35,7 +35,9 @@ RESET_SLACK_BYTES = 64 * 2**20
 def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """One call with its peaks."""
     work = bench.call(task.case)
-    done, peaks = peak_memory(lambda: timing.once("memory", work, bench.sync), bench.accelerator, bench.device)
+    done, peaks = peak_memory(
+        lambda: timing.once("memory", work, bench.sync, bench.watch.begin), bench.accelerator, bench.device
+    )
     yield rows.good(row | peaks, done, "call")
 
 
