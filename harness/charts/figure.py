@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import altair as alt
-
 from harness.charts import rendering
 from harness.results import tables
 from harness.results.notes import provenance
@@ -22,7 +20,7 @@ class Drawing:
     Where chart is None there is nothing to draw, and the text says why.
     """
 
-    chart: alt.LayerChart | None
+    chart: rendering.Layered | None
     notes: Sequence[str]
     description: str
     height_px: float = rendering.HEIGHT_PX
@@ -57,7 +55,7 @@ class Figure:
     remarks: Callable[[Tables], Mapping[str, Remarks]] = lambda _: {}
     glossary: Callable[[Tables], Mapping[str, str]] = lambda _: {}
 
-    def chart(self, data: Tables) -> alt.LayerChart:
+    def chart(self, data: Tables) -> rendering.Layered:
         """The whole picture of these results, or a picture that says why there is nothing to see."""
         drawing = self.draw(data)
         heading = rendering.heading(self.title, [*drawing.notes, *self.cautions(data)])

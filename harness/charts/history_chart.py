@@ -26,7 +26,7 @@ MARKS = {"version": (GREY, [3, 3]), "level": (PURPLE, [1, 3]), "accepted": (GREE
 HEIGHT_PX = 130
 
 
-def draw(rows: list[Row], unit: str) -> alt.LayerChart:
+def draw(rows: list[Row], unit: str) -> rendering.Layered:
     """Rows: at, value, low, high, state, run, text; marks version, accepted, level. A null breaks the line."""
     # Vega writes the only run of a series in milliseconds.
     label = "domain('x')[0] - domain('x')[1] ? datum.label : timeFormat(datum.value, '%b %d')"

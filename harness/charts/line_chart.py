@@ -109,7 +109,7 @@ def draw(
     # A point that lacks what others tell of themselves tells a dash.
     rows = [dict.fromkeys(tooltip, "–") | row | {"dash": encoded.dashes.get(row["series"])} for row in points]
     rows = [{name: row.get(name) for name in DRAWN} | {name: row[name] for name in tooltip} for row in rows]
-    end = max(row["length"] for row in rows) if laws else None
+    end = max(float(row["length"]) for row in rows) if laws else None
     layer = _Layers(axes, encoded, tooltip, crowded, bool(published), len(shown) > 1, end)
     layers = [*_baseline(axes), *layer.laws(laws), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
     chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*_switches(axes.log, bool(published), shown))

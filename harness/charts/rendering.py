@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +36,10 @@ EMBED = {"renderer": "svg", "actions": {"export": True, "source": False, "compil
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 )
+
+
+# What alt.layer() and layered charts give; facets are a kind of them to altair's types.
+Layered = alt.LayerChart | alt.FacetChart
 
 
 class _Rows:
@@ -82,13 +87,13 @@ def legend() -> alt.Legend:
     )
 
 
-def empty(title: alt.TitleParams, text: str) -> alt.LayerChart:
+def empty(title: alt.TitleParams, text: str) -> Layered:
     """A figure that says why there is nothing to see."""
     words = alt.Chart(data([{"text": text}])).mark_text(size=15, color=GREY).encode(text="text:N")
     return theme(alt.layer(words), title, f"{title.text}. Empty: {text}.", EMPTY_HEIGHT_PX)
 
 
-def theme(chart: alt.LayerChart, title: alt.TitleParams, description: str, height: float = HEIGHT_PX) -> alt.LayerChart:
+def theme(chart: Layered, title: alt.TitleParams, description: str, height: float = HEIGHT_PX) -> Layered:
     """A chart in the house's look; the description is for screen readers."""
     return chart.properties(title=title, description=description, width=WIDTH_PX, height=height, config=_look())
 
@@ -115,7 +120,7 @@ def _look() -> alt.Config:
     )
 
 
-def save(chart: alt.LayerChart, path: Path | str) -> Path:
+def save(chart: Layered, path: Path | str) -> Path:
     """Write a chart as html (works offline), png, svg, pdf or json, by the suffix of the path; whole or not at all."""
     path = Path(path)
     kind = path.suffix.lower().lstrip(".")
@@ -130,17 +135,17 @@ def save(chart: alt.LayerChart, path: Path | str) -> Path:
     return files.write(path, picture(chart, kind))
 
 
-def picture(chart: alt.LayerChart, kind: str) -> bytes:
+def picture(chart: Layered, kind: str) -> bytes:
     """A chart as png, svg, pdf or json."""
     if kind == "png":
         return _png(chart)
     buffer = io.BytesIO() if kind == "pdf" else io.StringIO()
-    chart.save(buffer, format=kind)
+    chart.save(buffer, format=kind)  # pyright: ignore[reportArgumentType]  # one of FORMATS, checked before
     content = buffer.getvalue()
     return content if isinstance(content, bytes) else content.encode()
 
 
-def _png(chart: alt.LayerChart) -> bytes:
+def _png(chart: Layered) -> bytes:
     """A transparent picture, twice the size."""
     import imagecodecs
 
@@ -155,10 +160,10 @@ def _png(chart: alt.LayerChart) -> bytes:
     white, black = on("white"), on("black")
     alpha = 255 - (white - black).max(axis=-1, keepdims=True)
     colour = np.minimum(255 * black // np.maximum(alpha, 1), 255)
-    return imagecodecs.png_encode(np.concatenate([colour, alpha], axis=-1).astype(np.uint8))
+    return bytes(imagecodecs.png_encode(np.concatenate([colour, alpha], axis=-1).astype(np.uint8)))
 
 
-def as_dict(chart: alt.LayerChart) -> dict[str, Any]:
+def as_dict(chart: Layered) -> dict[str, Any]:
     """The chart in Vega-Lite; not held against its grammar, which takes seconds where there are many points."""
     return chart.to_dict(validate=False)
 
@@ -171,16 +176,16 @@ def script_json(value: Any) -> str:
 @cache
 def bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script; it defines vegaEmbed. Kept once made, since that takes seconds."""
-    kept = folders.home() / "scripts" / f"vega-{vl_convert.__version__}.js"
+    kept = folders.home() / "scripts" / f"vega-{metadata.version('vl-convert-python')}.js"
     if kept.is_file():
         return kept.read_text(encoding="utf-8")
-    script = vl_convert.javascript_bundle()
+    script = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]  # its stub asks for a snippet
     with contextlib.suppress(StorageError):  # where nothing can be kept, it is made anew each time
         files.write(kept, script, make_folder=True)
     return script
 
 
-def _html(chart: alt.LayerChart) -> str:
+def _html(chart: Layered) -> str:
     """A page of one chart; altair's own does not escape the names in it."""
     return f"""<!doctype html>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">

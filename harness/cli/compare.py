@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import RESULTS, Json, Markdown, Out, Run, form
 from harness.errors import CellbenchError
+
+if TYPE_CHECKING:
+    from harness.judge.compare import Comparison
 
 app = typer.Typer()
 
@@ -49,7 +52,7 @@ def _gates(text: str | None) -> list[str]:
     return asked
 
 
-def _gate(found: object, gates: list[str]) -> None:
+def _gate(found: Comparison, gates: list[str]) -> None:
     """Exit as the gates say; where nothing could be judged, no gate is passed."""
     cases = found.cases
     failing = {word for word in gates for case in cases if case.verdict.lower().replace(" ", "-") == word}
@@ -94,7 +97,7 @@ def accept_(
         raise CellbenchError("a change is accepted for a reason", "--why", 'say it: --why "torch 2.14"')
     store, found = _look(out, None)
     accepted = alarms.accept(found, names, why)
-    annotations.add(store.root, accepted)
+    annotations.add(Path(store.root), accepted)
     for each in accepted:
         typer.echo(f"{each.alarm}: accepted; its baseline begins at run {each.run_id}", err=True)
 
@@ -114,7 +117,7 @@ def tag_(
     if not name or set(name) & set("=,/ "):
         raise CellbenchError("a tag has no spaces, commas, slashes or equals signs", name, "before-update")
     run_id = selection.run(query.Session(store), run)
-    annotations.add(store.root, [annotations.said("tag", run_id, name=name)])
+    annotations.add(Path(store.root), [annotations.said("tag", run_id, name=name)])
     typer.echo(f"{run_id} is tagged {name}", err=True)
 
 
@@ -152,4 +155,4 @@ def _look(out: Path, run_id: str | None) -> tuple:
     from harness.store import Store
 
     store = Store.at(out)
-    return store, alarms.look(query.Session(store), annotations.read(store.root), run_id)
+    return store, alarms.look(query.Session(store), annotations.read(Path(store.root)), run_id)

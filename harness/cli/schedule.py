@@ -5,11 +5,15 @@ from __future__ import annotations
 import shlex
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import RESULTS, Json, Out
+
+if TYPE_CHECKING:
+    from harness.schedule.definition import Schedule
+    from harness.services.units import Unit
 
 app = typer.Typer()
 _schedule = typer.Typer(no_args_is_help=True, help="Measure by itself, at a time of day, and tell of what is unusual.")
@@ -162,13 +166,13 @@ def run_now_(
     raise typer.Exit(night.exit_code)
 
 
-def _starts(schedule: object, kind: str, now: datetime) -> list[str]:
+def _starts(schedule: Schedule, kind: str, now: datetime) -> list[str]:
     from harness.schedule import install
 
     return [f"starts {start}" for start in install.starts(schedule, kind, now)]
 
 
-def _print(unit: object, texts: bool = True) -> None:
+def _print(unit: Unit, texts: bool = True) -> None:
     for path, text in unit.files.items():
         typer.echo(f"# {path}\n{text}" if texts else path)
     for line in unit.crontab:
@@ -178,5 +182,5 @@ def _print(unit: object, texts: bool = True) -> None:
             typer.echo("# then: " + shlex.join(command))
 
 
-def _when(schedule: object) -> str:
+def _when(schedule: Schedule) -> str:
     return f"{' '.join(schedule.days) or 'every day'} at {schedule.at}"

@@ -122,7 +122,7 @@ def other_nodes(out: Path, here: Mapping[str, Any]) -> Check:
     columns = [name for name in here if name.endswith("_version")]
     newest = ", ".join(f"arg_max({name}, started_at) AS {name}" for name in columns)
     store = Store(out.expanduser().resolve())
-    if not store.root.is_dir():
+    if not Path(store.root).is_dir():
         return Check("other nodes", SKIPPED, f"no results in {store.root}")
     sql = f"SELECT node, {newest} FROM samples WHERE node <> $here GROUP BY node ORDER BY node"
     rows = query.Session(store).table(sql, here=here["node"]).to_pylist()

@@ -19,7 +19,8 @@ def main() -> None:
         raise ImportError(f"there is no program in {PACKAGE}")
     sys.modules["harness"] = harness = module_from_spec(spec)
     spec.loader.exec_module(harness)
-    _, harness.__version__, module, *arguments = sys.argv  # where it is not installed, nothing else tells its version
+    _, version, module, *arguments = sys.argv  # where it is not installed, nothing else tells its version
+    vars(harness)["__version__"] = version
     import_module(module).main(*arguments)
 
 

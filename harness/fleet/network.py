@@ -74,7 +74,7 @@ def reach(address: str, connect: Callable[[str, int], None] = connect) -> None:
 def resolve(host: str) -> str:
     """The address of a host, IPv4 if it has one; OSError if nobody knows the name."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return sorted(found, key=lambda each: each[0] != socket.AF_INET)[0][4][0]
+    return str(sorted(found, key=lambda each: each[0] != socket.AF_INET)[0][4][0])
 
 
 def own_ip(towards: str = ELSEWHERE) -> str | None:

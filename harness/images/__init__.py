@@ -88,7 +88,7 @@ def check_crops(image: Image, crops: Sequence[Crop]) -> None:
 def hash_pixels(pixels: np.ndarray) -> str:
     """The sha256 of an image's pixels and nothing else: C order, little-endian."""
     little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
-    return hashlib.sha256(little_endian).hexdigest()
+    return hashlib.sha256(little_endian.data).hexdigest()
 
 
 def _printable(name: str) -> str:

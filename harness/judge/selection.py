@@ -178,7 +178,9 @@ def _dated(name: str, text: str) -> tuple[str, Row]:
 
 
 def _tagged(out: Path, name: str) -> list[str]:
-    return [each.run_id for each in annotations.read(Store.at(out).root) if each.kind == "tag" and each.name == name]
+    return [
+        each.run_id for each in annotations.read(Path(Store.at(out).root)) if each.kind == "tag" and each.name == name
+    ]
 
 
 @contextmanager

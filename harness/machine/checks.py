@@ -65,8 +65,12 @@ def text(check: Check, columns: int) -> str:
     # A child's last words come with line breaks of their own; filling makes one paragraph of them.
     lines = [textwrap.fill(check.evidence, columns, initial_indent=head, subsequent_indent=margin)]
     if check.fix:
-        indents = {"initial_indent": f"{margin}fix: ", "subsequent_indent": f"{margin}     "}
-        lines.append(textwrap.fill(check.fix, columns, break_long_words=False, break_on_hyphens=False, **indents))
+        lines.append(
+            textwrap.fill(
+                check.fix, columns, break_long_words=False, break_on_hyphens=False, initial_indent=f"{margin}fix: ",
+                subsequent_indent=f"{margin}     ",
+            )
+        )  # fmt: skip
     return "\n".join(lines)
 
 

@@ -31,7 +31,8 @@ class EnergySource:
     def energy_j(self) -> float | None:
         """Their sum in J since some instant; None if one of them does not tell."""
         read = [counter() for counter in self.counters]
-        return None if None in read else math.fsum(read)
+        known = [joules for joules in read if joules is not None]
+        return math.fsum(known) if len(known) == len(read) else None
 
 
 def find(accelerator: Accelerator, monitor: Monitor | None = None, powercap: Path = POWERCAP) -> EnergySource | None:

@@ -140,7 +140,7 @@ def _power(sources: Sources) -> dict[str, Any]:
 
     def distinct(name: str) -> str | None:
         said = {sources.text(path) for path in sources.paths(f"{CPU}/cpu[0-9]*/cpufreq/{name}")}
-        return " ".join(sorted(said - {None})) or None
+        return " ".join(sorted(each for each in said if each is not None)) or None
 
     mode = sources.text("sys/firmware/acpi/platform_profile") or sources.run(["powerprofilesctl", "get"])
     return {

@@ -49,6 +49,7 @@ def main(name: str) -> None:
     except CellbenchError:
         pass  # there is no such engine here, so it has no version
     send(Hello(VERSION, __version__, name, version, lacks).line())
-    for answer in answers_to(wire.request_from(lines.get()), engine):
+    # What this process lacks is known to the parent by now: it sends a request only where nothing is.
+    for answer in answers_to(wire.request_from(lines.get()), engine):  # pyright: ignore[reportPossiblyUnboundVariable]
         send(json.dumps(answer))
         lines.get()

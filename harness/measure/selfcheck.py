@@ -41,7 +41,7 @@ def run(engine: Engine, devices: Sequence[str] = (), threads: int = 1) -> list[d
     sources = Sources()
     drivers = {backend: kind.driver_count(sources) for backend, kind in ACCELERATORS.items()}
     builds = {backend: kind.build() for backend, kind in ACCELERATORS.items()}
-    checks = tried("threads", lambda: threads_obey(threads, engine.set_threads(threads), os.environ))
+    checks = tried("threads", lambda: threads_obey(threads, dict(engine.set_threads(threads)), os.environ))
     checks += tried("accelerator", lambda: accelerator(listed, drivers, builds, os.environ))
     for device in devices or listed:
         checks += tried(f"computes {device}", partial(computes, device))
@@ -121,7 +121,7 @@ def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> C
     # Whole numbers: the exact results are known, and rounding forgives what TF32 or Winograd's method costs.
     left, right = (random.integers(-4, 5, (64, 64)) for _ in range(2))
     image, kernel = random.integers(-4, 5, (8, 32, 32)), random.integers(-4, 5, (8, 8, 3, 3))
-    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(1, 2))  # pyright: ignore[reportCallIssue, reportArgumentType]  # as documented
     expected = {"matmul": left @ right, "3x3 convolution": np.einsum("chwij,ocij->ohw", windows, kernel)}
 
     a, b, x, k = (place(array.astype(np.float32)) for array in (left, right, image[None], kernel))

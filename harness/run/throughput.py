@@ -140,7 +140,8 @@ def rates(rows: Sequence[Sample]) -> list[Rate]:
         known = ratio.in_turn(both) if both and stock is not good else (None,) * 3
         masks = {row["mask_sha256"] for row in good} | {row["mask_sha256"] for row in stock}
         same = len(masks) == 1 if any(row["n_cells"] for row in (*good, *stock)) else None
-        found.append(Rate(node, device, way, rate, len(good), *known, same if good else None, note))
+        same_masks = same if good else None
+        found.append(Rate(node, device, way, rate, len(good), known[0], known[1], known[2], same_masks, note))
     return found
 
 

@@ -78,7 +78,7 @@ def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
         worst = max(verdicts[name], key=RANK.__getitem__, default=None)
         pairs = list(zip(times[STOCK], times[name], strict=False))  # what was raced no further has fewer
         known = ratio.in_turn(pairs) if pairs else (None,) * 3
-        found.append(Outcome(name, worst, *known, len(times[name]), notes.get(name, "")))
+        found.append(Outcome(name, worst, known[0], known[1], known[2], len(times[name]), notes.get(name, "")))
     return found
 
 
@@ -199,6 +199,6 @@ def _agree(engine: Engine, one: str, other: str) -> bool:
 
 def _better(best: str, found: Sequence[Outcome], gate: str) -> str:
     """The fastest that passes, if it beats the best so far in the same race by enough."""
-    passing = {each.variant: each.speedup for each in found if each.passes(gate)}
-    fastest = max(passing, key=passing.__getitem__, default=best)
+    passing = {each.variant: each.speedup or 0.0 for each in found if each.passes(gate)}
+    fastest = max(passing, key=lambda name: passing[name], default=best)
     return fastest if passing.get(fastest, 0) > WORTH * passing.get(best, 1.0) else best

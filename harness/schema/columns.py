@@ -356,9 +356,10 @@ def sample(role: str, **columns: Any) -> Sample:
 
 def check(row: Mapping[str, Any]) -> None:
     """Raise KeyError where a row lacks a column that its role must have, or has one that its role cannot have."""
-    role = row.get("role")
-    if role not in _ALLOWED:
-        raise KeyError(f"there is no role {role!r}")
+    name = row.get("role")
+    if name not in _ALLOWED:
+        raise KeyError(f"there is no role {name!r}")
+    role = Role(name)
     needed = _NEEDED[role, row.get("status") == Status.OK]
     if missing := sorted(name for name in needed if row.get(name) is None):
         raise KeyError(f"columns that a sample of role {role} must have: {missing}")

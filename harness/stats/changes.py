@@ -26,7 +26,7 @@ def change_points(values: Sequence[float]) -> list[int]:
     if len(logs) < MIN_RUNS or not (noise := np.diff(logs).std(ddof=1) / math.sqrt(2)):
         return []
     search = ruptures.KernelCPD(kernel="linear", min_size=2).fit(logs / noise)  # least squares, in C
-    ends = search.predict(pen=PENALTY * math.log(len(logs)))
+    ends = list(search.predict(pen=PENALTY * math.log(len(logs))) or ())
     levels = [level.mean() for level in np.split(logs, ends[:-1])]
     steps = np.abs(np.diff(levels))
     return [end for end, step in zip(ends[:-1], steps, strict=True) if step > math.log1p(FLOOR)]

@@ -93,7 +93,7 @@ def fit(tiles: Sequence[float], mpx: Sequence[float], processes_s: np.ndarray) -
     fixed_s, per_tile_s, per_mpx_s = map(float, coefficients)
     return Law(
         (fixed_s, per_tile_s, per_mpx_s), math.sqrt(float(distances @ distances) / freedom), freedom, misfit, misfit_p,
-        tuple((float(np.min(each)), float(np.max(each))) for each in (tiles, mpx)), inverse,
+        ((float(np.min(tiles)), float(np.max(tiles))), (float(np.min(mpx)), float(np.max(mpx)))), inverse,
     )  # fmt: skip
 
 

@@ -106,7 +106,8 @@ def _break_even(slow: Scaling, fast: Scaling, t: float) -> tuple[float | None, f
     (aa, ab, bb) = (slow.covariance[i][j] + fast.covariance[i][j] for i, j in ((0, 0), (0, 1), (1, 1)))
     low, high = _fieller(behind_s, gained_s, aa, bb, -ab, t)
     at_least_0 = [None if each is None else max(each, 0.0) for each in (low, high)]
-    return max(behind_s / gained_s, 0.0), *at_least_0
+    low, high = at_least_0
+    return max(behind_s / gained_s, 0.0), low, high
 
 
 def _near(slow: Scaling, fast: Scaling, limit: float) -> float:

@@ -57,7 +57,7 @@ def look(pairs: Sequence[tuple[float, float]], margin: float = MARGIN, n_cases: 
         verdict = SLOWER if low > 0 else FASTER
     p = min(2 * n_cases * math.exp(-max(evidence(sign * logs, margin)[-1] for sign in (-1, 1))), 1.0)
     ends = [None if math.isinf(end) else math.exp(end) for end in (low, high)]
-    return Decision(verdict, math.exp(logs.mean()), *ends, p, len(logs))
+    return Decision(verdict, math.exp(logs.mean()), ends[0], ends[1], p, len(logs))
 
 
 def evidence(differences: np.ndarray, margin: float = MARGIN) -> np.ndarray:

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import BinaryIO
@@ -35,14 +36,16 @@ def opened(filesystem: fs.FileSystem, root: PurePath, moves: bool = False) -> li
     A file that a compacted one stands for is left out: a compaction that was killed leaves both behind. moves: whether
     damaged files may be set aside.
     """
-    for attempt in itertools.count(1):
-        try:
-            files = readable(filesystem, root, moves)
-            gone = superseded(filesystem, files)
-            return [file for file in files if file.path not in gone]
-        except FileNotFoundError:
-            if attempt == ATTEMPTS:
-                raise
+    for _ in range(ATTEMPTS - 1):
+        with suppress(FileNotFoundError):
+            return _standing(filesystem, root, moves)
+    return _standing(filesystem, root, moves)
+
+
+def _standing(filesystem: fs.FileSystem, root: PurePath, moves: bool) -> list[Opened]:
+    files = readable(filesystem, root, moves)
+    gone = superseded(filesystem, files)
+    return [file for file in files if file.path not in gone]
 
 
 def readable(filesystem: fs.FileSystem, root: PurePath, moves: bool = False) -> list[Opened]:

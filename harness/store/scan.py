@@ -121,6 +121,7 @@ def _promise(file: Opened) -> pc.Expression:
     for name in ("run_id", "started_at"):
         bounds = file.bounds(name)
         if bounds and all(bounds):
-            least, greatest = min(low for low, _ in bounds), max(high for _, high in bounds)
+            known = [each for each in bounds if each]
+            least, greatest = min(low for low, _ in known), max(high for _, high in known)
             promise &= (pc.field(name) >= least) & (pc.field(name) <= greatest)
     return promise

@@ -208,7 +208,7 @@ class _Pace:
             self._work_gflop += estimate.gflop(task.case)
             self._spent_s += sample["elapsed_s"]
             self.pace_s = self._spent_s / self._work_gflop
-        if sample["role"] == "timed":
+        if sample["role"] == "timed" and sample["elapsed_s"] is not None:
             times_s = self.times_s[key]
             times_s.append(sample["elapsed_s"])
             if sample["stop_reason"]:

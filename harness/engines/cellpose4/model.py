@@ -41,7 +41,10 @@ class Cellpose4Model:
 
         wanted = torch.device(accelerators.of(device).torch_name(device))
         self.stock: Any = models.CellposeModel(
-            gpu=wanted.type != "cpu", pretrained_model=file, device=wanted, use_bfloat16=dtype == "bfloat16"
+            gpu=wanted.type != "cpu",
+            pretrained_model=file,
+            device=wanted,
+            use_bfloat16=dtype == "bfloat16",  # pyright: ignore[reportCallIssue]  # cellpose 4 lies in an overlay
         )
         if dtype == "float16":
             self.stock.net.dtype = torch.float16

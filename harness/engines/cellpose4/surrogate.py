@@ -118,7 +118,8 @@ def labels_of(pixels: np.ndarray) -> np.ndarray:
     values = pixels.astype(np.float32)
     low, high = np.percentile(values, (5, 99))
     bright = ndimage.gaussian_filter(values, 1.0) > (low + high) / 2
-    return ndimage.label(bright)[0].astype(np.int32)
+    regions, _ = ndimage.label(bright)  # pyright: ignore[reportGeneralTypeIssues]  # its stub lacks the tuple
+    return regions.astype(np.int32)
 
 
 def flows_of(labels: np.ndarray) -> np.ndarray:

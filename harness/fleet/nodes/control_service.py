@@ -45,7 +45,7 @@ def _client(address: str) -> Any:
     There is no public one for a machine that has not joined: ray.init() needs a node here, the state API and the jobs
     API a dashboard, which listens on the head's loopback only, and Ray Client starts a process on the head.
     """
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without a stub
 
     return GcsClient(address=address)
 

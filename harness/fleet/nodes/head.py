@@ -135,7 +135,7 @@ def _ask(task: str, address: str, **arguments: Any) -> dict[str, Any]:
             f"the head at {address} does not answer", answer["failed"],
             "check the port, and on the head: cellbench node status",
         )  # fmt: skip
-    return answer["value"]
+    return dict(answer["value"])
 
 
 PACKAGES = Path(__file__).resolve().parents[3]  # where this program lies, so that its child finds it from any folder

@@ -17,18 +17,23 @@ class Monitor(Protocol):
     @property
     def name(self) -> str:
         """The driver's interface, as stored with energy: nvml."""
+        ...
 
     def facts(self) -> dict[str, Any]:
         """Facts of machine.facts that stay the same while a program runs."""
+        ...
 
     def live(self) -> dict[str, Any]:
         """The columns LIVE at this moment."""
+        ...
 
     def is_idle(self) -> bool | None:
         """Whether nothing runs on the device, so that its clock is free to fall."""
+        ...
 
     def energy_j(self) -> float | None:
         """Energy since some instant."""
+        ...
 
 
 class Accelerator:
