@@ -45,9 +45,7 @@ def from_rows(rows: Iterable[Row]) -> list[TuningResult]:
         on = f"{row['node']} {row['device']}, {text(row['image'], 'image unknown')} {size_label(row)}"
         return f"{on}{extras(row, told)}"
 
-    return [
-        TuningResult(row, place(row), _gain([row["turns_s"]], [row["stock_s"]]).times, None, None) for row in rows
-    ]
+    return [TuningResult(row, place(row), _gain([row["turns_s"]], [row["stock_s"]]).times, None, None) for row in rows]
 
 
 def winners(found: Sequence[TuningResult]) -> dict[str, TuningResult | None]:
