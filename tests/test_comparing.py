@@ -13,7 +13,7 @@ from harness.errors import CellbenchError
 from tests import nights
 from tests.browser import DRAWN, browser, needs_browser
 from tests.test_alarms import STEADY, series
-from tests.test_compare import CALM, A, B
+from tests.test_compare import CALM, QUIET, A, B, history
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -28,23 +28,25 @@ def refused(*words: object) -> CellbenchError:
     return error
 
 
-def two_runs(folder: Path, factor: float, **columns: Any) -> Path:
+def two_runs(folder: Path, factor: float, others: int = 0, **columns: Any) -> Path:
+    """others: so many more nights of the series, after them."""
     after = nights.timed(B, [factor * s for s in CALM], {"torch_version": "2.13"}, **columns)
-    nights.store(folder, nights.timed(A, CALM, {"torch_version": "2.12"}) + after)
+    nights.store(folder, nights.timed(A, CALM, {"torch_version": "2.12"}) + after + history(QUIET[:others]))
     return folder
 
 
 def test_compare_as_table_json_and_markdown(tmp_path: Path) -> None:
-    out = two_runs(tmp_path, 1.3)
+    out = two_runs(tmp_path, 1.3, 10)
     table = cellbench("compare", A, B, "--out", out)
     assert table.exit_code == 0
     assert re.search(r"224 +standard +stock +1 s +1.3 s +1.300 +1\.2\d\d – 1\.3\d\d +SLOWER", table.stdout)
     assert re.search(r"desk +torch_version +2\.12 +2\.13", table.stdout)
-    assert "too few other runs" in table.stderr
+    assert re.search(r"runs of different days lie 0\.\d % apart", table.stderr)
+    assert "evidence of A and B: 1 and 1 days" in table.stderr
     told = json.loads(cellbench("compare", A, B, "--out", out, "--json").stdout)
     [case] = told["cases"]
-    assert (case["verdict"], case["crop"], case["same_masks"], told["unit"]) == ("SLOWER", "224", True, "block")
-    assert (case["more_of"], case["run_spread"], told["overall"]["run_spread"]) == ("block", None, None)
+    assert (case["verdict"], case["crop"], case["same_masks"], case["unit"]) == ("SLOWER", "224", True, "days")
+    assert (case["n_before"], case["more"], told["overall"]) == (1, None, None)
     assert told["environment"] == [{"node": "desk", "fact": "torch_version", "before": "2.12", "after": "2.13"}]
     assert "| SLOWER |" in cellbench("compare", A, B, "--out", out, "--md").stdout
 
@@ -54,11 +56,10 @@ def test_compare_says_why_there_is_no_verdict(tmp_path: Path) -> None:
         (A, "desk", "cpu"), (A, "desk", "cuda:0"), (B, "mac", "mps"))]  # fmt: skip
     nights.store(tmp_path / "apart", [row for each in rows for row in each])
     assert "no case is on both sides" in cellbench("compare", "desk", "mac", "--out", tmp_path / "apart").stderr
-    close = cellbench("compare", A, B, "--out", two_runs(tmp_path / "close", 1.06))
-    assert re.search(r"SLOWER.*\ngeometric mean.*UNCLEAR +one hour a side", close.stdout)
-    block = [nights.timed(A, [1.0]), nights.timed(B, [1.0])]
-    nights.store(tmp_path / "block", [row for each in block for row in each])
-    assert "no interval: fewer than 3 blocks" in cellbench("compare", A, B, "--out", tmp_path / "block").stdout
+    alone = cellbench("compare", A, B, "--out", two_runs(tmp_path / "alone", 1.25))
+    assert re.search(r"1\.250 +INCONCLUSIVE +about 25 % slower, by runs of too few days: settle it with", alone.stdout)
+    close = cellbench("compare", A, B, "--out", two_runs(tmp_path / "close", 1.06, 10), "--margin", "0.01")
+    assert re.search(r"INCONCLUSIVE +about 6 % slower; about \d+ more days a side would settle it", close.stdout)
 
 
 @pytest.mark.slow
@@ -74,7 +75,8 @@ def test_compare_says_why_there_is_no_verdict(tmp_path: Path) -> None:
 )
 def test_gates(tmp_path: Path, factor: float, columns: dict[str, Any], gates: str | None, status: int) -> None:
     words = ["--fail-on", gates] if gates else []
-    assert cellbench("compare", A, B, "--out", two_runs(tmp_path, factor, **columns), *words).exit_code == status
+    out = two_runs(tmp_path, factor, 10, **columns)
+    assert cellbench("compare", A, B, "--out", out, *words).exit_code == status
 
 
 @pytest.mark.slow

@@ -143,10 +143,17 @@ def test_masks_of_what_did_not_run_are_not_verified(
 @pytest.mark.parametrize("status", ["variant_fallback", "crash", "oom_device", "timeout"])
 def test_what_failed_in_the_middle_of_its_race_never_wins(status: str) -> None:
     def row(variant: str, **columns: object) -> dict[str, object]:
-        return {"role": "tune", "status": "ok", "variant": variant, "elapsed_s": 1.0, **columns}
+        return {
+            "role": "tune",
+            "status": "ok",
+            "variant": variant,
+            "block": 0,
+            "repetition": 0,
+            "elapsed_s": 1.0,
+        } | columns
 
     masks = [row(name, role="masks", agreement="identical") for name in ("stock", "fast")]
-    raced = [row("stock"), row("fast", elapsed_s=0.1)] * 2
+    raced = [each for n in (0, 1) for each in (row("stock", repetition=n), row("fast", elapsed_s=0.1, repetition=n))]
     outcome = tune.outcomes([*masks, *raced, row("fast", status=status, error_message="why")])[1]
     assert (outcome.variant, outcome.n, outcome.note) == ("fast", 2, f"{status}: why")
     assert not outcome.passes("equivalent")

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from harness.engines import registry
+from harness.machine.accelerators import Device
+from harness.measure.wire import Order, RaceOrder
+from harness.plan.cases import Block, Case, Effort, Task
 from harness.run import tune
+from harness.run.bench import Prepared
 from harness.run.tune import Outcome
+from harness.schema import Sample
 from harness.terminal import tuning_view
+from tests.conftest import make_sample
 
 CELLPOSE = registry.engine("cellpose3")
 
 
-def rows(variant: str, *times_s: float, masks: tuple[str, ...] = ("identical",)) -> list[dict[str, object]]:
-    timed = [{"role": "tune", "status": "ok", "variant": variant, "elapsed_s": s} for s in times_s]
+def rows(
+    variant: str, *times_s: float, masks: tuple[str, ...] = ("identical",), block: int = 0
+) -> list[dict[str, object]]:
+    timed = [{"role": "tune", "status": "ok", "variant": variant, "block": block, "repetition": i, "elapsed_s": s}
+             for i, s in enumerate(times_s)]  # fmt: skip
     return [{"role": "masks", "status": "ok", "variant": variant, "agreement": word} for word in masks] + timed
 
 
@@ -27,9 +40,7 @@ def test_the_worst_verdict_counts_and_ratios_are_of_calls_in_turn() -> None:
     found = tune.outcomes([*rows("stock", 4, 8, 4), *rows("fast", 2, 4, 2, masks=("identical", "close", "equivalent"))])
     assert [each.variant for each in found] == ["stock", "fast"]
     assert found[1].agreement == "close"
-    assert (found[1].speedup, found[1].low, found[1].high) == pytest.approx(
-        (2, 2, 2)
-    )  # the machine wandered, as in the other
+    assert found[1].speedup == pytest.approx(2)  # the machine wandered, as in the other
     assert not found[1].passes("equivalent")
 
 
@@ -38,9 +49,20 @@ def test_what_the_start_of_a_process_wrote_is_about_no_variant() -> None:
     assert tune.outcomes([cold, *rows("stock", 4)]) == tune.outcomes(rows("stock", 4))
 
 
-def test_an_interval_has_room_for_what_is_not_known() -> None:
-    fast = tune.outcomes([*rows("stock", 4, 4.4, 4), *rows("fast", 2, 2, 2)])[1]
-    assert fast.low < fast.speedup < fast.high
+@pytest.mark.parametrize(("processes", "known"), [(1, False), (2, False), (3, True)])
+def test_an_interval_takes_three_processes(processes: int, known: bool) -> None:
+    found = [rows(name, *times_s, block=block) for block in range(processes)
+             for name, times_s in (("stock", (4 + block, 4.4 + block, 4.2)), ("fast", (2, 2, 2)))]  # fmt: skip
+    fast = tune.outcomes([row for process in found for row in process])[1]
+    assert (fast.low is not None, fast.n) == (known, 3 * processes)
+    assert not known or fast.low < fast.speedup < fast.high
+
+
+def test_a_round_that_is_missing_shifts_no_other() -> None:
+    fast = rows("fast", 2, 4, 8)
+    del fast[2]  # of the masks' row and three calls
+    found = tune.outcomes([*rows("stock", 4, 8, 16), *fast])[1]
+    assert (found.speedup, found.n) == (pytest.approx(2), 2)
 
 
 def test_a_failure_is_told_and_never_passes() -> None:
@@ -79,6 +101,92 @@ def test_what_this_backend_cannot_do_is_left_out_with_the_reason() -> None:
 )
 def test_a_step_takes_the_place_of_what_it_contradicts(best: str, step: str, tried: str) -> None:
     assert tune._possible(CELLPOSE, (step,), {best}, "cpu") == ([tried], [])
+
+
+class Machine:
+    """Performs races with made-up durations: each variant takes a product of factors; processes have their luck."""
+
+    def __init__(self, factors: dict[str, float], agreement: str = "identical") -> None:
+        self.factors, self.agreement = factors, agreement
+        self.orders: list[RaceOrder] = []
+        self.rng = np.random.default_rng(4)
+
+    def deliver(self, parcels: object) -> dict[str, str]:
+        return {}
+
+    def samples(self, orders: list[RaceOrder]) -> Iterator[Sample]:
+        for order in orders:
+            self.orders.append(order)
+            luck = math.exp(self.rng.normal(0, 0.1))
+            for task in order.block.tasks:
+                names = task.case.variant.split("+")
+                time_s = luck * math.prod(self.factors.get(name, 1.0) for name in names)
+                about = {"variant": task.case.variant, "block": order.block.index}
+                if order.compares_masks:
+                    yield make_sample(**about, role="masks", agreement=self.agreement)
+                for i in range(order.block.effort.repeats):
+                    elapsed_s = time_s * math.exp(self.rng.normal(0, 0.01))
+                    yield make_sample(**about, role="tune", repetition=i, elapsed_s=elapsed_s)
+
+
+Search = Callable[..., tuple[Machine, tune.Tuned]]
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
+    def searched(factors: dict[str, float], agreement: str = "identical") -> tuple[Machine, tune.Tuned]:
+        monkeypatch.setattr(tune.resume, "write", lambda *_: None)
+        monkeypatch.setattr(tune.bench, "manifest_of", lambda *_: None)
+        monkeypatch.setattr(
+            tune.bench, "orders", lambda prepared, *_: [Order(block, "", "", "", {}) for block in prepared.blocks]
+        )
+        task = Task("timed", Case("64", 64, 64, "standard", model="sleep"), 0)
+        block = Block(0, Device("cpu", 0, "a CPU"), (task,), Effort(0, 0, 1, 1, None, 0), engine="simulated")
+        prepared = Prepared(SimpleNamespace(parcels=tuple), (), (block,))
+        machine = Machine(factors, agreement)
+        return machine, tune.search(prepared, machine, tmp_path, "equivalent", 60, lambda _: None)
+
+    return searched
+
+
+@pytest.mark.parametrize(
+    ("factors", "answer"),
+    [
+        ({}, None),
+        ({"fast": 0.5}, "fast"),
+        ({"fast": 0.5, "batch=2": 0.8}, "batch=2+fast"),
+        ({"batch=2": 0.8}, "batch=2"),
+        ({"fast": 1.3, "slow": 1.2, "batch=2": 1.1}, None),
+    ],
+)
+def test_a_search_keeps_what_each_part_of_it_proves(
+    factors: dict[str, float], answer: str | None, search: Search
+) -> None:
+    machine, found = search(factors)
+    for each in (found.identical, found.equivalent):
+        assert (each.variant if each else None) == answer
+        assert each is None or each.low > 1
+    assert len({order.block.index for order in machine.orders}) == len(machine.orders)
+    if answer:
+        last = [order.compares_masks for order in machine.orders[-tune.FINAL_PROCESSES :]]
+        assert last == [True, *[False] * (tune.FINAL_PROCESSES - 1)]
+
+
+def test_masks_that_differ_are_no_answer_however_fast(search: Search) -> None:
+    assert search({"fast": 0.5}, "different")[1].equivalent is None
+    _, close = search({"fast": 0.5}, "equivalent")
+    assert (close.identical, close.equivalent.variant) == (None, "fast")
+
+
+def test_what_stays_of_a_lucky_guess_is_what_the_last_race_shows(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Single races name both; the processes of the last one show that one of them does nothing."""
+    monkeypatch.setattr(tune, "_better", lambda best, *_: {"stock": "fast", "fast": "batch=2+fast"}.get(best, best))
+    machine, found = search({"fast": 0.5})
+    assert found.identical.variant == "fast"
+    races = [[task.case.variant for task in order.block.tasks] for order in machine.orders[:: tune.FINAL_PROCESSES]]
+    assert races[-1] == ["stock", "fast"]
 
 
 def test_what_can_be_had_without_this_package_is_written_out() -> None:

@@ -154,11 +154,9 @@ def test_the_rule_can_be_changed() -> None:
     assert watch.numbers([1.0] * 6, rule=Rule(learning=2))[2].state == "usual"
 
 
-def test_the_newest_band_is_that_of_the_whole_baseline() -> None:
-    values = [1.0, 1.02, 0.98, 1.01, 0.99]
-    assert watch.newest_band(values[:4]) is None
-    band = watch.newest_band(values)
-    assert (band.n, float(band.sd)) == (5, pytest.approx(np.log(values).std(ddof=1)))
-    assert watch.newest_band([*values, 2.0, 2.0, 2.0]) == band  # an alarm is no part of it
-    assert watch.newest_band([*values, 1.0, 2.0, 2.1], {6}) == band  # a new baseline that has not learned yet
-    assert watch.newest_band([]) is None
+def test_the_usual_runs_are_those_since_the_last_reset_without_what_is_suspect() -> None:
+    assert watch.usual([*CALM, 2.0, 2.0, 2.0]) == [*range(8)]
+    assert watch.usual([*CALM, 2.0, 1.0]) == [*range(10)]  # dismissed: it was noise
+    assert watch.usual([*CALM, *CALM], {8}) == [*range(8, 16)]
+    assert watch.usual([*CALM, 2.0, 2.0, 2.1], {8}) == [8, 9, 10]
+    assert watch.usual([]) == []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 # What a gate can be about, and the exit status it gives.
-GATES = {"slower": 1, "unclear": 1, "missing": 1, "failed": 1, "not-comparable": 1, "masks": 5}
+GATES = {"slower": 1, "inconclusive": 1, "missing": 1, "failed": 1, "not-comparable": 1, "masks": 5}
 
 
 @app.command("compare")
@@ -27,7 +27,7 @@ def compare_(
     margin: Annotated[float, typer.Option(help="A change within this is none that matters: 0.05 is ±5 %.")] = 0.05,
     fail_on: Annotated[
         str | None,
-        typer.Option(help="Exit with 1 on slower,unclear,missing,failed,not-comparable; masks: 5."),
+        typer.Option(help="Exit with 1 on slower,inconclusive,missing,failed,not-comparable; masks: 5."),
     ] = None,
     json: Json = False,
     md: Markdown = False,
@@ -60,7 +60,7 @@ def _gate(found: Comparison, gates: list[str]) -> None:
         failing.add("masks")
     if gates and not any(case.verdict in ("FASTER", "SLOWER", "SAME") for case in cases):
         typer.echo("cellbench: nothing could be judged, so the gate is not passed", err=True)
-        failing.add("unclear")
+        failing.add("inconclusive")
     if failing:
         raise typer.Exit(max(GATES[word] for word in failing))
 

@@ -161,7 +161,7 @@ def _finding(session: Session, series: Series) -> Finding:
         series,
         WORDS[series.metric][judged.direction],
         first.run_id,
-        series.points[began + 1].run_id if judged.state == ALARM else None,
+        next((point.run_id for point in series.points[began:] if point.judged.state == ALARM), None),
         series.last.value,
         before.value,
         judged.band.middle if judged.band else None,

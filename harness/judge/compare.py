@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from harness.errors import CellbenchError
-from harness.judge.selection import Row, Side
+from harness.judge.selection import DAY_S, Row, Side
 from harness.machine import facts
 from harness.schema import identity
-from harness.stats import ratio, watch
-from harness.stats.ratio import MARGIN, Ratio, Spread
+from harness.stats import verdict, watch
+from harness.stats.difference import HISTORY_MIN, INCONCLUSIVE, MARGIN, UNITS_MIN
+from harness.stats.verdict import MORE_MAX, PROCESS_PAIRS, Run, Verdict
 
 MISSING, FAILED, NOT_COMPARABLE = "MISSING", "FAILED", "NOT COMPARABLE"
 
@@ -27,10 +28,9 @@ MAY_VARY = {
     ("variant",): identity.EXECUTION,
     ("torch_threads",): (),
 }
-# What a case is called, what is known of it where it failed, and what its process is.
+# What a case is called, and what is known of it where it failed.
 LABELS = ("node", "device", "crop", "protocol", "variant")
 ASKED = (*identity.PLACE, *identity.ASKED)
-PROCESS = ("run_id", "node", "device", "engine", "model", *identity.VERSIONS, "block")
 Name = tuple[Any, ...]
 Line = tuple[list[Row], list[Row], list[Row], list[Row]]  # of A, of B, what failed in A, what failed in B
 # Facts that every row has in a column of its own, and those of the moment, which differ always.
@@ -41,7 +41,7 @@ NOT_A_DIFFERENCE = {fact.name for group in ("at this moment", "workload") for fa
 class Compared:
     """One case on both sides: its name, the medians in s, the verdict and why, and whether the masks agree.
 
-    verdict: FASTER, SLOWER, SAME or UNCLEAR with `ratio`, else MISSING, FAILED or NOT COMPARABLE with `why`.
+    verdict: FASTER, SLOWER, SAME or INCONCLUSIVE with `found`, else MISSING, FAILED or NOT COMPARABLE with `why`.
     same_masks is None where a side has none.
     """
 
@@ -50,7 +50,7 @@ class Compared:
     b_s: float | None
     verdict: str
     why: str
-    ratio: Ratio | None
+    found: Verdict | None
     same_masks: bool | None
 
 
@@ -59,20 +59,17 @@ class Comparison:
     """Everything that `cellbench compare` says.
 
     by: the columns that the cases are told apart by. varied: what is being compared besides the selections, e.g.
-    {"node": ("desk", "mac")}. unit: what was counted as
-    independent evidence, block or run. is_apart: each side is one run, and they have no hour of a node in common, so
-    that what the hours differ by looks like a change. differences: (node, fact, A's values, B's values) that differ.
+    {"node": ("desk", "mac")}. overall: the geometric mean. differences: (node, fact, A's values, B's values) that
+    differ.
     """
 
     a: Side
     b: Side
     by: tuple[str, ...]
     varied: dict[str, tuple[str, str]]
-    unit: str
-    is_apart: bool
     margin: float
     cases: list[Compared]
-    overall: Ratio | None
+    overall: Verdict | None
     differences: list[tuple[str, str, str, str]]
 
 
@@ -85,27 +82,14 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
         )  # fmt: skip
     varied, free = _varied(a.blocks or a.failed, b.blocks or b.failed)
     lines, by = _lines(a, b, free)
-    # Blocks of one run share its hour. Where there are several runs, their spread is known, and only it counts.
-    unit = "run" if max(len(a.runs), len(b.runs)) > 1 else "block"
     names = sorted(lines, key=lambda name: _place(name, by))
-    sides = [{name: line[i] for name, line in lines.items() if line[i]} for i in range(2)]
     reasons = {name: _why_not(*lines[name], free) for name in names}
     judged = [name for name in names if reasons[name] is None]
-    pairs = [tuple(_units(side[name], unit) for side in sides) for name in judged]
-    hours = [{(row["run_id"], row["node"]) for row in side.blocks} for side in (a, b)]
-    is_apart = unit == "block" and not hours[0] & hours[1]
-    spreads = [_spread(a, b, sides, [name]) if is_apart else None for name in judged]
-    ratios = dict(zip(judged, ratio.compare(pairs, margin, spreads), strict=True))
-    cases = [
-        _compared(name, *(side.get(name, []) for side in sides), reasons[name], ratios.get(name), unit)
-        for name in names
-    ]
-    groups = _groups(sides, judged)
-    overall = ratio.overall(
-        [tuple(_matrix(side, names, unit) for side in sides) for names in groups], margin,
-        [_spread(a, b, sides, names) if is_apart else None for names in groups], is_apart,
-    )  # fmt: skip
-    return Comparison(a, b, by, varied, unit, is_apart, margin, cases, overall, differences(a.facts, b.facts))
+    evidence = [_case(a, b, *lines[name][:2]) for name in judged]
+    found, overall = verdict.verdicts(evidence, margin) if evidence else ([], None)
+    verdicts = dict(zip(judged, found, strict=True))
+    cases = [_compared(name, *lines[name][:2], reasons[name], verdicts.get(name)) for name in names]
+    return Comparison(a, b, by, varied, margin, cases, overall, differences(a.facts, b.facts))
 
 
 def differences(before: Iterable[Row], after: Iterable[Row]) -> list[tuple[str, str, str, str]]:
@@ -183,15 +167,13 @@ def _name(row: Row, by: tuple[str, ...]) -> Name:
 # ---------------------------------------------------------------- one case
 
 
-def _compared(
-    name: tuple[str, ...], a: list[Row], b: list[Row], reason: Row | None, found: Ratio | None, unit: str
-) -> Compared:
+def _compared(name: tuple[str, ...], a: list[Row], b: list[Row], reason: Row | None, found: Verdict | None) -> Compared:
     medians = [float(np.median([row["median_s"] for row in side])) if side else None for side in (a, b)]
     masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in (a, b)]
     same = masks[0] == masks[1] if all(masks) else None
     if found is None:
         return Compared(name, *medians, reason["verdict"], reason["why"], None, same)
-    return Compared(name, *medians, found.verdict, _advice(found, unit), found, same)
+    return Compared(name, *medians, found.verdict, _advice(found), found, same)
 
 
 def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row], free: set[str]) -> Row | None:
@@ -213,67 +195,81 @@ def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row
     return {"verdict": NOT_COMPARABLE, "why": "; ".join(reasons)} if reasons else None
 
 
-def _advice(found: Ratio, unit: str) -> str:
-    """What a reader of the verdict should know or do."""
-    fewest = min(found.n_a, found.n_b)
-    if found.verdict != ratio.UNCLEAR:
+def _advice(found: Verdict) -> str:
+    """What an INCONCLUSIVE says all the same, and what would settle it."""
+    if found.verdict != INCONCLUSIVE:
         return ""
-    needed = "run" if found.spread else unit
-    if found.more is None:
-        return f"more than {ratio.BLOCKS_MAX} {needed}s a side would be needed"
-    start = f"no verdict from {fewest} {unit}{'s' * (fewest != 1)}: " if fewest < ratio.MIN_BLOCKS else ""
-    least = "at least" if fewest < 2 else "about"
-    return f"{start}{least} {found.more} more {needed}{'s' * (found.more != 1)} a side"
+    percent = 100 * abs(found.ratio - 1)
+    estimate = f"about {percent:.0f} % {'slower' if found.ratio > 1 else 'faster'}" if percent >= 0.5 else "about equal"
+    if found.low is not None:
+        more = f"about {found.more} more {found.unit} a side" if found.more else f"more than {MORE_MAX} {found.unit}"
+        return f"{estimate}; {more} would settle it"
+    if found.unit == PROCESS_PAIRS:
+        return f"{estimate}, by fewer than {UNITS_MIN} processes a side: measure with --blocks {UNITS_MIN} or more"
+    return f"{estimate}, by runs of too few days: settle it with cellbench ab, or with {HISTORY_MIN} other days of each"
 
 
-def _units(rows: list[Row], unit: str) -> np.ndarray:
-    """What counts as one piece of evidence: a block's median, or the median of a run's blocks."""
-    if unit == "block":
-        return np.array([row["median_s"] for row in rows])
-    runs = sorted({row["run_id"] for row in rows})
-    return np.array([np.median([row["median_s"] for row in rows if row["run_id"] == run]) for run in runs])
+def _case(a: Side, b: Side, before: list[Row], after: list[Row]) -> verdict.Case:
+    """The runs of a case on both sides, and the usual ones of their series."""
+    machines = [identity.values(rows[0], identity.MACHINE) for rows in (before, after)]
+    if machines[0] == machines[1]:
+        before, after = _aligned(before, after)
+        sides = _runs(before), _runs(after)
+    else:  # what they share in one run is no hour of one machine
+        sides = _runs(before, " of A"), _runs(after, " of B")
+    keys = [{row["series_key"] for row in rows} for rows in (before, after)]
+    histories = [_usual(side, each, other) for side, other, each in ((a, b, keys[0]), (b, a, keys[1]))]
+    return verdict.Case(*sides, histories[0], None if keys[0] == keys[1] else histories[1])
 
 
-def _groups(sides: Sequence[dict[Any, list[Row]]], judged: list[Any]) -> list[list[Any]]:
-    """The cases that have a ratio, as the geometric mean takes them: the processes of each device on their own."""
-    groups: dict[Any, list[Any]] = {}
-    for name in judged:
-        places = tuple(tuple(sorted({(row["node"], row["device"]) for row in side[name]})) for side in sides)
-        groups.setdefault(places, []).append(name)
-    return list(groups.values())
+def _aligned(before: list[Row], after: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows where runs of both sides that went on at the same time are one, with the processes that both have."""
+    spans = [_spans(rows) for rows in (before, after)]
+    same = {
+        run: other for run, (begin, end) in spans[1].items() for other, (other_begin, other_end) in spans[0].items()
+        if run == other or (begin < other_end and other_begin < end)
+    }  # fmt: skip
+    after = [row | {"run_id": same.get(row["run_id"], row["run_id"])} for row in after]
+    blocks = [{(row["run_id"], row["block"]) for row in rows} for rows in (before, after)]
+    shared = {run for run, _ in blocks[0]} & {run for run, _ in blocks[1]}
+    first, second = (
+        [row for row in rows if row["run_id"] not in shared or (row["run_id"], row["block"]) in blocks[0] & blocks[1]]
+        for rows in (before, after)
+    )
+    return first, second
 
 
-def _spread(a: Side, b: Side, sides: Sequence[dict[Any, list[Row]]], names: list[Any]) -> Spread | None:
-    """How far the mean over these cases lies apart from run to run, as their baselines tell; None where none does.
-
-    The runs that are compared take no part. Both sides' series count, as one where they are the same.
-    """
-    bands = []
-    for keys in {tuple(side[name][0]["series_key"] for name in names) for side in sides}:
-        known = [a.history.get(key, {}) | b.history.get(key, {}) for key in keys]
-        runs = sorted(set.intersection(*map(set, known)) - {*a.runs, *b.runs})
-        means = [math.exp(np.mean([math.log(values[run]) for values in known])) for run in runs]
-        begun = {run for side in (a, b) for key in keys for run in side.accepted.get(key, ())}
-        bands.append(watch.newest_band(means, {bisect_left(runs, run) for run in begun} - {len(runs)}))
-    bands = [band for band in bands if band]
-    freedom = sum(band.n - 1 for band in bands)
-    return Spread(math.sqrt(sum((band.n - 1) * band.sd**2 for band in bands) / freedom), freedom) if bands else None
+def _spans(rows: list[Row]) -> dict[str, tuple[datetime, datetime]]:
+    """When the first and the last process of each run began."""
+    begins: dict[str, list[datetime]] = {}
+    for row in rows:
+        begins.setdefault(row["run_id"], []).append(row["begins"])
+    return {run: (min(each), max(each)) for run, each in begins.items()}
 
 
-def _matrix(side: dict[Any, list[Row]], names: list[Any], unit: str) -> np.ndarray:
-    """Medians in s, units × cases; NaN where a unit lacks a case."""
+def _runs(rows: list[Row], suffix: str = "") -> list[Run]:
+    found: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row["run_id"], row["block"])):
+        found.setdefault(row["run_id"], []).append(row)
+    return [
+        Run(
+            name + suffix,
+            min(row["begins"] for row in each).timestamp() / DAY_S,
+            tuple(row["median_s"] for row in each),
+        )
+        for name, each in found.items()
+    ]
 
-    def key(row: Row) -> tuple[Any, ...]:
-        return (row["run_id"],) if unit == "run" else tuple(row[column] for column in PROCESS)
 
-    keys = sorted({key(row) for name in names for row in side[name]})
-    found = np.full((len(keys), len(names)), np.nan)
-    for column, name in enumerate(names):
-        for line, wanted in enumerate(keys):
-            values = [row["median_s"] for row in side[name] if key(row) == wanted]
-            if values:
-                found[line, column] = np.median(values)
-    return found
+def _usual(side: Side, keys: set[str], other: Side) -> list[Run]:
+    """The usual runs of these series since their last accepted change, without those that are compared."""
+    known = {run.name: run for key in keys for each in (side, other) for run in each.history.get(key, {}).values()}
+    runs = [known[name] for name in sorted(known.keys() - {*side.runs, *other.runs})]
+    names = [run.name for run in runs]
+    accepted = {run for key in keys for each in (side, other) for run in each.accepted.get(key, ())}
+    resets = {bisect_left(names, run) for run in accepted} - {len(names)}
+    values = [float(np.exp(np.log(run.medians_s).mean())) for run in runs]
+    return [runs[i] for i in watch.usual(values, resets, [run.begin_days for run in runs])]
 
 
 def _identities(rows: list[Row]) -> set[tuple[Any, ...]]:

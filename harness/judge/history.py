@@ -19,6 +19,7 @@ Row = dict[str, Any]
 
 TIME, MASKS, AGREEMENT = "time", "masks", "agreement"
 BYTES = ("peak_rss_bytes", "cuda_allocated_bytes", "cuda_reserved_bytes", "mps_current_bytes", "mps_driver_bytes")
+DAY_S = 86400
 METRICS = (TIME, MASKS, AGREEMENT, *BYTES)
 # What may explain a change; each new value is a mark on the history.
 VERSIONS = (*identity.VERSIONS, "numpy_version", "numba_version", "python_version", "harness_version", "os")
@@ -134,7 +135,8 @@ def _series(
     accepted: dict[str, Annotation],
 ) -> Series:  # fmt: skip
     values = [row["value"] for row in rows]
-    judged = _judge(metric, values, {i for i, row in enumerate(rows) if row["run_id"] in accepted})
+    begins = [by_run[key, row["run_id"]]["started_at"].timestamp() / DAY_S for row in rows]
+    judged = _judge(metric, values, {i for i, row in enumerate(rows) if row["run_id"] in accepted}, begins)
     points = []
     for row, verdict in zip(rows, judged, strict=True):
         place = by_run[key, row["run_id"]]
@@ -156,12 +158,12 @@ def _values(session: Session) -> list[Row]:
     return numbers + masks + words
 
 
-def _judge(metric: str, values: list[Any], resets: set[int]) -> list[Judged]:
+def _judge(metric: str, values: list[Any], resets: set[int], begins: list[float]) -> list[Judged]:
     if metric == MASKS:
         return watch.masks(values, resets)
     if metric == AGREEMENT:
         return watch.agreements(values, resets)
-    return watch.numbers(values, resets)
+    return watch.numbers(values, resets, begins=begins)
 
 
 def _number(metric: str, value: Any) -> float:

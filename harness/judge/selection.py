@@ -17,6 +17,7 @@ from harness.query import Session
 from harness.query.older import canonical
 from harness.query.sql import FAILED
 from harness.schema import Role, identity
+from harness.stats.verdict import Run
 from harness.store import Store, past_runs
 
 Row = dict[str, Any]
@@ -33,9 +34,10 @@ FAILED_BY = (*identity.PLACE, *identity.ASKED, "image")
 KEYS = ("run", "date", "tag", *CHOICES)
 DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.\.(\d{4}-\d{2}-\d{2}))?")
 _HISTORY = """
-    SELECT series_key, run_id, exp(avg(ln(median_s))) AS value_s
-    FROM (SELECT series_key, run_id, case_id, block, median(elapsed_s) AS median_s
+    SELECT series_key, run_id, list(median_s ORDER BY case_id, block) AS medians_s, min(begins) AS begins
+    FROM (SELECT series_key, run_id, case_id, block, median(elapsed_s) AS median_s, min(started_at) AS begins
           FROM timed WHERE list_contains($keys, series_key) GROUP BY ALL) GROUP BY ALL"""
+DAY_S = 86400
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Side:
     """Results that were chosen: what was asked for, and their rows.
 
     blocks: a row per process and case with its median. failed: a row per case that has failures.
-    facts: a row per process with what is known of its node. history: for each of its series, every run in that store
-    and the geometric mean of its block medians in s. accepted: for each series the runs with which a baseline began.
+    facts: a row per process with what is known of its node. history: for each of its series every run in that store, by
+    name. accepted: for each series the runs with which a baseline began.
     """
 
     asked: str
@@ -52,7 +54,7 @@ class Side:
     blocks: list[Row]
     failed: list[Row]
     facts: list[Row]
-    history: dict[str, dict[str, float]]
+    history: dict[str, dict[str, Run]]
     accepted: dict[str, set[str]]
 
 
@@ -71,7 +73,7 @@ def side(session: Session, asked: str, where: str, parameters: Row) -> Side:
     """The results that fulfil a condition in SQL with its parameters; asked: what people call them."""
     blocks = session.table(
         f"""SELECT run_id, case_id, series_key, block, {_any_of(CASE)},
-                   median(elapsed_s) AS median_s, count(*) AS n, min(n_cells) AS n_cells,
+                   median(elapsed_s) AS median_s, count(*) AS n, min(started_at) AS begins, min(n_cells) AS n_cells,
                    list_sort(list(DISTINCT mask_sha256) FILTER (mask_sha256 IS NOT NULL)) AS masks
             FROM timed WHERE {where} GROUP BY run_id, case_id, series_key, block
             ORDER BY run_id, node, device, case_id, block""",
@@ -89,9 +91,10 @@ def side(session: Session, asked: str, where: str, parameters: Row) -> Side:
     told = session.table("SELECT * FROM environments WHERE list_contains($runs, run_id)", runs=list(runs)).to_pylist()
     places = {(row["run_id"], row["node"], row["device"]) for row in blocks}
     known = [row for row in told if (row["run_id"], row["node"], row["device"]) in places]
-    history: dict[str, dict[str, float]] = {}
+    history: dict[str, dict[str, Run]] = {}
     for row in session.table(_HISTORY, keys=sorted({row["series_key"] for row in blocks})).to_pylist():
-        history.setdefault(row["series_key"], {})[row["run_id"]] = row["value_s"]
+        run = Run(row["run_id"], row["begins"].timestamp() / DAY_S, tuple(row["medians_s"]))
+        history.setdefault(row["series_key"], {})[run.name] = run
     accepted: dict[str, set[str]] = {}
     for each in annotations.read(Path(session.store.root)):
         if each.kind == "accepted" and each.metric == "time":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 
-VERSION = 1  # of the messages that cross to a measuring process and back
+VERSION = 2  # of the messages that cross to a measuring process and back
 
 
 @dataclass(frozen=True)

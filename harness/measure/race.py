@@ -39,9 +39,9 @@ class Racer:
 def samples(order: RaceOrder, engine: Engine | None = None) -> Iterator[Sample | Finished]:
     """Race the variants of a block's tasks, which share one crop; the first is stock, whose masks judge the others.
 
-    Rows: role masks at the estimated and at stock's own diameter, on the smaller crop 224 too where there is room;
-    then role tune, one row a call. A variant that fails, or that does not run as asked, becomes a row, and the others
-    go on. engine: the block's, if not given.
+    Rows: role masks at the estimated and at stock's own diameter, on the smaller crop 224 too where there is room, or
+    role warmup where masks are not asked for; then role tune, one row a call. A variant that fails, or that does not
+    run as asked, becomes a row, and the others go on. engine: the block's, if not given.
     """
     engine = engine or registry.engine(order.block.engine)
     base = rows.base_columns(order)
@@ -58,7 +58,7 @@ def samples(order: RaceOrder, engine: Engine | None = None) -> Iterator[Sample |
 
 
 def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> Iterator[Sample]:
-    on_cpu = bench.model if bench.device == "cpu" else bench.load("cpu")
+    on_cpu = bench.model if bench.device == "cpu" or not order.compares_masks else bench.load("cpu")
     reference: dict[tuple[str, bool], Segmentation] = {}
     racers: list[Racer] = []
     for task in order.block.tasks:
@@ -70,7 +70,12 @@ def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> I
             effective = applied.enter_context(model.applied(variant))
             block.check_as_asked(effective)
             racer = Racer({**row, **effective.columns}, task.case, model, effective)
-            yield from _gate(bench, on_cpu, reference, racer)
+            if order.compares_masks:
+                yield from _gate(bench, on_cpu, reference, racer)
+            else:
+                warm = timing.once("warmup", bench.call(racer.case, racer.model), bench.sync)
+                block.check_as_asked(racer.effective)
+                yield rows.good(racer.row, warm, "call")
             racers.append(racer)
         except Exception as error:
             yield block.failed(bench.engine, row, 0, error)

@@ -34,7 +34,12 @@ class Order:
 
 @dataclass(frozen=True)
 class RaceOrder(Order):
-    """The block's tasks are variants of one case, timed in rounds against each other."""
+    """The block's tasks are variants of one case, timed in rounds against each other.
+
+    compares_masks: first each variant's masks are compared with stock's; else each makes one call to warm up.
+    """
+
+    compares_masks: bool = True
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def _faster(data: Tables) -> list[str]:
     sentences = [
         f"{place}: {each.row['variant']} is {each.times} times as fast as stock, masks {each.row['masks']}."
         if each
-        else f"{place}: of what was raced nothing is faster than stock without changing the masks."
+        else f"{place}: nothing that was raced is known to be faster than stock without changing the masks."
         for place, each in tuning_results.winners(data.tuning_results).items()
     ]
     found = stage_chart.remarks(data)

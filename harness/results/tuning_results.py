@@ -1,13 +1,15 @@
-"""What races of variants gave: each beside stock, in turn with it, and the fastest whose masks stay; pure."""
+"""What races of variants gave: each against stock, and what the last race of a search proved; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from harness.results.formatting import Row, between, extras, number, size_label, text
 from harness.schema import identity
-from harness.stats import ratio
+from harness.stats import selection
 
 # What a variant has in common with the stock that it is raced against.
 RACED = identity.without(identity.CASE, identity.EXECUTION, "result_variant", "diameter_asked_px")
@@ -16,9 +18,10 @@ STAYED = ("identical", "equivalent")  # what may be said of masks that a reader 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """A variant in one race, a row of the query of that name: how many times as fast as stock, with a 95 % interval.
+    """A variant in one race, a row of the query of that name: how many times as fast as stock.
 
-    place: where and on what it ran, in words that tell it from the other places.
+    place: where and on what it ran, in words that tell it from the other places. low, high: the 95 % interval of
+    several processes; None for a single race, which is one process.
     """
 
     row: Row
@@ -42,19 +45,42 @@ def from_rows(rows: Iterable[Row]) -> list[TuningResult]:
         on = f"{row['node']} {row['device']}, {text(row['image'], 'image unknown')} {size_label(row)}"
         return f"{on}{extras(row, told)}"
 
-    return [
-        TuningResult(row, place(row), *ratio.in_turn(list(zip(row["stock_s"], row["turns_s"], strict=True))))
-        for row in rows
-    ]
+    return [TuningResult(row, place(row), _gain([row["turns_s"]], [row["stock_s"]]).times, None, None) for row in rows]
 
 
 def winners(found: Sequence[TuningResult]) -> dict[str, TuningResult | None]:
-    """The fastest of each place's last race whose masks stay; None where stock itself is."""
-    last = {each.place: (each.row["run_id"], each.row["block"]) for each in found}
-    best: dict[str, TuningResult | None] = {}
-    for place, race in last.items():
-        among = [each for each in found if each.place == place and (each.row["run_id"], each.row["block"]) == race]
-        stayed = [each for each in among if each.row["variant"] == "stock" or each.row["masks"] in STAYED]
-        fastest = max(stayed, key=lambda each: each.speedup)
-        best[place] = None if fastest.row["variant"] == "stock" else fastest
-    return best
+    """What the last race of each place proved; None where nothing is known to beat stock with the same masks.
+
+    That race has the winner in several processes, against stock and against itself without each of its parts.
+    """
+    races: dict[tuple[str, str, int], dict[str, TuningResult]] = {}
+    for each in found:
+        races.setdefault((each.place, each.row["run_id"], each.row["block"]), {})[each.row["variant"]] = each
+    last = {place: (run, set(variants)) for (place, run, _), variants in races.items()}
+    return {
+        place: _winner([race for (at, of, _), race in races.items() if (at, of, set(race)) == (place, run, names)])
+        for place, (run, names) in last.items()
+    }
+
+
+def _winner(processes: Sequence[dict[str, TuningResult]]) -> TuningResult | None:
+    """The variant with the most parts, if its masks stay and it beats each other one for certain."""
+    name = max(processes[0], key=lambda variant: (variant != "stock", variant.count("+")))
+    masks = next((race[name].row["masks"] for race in processes if race[name].row["masks"]), None)
+    if masks not in STAYED:
+        return None
+    times = {each: [race[each].row["turns_s"] for race in processes] for each in processes[0]}
+    gains = {other: _gain(times[name], times[other]) for other in times if other != name}
+    if not gains or not all(each.is_real for each in gains.values()):
+        return None
+    stock = gains["stock"]
+    row = processes[0][name].row | {"masks": masks, "n": sum(map(len, times[name]))}
+    return replace(processes[0][name], row=row, speedup=stock.times, low=stock.low, high=stock.high)
+
+
+def _gain(fast_s: Sequence[Sequence[float]], slow_s: Sequence[Sequence[float]]) -> selection.Gain:
+    """From the calls of each process, round by round; what was raced no further has fewer."""
+    rounds = max(map(len, (*fast_s, *slow_s)))
+    return selection.gain(*(
+        np.array([[*calls, *[np.nan] * (rounds - len(calls))] for calls in side]) for side in (fast_s, slow_s)
+    ))  # fmt: skip

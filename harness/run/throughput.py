@@ -26,7 +26,7 @@ from harness.plan.cases import Task
 from harness.run import bench, resume
 from harness.run.bench import Prepared
 from harness.schema import Sample
-from harness.stats import ratio
+from harness.stats import selection
 from harness.store import Store, new_run_id
 
 SUFFIXES = (".tif", ".tiff")
@@ -137,12 +137,19 @@ def rates(rows: Sequence[Sample]) -> list[Rate]:
         rate = statistics.median(60 * row["n_images"] / row["elapsed_s"] for row in good) if good else None
         turns = {row["repetition"]: row["elapsed_s"] for row in good}
         both = [(row["elapsed_s"], turns[row["repetition"]]) for row in stock if row["repetition"] in turns]
-        known = ratio.in_turn(both) if both and stock is not good else (None,) * 3
+        known = _gain(both) if both and stock is not good else (None, None, None)
         masks = {row["mask_sha256"] for row in good} | {row["mask_sha256"] for row in stock}
         same = len(masks) == 1 if any(row["n_cells"] for row in (*good, *stock)) else None
         same_masks = same if good else None
         found.append(Rate(node, device, way, rate, len(good), known[0], known[1], known[2], same_masks, note))
     return found
+
+
+def _gain(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None, float | None]:
+    """How many times as fast, with its interval; from rounds of the first way and another in processes of their own."""
+    first_s, other_s = np.array(pairs).T[..., None]
+    found = selection.gain(other_s, first_s)
+    return found.times, found.low, found.high
 
 
 def _parcel(index: int, pixels: np.ndarray) -> artifacts.Parcel:

@@ -1,13 +1,20 @@
-"""Search for the fastest variants whose masks stay: greedy over groups, each group raced in a fresh process."""
+"""Search for the fastest variants whose masks stay: greedy over groups, each group raced in a fresh process.
+
+What a single race names is a guess, since the fastest of several is the luckiest. So the end is a race of several
+processes, where each part of the guess has to show that it helps.
+"""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from harness import schema
 from harness.engines import registry
@@ -19,17 +26,21 @@ from harness.plan.cases import Block, Case, Effort, Task
 from harness.run import bench, resume
 from harness.run.bench import Prepared
 from harness.schema import Sample
-from harness.stats import ratio
+from harness.stats import selection
 from harness.store import Store, new_run_id
 
 WORTH = 1.02  # a step must buy this much, or it is left out
-ROUNDS, FINAL_ROUNDS = 3, 5
+ROUNDS = 3
+FINAL_PROCESSES, FINAL_ROUNDS = 5, 3
 RANK = {"identical": 0, "equivalent": 1, "close": 2, "different": 3}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One variant in one race. agreement: the worst verdict over crops and diameters; speedups are to stock."""
+    """One variant in one race. agreement: the worst verdict over crops and diameters.
+
+    speedup: to stock; low and high: its 95 % interval, None with fewer than three processes. n: calls.
+    """
 
     variant: str
     agreement: str | None
@@ -60,25 +71,36 @@ class Tuned:
 
 def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
     """A race's rows as one outcome a variant, stock first; what the start of its process wrote is about none."""
-    times: dict[str, list[float]] = defaultdict(list)
+    times = durations(rows)
     verdicts: dict[str, list[str]] = defaultdict(list)
     notes: dict[str, str] = {}
     for row in rows:
         if row["role"] == "cold":
             continue
-        name = row["variant"]
         if row["status"] != "ok":
-            notes[name] = f"{row['status']}: {row.get('error_message')}"
-        elif row["role"] == "tune":
-            times[name].append(row["elapsed_s"])
+            notes[row["variant"]] = f"{row['status']}: {row.get('error_message')}"
         elif row["role"] == "masks":
-            verdicts[name] += [row["agreement"]] if row["agreement"] else []
+            verdicts[row["variant"]] += [row["agreement"]] if row["agreement"] else []
     found = []
     for name in dict.fromkeys([*verdicts, *times, *notes]):
         worst = max(verdicts[name], key=RANK.__getitem__, default=None)
-        pairs = list(zip(times[STOCK], times[name], strict=False))  # what was raced no further has fewer
-        known = ratio.in_turn(pairs) if pairs else (None,) * 3
-        found.append(Outcome(name, worst, known[0], known[1], known[2], len(times[name]), notes.get(name, "")))
+        both = STOCK in times and name in times
+        gain = selection.gain(times[name], times[STOCK]) if both else None
+        known = (gain.times, gain.low, gain.high) if gain else (None, None, None)
+        n = int(np.isfinite(times[name]).sum()) if name in times else 0
+        found.append(Outcome(name, worst, known[0], known[1], known[2], n, notes.get(name, "")))
+    return found
+
+
+def durations(rows: Sequence[Sample]) -> dict[str, np.ndarray]:
+    """The calls of a race in s for each variant, processes × rounds; NaN where one is missing."""
+    calls = [row for row in rows if row["role"] == "tune" and row["status"] == "ok"]
+    processes = {process: i for i, process in enumerate(sorted({row["block"] for row in calls}))}
+    rounds = 1 + max((row["repetition"] for row in calls), default=0)
+    found: dict[str, np.ndarray] = {}
+    for row in calls:
+        grid = found.setdefault(row["variant"], np.full((len(processes), rounds), np.nan))
+        grid[processes[row["block"]], row["repetition"]] = row["elapsed_s"]
     return found
 
 
@@ -96,7 +118,7 @@ def check_cells(rows: Sequence[Sample]) -> None:
 def search(
     prepared: Prepared, here: driver.Fleet, out: Path, gate: str, budget_s: float, say: Callable[[str], None]
 ) -> Tuned:
-    """Race group after group within budget_s (one race may run over), then the winners; every row is stored."""
+    """Race group after group within budget_s (one race may run over), then prove the winners; every row is stored."""
     if len(prepared.blocks) != 1 or len(prepared.blocks[0].cases) != 1:
         raise CellbenchError("tuning needs one device and one crop", "--device, --crop", "name one of each")
     block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
@@ -107,15 +129,18 @@ def search(
     best = {"identical": STOCK, "equivalent": STOCK}
     steps: list[Outcome] = []
     left_out: list[str] = []
+    index = itertools.count()
     with store.journal(run_id) as journal:
 
-        def run(names: Sequence[str], rounds: int) -> list[Outcome]:
-            say(f"racing {', '.join(names)}")
-            planned = replace(prepared, blocks=(race_block(block, case, names, rounds, len(steps)),))
-            with closing(here.samples(races(planned, run_id, places))) as samples:
+        def run(names: Sequence[str], rounds: int, n_processes: int = 1) -> list[Sample]:
+            say(f"racing {', '.join(names)}" + (f" in {n_processes} processes" if n_processes > 1 else ""))
+            blocks = tuple(race_block(block, case, names, rounds, next(index)) for _ in range(n_processes))
+            orders = races(replace(prepared, blocks=blocks), run_id, places)
+            orders[1:] = [replace(order, compares_masks=False) for order in orders[1:]]
+            with closing(here.samples(orders)) as samples:
                 rows = [journaled(row) for row in samples]
             check_cells(rows)
-            return outcomes(rows)
+            return rows
 
         def journaled(row: Sample) -> Sample:
             journal.append(row)
@@ -129,16 +154,47 @@ def search(
             left_out += refused
             if not tried:
                 continue
-            found = run([STOCK, *dict.fromkeys([*(b for b in best.values() if b != STOCK), *tried])], ROUNDS)
+            found = outcomes(run([STOCK, *dict.fromkeys([*(b for b in best.values() if b != STOCK), *tried])], ROUNDS))
             steps += [each for each in found if each.variant in tried]
             best = {level: _better(best[level], found, level) for level in best}
-        wanted = [best["identical"]] + ([best["equivalent"]] if gate == "equivalent" else [])
-        names = [name for name in dict.fromkeys(wanted) if name != STOCK]
-        last = {each.variant: each for each in (run([STOCK, *names], FINAL_ROUNDS) if names else [])}
-    answers = {level: last.get(name) for level, name in best.items()}
+        levels = ("identical", "equivalent") if gate == "equivalent" else ("identical",)
+        proofs = {name: _prove(engine, name, run) for name in dict.fromkeys(best[level] for level in levels)}
+    answers = {level: proofs[best[level]] for level in levels}
     answers = {level: each if each and each.passes(level) else None for level, each in answers.items()}
-    equivalent = answers["equivalent"] if gate == "equivalent" else None
-    return Tuned(run_id, block.model, tuple(steps), answers["identical"], equivalent, tuple(left_out))
+    return Tuned(run_id, block.model, tuple(steps), answers["identical"], answers.get("equivalent"), tuple(left_out))
+
+
+def _prove(engine: Engine, variant: str, run: Callable[[Sequence[str], int, int], list[Sample]]) -> Outcome | None:
+    """What is left of a variant when each part has to help, as it was raced last; None where nothing beats stock."""
+    while variant != STOCK:
+        without = without_parts(engine, variant)
+        rows = run(list(dict.fromkeys([STOCK, variant, *without.values()])), FINAL_ROUNDS, FINAL_PROCESSES)
+        times = durations(rows)
+        if STOCK not in times or variant not in times:
+            return None
+        rivals = {part: times[other] for part, other in without.items() if other in times}
+        choice = selection.choose(times[variant], times[STOCK], rivals or {variant: times[STOCK]})
+        if choice.drop is None:
+            [found] = [each for each in outcomes(rows) if each.variant == variant]
+            return found if choice.is_answer else None
+        variant = without.get(choice.drop, STOCK)
+    return None
+
+
+def without_parts(engine: Engine, variant: str) -> dict[str, str]:
+    """A variant without each of its parts, which are the steps of the search; a part that others need is left out."""
+    names = engine.variant(variant).names
+    steps = [engine.variant(step).names for group in engine.searched for step in group]
+    found: dict[str, str] = {}
+    left = list(names)
+    for step in [*sorted((step for step in steps if {*step} <= {*names}), key=len), *([name] for name in names)]:
+        part = [name for name in step if name in left]
+        left = [name for name in left if name not in part]
+        with suppress(CellbenchError):
+            other = str(engine.variant("+".join(name for name in names if name not in part) or STOCK))
+            if part and other != variant:
+                found["+".join(part)] = other
+    return found or {variant: STOCK}
 
 
 def verify(prepared: Prepared, here: driver.Fleet, out: Path, variant: str) -> Iterator[Sample]:

@@ -58,9 +58,15 @@ def choose(stack_s: np.ndarray, stock_s: np.ndarray, without_s: Mapping[str, np.
 
 
 def gain(fast_s: np.ndarray, slow_s: np.ndarray) -> Gain:
-    """How many times as fast, from calls in turn; the unit is a process, with the median of its rounds' ratios."""
-    ratios = np.nanmedian(np.log(slow_s) - np.log(fast_s), axis=1)
-    found = difference.paired(ratios)
+    """How many times as fast, from calls in turn; the unit is a process, with the median of its rounds' ratios.
+
+    ValueError where no round has both.
+    """
+    ratios = np.log(slow_s) - np.log(fast_s)
+    ratios = ratios[~np.isnan(ratios).all(axis=1)]
+    if not len(ratios):
+        raise ValueError("no round has calls of both")
+    found = difference.paired(np.nanmedian(ratios, axis=1))
     if np.isnan(found.error):
         return Gain(math.exp(found.centre), None, None)
     return Gain(*(math.exp(found.centre + sign * found.reach) for sign in (0, -1, 1)))

@@ -128,11 +128,10 @@ def numbers(
     return follow([float(np.log(value)) for value in values], resets, look, rule.baseline, begins)
 
 
-def newest_band(values: Sequence[float], resets: Collection[int] = (), rule: Rule = RULE) -> Band | None:
-    """The band that the next value would be judged by, or the newest that there was; None while all is learning."""
-    # One more value, whatever it is, is judged by all those before it.
-    judged = numbers([*values, *values[-1:]], resets, rule)
-    return next((each.band for each in reversed(judged) if each.band is not None), None)
+def usual(values: Sequence[float], resets: Collection[int] = (), begins: Sequence[float] | None = None) -> list[int]:
+    """The runs since the last reset that are neither suspect nor in alarm: what the series does without any change."""
+    judged = numbers(values, resets, begins=begins)
+    return [i for i in range(max(resets, default=0), len(judged)) if judged[i].state not in (SUSPECT, ALARM)]
 
 
 def masks(found: Sequence[Masks], resets: Collection[int] = (), begins: Sequence[float] | None = None) -> list[Judged]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from harness.judge.compare import MISSING, Compared, Comparison
 from harness.results.formatting import count, seconds
-from harness.stats.ratio import MIN_BLOCKS, UNCLEAR, Ratio
+from harness.stats.difference import ALPHA
+from harness.stats.verdict import DAYS, Verdict
 from harness.terminal.table_printer import environment_json, print_json, print_rows
 
 
@@ -18,10 +19,9 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "a": {"asked": found.a.asked, "runs": list(found.a.runs)},
         "b": {"asked": found.b.asked, "runs": list(found.b.runs)},
         "varied": {name: {"a": a, "b": b} for name, (a, b) in found.varied.items()},
-        "unit": found.unit,
         "margin": found.margin,
         "cases": [_case_json(found, case) for case in found.cases],
-        "overall": _ratio_json(found.overall, found.unit),
+        "overall": found.overall and vars(found.overall),
         "environment": environment_json(found.differences),
     }
 
@@ -33,7 +33,7 @@ def print_comparison(found: Comparison, form: str) -> None:
         return
     head = (*found.by, "A", "B", "B ÷ A", "95 % interval", "verdict", "")
     rows = [
-        (*case.case, seconds(case.a_s), seconds(case.b_s), *_ratio_words(case.ratio), case.verdict, _note(case))
+        (*case.case, seconds(case.a_s), seconds(case.b_s), *_ratio_words(case.found), case.verdict, _note(case))
         for case in found.cases
     ]
     if found.overall:
@@ -51,12 +51,7 @@ def comparison_notes(found: Comparison) -> list[str]:
     sides = [f"{name}: {_runs(side.runs)}" for name, side in (("A", found.a), ("B", found.b))]
     said = ["; ".join(sides)]
     said += [f"compared is {column}: {a} with {b}" for column, (a, b) in found.varied.items()]
-    unit = "runs" if found.unit == "run" else "blocks (fresh processes)"
-    said.append(
-        f"intervals from the medians of {unit}; SAME: the interval lies within ±{100 * found.margin:g} %; "
-        f"p corrected for {count(sum(case.ratio is not None for case in found.cases), 'case')} (Holm)"
-    )
-    said += _hours(found)
+    said += _evidence(found)
     if {case.verdict for case in found.cases} <= {MISSING}:
         said.append(
             "no case is on both sides: choose a single device (node, variant) of each, as node=desk,device=cuda:0"
@@ -67,21 +62,23 @@ def comparison_notes(found: Comparison) -> list[str]:
     return said
 
 
-def _hours(found: Comparison) -> list[str]:
-    """What one run a side means: its hour looks like a change, unless other runs tell how far hours lie apart."""
-    judged = [case.ratio for case in found.cases if case.ratio]
-    if not found.is_apart or not judged:
+def _evidence(found: Comparison) -> list[str]:
+    """What the verdicts rest on."""
+    judged = [case.found for case in found.cases if case.found]
+    if not judged:
         return []
-    known = [each.spread for each in judged if each.spread]
-    said = []
-    if known:
-        far = " to ".join(dict.fromkeys(f"{100 * most(each.sd for each in known):.1f} %" for most in (min, max)))
-        said.append(f"one run a side: counted is that by their other runs these series spread by {far} anyway (SD)")
-    if len(known) < len(judged):
-        said.append(
-            "one run a side, and too few other runs of some series to tell how far hours lie apart: what the machine "
-            "did in that hour looks the same as what was changed; the geometric mean is judged beyond the margin only"
-        )
+    counts = dict.fromkeys(f"{each.n_before} and {each.n_after} {each.unit}" for each in judged)
+    cases = count(len(judged), "case") + (" and their mean" if found.overall else "")
+    said = [
+        f"evidence of A and B: {', '.join(counts)}; SAME: the interval lies within ±{100 * found.margin:g} %; FASTER, "
+        f"SLOWER: p below {ALPHA}, corrected for {cases} (Holm)"
+    ]
+    spreads = [each.spread for each in judged if each.unit == DAYS and each.spread is not None]
+    if spreads:
+        far = " to ".join(dict.fromkeys(f"{100 * most(spreads):.1f} %" for most in (min, max)))
+        said.append(f"runs of different days lie {far} apart without any change (SD)")
+    if any(each.is_bound for each in judged):
+        said.append("runs of one day count once, so the intervals hold in at least 95 %")
     return said
 
 
@@ -93,26 +90,22 @@ def _runs(runs: Sequence[str]) -> str:
 
 def left_out(found: Comparison) -> str:
     """The cases that the geometric mean is without, by name."""
-    missing = ["/".join(case.case) for case in found.cases if case.ratio is None]
+    missing = ["/".join(case.case) for case in found.cases if case.found is None]
     return f"without {', '.join(missing)}" if missing else ""
 
 
 def _overall_note(found: Comparison) -> str:
-    """Why the geometric mean has no verdict where its cases have, and which cases it is without."""
-    why = ""
-    if found.overall.low is None:
-        why = f"no interval: fewer than {MIN_BLOCKS} {found.unit}s a side have all the cases of a device"
-    elif found.is_apart and found.overall.spread is None and found.overall.verdict == UNCLEAR:
-        why = "one hour a side: only what is surely beyond the margin is judged"
+    """Why the geometric mean has no interval where its cases have, and which cases it is without."""
+    why = "no run of a side has all cases on enough days" if found.overall and found.overall.low is None else ""
     return "; ".join(text for text in (why, left_out(found)) if text)
 
 
 def _note(case: Compared) -> str:
-    masks = "masks differ" if case.same_masks is False and case.ratio else ""
+    masks = "masks differ" if case.same_masks is False and case.found else ""
     return "; ".join(text for text in (case.why, masks) if text)
 
 
-def _ratio_words(found: Ratio | None) -> tuple[str, str]:
+def _ratio_words(found: Verdict | None) -> tuple[str, str]:
     if found is None:
         return "", ""
     interval = "" if found.low is None else f"{found.low:.3f} – {found.high:.3f}"
@@ -124,16 +117,8 @@ def _case_json(found: Comparison, case: Compared) -> dict[str, Any]:
         **dict(zip(found.by, case.case, strict=True)),
         "a_s": case.a_s,
         "b_s": case.b_s,
-        **(_ratio_json(case.ratio, found.unit) or {}),
+        **(vars(case.found) if case.found else {}),
         "verdict": case.verdict,
         "why": case.why,
         "same_masks": case.same_masks,
     }
-
-
-def _ratio_json(found: Ratio | None, unit: str) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    told = dict(vars(found))
-    spread = told.pop("spread")
-    return told | {"more_of": "run" if spread else unit, "run_spread": spread.sd if spread else None}

@@ -16,7 +16,7 @@ import noise
 import numpy as np
 from noise import Machine
 
-from harness.engines.cellpose3 import catalogue
+from harness.engines import registry
 from harness.stats import law, trend
 
 SIDES = ((224, 224), (448, 448), (672, 672), (896, 896), (1120, 1120), (1344, 1344), (1568, 1568), (1792, 1792),
@@ -25,6 +25,7 @@ MPX = np.array([height * width / 1e6 for height, width in SIDES])
 LENGTHS = np.sqrt(MPX) * 1000
 DIAMETERS = (50.0, 69.0)
 PROCESSES = 3
+ENGINE = registry.engine("cellpose3")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def tiles(rng: np.random.Generator) -> np.ndarray:
     """The tiles of each crop, whose cells have some diameter."""
     diameters = rng.uniform(*DIAMETERS, len(SIDES))
     return np.array(
-        [catalogue.work("cyto3", *side, diameter).n_tiles for side, diameter in zip(SIDES, diameters, strict=True)]
+        [ENGINE.work("cyto3", *side, diameter).n_tiles for side, diameter in zip(SIDES, diameters, strict=True)]
     )
 
 
