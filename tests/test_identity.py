@@ -210,7 +210,7 @@ def judged(store: Everything, name: str) -> bool:
         selection.side(store.session, run, "run_id = $p0", {"p0": run})
         for setup in ("before", "after") for run in store.runs(setup, name)
     ]  # fmt: skip
-    return any(case.ratio for case in compare.compare(*sides).cases)
+    return any(case.found for case in compare.compare(*sides).cases)
 
 
 def series(store: Everything, name: str) -> bool:
