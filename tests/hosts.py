@@ -251,7 +251,7 @@ def _installation() -> dict[str, tuple[int, str]]:
     """~/cellbench/.venv/bin as an installation has it; it leads to this checkout and this Python."""
     python = f"exec env PYTHONPATH={REPOSITORY} {sys.executable}"
     folder = home() / "cellbench/.venv/bin"
-    lines = {"python": python, "cellbench": f"{python} -m harness.cli", "ray": f"{python} -m ray.scripts.scripts"}
+    lines = {"python": python, "cellbench": f"{python} -m harness", "ray": f"{python} -m ray.scripts.scripts"}
     return {str(folder / name): (0o755, f'#!/bin/sh\n{line} "$@"\n') for name, line in lines.items()}
 
 
