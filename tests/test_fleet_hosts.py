@@ -115,7 +115,7 @@ def _tell(lan: dict[str, Host], scratch: Path) -> Story:
     seen: dict[str, Counter[int]] = {name: Counter() for name in NODES}
     while first.process.poll() is None:
         for name in NODES:
-            seen[name][lan[name].count("harness.measure.parent")] += 1
+            seen[name][lan[name].count("harness.measure.child")] += 1
         time.sleep(0.5)
     submitted, job_done = first.wait(1), job.wait(900)
     status = json.loads(head.run("~/cellbench/.venv/bin/cellbench node status --json 2>/dev/null").text)

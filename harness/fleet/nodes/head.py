@@ -109,7 +109,7 @@ def _same(difference: Difference, n_parts: int) -> bool:
     return here == there
 
 
-def _ask(task: str, address: str, **arguments: Any) -> dict[str, Any]:
+def _ask(task: str, address: str, **arguments: Any) -> Any:
     """Have control_service do a task; FleetUnreachableError if the head does not answer or refuses the token."""
     request = {"task": task, "arguments": {"address": address, **arguments}}
     environ = {**os.environ, **ray_settings.ENVIRONMENT, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
@@ -135,7 +135,7 @@ def _ask(task: str, address: str, **arguments: Any) -> dict[str, Any]:
             f"the head at {address} does not answer", answer["failed"],
             "check the port, and on the head: cellbench node status",
         )  # fmt: skip
-    return dict(answer["value"])
+    return answer["value"]
 
 
 PACKAGES = Path(__file__).resolve().parents[3]  # where this program lies, so that its child finds it from any folder
