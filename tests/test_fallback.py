@@ -209,7 +209,7 @@ def lacking(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     ("lacking", "variant", "why"),
     [
         ("no compiler", "winograd", "there is no C++ compiler"),
-        ("no place", "winograd", "compiled code cannot be kept"),
+        ("no place", "winograd", "compiled code cannot be written"),
         ("no compiler", "channels-last+compiled", "torch.compile failed"),
         ("nothing", "compiled", "no tile has the size that is compiled"),  # an image of 64 px, whatever the machine has
     ],

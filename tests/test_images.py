@@ -515,9 +515,10 @@ from harness.engines.registry import engine_of
 from harness.images import synthetic
 
 engine = engine_of("cyto3")
-engine.start(sys.argv[1])
+engine.prepare("cyto3", sys.argv[1], "")
+engine.start()
 engine.set_threads(1)
-model = engine.load("cyto3", "cpu")
+model = engine.load("cyto3", "cpu", "float32")
 scene = synthetic.dense(height_px=200, width_px=200).image
 for height_px, width_px in json.loads(sys.argv[2]):
     crop = np.ascontiguousarray(scene[:height_px, :width_px])

@@ -317,18 +317,19 @@ from harness.images import synthetic
 from harness.measure.passes import stages
 
 engine = registry.engine("cellpose3")
-engine.start(sys.argv[1])
+engine.prepare("cyto3", sys.argv[1], "")
+engine.start()
 engine.set_threads(2)
 from cellpose import core, dynamics, models, plot, transforms, utils
 owners = (core, dynamics, models, plot, transforms, utils, models.Cellpose, models.CellposeModel, models.SizeModel)
-model = engine.load("cyto3", "cpu")
+model = engine.load("cyto3", "cpu", "float32")
 pixels = synthetic.sparse(height_px=440, width_px=400, n_cells=9).image
 plain = model.segment(pixels)
 stock = [dict(vars(owner)) for owner in owners]
 answer = {"plain": plain.sha256, "n_cells": plain.n_cells, "diameter_px": plain.diameter_px}
 calls = {
     "standard": lambda: model.segment(pixels),
-    "article": lambda: engine.load("cyto3", "cpu").segment(pixels),
+    "article": lambda: engine.load("cyto3", "cpu", "float32").segment(pixels),
 }
 for protocol, call in calls.items():
     found, total_s, parts = stages.measure(call, model, engine.stages, lambda: None)

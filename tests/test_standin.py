@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import images
+from harness import images, schema
 from harness.engines.cellpose3 import weights
 from harness.images import synthetic
 from harness.measure import parent
@@ -17,7 +17,7 @@ from harness.measure.block import Finished
 from harness.measure.wire import Order
 from harness.plan.cases import Block, Case, Task
 from harness.schema import Sample
-from tests.conftest import CPU_DEVICE, REPOSITORY, SEED_DATA, SEED_IMAGE, TWICE, needs_seed_data
+from tests.conftest import CPU_DEVICE, REPOSITORY, RUN_ID, SEED_DATA, SEED_IMAGE, TWICE, needs_seed_data
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,8 @@ def performed(pixels: np.ndarray, folder: Path, role: str) -> list[Sample]:
     once = replace(TWICE, warmups=0, repeats=1)
     block = Block(0, CPU_DEVICE, (Task(role, case, 0),), once, threads=os.cpu_count() or 1)
     found = weights.resolve("standin")
-    order = Order(block, str(folder / "image.npy"), images.hash_pixels(pixels), found.folder, {})
+    constants = {"schema_version": schema.VERSION, "run_id": RUN_ID, "source": "measured"}
+    order = Order(block, str(folder / "image.npy"), images.hash_pixels(pixels), found.folder, constants)
     samples = [said for said in parent.perform(order) if not isinstance(said, Finished)]
     assert samples[-1]["status"] == "ok", samples[-1]["error_message"]
     return samples

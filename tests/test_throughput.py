@@ -81,7 +81,19 @@ def test_other_masks_and_failures_are_told() -> None:
 
 @pytest.mark.slow
 def test_the_command_measures_and_stores_real_throughput(tmp_path: Path) -> None:
-    words = ("throughput", "--crop", "64", "--n-images", "3", "--processes", "1,2", "--in-flight", "2", "--rounds", "1")
+    words = (
+        "throughput",
+        "--crop",
+        "192",
+        "--n-images",
+        "3",
+        "--processes",
+        "1,2",
+        "--in-flight",
+        "2",
+        "--rounds",
+        "1",
+    )
     done = subprocess.run(
         [sys.executable, "-m", "harness", *words, "--weights", "standin", "--out", str(tmp_path), "--json"],
         capture_output=True, text=True, check=False, env=os.environ,
