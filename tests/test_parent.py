@@ -169,7 +169,7 @@ def greets(**fields: object) -> str:
 
 PYTHON = f'exec {shlex.quote(sys.executable)} "$@"'
 REFUSALS = {
-    "an older cellbench": (greets(wire=0), "cellbench 9.9 there speaks version 0 of the protocol, not 1"),
+    "an older cellbench": (greets(wire=0), "cellbench 9.9 there speaks version 0 of the protocol, not"),
     "another greeting": (greets(wire="one"), "what runs there is not a measuring process of cellbench"),
     "a program that prints": ("echo hello; exec sleep 600", "not a measuring process of cellbench: 'hello'"),
     "chatter before the greeting": (f"echo chatter; {PYTHON}", "not a measuring process of cellbench: 'chatter'"),
