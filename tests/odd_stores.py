@@ -148,7 +148,14 @@ def visible(html: str) -> str:
 
 def empty_layers(spec: dict[str, Any]) -> list[str]:
     """The layers without a row to draw, of which Vega warns."""
-    return [layer["mark"]["type"] for layer in spec["layer"] if "data" in layer and not layer["data"]["values"]]
+    found = []
+    for layer in spec["layer"]:
+        rows = layer.get("data", spec.get("data"))["values"]
+        for step in layer.get("transform", ()):
+            needed = re.findall(r"isValid\(datum\.(\w+)\)|datum\.(\w+) != null", step.get("filter", ""))
+            rows = [row for row in rows if all(row.get(one or other) is not None for one, other in needed)]
+        found += [] if rows else [layer["mark"]["type"]]
+    return found
 
 
 def is_json(spec: dict[str, Any]) -> bool:

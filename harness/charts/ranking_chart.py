@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +81,8 @@ def draw(tables: Tables) -> Drawing:
     found, size, n_lacking = ranks(tables)
     if not found:
         return Drawing(None, [], "no repetition was timed")
-    heading_notes = [f"at {size}", "dot: of the median; line: its 95 % interval"]
+    has_interval = any(each.low_s is not None for each in found)
+    heading_notes = [f"at {size}", "dot: of the median" + ("; line: its 95 % interval" if has_interval else "")]
     if n_lacking:
         heading_notes.append(f"{n_lacking} series not measured at this size")
     if len(found) > N_RANKED:
@@ -128,12 +128,10 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
     words = alt.Chart().encode(y=y)
     text = alt.ExprRef(f"datum.rate + ({rendering.NARROW} ? '' : ' · ' + datum.images_per_hour)")
     room = alt.ExprRef(f"width - ({rendering.NARROW} ? {RATE_PX} : {RATES_PX})")
-    rule = (
-        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=4, opacity=0.5, yOffset=9)
-        .encode(x=alt.X("low:Q"), x2="high:Q", stroke=stroke)
-    )  # fmt: skip
+    spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=4, opacity=0.5, yOffset=9)
+    has_spread = any(row["low"] is not None for row in rows)  # Vega warns of a layer without rows
     return [
-        *([rule] if any(row["low"] is not None for row in rows) else []),  # Vega warns of a layer without rows
+        *([spread.encode(x=alt.X("low:Q"), x2="high:Q", stroke=stroke)] if has_spread else []),
         base.mark_point(size=60, strokeWidth=1.4, opacity=1, yOffset=9).encode(
             stroke=stroke, fill=fill, shape=shape, tooltip=tooltip
         ),
@@ -144,10 +142,10 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
 
 
 def _places(mine: tuple[float, float | None, float | None], own: list[tuple[Any, ...]]) -> tuple[int, int]:
-    """The best and the worst rank among one's own that the intervals allow; without an interval any is possible."""
+    """The best and the worst rank among one's own that the intervals allow; without intervals, the order's."""
 
-    def ends(_: float, low: float | None, high: float | None) -> tuple[float, float]:
-        return (0.0 if low is None else low), (math.inf if high is None else high)
+    def ends(time_s: float, low: float | None, high: float | None) -> tuple[float, float]:
+        return (time_s if low is None else low), (time_s if high is None else high)
 
     low, high = ends(*mine)
     others = [ends(*each[3:]) for each in own]
