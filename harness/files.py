@@ -26,6 +26,7 @@ UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".download", 
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EBADF}
 NO_ROOM = "make room there, or name another place"
 NO_RIGHT = "allow writing there (ls -ld shows whose it is), or name another place"
+NO_FOLDER = "a file is where its folder should be: name another place"
 FIXES = {
     errno.ENOSPC: NO_ROOM,
     errno.EDQUOT: NO_ROOM,
@@ -34,7 +35,8 @@ FIXES = {
     errno.EPERM: NO_RIGHT,
     errno.EROFS: "its file system is read-only: name another place",
     errno.ENOENT: "make its folder first, or name another place",
-    errno.ENOTDIR: "a file is where its folder should be: name another place",
+    errno.ENOTDIR: NO_FOLDER,
+    errno.EEXIST: NO_FOLDER,
     errno.EISDIR: "a folder has this name: name a file",
     errno.ENAMETOOLONG: "give a shorter name",
 }
@@ -42,7 +44,7 @@ FIXES = {
 
 @contextmanager
 def replacing(
-    path: Path, *, mode: int | None = None, make_folder: bool = False, what: str = "the file"
+    path: Path, *, mode: int | None = None, make_folder: bool = False, what: str = "the file", fix: str | None = None
 ) -> Iterator[BinaryIO]:
     """A stream into a new file that takes the place of path, on disk, when the block ends without an error.
 
@@ -50,7 +52,7 @@ def replacing(
     link. A device or a pipe is written to as it is. Raises StorageError, and then path is as it was.
     """
     target = Path(os.path.realpath(path))
-    with storage_errors(path, what):
+    with storage_errors(path, what, fix):
         if make_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
         before = _found(target)
@@ -76,10 +78,16 @@ def replacing(
 
 
 def write(
-    path: Path, content: bytes | str, *, mode: int | None = None, make_folder: bool = False, what: str = "the file"
+    path: Path,
+    content: bytes | str,
+    *,
+    mode: int | None = None,
+    make_folder: bool = False,
+    what: str = "the file",
+    fix: str | None = None,
 ) -> Path:
     """Write a file whole or not at all, text as UTF-8, and return its path; the rest is as for replacing()."""
-    with replacing(path, mode=mode, make_folder=make_folder, what=what) as file:
+    with replacing(path, mode=mode, make_folder=make_folder, what=what, fix=fix) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
 
@@ -104,9 +112,9 @@ def check_writable(path: Path) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def make_folder(folder: Path, what: str = "the folder") -> Path:
+def make_folder(folder: Path, what: str = "the folder", fix: str | None = None) -> Path:
     """Make a folder, and those above it, where there is none."""
-    with storage_errors(folder, what):
+    with storage_errors(folder, what, fix):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -125,13 +133,13 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def storage_errors(path: Path, what: str = "the file") -> Iterator[None]:
-    """Turn what the system answers to writing there into a StorageError with a fix."""
+def storage_errors(path: Path, what: str = "the file", fix: str | None = None) -> Iterator[None]:
+    """Turn what the system answers to writing there into a StorageError; fix: if not that for the answer."""
     try:
         yield
     except OSError as error:
-        fix = FIXES.get(error.errno or 0, "check its folder and its disk, or name another place")
-        raise StorageError(f"{what} cannot be written: {reason(error)}", str(path), fix) from error
+        cure = fix or FIXES.get(error.errno or 0, "check its folder and its disk, or name another place")
+        raise StorageError(f"{what} cannot be written: {reason(error)}", str(path), cure) from error
 
 
 def is_hidden(path: PurePath, prefixes: tuple[str, ...] = (".",)) -> bool:

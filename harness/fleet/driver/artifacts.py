@@ -18,7 +18,7 @@ from harness.errors import BusyError, CellbenchError, StorageError
 from harness.machine.folders import home
 
 IN_SCRATCH = "a copy of image and weights"
-OTHER_HOME = "set CELLBENCH_HOME to a folder on a local disk"
+OTHER_HOME = "set CELLBENCH_HOME to a folder on a local disk with room"
 KEPT_S = 30 * 86_400.0  # parcels that no run asked for in a month are thrown away
 
 
@@ -84,9 +84,9 @@ def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder of one's own while the context lasts; those of processes that were killed go first."""
-    root = files.make_folder(home() / "scratch", IN_SCRATCH)
+    root = files.make_folder(home() / "scratch", IN_SCRATCH, OTHER_HOME)
     with ExitStack() as stack:
-        with _tidying(root), files.storage_errors(root, IN_SCRATCH):
+        with _tidying(root), files.storage_errors(root, IN_SCRATCH, OTHER_HOME):
             _forget_killed(root)
             made = TemporaryDirectory(prefix="run-", dir=root)
             stack.enter_context(_in_use(Path(made.name)))

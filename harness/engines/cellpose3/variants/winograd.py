@@ -215,7 +215,7 @@ def compiled() -> ctypes.CDLL:
                 written, made = Path(folder, "winograd.cpp"), Path(folder, "winograd.so")
                 written.write_bytes(source)
                 _told([compiler, native, *FLAGS, "-o", str(made), str(written)])
-                files.write(path, made.read_bytes(), make_folder=True, what="compiled code")
+                files.write(path, made.read_bytes(), make_folder=True, what="compiled code", fix="set CELLBENCH_HOME")
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise CellbenchError(f"compiled code cannot be kept: {error}", str(path), "set CELLBENCH_HOME") from error
