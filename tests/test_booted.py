@@ -14,7 +14,7 @@ from tests.booted import Machine, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(booted.why_not()), reason=str(booted.why_not()))]
 
-PROFILE = 'crops = [64]\nrepeats = 1\ncontrol = false\nidle_wait_s = 0\nweights = "standin"\n'
+PROFILE = 'models = ["sleep"]\ncrops = [64]\nrepeats = 1\ncontrol = false\nidle_wait_s = 0\n'
 KINDS = ("systemd", "systemd-user", "cron")
 
 

@@ -170,7 +170,7 @@ def test_a_step_that_hangs_is_stopped_with_all_that_it_started(tmp_path: Path, m
 def test_the_scheduled_command_twice_end_to_end(tmp_path: Path) -> None:
     out, profile = tmp_path / "results", tmp_path / "tiny.toml"
     profile.write_text(
-        'crops = [64, 96]\nrepeats = 1\ncontrol = false\nidle_wait_s = 0\nweights = "standin"\npasses = ["memory"]\n'
+        'models = ["sleep"]\ncrops = [64, 96]\nrepeats = 1\ncontrol = false\nidle_wait_s = 0\npasses = ["memory"]\n'
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
