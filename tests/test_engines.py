@@ -259,6 +259,7 @@ def test_what_it_tells_of_the_environment_are_facts(seen: Seen) -> None:
 
 def test_errors_have_known_statuses(seen: Seen) -> None:
     assert seen[1]["statuses"] == ["crash", "crash", "oom_host", "crash", "crash"]
+    assert set(seen[1]["statuses"]) <= set(schema.Status)
 
 
 def test_a_variant_is_in_force_and_gone_again(seen: Seen) -> None:

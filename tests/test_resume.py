@@ -66,7 +66,7 @@ def test_a_pass_is_over_when_all_its_rows_are_there() -> None:
 
 def test_what_ended_badly_is_tried_again_only_if_asked_and_what_cannot_be_measured_never() -> None:
     done = [row(t.role, t.position, stop_reason="fixed_n") for t in TASKS[:3]]
-    for status in ("crash", "oom_host", "oom_device", "timeout", "device_fallback", "variant_fallback", "node_lost"):
+    for status in set(schema.Status) - set(schema.FINE):
         rows = [*done, row("control", 2, None, status=status), row("stages", 0, None, status="skipped")]
         assert left(rows) == [("masks", "64", 0)]
         assert left(rows, retry_failed=True) == [("control", "control", 0), ("masks", "64", 0)]
