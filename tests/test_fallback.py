@@ -172,6 +172,17 @@ def test_a_search_never_finds_what_did_not_run(command: Command, folder: Path, t
     assert {row["status"] for row in rows(tmp_path) if row["variant"] in fallen} == {"variant_fallback"}
 
 
+@pytest.mark.parametrize("sides", [("stock", "fallback"), ("late-fallback", "fast")], ids="-".join)
+def test_what_did_not_run_is_no_side_of_a_comparison(
+    command: Command, folder: Path, tmp_path: Path, sides: tuple[str, str]
+) -> None:
+    words = ("--model", "sleep", "--image", folder / "image.tif", "--crop", "64", "--budget", "60s")
+    ended = command("ab", *sides, *words, "--out", tmp_path)
+    assert (ended.code, ended.out) == (3, "")
+    assert f"variant_fallback: {NOTE}" in ended.err
+    assert not any(row["variant"] in FALLEN for row in rows(tmp_path, "SELECT * FROM medians"))
+
+
 def test_throughput_of_what_did_not_run_is_none(command: Command, folder: Path, tmp_path: Path) -> None:
     ended = command(
         "throughput", "--model", "sleep", "--image", folder / "image.tif", "--crop", "64", "--n-images", "4",
