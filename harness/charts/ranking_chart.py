@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -142,10 +143,10 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
 
 
 def _places(mine: tuple[float, float | None, float | None], own: list[tuple[Any, ...]]) -> tuple[int, int]:
-    """The best and the worst rank among one's own that the intervals allow; without intervals, the order's."""
+    """The best and the worst rank among one's own that the intervals allow; without an interval any is possible."""
 
-    def ends(time_s: float, low: float | None, high: float | None) -> tuple[float, float]:
-        return (time_s if low is None else low), (time_s if high is None else high)
+    def ends(_: float, low: float | None, high: float | None) -> tuple[float, float]:
+        return (0.0 if low is None else low), (math.inf if high is None else high)
 
     low, high = ends(*mine)
     others = [ends(*each[3:]) for each in own]
