@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from string import ascii_uppercase
 
 from harness.charts import heatmap, rendering
 from harness.charts.figure import Drawing, Figure
 from harness.charts.heatmap import Cell
 from harness.charts.rendering import GREY
-from harness.results.formatting import Row, count, number, place
+from harness.results.formatting import Row, count, extras, number, place
 from harness.results.tables import Tables
+from harness.schema import identity
 
 # States with hue, and ink of the word on it.
 NOT_COMPARED = "not compared"
@@ -40,7 +41,7 @@ def cells(tables: Tables) -> list[Cell]:
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
     compared: dict[tuple[str | None, str], Row] = {}
     for row in tables.agreement.to_pylist():
-        if not row["diameter_asked_px"]:  # at the estimated diameter, as it is timed
+        if row["as_timed"]:
             # The same case may have been compared in an older run than that of its times.
             compared[None, row["case_id"]] = compared[row["run_id"], row["case_id"]] = row
     columns = heatmap.columns(tables.cases)
@@ -48,8 +49,7 @@ def cells(tables: Tables) -> list[Cell]:
     for row in tables.masks.to_pylist():
         if (case := cases.get((row["run_id"], row["case_id"]))) and row["mask"]:
             by_column[columns[heatmap.case(case)]].append((case, row))
-    places = Counter((place(case), columns[heatmap.case(case)]) for case in tables.cases)
-    several_runs = any(n > 1 for n in places.values())
+    name = _namer(tables.cases)
     found = []
     for crop, members in by_column.items():
         letters = _letters([(case["image_sha256"], row["mask"]) for case, row in members])
@@ -58,9 +58,19 @@ def cells(tables: Tables) -> list[Cell]:
             state = (beside["agreement"] if beside else None) or NOT_COMPARED
             unstable = "±" if row["n_masks"] > 1 else ""
             letter = letters[case["image_sha256"], row["mask"]] + unstable
-            device = f"{place(case)}, {case['run_id']}" if several_runs else place(case)
-            found.append(Cell(device, crop, state, letter, _detail(case, beside, row["n_masks"])))
+            found.append(Cell(name(case), crop, state, letter, _detail(case, beside, row["n_masks"])))
     return found
+
+
+def _namer(cases: Sequence[Row]) -> Callable[[Row], str]:
+    """A function from a case to the name of its line: its device, and what of it is in no heading."""
+    told = identity.distinguishing(cases, ("node", "device"), identity.without(identity.CASE, identity.ASKED))
+
+    def name(case: Row) -> str:
+        return f"{place(case)}{extras(case, told)}"
+
+    twins = Counter((name(case), heatmap.case(case)) for case in cases)
+    return (lambda case: f"{name(case)}, {case['run_id']}") if any(n > 1 for n in twins.values()) else name
 
 
 def _detail(case: Row, beside: Row | None, n_masks: int) -> str:

@@ -10,8 +10,9 @@ from harness.charts.heatmap import Cell
 from harness.charts.rendering import GREY
 from harness.results.formatting import Row, place
 from harness.results.tables import Tables
+from harness.schema import identity
 
-CASE = ("node", "device", "crop", "protocol", "variant")  # what has one row of the query
+CASE = (*identity.PLACE, *identity.ASKED)  # what has one row of the query
 # States with hue, ink of the word on it, and the word, which is the second code.
 STATES = {
     "measured": (rendering.HUES[2], "#000000", "✓"),
@@ -32,19 +33,17 @@ def draw(tables: Tables) -> Drawing:
 
 
 def cells(tables: Tables) -> list[Cell]:
-    """Every device × crop (× protocol, variant) that any device was asked for."""
+    """Every device × crop, and whatever else was asked for, that any device was asked for."""
     rows = tables.coverage.to_pylist()
     # The medians know of the drift of a block, too.
-    n_flagged = {tuple(row[name] for name in CASE): row["n_flagged"] for row in tables.cases}
+    n_flagged = {identity.values(row, CASE): row["n_flagged"] for row in tables.cases}
     columns = heatmap.columns(rows)
     found = {(place(row), columns[heatmap.case(row)]): row for row in rows}
     made = []
     for device in dict.fromkeys(map(place, rows)):
         for crop in dict.fromkeys(columns.values()):
             if row := found.get((device, crop)):
-                made.append(
-                    _cell(device, crop, row, n_flagged.get(tuple(row[name] for name in CASE), row["n_flagged"]))
-                )
+                made.append(_cell(device, crop, row, n_flagged.get(identity.values(row, CASE), row["n_flagged"])))
             else:
                 made.append(Cell(device, crop, "not measured", STATES["not measured"][2], "no row in the results"))
     return made

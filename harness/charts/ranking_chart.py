@@ -54,15 +54,19 @@ class Ranked:
 
 
 def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
-    """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it."""
-    if not tables.cases:
+    """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it.
+
+    Only what did the same work is ranked.
+    """
+    if not tables.comparable:
         return [], "", 0
-    sizes = Counter((row["height_px"], row["width_px"]) for row in tables.cases)
+    names = {tables.name(row) for row in tables.comparable}
+    sizes = Counter((row["height_px"], row["width_px"]) for row in tables.comparable)
     size = max(sizes, key=lambda each: (sizes[each], each[0] * each[1]))
     own = [
         (tables.name(row), row["backend"] or "unknown", False, row["median_s"], known.low, known.high)
         for row, known in zip(tables.cases, speedups.medians(tables), strict=True)
-        if (row["height_px"], row["width_px"]) == size
+        if (row["height_px"], row["width_px"]) == size and tables.name(row) in names
     ]
     others = [
         (speedups.published_name(row), row["backend"], True, row["mean_s"], None, None)
@@ -73,7 +77,7 @@ def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
         Ranked(name, kind, is_published, size[0] * size[1], time_s, low, high, _places((time_s, low, high), own))
         for name, kind, is_published, time_s, low, high in sorted(own + others, key=lambda each: each[3])
     ]
-    lacking = len(set(tables.series)) - len({each[0] for each in own})
+    lacking = len(names - {each[0] for each in own})
     return found, f"{size[0]} × {size[1]} px", lacking
 
 
@@ -86,6 +90,8 @@ def draw(tables: Tables) -> Drawing:
     heading_notes = [f"at {size}", "dot: of the median" + ("; line: its 95 % interval" if has_interval else "")]
     if n_lacking:
         heading_notes.append(f"{n_lacking} series not measured at this size")
+    if n_other := len(set(tables.series) - {tables.name(row) for row in tables.comparable}):
+        heading_notes.append(f"{n_other} series of other work left out")
     if len(found) > N_RANKED:
         heading_notes.append(f"the {N_RANKED} fastest of {len(found)}")
     is_contest = sum(not each.is_published for each in found) > 1

@@ -37,9 +37,9 @@ class Annotation:
     name: str | None = None
 
 
-def said(kind: str, run_id: str, **others: str | None) -> Annotation:
+def said(kind: str, run_id: str, why: str = "", **others: str | None) -> Annotation:
     """An annotation by whoever runs this, now."""
-    return Annotation(kind, run_id, datetime.now(UTC).isoformat(timespec="seconds"), _who(), **others)
+    return Annotation(kind, run_id, datetime.now(UTC).isoformat(timespec="seconds"), _who(), why, **others)
 
 
 def read(root: Path) -> list[Annotation]:

@@ -178,15 +178,16 @@ def _which(data: Tables) -> list[str]:
         tied = "" if len(best) == 1 else "; their intervals overlap"
         sentences.append(f"At {size} the fastest: {listed([each.series for each in best])}{tied}.")
     cells = agreement_chart.cells(data)
-    columns = {cell.crop for cell in cells}
-    split = sorted({cell.crop for cell in cells if cell.word.rstrip("±") != "A"})
-    if len({cell.device for cell in cells}) > 1:
-        same = "All devices found the very same masks, bit by bit, in every crop."
+    devices = Counter(crop for crop, _ in {(cell.crop, cell.device) for cell in cells})
+    shared = {crop for crop, n in devices.items() if n > 1}
+    split = {cell.crop for cell in cells if cell.crop in shared and cell.word.rstrip("±") != "A"}
+    if split:
         sentences.append(
-            same
-            if not split
-            else f"Masks are not the same bit by bit in {len(split)} of {count(len(columns), 'crop')}."
+            f"Masks are not the same bit by bit in {len(split)} of {count(len(shared), 'crop')} that several devices "
+            "segmented."
         )
+    elif shared:
+        sentences.append("Devices found the very same masks, bit by bit, in every crop that several of them segmented.")
     judged = Counter(cell.state for cell in cells if cell.state != agreement_chart.NOT_COMPARED)
     if judged:
         counted = ", ".join(f"{state} in {count(n, 'case')}" for state, n in judged.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from harness.results.scope import Scope
 from harness.results.tuning_results import RACED, TuningResult
 from harness.schema import Phase, Role, Status, identity
 
+KIND = identity.without(identity.WORK, identity.SIZE)  # what makes two cases of one size the same work
 N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
 _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
 _BY_SIZE = "ORDER BY node, backend <> 'cpu', device, n_pixels"
@@ -153,6 +155,13 @@ class Tables:
     def cases(self) -> list[Row]:
         """The medians as rows; the figures ask for them often."""
         return self.medians.to_pylist()
+
+    @cached_property
+    def comparable(self) -> list[Row]:
+        """The cases that may be ranked with each other: the kind of work that most cases are, at any size."""
+        kinds = [identity.values(row, KIND) for row in self.cases]
+        most = max(kinds, key=Counter(kinds).__getitem__, default=None)
+        return [row for row, kind in zip(self.cases, kinds, strict=True) if kind == most]
 
     @cached_property
     def speedup_rows(self) -> list[Row]:

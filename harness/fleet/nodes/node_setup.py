@@ -84,7 +84,7 @@ def _addresses(options: NodeOptions) -> tuple[str, str]:
     if options.is_head:
         return outwards, network.join_address(outwards, options.port or GCS_PORT)
     try:
-        host, port = network.split_address(options.address)
+        host, port = network.split_address(options.address or "")
     except ValueError:
         raise CellbenchError(
             f"{options.address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
@@ -188,7 +188,7 @@ def start(setup: Setup, its_tags: Tags, command: Command, folder: Path) -> daemo
     """Start the node in the background and return when its head lists it."""
     process, node = daemon.begin(setup, its_tags, command, folder)
     try:
-        daemon.wait_until_up(process, setup, Path(node.log))
+        daemon.wait_until_up(process, setup, Path(node.log) if node.log else None)
         _publish(setup)
     except BaseException:
         daemon.stop(node, folder)
