@@ -68,7 +68,8 @@ def test_numbers_are_aligned_to_the_right() -> None:
 
 @pytest.mark.parametrize("cell", NASTY)
 def test_every_writer_keeps_its_columns(cell: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    table_printer.print_rows(("a", "b", "c", "d"), [[cell, cell, "1", cell]], 2, "md")
+    columns = [table_printer.Column(name, name == "c") for name in "abcd"]
+    table_printer.print_rows(columns, [[cell, cell, "1", cell]], "md")
     assert shape(capsysbinary.readouterr().out.decode()) == [4, 4]
     found = pa.table({"a": [cell], "n": [1], "b": [cell]})
     writers.show(found.schema, found.to_batches(), "md")

@@ -24,8 +24,8 @@ def test_stages_are_a_table_a_crop_with_what_it_tells(tmp_path: Path, capsys: py
     lines = [" ".join(line.split()) for line in shown.out.replace("\u00a0", " ").splitlines()]
     assert lines[:3] == [
         "Intel i7-8086K (cpu, 6 threads), 224 px, protocol standard: 10 s",
-        "stage style size mask outside all share",
-        "network 6 s 1.4 s 1.4 s 8.8 s 88.0 %",
+        "stage (ms) style size mask outside all share",
+        "network 6,000 1,400 1,400 8,800 88.0 %",
     ]
     assert "Attributed 99.0 % of the call; the stage pass took 0.0 % longer than the timed median." in lines
     assert "Give the diameter if you know it: estimating it takes 75 % of the call." in lines

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Json, Markdown, Out, Run, form
+from harness.cli.options import RESULTS, Json, Markdown, Out, Run, Wide, form
 from harness.errors import CellbenchError
 
 if TYPE_CHECKING:
@@ -31,12 +31,13 @@ def compare_(
     ] = None,
     json: Json = False,
     md: Markdown = False,
+    wide: Wide = False,
 ) -> None:
     """Did it get slower? Ratio, interval and verdict for every case of two sets of results."""
     from harness.judge import compare, selection
     from harness.terminal import comparison_view
 
-    wanted = form(json, False, md)
+    wanted = form(json, False, md, wide)
     gates = _gates(fail_on)
     if not 0 < margin < 1:
         raise CellbenchError(f"a margin of {margin:g} makes no sense", "--margin", "0.05 is ±5 %")
@@ -73,11 +74,12 @@ def alarms_(
     fail_on_alarm: Annotated[bool, typer.Option("--fail-on-alarm", help="Exit with 1 if there is an alarm.")] = False,
     json: Json = False,
     md: Markdown = False,
+    wide: Wide = False,
 ) -> None:
     """What is unusual in the newest run of every series: times, masks, memory; improvements too."""
     from harness.terminal import alarms_view
 
-    wanted = form(json, False, md)
+    wanted = form(json, False, md, wide)
     _, found = _look(out, run)
     alarms_view.print_watch(found, wanted, every)
     if fail_on_alarm and found.alarms:

@@ -16,6 +16,7 @@ Plane = Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")]
 Channel = Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, also where the terminal is narrow.")]
 Markdown = Annotated[bool, typer.Option("--md", help="Print a Markdown table.")]
 Trust = Annotated[
     str | None,
@@ -26,9 +27,9 @@ Published = Annotated[bool, typer.Option(help="Draw the published desktop and M1
 RESULTS = Path("results")
 
 
-def form(json: bool, csv: bool, md: bool) -> str:
-    """The one output format that was asked for: table, json, csv or md."""
-    chosen = [name for name, wanted in (("json", json), ("csv", csv), ("md", md)) if wanted]
+def form(json: bool, csv: bool, md: bool, wide: bool = False) -> str:
+    """The one output format that was asked for: table, wide, json, csv or md."""
+    chosen = [name for name, wanted in (("json", json), ("csv", csv), ("md", md), ("wide", wide)) if wanted]
     if len(chosen) > 1:
         raise CellbenchError("more than one output format", " ".join(f"--{name}" for name in chosen), "choose one")
     return chosen[0] if chosen else "table"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Csv, Json, Markdown, Out, Place, Run, form
+from harness.cli.options import RESULTS, Csv, Json, Markdown, Out, Place, Run, Wide, form
 from harness.errors import CellbenchError
 
 app = typer.Typer()
@@ -23,12 +23,15 @@ def show_(
     json: Json = False,
     csv: Csv = False,
     md: Markdown = False,
+    wide: Wide = False,
 ) -> None:
     """A table of one run: crop, device, median, IQR, mean ± SD, n, cells, speed-up; of a search, its races."""
     from harness.store import Store
     from harness.terminal import run_tables
+    from harness.terminal.table_printer import TABLE, WIDE
 
-    wanted = form(json, csv, md)
+    wanted = form(json, csv, md, wide)
+    for_people = wanted in (TABLE, WIDE)
     if stages and passes:
         raise CellbenchError("more than one table", "--stages --passes", "choose one")
     if passes:
@@ -36,24 +39,29 @@ def show_(
         return
     if stages:
         table, ceilings = run_tables.stages(Store.at(out), run)
-        run_tables.print_stages(table, ceilings) if wanted == "table" else run_tables.print_dimensions(table, wanted)
+        if for_people:
+            run_tables.print_stages(table, ceilings, wanted)
+        else:
+            run_tables.print_dimensions(table, wanted)
         return
     table = run_tables.cases(Store.at(out), run)
     if not table.num_rows and (searched := run_tables.races(Store.at(out), run)).num_rows:
         run_tables.print_dimensions(searched, wanted)
         return
-    run_tables.print_cases(table) if wanted == "table" else run_tables.print_dimensions(table, wanted)
+    run_tables.print_cases(table, wanted) if for_people else run_tables.print_dimensions(table, wanted)
 
 
 @app.command("list")
-def list_(out: Place = str(RESULTS), json: Json = False, csv: Csv = False, md: Markdown = False) -> None:
+def list_(
+    out: Place = str(RESULTS), json: Json = False, csv: Csv = False, md: Markdown = False, wide: Wide = False
+) -> None:
     """The runs in a store, newest first."""
     from harness import query
     from harness.store import Store
     from harness.terminal import run_tables
 
     table = query.Session(Store.at(out)).table("SELECT * FROM runs ORDER BY started_at DESC")
-    run_tables.print_table(table, form(json, csv, md))
+    run_tables.print_table(table, form(json, csv, md, wide))
 
 
 @app.command("query")
@@ -75,6 +83,7 @@ def query_(
     json: Json = False,
     csv: Csv = False,
     md: Markdown = False,
+    wide: Wide = False,
 ) -> None:
     """Ask the results anything, in SQL or by name: `query --list`; columns: `schema`; views: docs/schema.md."""
     import pyarrow as pa
@@ -83,8 +92,9 @@ def query_(
     from harness.query import named
     from harness.store import Store
     from harness.terminal import dimensions, writers
+    from harness.terminal.table_printer import TABLE, WIDE
 
-    wanted = form(json, csv, md)
+    wanted = form(json, csv, md, wide)
     if list_:
         _print_named(wanted)
         return
@@ -109,10 +119,11 @@ def query_(
                 typer.echo(f"{n_rows} rows in {parquet}", err=True)
                 return
             batches, names = answer.batches, answer.schema
-            if found.dimensions and wanted in ("table", "md"):
+            if found.dimensions and wanted in (TABLE, WIDE, "md"):
                 table = dimensions.without_constants(pa.Table.from_batches(batches, names), found.dimensions)
                 batches, names = table.to_batches(), table.schema
-            writers.show(names, batches, wanted, limit)
+            labels = [name for name in found.dimensions if name in names.names]
+            writers.show(names, batches, wanted, limit, labels)
 
     if text is not None:
         answer(text)

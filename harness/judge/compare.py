@@ -53,6 +53,17 @@ class Compared:
     found: Verdict | None
     same_masks: bool | None
 
+    @property
+    def estimate(self) -> str:
+        """The ratio in words: 'about 25 % slower'; empty without one."""
+        if self.found is None:
+            return ""
+        ratio, percent = self.found.ratio, 100 * abs(self.found.ratio - 1)
+        if not 0.5 <= ratio <= 2:
+            return f"about {ratio:.2g} times as long" if ratio > 1 else f"about {1 / ratio:.2g} times as fast"
+        direction = "slower" if ratio > 1 else "faster"
+        return f"about {percent:.0f} % {direction}" if percent >= 0.5 else "about equal"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -196,17 +207,15 @@ def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row
 
 
 def _advice(found: Verdict) -> str:
-    """What an INCONCLUSIVE says all the same, and what would settle it."""
+    """What would settle an INCONCLUSIVE."""
     if found.verdict != INCONCLUSIVE:
         return ""
-    percent = 100 * abs(found.ratio - 1)
-    estimate = f"about {percent:.0f} % {'slower' if found.ratio > 1 else 'faster'}" if percent >= 0.5 else "about equal"
     if found.low is not None:
         more = f"about {found.more} more {found.unit} a side" if found.more else f"more than {MORE_MAX} {found.unit}"
-        return f"{estimate}; {more} would settle it"
+        return f"{more} would settle it"
     if found.unit == PROCESS_PAIRS:
-        return f"{estimate}, by fewer than {UNITS_MIN} processes a side: measure with --blocks {UNITS_MIN} or more"
-    return f"{estimate}, by runs of too few days: settle it with cellbench ab, or with {HISTORY_MIN} other days of each"
+        return f"fewer than {UNITS_MIN} processes a side: measure with --blocks {UNITS_MIN} or more"
+    return f"runs of too few days: settle it with cellbench ab, or with {HISTORY_MIN} other days of each"
 
 
 def _case(a: Side, b: Side, before: list[Row], after: list[Row]) -> verdict.Case:

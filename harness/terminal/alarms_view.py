@@ -12,7 +12,7 @@ from harness.results.alarm_text import finding_text, metric_name, usual_text, va
 from harness.results.formatting import Row, count
 from harness.schema import identity
 from harness.terminal.dimensions import dimensions_shown
-from harness.terminal.table_printer import environment_json, print_json, print_rows
+from harness.terminal.table_printer import Column, environment_json, print_json, print_rows
 
 SERIES = ("node", *identity.SERIES, "image")
 GAP = (*identity.PLACE, *identity.ASKED, "image")
@@ -48,14 +48,22 @@ def print_watch(found: Watch, form: str, every: bool = False) -> None:
     about = _dimensions([series.last.place for series, *_ in lines], SERIES)
     rows = [(name, state, series.selector, *_words(series.last.place, about), what, since)
             for series, name, state, what, since in lines]  # fmt: skip
-    head = ("name", "state", "case", *map(identity.word, about), "what", "since run")
-    print_rows(head, rows, len(head), form)
+    columns = [
+        Column("name", is_whole=True), Column("state", is_whole=True), Column("case", order=1, is_whole=True),
+        *(Column(identity.word(name), order=3) for name in about),
+        Column("what"), Column("since run", order=2, is_whole=True),
+    ]  # fmt: skip
+    print_rows(columns, rows, form)
     changed = [(each.series.id, *difference[1:]) for _, each in findings for difference in each.differences]
-    print_rows(("name", "fact", "before", "since"), changed, 4, form, title="What changed at that time")
+    columns = [Column("name", is_whole=True), Column("fact"), Column("before"), Column("since")]
+    print_rows(columns, changed, form, title="What changed at that time")
     about = _dimensions([gap.place for gap in found.gaps], GAP)
     gaps = [(gap.selector, *_words(gap.place, about), gap.why, gap.last_run or "never") for gap in found.gaps]
-    head = ("case", *map(identity.word, about), "not measured", "last measured in run")
-    print_rows(head, gaps, len(head), form, title="Gaps")
+    columns = [
+        Column("case", is_whole=True), *(Column(identity.word(name), order=2) for name in about),
+        Column("not measured"), Column("last measured in run", order=1, is_whole=True),
+    ]  # fmt: skip
+    print_rows(columns, gaps, form, title="Gaps")
     states = ", ".join(f"{n} {state}" for state, n in found.count().most_common())
     print(f"as of run {found.run_id}, {len(found.series)} series: {states or 'none'}", file=sys.stderr)
     if found.alarms:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.judge.compare import MISSING, Compared, Comparison
-from harness.results.formatting import count, seconds
+from harness.results.formatting import count, listed, number
+from harness.schema import identity
 from harness.stats.difference import ALPHA
 from harness.stats.verdict import DAYS, Verdict
-from harness.terminal.table_printer import environment_json, print_json, print_rows
+from harness.terminal.table_printer import Column, environment_json, print_json, print_rows, stdout
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -27,23 +28,45 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
 
 
 def print_comparison(found: Comparison, form: str) -> None:
-    """Print a comparison on stdout as table, json or md."""
+    """Print a comparison on stdout in one of the forms."""
     if form == "json":
         print_json(comparison_json(found))
         return
-    head = (*found.by, "A", "B", "B ÷ A", "95 % interval", "verdict", "")
+    common = _common(found)
+    if common:
+        print(f"in all rows: {', '.join(f'{identity.word(name)} {text}' for name, text in common.items())}")
+    by = [name for name in found.by if name not in common]
+    names = [tuple(word for name, word in zip(found.by, case.case, strict=True) if name in by) for case in found.cases]
     rows = [
-        (*case.case, seconds(case.a_s), seconds(case.b_s), *_ratio_words(case.found), case.verdict, _note(case))
-        for case in found.cases
+        (*name, number(case.a_s), number(case.b_s), *_ratio_words(case.found), case.verdict, case.estimate, _note(case))
+        for name, case in zip(names, found.cases, strict=True)
     ]
-    if found.overall:
-        blank = ("",) * (len(found.by) - 1)
-        words = _ratio_words(found.overall)
-        rows.append(("geometric mean", *blank, "", "", *words, found.overall.verdict, _overall_note(found)))
-    print_rows(head, rows, len(found.by), form)
-    print_rows(("node", "fact", "A", "B"), found.differences, 4, form, title="What else differs")
+    if (mean := found.overall) is not None:
+        names.append(("geometric mean",))
+        rows.append((*names[-1], *[""] * (len(by) + 1), *_ratio_words(mean), mean.verdict, "", _overall_note(found)))
+    columns = [
+        *(Column(identity.word(name), is_whole=True) for name in by),
+        Column("A (s)", True, 1), Column("B (s)", True, 1), Column("B ÷ A", True), Column("95 % interval", True),
+        Column("verdict", is_whole=True), Column("estimate", order=2), Column("note"),
+    ]  # fmt: skip
+    below = [(" ".join(name), row[-1]) for name, row in zip(names, rows, strict=True)] if form != "md" else []
+    # What no row has is no column, and people read the notes below the table.
+    shown = [i for i in range(len(columns)) if any(row[i] for row in rows) and not (below and i == len(columns) - 1)]
+    print_rows([columns[i] for i in shown], [[row[i] for i in shown] for row in rows], form)
+    for text in dict.fromkeys(text for _, text in below if text):
+        which = [name for name, note in below if note == text]
+        stdout(form).print(text if len(which) == len(below) else f"{listed(which)}: {text}", markup=False)
+    facts = [Column("node", order=1), Column("fact"), Column("A"), Column("B")]
+    print_rows(facts, found.differences, form, title="What else differs")
     for note in comparison_notes(found):
         print(note, file=sys.stderr)
+
+
+def _common(found: Comparison) -> dict[str, str]:
+    """What all of several cases have in common, by column; their size stays in the table."""
+    values = {name: {case.case[i] for case in found.cases} for i, name in enumerate(found.by)}
+    several = len(found.cases) > 1
+    return {name: min(texts) for name, texts in values.items() if several and len(texts) == 1 and name != "crop"}
 
 
 def comparison_notes(found: Comparison) -> list[str]:
@@ -119,6 +142,7 @@ def _case_json(found: Comparison, case: Compared) -> dict[str, Any]:
         "b_s": case.b_s,
         **(vars(case.found) if case.found else {}),
         "verdict": case.verdict,
+        "estimate": case.estimate,
         "why": case.why,
         "same_masks": case.same_masks,
     }

@@ -8,18 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from harness import query
 from harness.errors import CellbenchError
 from harness.query.named import CASE
 from harness.query.sql import WORST
-from harness.results.formatting import device_label, extras, models_with, percent, seconds, size_label
+from harness.results.formatting import device_label, extras, models_with, number, percent, seconds, size_label
 from harness.schema import identity
 from harness.store import Store
-from harness.terminal.dimensions import common_text, dimensions_shown, without_constants
-from harness.terminal.writers import show, stdout
+from harness.terminal.dimensions import ALWAYS, common_text, dimensions_shown, without_constants
+from harness.terminal.table_printer import TABLE, Column, print_columns, stdout
+from harness.terminal.writers import show
 
 # Medians are worked out once, and each accelerator's put beside the CPU's.
 CASES = f"""
@@ -112,49 +111,50 @@ def races(store: Store, run_id: str | None) -> pa.Table:
 
 def print_dimensions(table: pa.Table, form: str) -> None:
     """Print rows that are about cases: all columns for programs, those that tell them apart for people."""
-    print_table(table if form in ("json", "csv") else without_constants(table, CASE), form)
+    print_table(table if form in ("json", "csv") else without_constants(table, CASE), form, CASE)
 
 
-def print_table(table: pa.Table, form: str = "table") -> None:
-    """Print rows on stdout: as a table for people, or as json, csv or md for programs."""
-    show(table.schema, table.to_batches(), form, limit=0)
+def print_table(table: pa.Table, form: str = TABLE, labels: Sequence[str] = ()) -> None:
+    """Print rows on stdout: as a table for people, or as json, csv or md for programs; labels tell rows apart."""
+    show(
+        table.schema, table.to_batches(), form, limit=0, labels=[each for each in labels if each in table.column_names]
+    )
 
 
-def print_cases(table: pa.Table) -> None:
+def print_cases(table: pa.Table, form: str = TABLE) -> None:
     """Print the table of cases as people read it: rounded, with units."""
     if not table.num_rows:
         raise CellbenchError("this run has no successful timed repetition", None, "see: cellbench query failures")
     rows = table.to_pylist()
     labels = dimensions_shown(rows, CASE, ("crop", "device"))
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        **{identity.word(name): partial(_label, column=name) for name in labels},
-        "median": lambda r: seconds(r["median_s"]),
-        "IQR": lambda r: f"{seconds(r['q1_s'])} – {seconds(r['q3_s'])}",
-        "mean ± SD": lambda r: f"{seconds(r['mean_s'])} ± {seconds(r['sd_s'])}",
-        "95 % of mean": lambda r: "" if r["precision"] is None else f"±{100 * r['precision']:.2g} %",
-        "n": lambda r: str(r["n"]),
-        "cells": lambda r: str(r["n_cells"]),
-        "diameter": lambda r: f"{r['diameter_px']:.1f} px",
-        "speed-up": lambda r: "" if r["speedup"] is None else f"{r['speedup']:.2f}×",
-        "flags": lambda r: f"{r['n_flagged']} of {r['n']}: {r['flags']}" if r["n_flagged"] else "",
-    }
-    for name in ("speed-up", "flags"):
-        if not any(columns[name](row) for row in rows):
-            del columns[name]
-    printed = Table(box=None, pad_edge=False)
-    for i, name in enumerate(columns):
-        printed.add_column(name, justify="left" if 0 < i < len(labels) else "right", no_wrap=True)
-    for row in rows:
-        printed.add_row(*(escape(text(row)) for text in columns.values()))
+    figures: list[tuple[Column, Callable[[dict[str, Any]], str]]] = [
+        (Column("median (s)", True), lambda r: number(r["median_s"])),
+        (Column("IQR (s)", True, 4), lambda r: f"{number(r['q1_s'])} – {number(r['q3_s'])}"),
+        (Column("mean ± SD (s)", True, 6), lambda r: f"{number(r['mean_s'])} ± {number(r['sd_s'], 2)}"),
+        (Column("95 % of mean", True, 5), lambda r: "" if r["precision"] is None else f"±{100 * r['precision']:.2g} %"),
+        (Column("images/h", True, 1), lambda r: number(3600 / r["median_s"])),
+        (Column("n", True, 2), lambda r: str(r["n"])),
+        (Column("cells", True, 3), lambda r: str(r["n_cells"])),
+        (Column("diameter (px)", True, 7), lambda r: f"{r['diameter_px']:.1f}"),
+        (Column("speed-up", True), lambda r: "" if r["speedup"] is None else f"{r['speedup']:.2f}×"),
+        (Column("flags", False, 8), lambda r: f"{r['n_flagged']} of {r['n']}: {r['flags']}" if r["n_flagged"] else ""),
+    ]
+    for rare in ("speed-up", "flags"):
+        figures = [(column, text) for column, text in figures if column.name != rare or any(map(text, rows))]
+    named = [
+        (Column(identity.word(name), name == "crop", is_whole=name in ALWAYS), partial(_label, column=name))
+        for name in sorted(labels, key=lambda name: name != "crop")
+    ]
+    columns = [*named, *figures]
     notes = Console(stderr=True, highlight=False)
     if text := common_text(rows, identity.without(CASE, labels)):
         notes.print(text, markup=False)
-    stdout().print(printed)
+    print_columns([column for column, _ in columns], [[text(row) for _, text in columns] for row in rows], form)
     for note in _notes(rows, labels):
         notes.print(note, markup=False)
 
 
-def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
+def print_stages(table: pa.Table, ceilings: pa.Table, form: str = TABLE) -> None:
     """Print where the time of one call goes, a table for each device and crop, with what it tells."""
     from harness.results import advice  # the plan and its configuration come with it, which other tables can do without
 
@@ -169,7 +169,7 @@ def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
         title = f"{device_label(first)}, {size_label(first)}, protocol {first['protocol']}"
         title += f"{extras(first, identity.without(labels, identity.SIZE, 'protocol'))}: {seconds(first['total_s'])}"
         stdout().print(title, markup=False, style="bold")
-        stdout().print(_stage_table(case))
+        print_columns(*_stage_table(case), form)
         found = advice.findings(case, best.get((first["node"], first["device"])))
         for text in [*found, *advice.advise(first["backend"], advice.shares(case))]:
             stdout().print(text, markup=False)
@@ -179,18 +179,31 @@ def print_stages(table: pa.Table, ceilings: pa.Table) -> None:
         Console(stderr=True, highlight=False).print(note, markup=False)
 
 
-def _stage_table(case: list[dict[str, Any]]) -> Table:
+def _stage_table(case: list[dict[str, Any]]) -> tuple[list[Column], list[tuple[str, ...]]]:
+    """Columns and rows: a line a stage, with its time in each pass in ms."""
     from harness.results import advice
 
     passes = advice.passes(case)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stage")
-    for name in (*("outside" if name == "none" else name for name in passes), "all", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for line in advice.lines(case):
-        times = (seconds(line.by_pass_s[name]) if name in line.by_pass_s else "" for name in passes)
-        table.add_row(line.label, *times, seconds(line.total_s), percent(line.share, 1))
-    return table
+    names = ("outside" if name == "none" else name for name in passes)
+    columns = [
+        Column("stage (ms)"),
+        *(Column(name, True, 1) for name in names),
+        Column("all", True),
+        Column("share", True),
+    ]
+    return columns, [
+        (
+            line.label,
+            *(_ms(line.by_pass_s[name]) if name in line.by_pass_s else "" for name in passes),
+            _ms(line.total_s),
+            percent(line.share, 1),
+        )
+        for line in advice.lines(case)
+    ]
+
+
+def _ms(value_s: float | None) -> str:
+    return "–" if value_s is None else number(1000 * value_s)
 
 
 def _label(row: dict[str, Any], column: str) -> str:

@@ -1,39 +1,106 @@
-"""A few rows of text on stdout, as a table or Markdown; and JSON."""
+"""Tables on a terminal: which columns fit its width, how cells are aligned, and their colours; and JSON on stdout.
+
+Nothing is cut. Where a table is too wide, columns that matter least are left out and named; `--wide` prints them all.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from harness import markdown
 
+UNLIMITED = 10_000  # columns of a pipe: a program reads it, so no line is wrapped
+GAP = 2  # between columns
+TEXT_MIN, TEXT_LEAST = 20, 8  # columns that a text keeps while others can be left out, and at all
+TABLE, WIDE = "table", "wide"  # forms for people: what fits the terminal, and all columns
+STYLES = {
+    **dict.fromkeys(("ok", "FASTER", "SAME", "identical", "equivalent"), "green"),
+    **dict.fromkeys(("warn", "warning", "INCONCLUSIVE", "suspect", "noisy", "close"), "yellow"),
+    **dict.fromkeys(("fail", "error", "SLOWER", "ALARM", "different"), "red"),
+}
 
-def print_rows(head: Sequence[str], rows: Iterable[Sequence[str]], n_labels: int, form: str, title: str = "") -> None:
-    """A table, or nothing where it has no rows; the first n_labels columns are words, the others numbers."""
-    rows = [[str(value) for value in row] for row in rows]
-    if not rows:
-        return
-    numeric = range(n_labels, len(head) - 2)
-    if form == "md":
-        cells = [[markdown.escaped(value) for value in row] for row in rows]
-        print("\n".join([*([f"\n{title}\n"] if title else []), *markdown.table(head, cells, numeric)]))
-        return
-    # Piped output is never wrapped: a program reads it.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
-    table = Table(box=None, pad_edge=False)
-    for column, name in enumerate(head):
-        is_number = column in numeric
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number)
-    for row in rows:
-        table.add_row(*(value.replace("[", r"\[") for value in row))
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    order: where the terminal is too narrow, columns with the highest number are left out first; those with 0 stay.
+    is_whole: it is never wrapped, since it is copied.
+    """
+
+    name: str
+    is_number: bool = False
+    order: int = 0
+    is_whole: bool = False
+
+
+def stdout(form: str = TABLE) -> Console:
+    """The terminal on stdout; piped output and the wide form are never wrapped."""
+    limited = sys.stdout.isatty() and form != WIDE
+    return Console(highlight=False, width=None if limited else UNLIMITED)
+
+
+def print_columns(columns: Sequence[Column], rows: Iterable[Sequence[str]], form: str = TABLE, title: str = "") -> None:
+    """Print rows of text on stdout; columns that do not fit are named on stderr."""
+    console = stdout(form)
     if title:
         console.print(f"\n{title}", style="bold", markup=False)
-    console.print(table)
+    shown, left_out = fitted(columns, list(rows), console.width)
+    console.print(shown)
+    if left_out:
+        note = f"left out at {console.width} columns: {', '.join(left_out)}; all of them: --wide"
+        Console(stderr=True, highlight=False, style="dim").print(note, markup=False)
+
+
+def fitted(columns: Sequence[Column], rows: list[Sequence[str]], width: int) -> tuple[Table, list[str]]:
+    """The table in so many columns of the terminal, and the names of the columns that it leaves out.
+
+    Where even the columns that stay do not fit, each row becomes a block of lines `name  value`.
+    """
+    cells = [_aligned(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
+    full = [max(map(cell_len, [column.name, *cells[i]])) for i, column in enumerate(columns)]
+    kept = list(range(len(columns)))
+
+    def needed(text_min: int) -> int:
+        least = (full[i] if _is_fixed(columns[i]) else min(full[i], text_min) for i in kept)
+        return sum(least) + GAP * (len(kept) - 1)
+
+    while needed(TEXT_MIN) > width and (spare := [i for i in kept if columns[i].order]):
+        kept.remove(max(spare, key=lambda i: (columns[i].order, i)))
+    left_out = [column.name for i, column in enumerate(columns) if i not in kept]
+    if needed(TEXT_LEAST) > width:
+        return _records([columns[i] for i in kept], [[row[i] for i in kept] for row in rows]), left_out
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for i in kept:
+        width_min = full[i] if _is_fixed(columns[i]) else min(full[i], TEXT_LEAST)
+        name = columns[i].name.rjust(full[i]) if columns[i].is_number else columns[i].name
+        table.add_column(Text(name), no_wrap=_is_fixed(columns[i]), overflow="fold", min_width=width_min)
+    for n in range(len(rows)):
+        table.add_row(*(_styled(cells[i][n].rjust(full[i]) if columns[i].is_number else cells[i][n]) for i in kept))
+    return table, left_out
+
+
+def print_rows(columns: Sequence[Column], rows: Iterable[Sequence[str]], form: str, title: str = "") -> None:
+    """Print rows of text on stdout, as Markdown or for people; nothing where there are none."""
+    rows = [[str(value) for value in row] for row in rows]
+    if form != "md" and rows:
+        print_columns(columns, rows, form, title)
+    elif rows:
+        cells = [[markdown.escaped(value) for value in row] for row in rows]
+        lines = markdown.table(
+            [each.name for each in columns], cells, [i for i, c in enumerate(columns) if c.is_number]
+        )
+        print("\n".join([*([f"\n{title}\n"] if title else []), *lines]))
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -45,3 +112,32 @@ def print_json(value: dict[str, Any]) -> None:
 def environment_json(differences: Iterable[tuple[str, str, str, str]]) -> list[dict[str, str]]:
     """Facts that differ, for programs."""
     return [dict(zip(("node", "fact", "before", "after"), each, strict=True)) for each in differences]
+
+
+def _is_fixed(column: Column) -> bool:
+    return column.is_number or column.is_whole
+
+
+def _aligned(column: Column, cells: Sequence[str]) -> list[str]:
+    """The cells of a column of numbers with their decimal points below each other; others as they are."""
+    if not column.is_number or not all(re.fullmatch(r"[^.]*(\.\d*)?", cell) for cell in cells):
+        return list(cells)
+    tails = [len(cell) - cell.find(".") if "." in cell else 0 for cell in cells]
+    return [cell + " " * (max(tails) - tail) if cell else cell for cell, tail in zip(cells, tails, strict=True)]
+
+
+def _records(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Table:
+    """Each row as lines of name and value, with an empty line between rows."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, GAP, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for n, row in enumerate(rows):
+        if n:
+            table.add_row("", "")
+        for column, cell in zip(columns, row, strict=True):
+            table.add_row(Text(column.name), _styled(cell))
+    return table
+
+
+def _styled(cell: str) -> Text:
+    return Text(cell, style=STYLES.get(cell.strip(), ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,22 +15,37 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.table import Table
 
 from harness import files, markdown
 from harness.errors import CellbenchError
+from harness.terminal.table_printer import TABLE, WIDE, Column, print_columns
 
 FORMATS = ("parquet", "csv", "json", "arrow", "md")
 BINARY = ("parquet", "arrow")
+COPIED = ("run_id", "case_id", "series_key", "last_run", "mask_sha256")  # ids: a part of one is of no use
 ROWS_SHOWN = 500  # of a table, unless more are asked for: it has to be laid out as a whole
 
 
-def show(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str, limit: int | None = None) -> None:
-    """Print rows on stdout in one of the forms; limit: at most so many (a table has ROWS_SHOWN if None; 0 is all)."""
-    most = (ROWS_SHOWN if form == "table" else 0) if limit is None else limit
+def show(
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    form: str,
+    limit: int | None = None,
+    labels: Sequence[str] = (),
+) -> None:
+    """Print rows on stdout in one of the forms.
+
+    limit: at most so many rows (a table has ROWS_SHOWN if None; 0 is all). labels: columns that tell the rows apart.
+    """
+    most = (ROWS_SHOWN if form in (TABLE, WIDE) else 0) if limit is None else limit
     cut = Cut(batches, most)
-    if form == "table":
-        _print_rich(schema, cut)
+    if form in (TABLE, WIDE):
+        rows = [
+            [_text(value) for value in row]
+            for batch in cut
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        ]
+        print_columns(_columns(schema, labels), rows, form)
     else:
         _write(sys.stdout.buffer, schema, cut, form)
         sys.stdout.buffer.flush()
@@ -152,26 +167,24 @@ def _write_markdown(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.Reco
         file.write(f"{line}\n".encode())
 
 
-def _print_rich(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    shown = Table(box=None, pad_edge=False)
-    for field in schema:
-        shown.add_column(field.name, justify="right" if _is_numeric(field) else "left")
-    for batch in batches:
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            shown.add_row(*(_text(value) for value in row))
-    stdout().print(shown, markup=False)
+def _columns(schema: pa.Schema, labels: Sequence[str]) -> list[Column]:
+    """How the columns are shown: the first one and the first figure stay, what stands furthest right goes first."""
+    values = [name for name in schema.names if name not in labels]
+    order = {name: n for n, name in enumerate([*values[:1], *labels, *values[1:]])}
+    stays = schema.names[:1]
+    return [
+        Column(field.name, _is_numeric(field), 0 if field.name in stays else order[field.name], field.name in COPIED)
+        for field in schema
+    ]
 
 
 def _is_numeric(field: pa.Field) -> bool:
     return pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
 
 
-def stdout() -> Console:
-    """The terminal; piped output is never wrapped: a program reads it."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
-
-
 def _text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"  # UTC, as stored
     return f"{value:.6g}" if isinstance(value, float) else str(value)
