@@ -44,7 +44,10 @@ def ab(
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
-    """Settle whether B takes longer than A: fresh processes of both, interleaved, until there is a verdict."""
+    """Find out whether B is slower than A.
+
+    Fresh processes of A and B are measured in pairs until the verdict is SAME, FASTER or SLOWER.
+    """
     from harness.run import ab as pairs
     from harness.run.resume import Pairing
 

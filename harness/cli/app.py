@@ -13,15 +13,16 @@ from typing import Annotated
 import typer
 
 from harness.cli import ab, charts, compare, engines, measure, node, results, schedule, tuning
+from harness.cli.help import Group
 from harness.errors import CellbenchError, StoreWarning
 
 _formatted = warnings.formatwarning
 
 app = typer.Typer(
     name="cellbench",
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure how fast Cellpose is on this hardware: devices, image sizes, models, and faster ways to run it.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -30,12 +31,20 @@ for group in (measure, results, charts, compare, tuning, ab, engines, node, sche
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the versions of cellbench, its engines, torch and Python.")
+    ] = False,
+) -> None:
     if version:
-        from harness import __version__
+        from harness.cli import greeting
 
-        typer.echo(__version__)
-        raise typer.Exit
+        typer.echo(greeting.versions())
+    elif context.invoked_subcommand is None:
+        from harness.cli import greeting
+
+        typer.echo(greeting.text())
 
 
 def _shown(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:

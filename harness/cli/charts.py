@@ -19,7 +19,8 @@ Series = Annotated[str | None, typer.Option("--series", help="Only this series_k
 class _Chart(TyperCommand):
     """A command whose help ends with the names of the figures, which take long to import."""
 
-    def format_epilog(self, _: Any, formatter: Any) -> None:
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        super().format_epilog(ctx, formatter)
         from harness.charts import catalogue
 
         with formatter.section("Figures"):
@@ -63,7 +64,7 @@ def report_(
     ] = False,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write a report: a single HTML file that needs no network."""
+    """Write a report: one HTML file that needs no network."""
     from harness import query
     from harness.report import bundle as bundles
     from harness.report import html_report, markdown

@@ -33,7 +33,10 @@ def compare_(
     md: Markdown = False,
     wide: Wide = False,
 ) -> None:
-    """Did it get slower? Ratio, interval and verdict for every case of two sets of results."""
+    """Compare two sets of results: did it get slower?
+
+    Every case gets a ratio, its 95 % interval and a verdict.
+    """
     from harness.judge import compare, selection
     from harness.terminal import comparison_view
 
@@ -76,7 +79,10 @@ def alarms_(
     md: Markdown = False,
     wide: Wide = False,
 ) -> None:
-    """What is unusual in the newest run of every series: times, masks, memory; improvements too."""
+    """List what is unusual in the newest run of each series.
+
+    Times, masks and memory are checked; improvements are listed, too.
+    """
     from harness.terminal import alarms_view
 
     wanted = form(json, False, md, wide)
@@ -92,7 +98,7 @@ def accept_(
     why: Annotated[str, typer.Option(help="What made the change; kept with it.")],
     out: Out = RESULTS,
 ) -> None:
-    """Accept changes: the usual begins anew with the first run of each alarm."""
+    """Accept a change: alarms compare with the time after it."""
     from harness.judge import alarms, annotations
 
     if not why.strip():
@@ -128,7 +134,10 @@ def history_(
     out: Out = RESULTS,
     to: Annotated[Path | None, typer.Option("--to", help="HTML file to write; in --out if not given.")] = None,
 ) -> None:
-    """Write the history page: every series over time, with its usual range, alarms, versions and accepted changes."""
+    """Write the history page: every series over time.
+
+    The page shows the usual range, alarms, versions and accepted changes.
+    """
     from harness import files
     from harness.report import history_page
 
@@ -141,7 +150,7 @@ def index_(
     out: Out = RESULTS,
     to: Annotated[Path | None, typer.Option("--to", help="HTML file to write; in --out if not given.")] = None,
 ) -> None:
-    """Write the index page: all runs, their reports and alarms."""
+    """Write the index page: all runs, reports and alarms."""
     from harness import files, query
     from harness.report import index_page
 

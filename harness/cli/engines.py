@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.help import Group
 from harness.cli.options import Json
 from harness.errors import ChecksFailedError
 
 app = typer.Typer()
-group = typer.Typer(no_args_is_help=True, help="Install and check engines such as Cellpose 4, next to Cellpose 3.")
+group = typer.Typer(cls=Group, no_args_is_help=True, help="Install and check engines, such as Cellpose 4.")
 app.add_typer(group, name="engines")
 
 Name = Annotated[str, typer.Argument(help="Name of the engine, such as cellpose4.")]
@@ -19,7 +20,7 @@ Name = Annotated[str, typer.Argument(help="Name of the engine, such as cellpose4
 
 @group.command("list")
 def list_(json: Json = False) -> None:
-    """List the engines, their versions and where each is installed."""
+    """List the engines, their versions and locations."""
     from harness.engines import environments, registry
 
     rows = [
@@ -40,7 +41,10 @@ def list_(json: Json = False) -> None:
 
 @group.command()
 def install(name: Name) -> None:
-    """Install an engine into a folder of its own; it shares torch and numpy with this environment."""
+    """Install an engine into a folder of its own.
+
+    It shares torch and numpy with this environment.
+    """
     from harness.engines import overlays
 
     folder = overlays.install(name, lambda text: typer.echo(text, err=True))
@@ -49,7 +53,10 @@ def install(name: Name) -> None:
 
 @group.command()
 def check(name: Name) -> None:
-    """Start an engine as a measurement does, and say which version answers and what it can use."""
+    """Start an engine as a measurement does, and check it.
+
+    Prints the version that answers and what it can use.
+    """
     from harness.engines import environments, overlays, registry
     from harness.machine import checks
     from harness.machine.checks import OK, WARN, Check
@@ -70,7 +77,7 @@ def check(name: Name) -> None:
 
 @group.command()
 def remove(name: Name) -> None:
-    """Remove an engine that was installed into a folder of its own."""
+    """Remove an engine that was installed with `install`."""
     from harness.engines import overlays
 
     typer.echo(f"{name} was removed" if overlays.remove(name) else f"{name} has no folder of its own here")

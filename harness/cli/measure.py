@@ -68,7 +68,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
 ) -> None:
-    """Measure this machine, or every node of a fleet: crops × devices, every repetition kept."""
+    """Measure this machine, or every node of a fleet.
+
+    Crops × devices; every repetition is stored.
+    """
     from harness.fleet import driver
     from harness.plan import config
     from harness.run import bench
@@ -125,7 +128,10 @@ def resume_(
     wait_for: WaitFor = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
 ) -> None:
-    """Go on with a run that was stopped or killed, with what has no end yet; nothing finished is timed again."""
+    """Continue a run that was stopped or killed.
+
+    Only cases that are not finished are measured.
+    """
     from harness.fleet import driver
     from harness.fleet.driver import artifacts
     from harness.run import bench, resume
@@ -197,7 +203,10 @@ def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:
 def env_(
     device: Annotated[str, typer.Option(help="auto, cpu, mps, cuda:N, rocm:N or xpu:N.")] = "auto", json: Json = False
 ) -> None:
-    """The facts about this machine that are stored with every block: hardware, power, system, libraries."""
+    """Print the facts that are stored about this machine.
+
+    Hardware, power, operating system and libraries.
+    """
     from harness.doctor.environment import ask as find_environment
     from harness.terminal import environment
 
@@ -210,7 +219,10 @@ def models_(
     engine_python: Annotated[str | None, typer.Option(help="Interpreter that has the engines.")] = None,
     json: Json = False,
 ) -> None:
-    """The models that can be measured: their engines and versions, where these are installed, and their weights."""
+    """List the models that can be measured.
+
+    With their engines, versions, locations and weights.
+    """
     from dataclasses import asdict
 
     from harness.doctor import models
@@ -225,7 +237,10 @@ def doctor_(
     address: Annotated[str | None, typer.Option(help="HOST:PORT of Ray's head; RAY_ADDRESS if not given.")] = None,
     json: Json = False,
 ) -> None:
-    """Check this machine in seconds: devices, clock, threads, versions, weights, load, power, room, Ray."""
+    """Check this machine in seconds, before you measure.
+
+    Devices, clock, threads, versions, weights, load, power, disk and Ray.
+    """
     from harness.doctor import machine_checks
     from harness.machine import checks
 

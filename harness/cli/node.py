@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.help import Group
 from harness.cli.options import Json
 from harness.errors import CellbenchError
 
-app = typer.Typer(name="node", help="This machine as a node of a fleet.")
+app = typer.Typer(name="node", cls=Group, no_args_is_help=True, help="Make this machine a node of a fleet.")
 
 Head = Annotated[bool, typer.Option("--head", help="Make this machine the head of a fleet.")]
 Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of the head of the fleet to join.")]
@@ -40,7 +41,10 @@ def start_(
     block: Annotated[bool, typer.Option("--block", help="Stay in the foreground, for a service manager.")] = False,
     print_: Print = False,
 ) -> None:
-    """Start Ray here, tagged with the devices that compute, as the head of a fleet or as a node that joins one."""
+    """Start a node here: the head of a fleet, or one that joins.
+
+    Ray is started, tagged with the devices that compute.
+    """
     import os
     import sys
 
@@ -74,7 +78,10 @@ def start_(
 def stop_(
     port_base: Annotated[int | None, typer.Option("--port-base", help="Which one, if several run here.")] = None,
 ) -> None:
-    """Stop the node that was started here, and nothing else of Ray."""
+    """Stop the node that was started here.
+
+    Other Ray processes are not touched.
+    """
     from harness.fleet.nodes import daemon, service_setup
     from harness.machine import folders
     from harness.services import manager
@@ -100,7 +107,7 @@ def stop_(
 
 @app.command("status")
 def status_(address: Address = None, json: Json = False) -> None:
-    """This machine's node, its head, and every node of the fleet."""
+    """Show the state of this node and of the fleet."""
     import os
     from json import dumps
 
@@ -133,7 +140,10 @@ def token_(
     replace: Annotated[bool, typer.Option("--replace", help="Even where another token is.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the token itself.")] = False,
 ) -> None:
-    """The secret that admits to the fleet: made if there is none, brought from the head, carried to other machines."""
+    """Print or set the token that admits nodes to the fleet.
+
+    It is created where there is none.
+    """
     import os
 
     from harness.fleet.nodes import token
@@ -166,7 +176,10 @@ def install_(
     user: User = None,
     print_: Print = False,
 ) -> None:
-    """Keep this machine in the fleet: a service of systemd or launchd that starts its node at boot, and again."""
+    """Install a service that starts the node at boot.
+
+    A service of systemd or launchd; it starts the node again if it ends.
+    """
     from harness.fleet.nodes import node_setup, service_setup
     from harness.services import manager
 
@@ -187,7 +200,7 @@ def install_(
 
 @app.command("uninstall")
 def uninstall_(port_base: PortBase = PORT_BASE, scope: Scope = "system", user: User = None) -> None:
-    """Take the service away that install made, and stop its node."""
+    """Remove the service and stop its node."""
     from harness.fleet.nodes import service_setup
     from harness.services import manager
 

@@ -25,7 +25,10 @@ def show_(
     md: Markdown = False,
     wide: Wide = False,
 ) -> None:
-    """A table of one run: crop, device, median, IQR, mean ± SD, n, cells, speed-up; of a search, its races."""
+    """Print the table of one run.
+
+    Medians, spread, images an hour, cells, speed-up; for a search, its variants.
+    """
     from harness.store import Store
     from harness.terminal import run_tables
     from harness.terminal.table_printer import TABLE, WIDE
@@ -55,7 +58,7 @@ def show_(
 def list_(
     out: Place = str(RESULTS), json: Json = False, csv: Csv = False, md: Markdown = False, wide: Wide = False
 ) -> None:
-    """The runs in a store, newest first."""
+    """List the runs in the results, newest first."""
     from harness import query
     from harness.store import Store
     from harness.terminal import run_tables
@@ -85,7 +88,10 @@ def query_(
     md: Markdown = False,
     wide: Wide = False,
 ) -> None:
-    """Ask the results anything, in SQL or by name: `query --list`; columns: `schema`; views: docs/schema.md."""
+    """Query the results, in SQL or by the name of a query.
+
+    `query --list` lists the named queries, `schema` the columns; docs/schema.md has the views.
+    """
     import pyarrow as pa
 
     from harness import query
@@ -139,7 +145,10 @@ def schema_(
     json: Json = False,
     md: Markdown = False,
 ) -> None:
-    """Every column: name, type, unit, meaning, since which version; --md: the whole of docs/schema.md."""
+    """List every column: name, type, unit and meaning.
+
+    --md prints the whole of docs/schema.md.
+    """
     from harness.query import dictionary
     from harness.terminal import run_tables
 
@@ -155,7 +164,10 @@ def merge_(
     others: Annotated[list[str], typer.Argument(help="Stores to take in, by folder or URI, as from other machines.")],
     out: Place = str(RESULTS),
 ) -> None:
-    """Take the results of other machines into --out, and what was said about them; each store whole or not at all."""
+    """Add the results of other machines to --out.
+
+    Each store is added whole or not at all, with its tags and accepted changes.
+    """
     from harness.judge import annotations
     from harness.store import Store
 
@@ -170,7 +182,10 @@ def merge_(
 
 @app.command("compact")
 def compact_(out: Out = RESULTS) -> None:
-    """Make one file of each month's small ones; safe at any time, also while others read and measure."""
+    """Merge each month's small files into one.
+
+    Safe at any time, also while others read and measure.
+    """
     from harness.store import Store
 
     done = Store.at(out).compact()
@@ -188,7 +203,10 @@ def export_(
     run: Annotated[str | None, typer.Option("--run", help="Only this run; all if not given.")] = None,
     format_: Annotated[str | None, typer.Option("--format", help="parquet, csv, json or arrow.")] = None,
 ) -> None:
-    """Write all samples, or one run's, into one file; Parquet keeps the schema and may lie in a store."""
+    """Write all samples, or one run's, into one file.
+
+    A Parquet file keeps the schema and can be part of a results folder.
+    """
     from harness.store import Store
     from harness.terminal import writers
 
@@ -213,7 +231,7 @@ def import_(
     gpu: Annotated[str | None, typer.Option(help='What the article\'s "GPU" was: cuda, mps, …')] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="column=value of every row.")] = None,
 ) -> None:
-    """Take in timings that others published, so that they stand beside one's own, marked as imported."""
+    """Add timings that others published, marked as imported."""
     from harness.machine.accelerators import GPUS
     from harness.store import Store, csv_import
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.help import Group
 from harness.cli.options import RESULTS, Json, Out
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from harness.services.units import Unit
 
 app = typer.Typer()
-_schedule = typer.Typer(no_args_is_help=True, help="Measure by itself, at a time of day, and tell of what is unusual.")
+_schedule = typer.Typer(cls=Group, no_args_is_help=True, help="Measure every night, and report what is unusual.")
 app.add_typer(_schedule, name="schedule")
 
 Name = Annotated[str, typer.Argument(help="Name of the schedule.")]
@@ -41,7 +42,7 @@ def install_(
     markdown: Annotated[Path | None, typer.Option(help="File that always says how things stand.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be installed, and stop.")] = False,
 ) -> None:
-    """Run a profile every night: measure, judge, confirm, report, tell."""
+    """Run a profile every night, and report what is unusual."""
     from harness.plan import config
     from harness.schedule import definition, install
     from harness.services import manager
@@ -82,7 +83,10 @@ def install_(
 
 @_schedule.command("show")
 def show_(name: Annotated[str | None, typer.Argument()] = None, out: Out = RESULTS, json: Json = False) -> None:
-    """The schedules of these results: what they run, what the machine's scheduler says, how the last night ended."""
+    """Show the schedules and how the last night ended.
+
+    With the state of the operating system's scheduler.
+    """
     from json import dumps
 
     from harness.schedule import definition, install, state
@@ -125,7 +129,7 @@ def show_(name: Annotated[str | None, typer.Argument()] = None, out: Out = RESUL
 
 @_schedule.command("remove")
 def remove_(name: Name = "nightly", out: Out = RESULTS) -> None:
-    """Take a schedule away; results, reports and logs stay."""
+    """Remove a schedule; results, reports and logs stay."""
     from harness.schedule import definition, install, state
     from harness.services import manager
 
@@ -142,7 +146,10 @@ def run_now_(
     out: Out = RESULTS,
     if_due: Annotated[bool, typer.Option("--if-due", help="Only if a start was missed or is due now.")] = False,
 ) -> None:
-    """Do one night's work now. Exit: 0 nothing unusual, 1 a new alarm, 3 not all was measured, 4 no fleet."""
+    """Do one night's work now.
+
+    Exit codes: 0 nothing unusual, 1 a new alarm, 3 not all was measured, 4 no fleet.
+    """
     import signal
 
     from harness.schedule import definition, nightly, state

@@ -37,7 +37,7 @@ def tune(
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
-    """Search for the fastest way to run cellpose here whose masks stay the same."""
+    """Search for faster settings with the same masks."""
     from dataclasses import asdict
 
     from harness.fleet import driver
@@ -68,7 +68,10 @@ def verify_masks(
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
-    """Compare a variant's masks with stock cellpose's on the CPU; exit code 5 if they are not as alike as asked."""
+    """Check that a variant's masks equal those of stock.
+
+    Stock runs on the CPU. Exit code 5 if the masks differ more than the gate allows.
+    """
     from harness.engines import registry
     from harness.fleet import driver
     from harness.run import tune as tuning
@@ -120,7 +123,10 @@ def throughput(
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
-    """Measure images a minute: a folder of images, several processes a device, several images in flight."""
+    """Measure images per minute, with several processes.
+
+    A folder of images, several processes per device and several images in flight.
+    """
     from dataclasses import asdict
 
     from harness.engines import registry
