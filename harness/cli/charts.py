@@ -19,7 +19,7 @@ Series = Annotated[str | None, typer.Option("--series", help="Only this series_k
 class _Chart(TyperCommand):
     """A command whose help ends with the names of the figures, which take long to import."""
 
-    def format_epilog(self, _: Any, formatter: Any) -> None:
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
         from harness.charts import catalogue
 
         with formatter.section("Figures"):
