@@ -1,6 +1,7 @@
 """Cellbench: how fast is Cellpose on this hardware, and what does a GPU buy?"""
 
 __all__ = ["__version__"]
+__version__: str  # by __getattr__
 
 
 def __getattr__(name: str) -> str:

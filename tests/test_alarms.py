@@ -32,7 +32,7 @@ def test_a_slowdown_is_suspected_then_confirmed_with_what_changed(tmp_path: Path
     found = look(tmp_path, samples)
     [alarm] = found.alarms
     assert (alarm.word, alarm.began, alarm.confirmed) == ("slower", nights.run_id(8), nights.run_id(9))
-    assert alarm.change == pytest.approx(1.3, rel=0.01)
+    assert alarm.value / alarm.usual == pytest.approx(1.3, rel=0.01)
     assert alarm.differences == [("desk", "gpu_driver_version", "550", "560")]
     assert found.suspects == ()
     assert alarm.series.id == early.suspects[0].series.id

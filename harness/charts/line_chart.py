@@ -107,8 +107,10 @@ def draw(
         encoded = encodings.of_series(tables.series, list(every), shown)
     tooltip = _tooltip(axes, points)
     # A point that lacks what others tell of themselves tells a dash.
-    rows = [dict.fromkeys(tooltip, "–") | row | {"dash": encoded.dashes.get(row["series"])} for row in points]
-    rows = [{name: row.get(name) for name in DRAWN} | {name: row[name] for name in tooltip} for row in rows]
+    rows: list[Row] = []
+    for row in points:
+        values: Row = {**dict.fromkeys(tooltip, "–"), **row, "dash": encoded.dashes.get(row["series"])}
+        rows.append({name: values.get(name) for name in (*DRAWN, *tooltip)})
     end = max(float(row["length"]) for row in rows) if laws else None
     layer = _Layers(axes, encoded, tooltip, crowded, bool(published), len(shown) > 1, end)
     layers = [*_baseline(axes), *layer.laws(laws), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
@@ -194,8 +196,8 @@ class _Layers:
     def _base(self, values: Sequence[Row] | None = None) -> alt.Chart:
         """A chart on the axes; without values it takes those of the whole figure."""
         x, y = _channels(self.axes, self.end)
-        data = {} if values is None else {"data": rendering.data(list(values))}
-        chart = _on_axis(alt.Chart(**data).encode(x=x, y=y, stroke=self.encoded.stroke), self.axes.log)
+        data = alt.Undefined if values is None else rendering.data(list(values))
+        chart = _on_axis(alt.Chart(data).encode(x=x, y=y, stroke=self.encoded.stroke), self.axes.log)
         return chart.transform_filter(SHOWN) if self.with_published else chart
 
     def _opacity(self, value: float) -> Any:

@@ -155,7 +155,7 @@ def ray_head(
     version = _installed("ray", distribution)
     if version is None:
         return Check("ray", SKIPPED, "Ray is not installed", "measure with cellbench run --no-ray, or install it")
-    if not _is_remote(address):
+    if not address or not _is_remote(address):
         return Check("ray", OK, f"no address of a head: a run starts its own Ray {version}")
     if address == "auto":
         return Check("ray", SKIPPED, "address auto: Ray looks for a head on this machine by itself")

@@ -174,8 +174,8 @@ def render(
     height_px, width_px = shape.owner.shape
     edge = shape.edge_px / diameter_px
     inside = edge < 0
-    fine = _texture(rng, shape.owner.shape, 0.035 * diameter_px)
-    coarse = _texture(rng, shape.owner.shape, 0.12 * diameter_px)
+    fine = _texture(rng, (height_px, width_px), 0.035 * diameter_px)
+    coarse = _texture(rng, (height_px, width_px), 0.12 * diameter_px)
     brightness = rng.lognormal(0, 0.15 + 0.25 * vary, max(1, shape.n_cells))[shape.owner]
     background = around(11.0)
 
@@ -200,7 +200,7 @@ def render(
     if clutter:
         light = light + clutter * _clutter(rng, height_px, width_px, diameter_px)
     light = gaussian_filter(light, around(0.8, 0.8))
-    light = light * (1 + 0.08 * _texture(rng, light.shape, max(height_px, width_px) / 4))
+    light = light * (1 + 0.08 * _texture(rng, (height_px, width_px), max(height_px, width_px) / 4))
     light = light * min(1.0, 250.0 / np.percentile(light, 99.9))  # exposed so that hardly a pixel saturates
     light = light + rng.normal(0, 1, light.shape) * np.sqrt(noise**2 + 0.02 * noise * np.maximum(light, 0))
     image = np.clip(np.rint(light), 0, 255).astype(np.uint8)

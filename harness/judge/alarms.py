@@ -15,7 +15,7 @@ from harness.judge.history import AGREEMENT, BYTES, MASKS, TIME, Series
 from harness.query import Session
 from harness.query.sql import FAILED, OK
 from harness.schema import Role, identity
-from harness.stats.watch import ALARM, NOISY, SUSPECT
+from harness.stats.watch import ALARM, NOISY, SUSPECT, Band
 from harness.store import past_runs
 
 Row = dict[str, Any]
@@ -45,7 +45,7 @@ class Finding:
 
     word: slower, faster, more memory, less memory, masks changed, …. began: its first run; confirmed: the run that
     made it an alarm, None while it is a suspicion. before: the value of the last run before (s, bytes, cells, rank).
-    usual: the middle of the prediction interval, None for masks. differences: (node, fact, before, after).
+    band: the prediction interval, None for masks. differences: (node, fact, before, after).
     """
 
     series: Series
@@ -54,7 +54,7 @@ class Finding:
     confirmed: str | None
     value: float
     before: float
-    usual: float | None
+    band: Band | None
     differences: list[tuple[str, str, str, str]]
 
     @property
@@ -62,9 +62,9 @@ class Finding:
         return self.word in IMPROVEMENTS
 
     @property
-    def change(self) -> float | None:
-        """The value over the usual one."""
-        return None if self.usual is None else self.value / self.usual
+    def usual(self) -> float | None:
+        """The middle of the prediction interval."""
+        return self.band.middle if self.band else None
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _finding(session: Session, series: Series) -> Finding:
         next((point.run_id for point in series.points[began:] if point.judged.state == ALARM), None),
         series.last.value,
         before.value,
-        judged.band.middle if judged.band else None,
+        judged.band,
         compare.differences(*sides),
     )
 

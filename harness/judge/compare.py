@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,9 +32,18 @@ MAY_VARY = {
 LABELS = ("node", "device", "crop", "protocol", "variant")
 ASKED = (*identity.PLACE, *identity.ASKED)
 Name = tuple[Any, ...]
-Line = tuple[list[Row], list[Row], list[Row], list[Row]]  # of A, of B, what failed in A, what failed in B
+Pair = tuple[list[Row], list[Row]]  # of A, of B
 # Facts that every row has in a column of its own, and those of the moment, which differ always.
 NOT_A_DIFFERENCE = {fact.name for group in ("at this moment", "workload") for fact in facts.GROUPS[group]}
+
+
+class Line(NamedTuple):
+    """The rows of one case: what was measured on either side, and what failed there."""
+
+    a: list[Row]
+    b: list[Row]
+    failed_a: list[Row]
+    failed_b: list[Row]
 
 
 @dataclass(frozen=True)
@@ -94,12 +103,12 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
     varied, free = _varied(a.blocks or a.failed, b.blocks or b.failed)
     lines, by = _lines(a, b, free)
     names = sorted(lines, key=lambda name: _place(name, by))
-    reasons = {name: _why_not(*lines[name], free) for name in names}
-    judged = [name for name in names if reasons[name] is None]
-    evidence = [_case(a, b, *lines[name][:2]) for name in judged]
+    reasons = {name: reason for name in names if (reason := _why_not(lines[name], free))}
+    judged = [name for name in names if name not in reasons]
+    evidence = [_case(a, b, lines[name]) for name in judged]
     found, overall = verdict.verdicts(evidence, margin) if evidence else ([], None)
-    verdicts = dict(zip(judged, found, strict=True))
-    cases = [_compared(name, *lines[name][:2], reasons[name], verdicts.get(name)) for name in names]
+    outcomes = {**reasons, **dict(zip(judged, found, strict=True))}
+    cases = [_compared(name, lines[name], outcomes[name]) for name in names]
     return Comparison(a, b, by, varied, margin, cases, overall, differences(a.facts, b.facts))
 
 
@@ -133,7 +142,8 @@ def _varied(a: list[Row], b: list[Row]) -> tuple[dict[str, tuple[str, str]], set
             free |= {*part, *follows}
             firsts = (a[0], b[0])
             for column in identity.distinguishing(firsts, (), part):
-                varied.setdefault(column, tuple(identity.short(identity.value(row, column)) for row in firsts))
+                before, after = (identity.short(identity.value(row, column)) for row in firsts)
+                varied.setdefault(column, (before, after))
     return varied, free
 
 
@@ -143,25 +153,28 @@ def _lines(a: Side, b: Side, free: set[str]) -> tuple[dict[Name, Line], tuple[st
     What is on one side only stands beside what is called the same on the other side: it is other work.
     """
     same, called, asked = (identity.without(columns, free) for columns in (identity.SERIES, LABELS, ASKED))
-    sides = [_grouped(side.blocks, same) for side in (a, b)]
-    lines = [tuple(side.get(key, []) for side in sides) for key in {**sides[0], **sides[1]}]
-    lonely: dict[Name, list[tuple[list[Row], ...]]] = {}
-    for line in lines:
-        if not all(line):
-            lonely.setdefault(identity.values((line[0] or line[1])[0], called), []).append(line)
-    lines = [line for line in lines if all(line)]
+    before, after = (_grouped(side.blocks, same) for side in (a, b))
+    found = [(before.get(key, []), after.get(key, [])) for key in {**before, **after}]
+    pairs = [pair for pair in found if all(pair)]
+    lonely: dict[Name, list[Pair]] = {}
+    for pair in found:
+        if not all(pair):
+            lonely.setdefault(identity.values((pair[0] or pair[1])[0], called), []).append(pair)
     for alike in lonely.values():
-        joined = tuple([row for line in alike for row in line[side]] for side in range(2))
-        lines += [joined] if all(joined) else alike
+        joined = [row for rows, _ in alike for row in rows], [row for _, rows in alike for row in rows]
+        pairs += [joined] if all(joined) else alike
     failures = [_grouped(side.failed, asked) for side in (a, b)]
-    keys = [{identity.values(row, asked) for row in (*line[0], *line[1])} for line in lines]
-    failed = [tuple([row for key in each for row in side.get(key, [])] for side in failures) for each in keys]
+
+    def failed(keys: Iterable[Name]) -> Iterator[list[Row]]:
+        return ([row for key in keys for row in side.get(key, [])] for side in failures)
+
+    keys = [{identity.values(row, asked) for row in (*pair[0], *pair[1])} for pair in pairs]
     rest = {**failures[0], **failures[1]}.keys() - set().union(*keys)
-    found: list[Line] = [(*line, *bad) for line, bad in zip(lines, failed, strict=True)]
-    found += [([], [], *(side.get(key, []) for side in failures)) for key in rest]
-    firsts = [next(row for rows in line for row in rows) for line in found]
+    lines = [Line(*pair, *failed(each)) for pair, each in zip(pairs, keys, strict=True)]
+    lines += [Line([], [], *failed([key])) for key in rest]
+    firsts = [next(row for rows in line for row in rows) for line in lines]
     by = identity.distinguishing(firsts, called, same)
-    return {_name(row, by): line for row, line in zip(firsts, found, strict=True)}, by
+    return {_name(row, by): line for row, line in zip(firsts, lines, strict=True)}, by
 
 
 def _grouped(rows: list[Row], columns: tuple[str, ...]) -> dict[Name, list[Row]]:
@@ -178,23 +191,25 @@ def _name(row: Row, by: tuple[str, ...]) -> Name:
 # ---------------------------------------------------------------- one case
 
 
-def _compared(name: tuple[str, ...], a: list[Row], b: list[Row], reason: Row | None, found: Verdict | None) -> Compared:
-    medians = [float(np.median([row["median_s"] for row in side])) if side else None for side in (a, b)]
-    masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in (a, b)]
+def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, str]) -> Compared:
+    """outcome: the verdict, or the word for there being none and why."""
+    a_s, b_s = (float(np.median([row["median_s"] for row in side])) if side else None for side in (line.a, line.b))
+    masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in (line.a, line.b)]
     same = masks[0] == masks[1] if all(masks) else None
-    if found is None:
-        return Compared(name, *medians, reason["verdict"], reason["why"], None, same)
-    return Compared(name, *medians, found.verdict, _advice(found), found, same)
+    if isinstance(outcome, Verdict):
+        return Compared(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same)
+    return Compared(name, a_s, b_s, *outcome, None, same)
 
 
-def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row], free: set[str]) -> Row | None:
-    """Why a case has no ratio, or None if it has one."""
+def _why_not(line: Line, free: set[str]) -> tuple[str, str] | None:
+    """The word for a case that has no ratio, and why it has none; None if it has one."""
+    a, b, failed_a, failed_b = line
     for which, ok, failed in (("A", a, failed_a), ("B", b, failed_b)):
         if not ok and failed:
-            return {"verdict": FAILED, "why": f"failed in {which}: {failed[0]['status']}"}
+            return FAILED, f"failed in {which}: {failed[0]['status']}"
     for which, ok in (("A", a), ("B", b)):
         if not ok:
-            return {"verdict": MISSING, "why": f"not measured in {which}"}
+            return MISSING, f"not measured in {which}"
     reasons = []
     for column in (*identity.SERIES, *identity.VERSIONS):
         values = [sorted({identity.short(identity.value(row, column)) for row in side}) for side in (a, b)]
@@ -203,7 +218,7 @@ def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row
             continue
         mixed = [side for side, found in zip("AB", values, strict=True) if len(found) > 1]
         reasons += [f"{side} mixes {identity.word(column)} {' and '.join(values['AB'.index(side)])}" for side in mixed]
-    return {"verdict": NOT_COMPARABLE, "why": "; ".join(reasons)} if reasons else None
+    return (NOT_COMPARABLE, "; ".join(reasons)) if reasons else None
 
 
 def _advice(found: Verdict) -> str:
@@ -218,8 +233,9 @@ def _advice(found: Verdict) -> str:
     return f"runs of too few days: settle it with cellbench ab, or with {HISTORY_MIN} other days of each"
 
 
-def _case(a: Side, b: Side, before: list[Row], after: list[Row]) -> verdict.Case:
+def _case(a: Side, b: Side, line: Line) -> verdict.Case:
     """The runs of a case on both sides, and the usual ones of their series."""
+    before, after = line.a, line.b
     machines = [identity.values(rows[0], identity.MACHINE) for rows in (before, after)]
     if machines[0] == machines[1]:
         before, after = _aligned(before, after)

@@ -152,7 +152,7 @@ class Watch:
         # The clocks first: they fall as soon as the work is over.
         clocks = [(khz, nominal_khz) for path, nominal_khz in self._clocks if (khz := _number(path)) is not None]
         share = foreign_share(span["busy_s"], span["own_s"], span["awake_s"], self._machine.n_logical)
-        gpu = self._gpu.live() if self._gpu else dict.fromkeys(LIVE)
+        gpu: dict[str, Any] = self._gpu.live() if self._gpu else dict.fromkeys(LIVE)
         sensors = [milli_c for path in self._sensors if (milli_c := _number(path)) is not None]
         detectors = [*self._host_detectors(span, share, clocks), *(self._gpu_detectors(gpu) if self._has_gpu else ())]
         blind = [detector.name for detector in detectors if detector.seen is None]

@@ -113,7 +113,7 @@ def _instructions(kernel: dict[str, str]) -> str | None:
 def _processor(kernel: dict[str, str]) -> dict[str, Any]:
     cores, logical = _number(kernel, "hw.physicalcpu"), _number(kernel, "hw.logicalcpu")
     fast = _number(kernel, "hw.perflevel0.physicalcpu")
-    two_kinds = cores is not None and fast is not None and fast < cores
+    slow = cores - fast if cores is not None and fast is not None and fast < cores else None
     base_hz, max_hz = _number(kernel, "hw.cpufrequency"), _number(kernel, "hw.cpufrequency_max")
     return {
         "cpu_model": kernel.get("machdep.cpu.brand_string"),
@@ -121,8 +121,8 @@ def _processor(kernel: dict[str, str]) -> dict[str, Any]:
         "cpu_physical_cores": cores,
         "cpu_logical_cores": logical,
         "cpu_usable": logical,  # macOS binds no process to cores
-        "cpu_performance_cores": fast if two_kinds else None,
-        "cpu_efficiency_cores": cores - fast if two_kinds else None,
+        "cpu_performance_cores": fast if slow else None,
+        "cpu_efficiency_cores": slow,
         "cpu_l1d_bytes": _number(kernel, "hw.perflevel0.l1dcachesize", "hw.l1dcachesize"),
         "cpu_l2_bytes": _number(kernel, "hw.perflevel0.l2cachesize", "hw.l2cachesize"),
         "cpu_l3_bytes": _number(kernel, "hw.l3cachesize"),

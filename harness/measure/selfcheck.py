@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines.base import Engine
+from harness.engines.base import Engine, Scalar
 from harness.machine import accelerators
 from harness.machine.accelerators import ACCELERATORS
 from harness.machine.checks import FAIL, OK, WARN, Check, tried
@@ -53,7 +53,7 @@ def run(engine: Engine, devices: Sequence[str] = (), threads: int = 1) -> list[d
 
 
 def threads_obey(
-    wanted: int, read_back: Mapping[str, int], environ: Mapping[str, str], system: str = sys.platform
+    wanted: int, read_back: Mapping[str, Scalar], environ: Mapping[str, str], system: str = sys.platform
 ) -> Check:
     """Whether every library really has the number of threads that it was given."""
     seen = {

@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -206,7 +207,7 @@ def _command(session: Session, run: str) -> str:
     return _line("run", flags)
 
 
-def _line(command: str, flags: dict[str, object]) -> str:
+def _line(command: str, flags: Mapping[str, object]) -> str:
     return shlex.join(
         ["cellbench", command, *(word for flag, to in flags.items() if to for word in (f"--{flag}", str(to)))]
     )

@@ -117,10 +117,10 @@ def efficiency(
     The traffic is that of the unfused network, so a library that fuses or caches well can pass 1. None without
     ceilings.
     """
-    rates = (ceiling["matmul_gflop_s"], ceiling["copy_gb_s"]) if ceiling else (None, None)
-    if not (elapsed_s and work_gflop and work_gb and all(rates)):
+    gflop_s, gb_s = (ceiling["matmul_gflop_s"], ceiling["copy_gb_s"]) if ceiling else (None, None)
+    if not (elapsed_s and work_gflop and work_gb and gflop_s and gb_s):
         return None
-    floors_s = {"arithmetic": work_gflop / rates[0], "memory": work_gb / rates[1]}
+    floors_s = {"arithmetic": work_gflop / gflop_s, "memory": work_gb / gb_s}
     bound = max(floors_s, key=floors_s.__getitem__)
     return Efficiency(floors_s[bound] / elapsed_s, bound)
 

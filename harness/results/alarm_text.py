@@ -9,23 +9,21 @@ from harness.judge.history import AGREEMENT, MASKS, TIME, Series
 from harness.results.formatting import count, dimension_text, number, seconds
 from harness.schema import identity
 from harness.stats import watch
+from harness.stats.watch import Band
 
 
 def finding_text(finding: Finding) -> str:
     """A finding in words: 'slower: 1.21 s instead of 1.05 s (+15.2 %; usual up to 1.11 s)'."""
     metric = finding.series.metric
     now, before = value_text(metric, finding.value), value_text(metric, finding.before)
-    if finding.usual is None:
+    band = finding.band
+    if band is None:
         return f"{finding.word}: {now}, before {before}"
-    band = finding.series.last.judged.band
-    side = (
-        f"up to {value_text(metric, band.high)}"
-        if finding.series.last.judged.direction > 0
-        else f"down to {value_text(metric, band.low)}"
-    )
+    is_above = finding.series.last.judged.direction > 0
+    side = f"up to {value_text(metric, band.high)}" if is_above else f"down to {value_text(metric, band.low)}"
     name = "" if metric == TIME else f" ({metric_name(finding.series)})"
-    change = f"{100 * (finding.change - 1):+.1f} %".replace("-", "−")
-    return f"{finding.word}{name}: {now} instead of {value_text(metric, finding.usual)} ({change}; usual {side})"
+    change = f"{100 * (finding.value / band.middle - 1):+.1f} %".replace("-", "−")
+    return f"{finding.word}{name}: {now} instead of {value_text(metric, band.middle)} ({change}; usual {side})"
 
 
 def value_text(metric: str, value: float) -> str:
@@ -37,10 +35,9 @@ def value_text(metric: str, value: float) -> str:
     return watch.AGREEMENTS[int(value)] if metric == AGREEMENT else f"{number(value / 1e6)} MB"
 
 
-def usual_text(series: Series) -> str:
+def usual_text(metric: str, band: Band) -> str:
     """The band of a series: '1.02 s to 1.13 s'."""
-    band = series.last.judged.band
-    return f"{value_text(series.metric, band.low)} to {value_text(series.metric, band.high)}"
+    return f"{value_text(metric, band.low)} to {value_text(metric, band.high)}"
 
 
 def gap_texts(gaps: Sequence[Gap]) -> list[tuple[str, str, str | None]]:

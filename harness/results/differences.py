@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.machine import facts
 from harness.machine.facts import Fact
@@ -79,7 +80,7 @@ def _of_fact(group: str, fact: Fact, told: Sequence[Row]) -> Finding:
 
 def _ranges(fact: Fact, told: Sequence[Row]) -> dict[str, list[str]]:
     """What changes by itself: at each place its first value, or the smallest and the largest."""
-    by_place: dict[str, list[object]] = {}
+    by_place: dict[str, list[Any]] = {}
     for row in told:
         if row[fact.name] is not None:
             by_place.setdefault(place(row), []).append(row[fact.name])

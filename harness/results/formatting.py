@@ -33,7 +33,7 @@ def text(value: object, unknown: str = "–") -> str:
     return unknown if value is None or value == "" else str(value)
 
 
-def interval(low: float | None, high: float | None, write: Callable[[float | None], str] = number) -> str:
+def interval(low: float | None, high: float | None, write: Callable[[float], str] = number) -> str:
     """Two ends as '1.20 – 1.31'; a dash where one is unknown."""
     return "–" if low is None or high is None else f"{write(low)} – {write(high)}"
 

@@ -112,7 +112,10 @@ def published_name(row: Row) -> str:
 def is_narrow(gain: Gain) -> bool:
     """Whether the limit's interval is narrow enough to be drawn."""
     return (
-        gain.limit_low is not None and gain.limit_low > gain.limit / N_TIMES and gain.limit_high < N_TIMES * gain.limit
+        gain.limit_low is not None
+        and gain.limit_high is not None
+        and gain.limit_low > gain.limit / N_TIMES
+        and gain.limit_high < N_TIMES * gain.limit
     )
 
 

@@ -60,8 +60,8 @@ def trend(lengths_px: np.ndarray, slow_s: np.ndarray, fast_s: np.ndarray) -> Tre
         word = FLAT
     if word == UNKNOWN:
         return Trend(UNKNOWN)
-    change = tuple(math.exp(rise[first] + sign * reach) for sign in (0, -1, 1))
-    return Trend(word, float(lengths_px[first]), float(lengths_px[-1]), change)
+    middle, low, high = (math.exp(rise[first] + sign * reach) for sign in (0, -1, 1))
+    return Trend(word, float(lengths_px[first]), float(lengths_px[-1]), (middle, low, high))
 
 
 def crossing(lengths_px: np.ndarray, slow_s: np.ndarray, fast_s: np.ndarray) -> Crossing:

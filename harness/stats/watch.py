@@ -122,7 +122,7 @@ def numbers(
         expected = band(np.array(baseline), rule)
         if expected.sd > rule.noisy:
             return Judged(NOISY, band=expected)
-        direction = int(beyond(expected, np.float64(value), before))
+        direction = int(beyond(expected, np.asarray(value), before))
         return Judged(SUSPECT if direction else USUAL, direction, expected)
 
     return follow([float(np.log(value)) for value in values], resets, look, rule.baseline, begins)

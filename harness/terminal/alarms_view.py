@@ -113,11 +113,13 @@ def _words(place: Row, columns: Sequence[str]) -> list[str]:
 
 
 def _noise(series: Series) -> str:
-    spread = 100 * float(series.last.judged.band.sd)
-    return f"{metric_name(series)} varies by {spread:.0f} % from run to run: too much to judge"
+    band = series.last.judged.band
+    assert band is not None  # what makes a series noisy is its band
+    return f"{metric_name(series)} varies by {100 * float(band.sd):.0f} % from run to run: too much to judge"
 
 
 def _state(series: Series) -> str:
-    expected = f", usual {usual_text(series)}" if series.last.judged.band else ""
+    band = series.last.judged.band
+    expected = f", usual {usual_text(series.metric, band)}" if band else ""
     now, runs = value_text(series.metric, series.last.value), count(len(series.points), "run")
     return f"{metric_name(series)}: {now}{expected}; {runs}"

@@ -37,7 +37,7 @@ def print_comparison(found: Comparison, form: str) -> None:
         print(f"in all rows: {', '.join(f'{identity.word(name)} {text}' for name, text in common.items())}")
     by = [name for name in found.by if name not in common]
     names = [tuple(word for name, word in zip(found.by, case.case, strict=True) if name in by) for case in found.cases]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (*name, number(case.a_s), number(case.b_s), *_ratio_words(case.found), case.verdict, case.estimate, _note(case))
         for name, case in zip(names, found.cases, strict=True)
     ]
