@@ -111,21 +111,6 @@ def test_a_series_looks_the_same_in_every_figure(tables_of: Callable[..., Tables
     assert looks[1].items() <= looks[0].items()
 
 
-def test_what_limits_say_lies_where_nothing_else_is(tables_of: Callable[..., Tables]) -> None:
-    spec = _spec("speedup", tables_of({**CPU, "repeats": 3}))  # one's own has no law: the published ones are drawn
-    above, below = (layer for layer in spec["layer"] if layer["mark"]["type"] == "text")
-    assert [len(each["data"]["values"]) for each in (above, below)] == [1, 1]
-    assert above["data"]["values"][0]["value"] > below["data"]["values"][0]["value"]
-    assert above["data"]["values"][0]["text"].splitlines()[0] == "published"
-    for layer in (above, below):
-        assert layer["encoding"]["x"] == {"value": "width"}
-        assert layer["mark"]["align"] == "right"
-    ends = {layer["encoding"]["x"]["scale"]["domainMax"]["expr"].split(" / ")[0] for layer in spec["layer"]
-            if "scale" in layer.get("encoding", {}).get("x", {})}  # fmt: skip
-    longest = max(row["length"] for row in spec["data"]["values"])
-    assert ends == {str(longest)}
-
-
 def test_the_picture_says_what_limits_it(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of({**CPU, "repeats": 3}, {**CPU, "protocol": "article"}, {**CUDA, "failed": True})
     said = _subtitle(_spec("time", tables))
@@ -204,11 +189,10 @@ def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
 
 
 def test_tooltips_tell_how_well_a_median_is_known(tmp_path: Path) -> None:
-    ends = {"stop_reason": "precision", "precision": 0.0123}
-    samples = [make_sample(repetition=i, **(ends if i == 4 else {"stop_reason": None})) for i in range(5)]
+    samples = [make_sample(block=i, elapsed_s=1 + i / 100, stop_reason="precision") for i in range(3)]
     spec = _spec("time", _of(Session(make_store(tmp_path, samples))))
     [row] = spec["data"]["values"]
-    assert (row["repetitions"], row["precision"]) == ("5 (precision)", "mean ± 1.2 %")
+    assert (row["repetitions"], row["precision"]) == ("3 in 3 processes (precision)", "mean ± 2.5 %")
 
 
 # ------------------------------------------------------------------ the stage pass

@@ -46,8 +46,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 EXPECTED = {
-    "fastest-device": {"crop": "448", "place": 1, "device": "cuda:0"},
-    "gpu-break-even": {"device": "cuda:0", "break_even_px": None, "answer": "faster at every size that was measured"},
+    "device-times": {"crop": "448", "device": "cuda:0", "times_the_least": 1.0, "n_processes": 1},
+    "gpu-break-even": {"device": "cuda:0", "slower_up_to_px": None, "faster_from_px": 224.0, "n_processes": 1},
     "slowest-stage": {"crop": "224", "place": 1, "stage": "network", "share": 0.88},
     "version-effect": {"crop": "224", "device": "cpu", "torch_version": "9.0", "ratio_to_before": 2.0},
     "noisiest-cases": {"crop": "224", "device": "cpu", "n": 4, "n_flagged": 1},
@@ -70,10 +70,35 @@ def test_a_named_query_answers(store: Store, name: str) -> None:
     assert [row for row in rows if EXPECTED[name].items() <= row.items()], rows
 
 
-def test_the_break_even_lies_between_the_sizes(store: Store) -> None:
-    named = QUERIES["gpu-break-even"]
-    [row] = Session(store).table(named.sql, run=RUN_ID).to_pylist()  # half as fast at 224 px, twice as fast at 448
-    assert (row["break_even_px"], row["answer"]) == (317.0, "faster above break_even_px")
+@pytest.mark.parametrize(
+    ("cpu_s", "ends"),  # the accelerator takes 2 s at 224, 448 and 896 px
+    [
+        ((1.0, 4.0, 16.0), (224.0, 448.0)),
+        ((4.0, 4.0, 4.0), (None, 224.0)),
+        ((1.0, 1.0, 1.0), (896.0, None)),
+        ((1.6, 2.6, 1.8), (896.0, None)),
+        ((4.0, 1.0, 4.0), (448.0, 896.0)),
+    ],
+)
+def test_the_break_even_is_a_measured_size(
+    tmp_path: Path, cpu_s: tuple[float, float, float], ends: tuple[float | None, float | None]
+) -> None:
+    sides = (224, 448, 896)
+    samples = [case(side, s) for side, s in zip(sides, cpu_s, strict=True)] + [case(side, 2.0, **GPU) for side in sides]
+    [row] = Session(make_store(tmp_path, samples)).table(QUERIES["gpu-break-even"].sql, run=RUN_ID).to_pylist()
+    assert (row["slower_up_to_px"], row["faster_from_px"]) == ends
+
+
+def test_memory_is_a_slope_over_the_sizes_of_each_method(tmp_path: Path) -> None:
+    samples = [
+        case(side, 1.0, role="memory", peak_rss_bytes=2 * 10**9 + 100 * side**2, rss_method="VmHWM",
+             cuda_reserved_bytes=10**8 + 900 * side**2, **GPU)
+        for side in (224, 448, 896)
+    ]  # fmt: skip
+    rows = Session(make_store(tmp_path, samples)).table(QUERIES["memory-need"].sql, run=RUN_ID).to_pylist()
+    assert {(row["method"], row["bytes_per_pixel"], row["fixed_gb"]) for row in rows} == {
+        ("resident, VmHWM", 100, 2.0), ("CUDA, reserved by torch", 900, 0.1)
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -85,13 +85,15 @@ def test_drift_of_the_control_case_flags_its_block(tmp_path: Path) -> None:
     assert session.table("SELECT n FROM medians")["n"].to_pylist() == [2]  # the control is no case
 
 
-def test_a_case_says_how_well_its_mean_is_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_few_processes_do_not_say_how_well_a_mean_is_known(processes: int, tmp_path: Path) -> None:
+    """However narrow the interval of each process is."""
     samples = [
-        make_sample(precision=0.5, stop_reason=None),
-        make_sample(precision=0.01, stop_reason="precision", repetition=1),
-    ]
+        make_sample(precision=0.01, stop_reason="precision", repetition=i, block=block, elapsed_s=1 + block / 100)
+        for block in range(processes) for i in range(10)
+    ]  # fmt: skip
     [row] = Session(make_store(tmp_path, samples)).table("SELECT * FROM medians").to_pylist()
-    assert (row["precision"], row["stop_reason"], row["n_blocks"]) == (0.01, "precision", 1)
+    assert (row["precision"], row["stop_reason"], row["n_blocks"]) == (None, "precision", processes)
 
 
 def test_where_there_are_several_processes_their_means_tell_how_well(tmp_path: Path) -> None:

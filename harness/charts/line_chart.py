@@ -19,10 +19,6 @@ from harness.results.tables import Tables
 
 SHOWN = "show_published || !datum.published"
 FAINT = 0.08
-# Right of the largest image, for what the limits say: nothing else is there for words to lie on. At most a share of the
-# width, for a phone.
-ROOM_PX, ROOM_SHARE = 90, 0.3
-LINE_PX = 13
 ALL = "all"  # of the list of series to highlight
 # What the layers read of a point; the rest is for the tooltip, as text.
 DRAWN = ("series", "kind", "published", "length", "value", "low", "high", "dash")
@@ -43,20 +39,6 @@ class Axes:
     range_title: str = "range"
     baseline: float | None = None
     log: bool | None = None
-
-
-@dataclass(frozen=True)
-class Law:
-    """A fitted curve of a series and what it approaches: points, and the limit with its interval."""
-
-    series: str
-    kind: str
-    is_published: bool
-    points: Sequence[Row]
-    limit: float
-    low: float | None
-    high: float | None
-    text: str
 
 
 def point(row: Row, series: str, value: float, is_published: bool = False) -> Row:
@@ -89,7 +71,6 @@ def draw(
     notes: Sequence[str] = (),
     empty: str = "",
     repetitions: Sequence[Row] = (),
-    laws: Sequence[Law] = (),
 ) -> Drawing:
     """One's own points and the published ones, each series with the encodings that it has in every figure.
 
@@ -111,9 +92,8 @@ def draw(
     for row in points:
         values: Row = {**dict.fromkeys(tooltip, "–"), **row, "dash": encoded.dashes.get(row["series"])}
         rows.append({name: values.get(name) for name in (*DRAWN, *tooltip)})
-    end = max(float(row["length"]) for row in rows) if laws else None
-    layer = _Layers(axes, encoded, tooltip, crowded, bool(published), len(shown) > 1, end)
-    layers = [*_baseline(axes), *layer.laws(laws), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
+    layer = _Layers(axes, encoded, tooltip, crowded, bool(published), len(shown) > 1)
+    layers = [*_baseline(axes), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
     chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*_switches(axes.log, bool(published), shown))
     named = listed(shown, 2 * encodings.MANY)
     return Drawing(chart, notes, f"Lines of {axes.y_title} against image length in px for {named}.")
@@ -129,7 +109,6 @@ class _Layers:
     crowded: bool
     with_published: bool
     choosable: bool
-    end: float | None  # image length up to which there are points, where room is to be left beyond
 
     def lines(self) -> alt.Chart:
         lines = self._base().mark_line(strokeWidth=1 if self.crowded else 1.6, strokeDash=alt.ExprRef("datum.dash"))
@@ -159,43 +138,9 @@ class _Layers:
             layers.append(ranges.mark_rule(strokeWidth=width).encode(opacity=self._opacity(0.5)))
         return layers
 
-    def laws(self, laws: Sequence[Law]) -> list[alt.Chart]:
-        """Each law's curve, thin and dotted, and the limit that it approaches with its interval and its words."""
-        if not laws:
-            return []
-        laws = sorted(laws, key=lambda law: -law.limit)
-        about = [{"series": law.series, "kind": law.kind, "published": law.is_published} for law in laws]
-        curves = [row | each for row, law in zip(about, laws, strict=True) for each in law.points]
-        limits = [
-            row | {"value": law.limit, "low": law.low, "high": law.high, "text": law.text}
-            for row, law in zip(about, laws, strict=True)
-        ]
-        line = self._base(curves).mark_line(strokeWidth=1, strokeDash=[1, 3]).encode(opacity=self._opacity(0.9))
-        flat = {"x": alt.value(0), "x2": alt.value("width")}
-        base = self._base(limits)
-        band = base.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_rect(strokeWidth=0)
-        band = band.encode(
-            **flat, y="y_low:Q", y2="y_high:Q", fill=self.encoded.fill, stroke=alt.value(None),
-            opacity=self._opacity(0.12),
-        )  # fmt: skip
-        rule = base.mark_rule(strokeWidth=1, strokeDash=[5, 3]).encode(**flat, opacity=self._opacity(0.9))
-        # The highest above its line and the others below: two that are close do not meet. Vega warns of a layer without
-        # rows.
-        below = [self._words(limits[1:])] if limits[1:] else []
-        bands = [band] if any(law.low is not None for law in laws) else []
-        return [*bands, rule, *([line] if curves else []), self._words(limits[:1], above=True), *below]
-
-    def _words(self, limits: Sequence[Row], above: bool = False) -> alt.Chart:
-        n_more = max((limit["text"].count("\n") for limit in limits), default=0)  # lines hang from the first
-        place = {"baseline": "bottom", "dy": -3 - LINE_PX * n_more} if above else {"baseline": "top", "dy": 4}
-        text = self._base(limits).mark_text(
-            **place, align="right", fontSize=11, lineHeight=LINE_PX, lineBreak="\n", color=GREY, strokeWidth=0
-        )
-        return text.encode(x=alt.value("width"), text="text:N", stroke=alt.value(None), opacity=self._opacity(1.0))
-
     def _base(self, values: Sequence[Row] | None = None) -> alt.Chart:
         """A chart on the axes; without values it takes those of the whole figure."""
-        x, y = _channels(self.axes, self.end)
+        x, y = _channels(self.axes)
         data = alt.Undefined if values is None else rendering.data(list(values))
         chart = _on_axis(alt.Chart(data).encode(x=x, y=y, stroke=self.encoded.stroke), self.axes.log)
         return chart.transform_filter(SHOWN) if self.with_published else chart
@@ -236,16 +181,10 @@ def _switches(log: bool | None, with_published: bool, shown: Sequence[str]) -> l
     return switches
 
 
-def _channels(axes: Axes, end: float | None) -> tuple[alt.X, alt.Y]:
+def _channels(axes: Axes) -> tuple[alt.X, alt.Y]:
     log = axes.log
-    x_axis = {"format": "d", "labelFlush": False}
-    x_scale: dict[str, Any] = {"zero": True}
-    if end is not None:
-        x_scale |= {"domainMax": alt.ExprRef(f"{end} / (1 - min({ROOM_PX} / width, {ROOM_SHARE}))"), "nice": False}
-        x_axis |= {"labelExpr": f"datum.value > {end} ? '' : datum.label"}  # nothing was measured there
-    x = alt.X(
-        "length:Q", title="Image length √(h·w) in px", axis=rendering.bottom_axis(**x_axis), scale=alt.Scale(**x_scale)
-    )
+    x_axis = rendering.bottom_axis(format="d", labelFlush=False)
+    x = alt.X("length:Q", title="Image length √(h·w) in px", axis=x_axis, scale=alt.Scale(zero=True))
     powers = ", ".join(f"log({tick}) / LN10" for tick in LOG_TICKS)
     y_axis = alt.Axis(
         values=alt.ExprRef(_by_scale("null", f"[{powers}]", log)),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import altair as alt
 
@@ -18,6 +16,7 @@ from harness.results.formatting import Row, interval, listed, number, percent, s
 from harness.results.notes import notes
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
+from harness.stats.ranking import Place
 
 N_RANKED = 60  # that a figure draws; all stand in the table
 BAND_PX = 38
@@ -26,7 +25,10 @@ RATE_PX, RATES_PX = 88, 190  # room for a rate at the end of a line, and for tha
 
 @dataclass(frozen=True)
 class Ranked:
-    """A device's place at one image size: seconds an image with their interval, and the ranks it may have."""
+    """A device's place at one image size: seconds an image with their interval, and the ranks it may have.
+
+    place: None of published figures, which are not ranked.
+    """
 
     series: str
     kind: str
@@ -35,12 +37,14 @@ class Ranked:
     median_s: float
     low_s: float | None
     high_s: float | None
-    ranks: tuple[int, int]
+    place: Place | None
 
     @property
     def rank(self) -> str:
-        """'2', or '2–4' where intervals overlap."""
-        first, last = self.ranks
+        """'2', or '2–4' where devices cannot be told apart; a dash for published ones."""
+        if self.place is None:
+            return "–"
+        first, last = self.place.first, self.place.last
         return str(first) if first == last else f"{first}–{last}"
 
     @property
@@ -63,21 +67,24 @@ def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
     names = {tables.name(row) for row in tables.comparable}
     sizes = Counter((row["height_px"], row["width_px"]) for row in tables.comparable)
     size = max(sizes, key=lambda each: (sizes[each], each[0] * each[1]))
-    own = [
-        (tables.name(row), row["backend"] or "unknown", False, row["median_s"], known.low, known.high)
+    n_pixels = size[0] * size[1]
+    medians = {
+        (row["run_id"], row["case_id"]): known
         for row, known in zip(tables.cases, speedups.medians(tables), strict=True)
-        if (row["height_px"], row["width_px"]) == size and tables.name(row) in names
-    ]
+    }
+    rows = [row for row in tables.cases if (row["height_px"], row["width_px"]) == size and tables.name(row) in names]
+    own = []
+    for row, place in zip(rows, speedups.places(tables, rows), strict=True):
+        known = medians[row["run_id"], row["case_id"]]
+        kind = row["backend"] or "unknown"
+        own.append(Ranked(tables.name(row), kind, False, n_pixels, row["median_s"], known.low, known.high, place))
     others = [
-        (speedups.published_name(row), row["backend"], True, row["mean_s"], None, None)
+        Ranked(speedups.published_name(row), row["backend"], True, n_pixels, row["mean_s"], None, None, None)
         for row in (tables.published.to_pylist() if tables.published is not None else [])
         if (row["height_px"], row["width_px"]) == size
     ]
-    found = [
-        Ranked(name, kind, is_published, size[0] * size[1], time_s, low, high, _places((time_s, low, high), own))
-        for name, kind, is_published, time_s, low, high in sorted(own + others, key=lambda each: each[3])
-    ]
-    lacking = len(names - {each[0] for each in own})
+    found = sorted(own + others, key=lambda each: each.median_s)
+    lacking = len(names - {each.series for each in own})
     return found, f"{size[0]} × {size[1]} px", lacking
 
 
@@ -109,7 +116,7 @@ def _row(each: Ranked, place: int, is_contest: bool) -> Row:
     def rate(time_s: float | None) -> float | None:
         return each.n_pixels / time_s / 1e6 if time_s else None
 
-    rank = each.rank if is_contest and not each.is_published else ""
+    rank = each.rank if is_contest and each.place else ""
     return {
         "row": place, "series": each.series, "kind": "published" if each.is_published else each.kind,
         "value": each.mpx_per_s, "low": rate(each.high_s), "high": rate(each.low_s), "rank": rank or "–",
@@ -148,25 +155,12 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
     ]  # fmt: skip
 
 
-def _places(mine: tuple[float, float | None, float | None], own: list[tuple[Any, ...]]) -> tuple[int, int]:
-    """The best and the worst rank among one's own that the intervals allow; without an interval any is possible."""
-
-    def ends(_: float, low: float | None, high: float | None) -> tuple[float, float]:
-        return (0.0 if low is None else low), (math.inf if high is None else high)
-
-    low, high = ends(*mine)
-    others = [ends(*each[3:]) for each in own]
-    surely_faster = sum(other_high < low for _, other_high in others)
-    surely_slower = sum(other_low > high for other_low, _ in others)
-    return surely_faster + 1, max(len(others) - surely_slower, surely_faster + 1)
-
-
 def _numbers(tables: Tables) -> TextTable:
     """The ranking as a table; published devices have no rank."""
     found, _, _ = ranks(tables)
     rows = [
         (
-            each.series, "–" if each.is_published else each.rank, seconds(each.median_s), each.interval,
+            each.series, each.rank, seconds(each.median_s), each.interval,
             number(each.mpx_per_s), number(3600 / each.median_s), percent(found[0].median_s / each.median_s),
         )
         for each in found
@@ -176,6 +170,7 @@ def _numbers(tables: Tables) -> TextTable:
 
 RANKING = Figure(
     "ranking", "Which device is fastest",
-    "devices from fastest to slowest at the largest size that most have, with 95 % intervals; ranks are shared where "
-    "these overlap", ("medians", "processes"), draw, lambda tables: {"Ranking": _numbers(tables)}, cautions=notes,
+    "devices from fastest to slowest at the largest size that most have, with 95 % intervals; a rank takes three "
+    "processes a device, and is shared where these do not tell devices apart",
+    ("medians", "processes"), draw, lambda tables: {"Ranking": _numbers(tables)}, cautions=notes,
 )  # fmt: skip

@@ -85,16 +85,22 @@ def _times(tables: Tables) -> TextTable:
 
 
 def _laws(tables: Tables) -> TextTable:
-    """The scaling law of each series: t = a + b · pixels."""
+    """The scaling law of each series: seconds a call, a tile and a megapixel."""
     rows = []
-    for each in speedups.fits(tables):
-        if each.law is None:
-            rows.append((each.series, "–", "–", "–", f"{each.n_sizes} (too few, or no growth)"))
+    for each in speedups.laws(tables):
+        law = each.law
+        if law is None:
+            rows.append(
+                (each.series, "–", "–", "–", "–", f"{each.n_sizes}", "none: few sizes, no growth, or tiles not known")
+            )
+            continue
+        if law.misfit is None:
+            fit = "not tested: fewer than three processes"
         else:
-            law, reach = each.law, number(each.law.per_mpx_reach_s, 2)
-            slope = f"{number(law.per_mpx_s)} ± {reach}"
-            rows.append((each.series, number(law.fixed_s), slope, percent(law.relative_error, 1), str(each.n_sizes)))
-    return TextTable(("series", "a: s beside", "b: s per Mpx ± 95 %", "off by", "sizes"), {"": rows})
+            fit = "good" if law.is_good else f"misses {percent(law.misfit, 1)} beyond noise"
+        parts = (number(each, 2) for each in law.coefficients)
+        rows.append((each.series, *parts, percent(law.relative_error, 1), str(each.n_sizes), fit))
+    return TextTable(("series", "s a call", "s a tile", "s a Mpx", "off by", "sizes", "fit"), {"": rows})
 
 
 def _rates(tables: Tables) -> TextTable:
@@ -111,7 +117,7 @@ TIME = Figure(
     "time", "Time to segment one image",
     "seconds against image length √(h·w): median, interquartile range, repetitions; linear ⇄ logarithmic",
     ("medians",), draw_time,
-    lambda tables: {"Time": _times(tables), "Fit t = a + b · pixels": _laws(tables)}, cautions=notes,
+    lambda tables: {"Time": _times(tables), "Fit to tiles and pixels": _laws(tables)}, cautions=notes,
 )  # fmt: skip
 # In a report it is a switch of the other.
 TIME_LOG = replace(

@@ -217,8 +217,13 @@ class Engine(Protocol):
         """The columns that a variant decides, as they are stored; those that it leaves alone are not there."""
         ...
 
-    def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
-        """What one call on so many pixels has to do; without a diameter, for cells of a common size."""
+    def work(
+        self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
+    ) -> Work:
+        """What one call on so many pixels has to do.
+
+        diameter_px: of the cells; None means a common size. is_given: the call is told it, and need not estimate it.
+        """
         ...
 
     def call_s(self, work: Work, device: Device, threads: int) -> float:

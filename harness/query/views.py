@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from harness.machine import facts
 from harness.query.sql import FAILED, LENGTH, MEASURED, OK, texts
 from harness.schema import PASSES, Phase, Role, Status, identity
-from harness.stats.student import t_975
+from harness.stats.student import PROCESSES_MIN, t_975
 
 _SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
-# Repetitions of one process are not independent of each other, so where there are several processes the interval of
-# the mean is that of their means: Student's t for one degree of freedom less than there are processes.
+# Repetitions of one process are not independent of each other, so the interval of the mean is that of the processes'
+# means: Student's t for one degree of freedom less than there are processes.
 T_BY_COUNT = [t_975(df) for df in range(1, 31)]  # beyond, the last is right to 0.5 %
 DRIFT = 0.05  # between the control case's medians before and after a block's cases, of which the machine is told
 
@@ -64,13 +64,11 @@ VIEWS = {
     "medians": (
         "one row per case: spread of its timed repetitions",
         f"""WITH processes AS (
-                SELECT run_id, case_id, block, avg(elapsed_s) AS mean_s,
-                       max(precision) FILTER (stop_reason IS NOT NULL) AS precision
-                FROM timed GROUP BY ALL),
+                SELECT run_id, case_id, block, avg(elapsed_s) AS mean_s FROM timed GROUP BY ALL),
             known AS (
                 SELECT run_id, case_id, count(*) AS n_blocks,
-                       CASE WHEN count(*) = 1 THEN max(precision)
-                            ELSE {T_BY_COUNT}[least(count(*), {len(T_BY_COUNT)} + 1) - 1]
+                       CASE WHEN count(*) >= {PROCESSES_MIN}
+                            THEN {T_BY_COUNT}[least(count(*), {len(T_BY_COUNT)} + 1) - 1]
                                  * stddev_samp(mean_s) / sqrt(count(*)) / avg(mean_s) END AS precision
                 FROM processes GROUP BY ALL),
             found AS (
@@ -92,9 +90,9 @@ VIEWS = {
     ),
     "speedups": (
         "each accelerator's medians beside the CPU's of the same run and machine, all else of the case being the same",
-        f"""SELECT gpu.*, cpu.median_s AS cpu_median_s, cpu.n AS cpu_n, cpu.n_cells AS cpu_n_cells,
-                   cpu.device_name AS cpu_name, cpu.case_id AS cpu_case_id, cpu.median_s / gpu.median_s AS speedup,
-                   100 * gpu.median_s / cpu.median_s AS percent_of_cpu
+        f"""SELECT gpu.*, cpu.median_s AS cpu_median_s, cpu.n AS cpu_n, cpu.n_blocks AS cpu_n_blocks,
+                   cpu.n_cells AS cpu_n_cells, cpu.device_name AS cpu_name, cpu.case_id AS cpu_case_id,
+                   cpu.median_s / gpu.median_s AS speedup, 100 * gpu.median_s / cpu.median_s AS percent_of_cpu
             FROM medians AS gpu JOIN medians AS cpu ON {beside("gpu", "cpu")}
             WHERE cpu.backend = 'cpu' AND gpu.backend <> 'cpu'""",
     ),
@@ -267,6 +265,7 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "n_flagged": ("repetitions that carry a flag", None),
     "cpu_median_s": ("median duration on the CPU of the same node and run", "s"),
     "cpu_n": ("repetitions behind cpu_median_s", None),
+    "cpu_n_blocks": ("fresh processes behind cpu_median_s", None),
     "cpu_n_cells": ("cells found on the CPU", None),
     "cpu_name": ("model of the processor that is compared with", None),
     "cpu_case_id": ("its case", None),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.charts import agreement_chart, ranking_chart, stage_chart
+from harness.query import reference_timings
 from harness.results import history_rows, speedups, tuning_results
 from harness.results.formatting import (
     Row,
-    between,
     count,
     dimension_value,
     listed,
@@ -41,8 +41,8 @@ ENDINGS = {
 }
 # What a state of the last run of a series says (docs/statistics.md), what matters first.
 JUDGED = {
-    "alarm": "slower, confirmed by a second run",
-    "improvement": "faster, confirmed by a second run",
+    "alarm": "slower, confirmed in another night",
+    "improvement": "faster, confirmed in another night",
     "suspect": "beyond what is usual, in one run so far",
     "usual": "as usual",
     "dismissed": "as usual again",
@@ -129,17 +129,17 @@ def _how_fast(data: Tables) -> list[str]:
     by_series: dict[str, list[Row]] = {}
     for row in data.cases:
         by_series.setdefault(data.name(row), []).append(row)
-    laws = {each.series: each.law for each in speedups.fits(data)}
+    laws = {each.series: each.law for each in speedups.laws(data)}
     sentences = []
     for series, rows in list(by_series.items())[:MOST]:
         largest = max(rows, key=lambda row: row["n_pixels"])
         hourly = number(3600 / largest["median_s"])
         text = f"{series}: {_seconds(largest['median_s'])} for {_size(largest)}, {hourly} images an hour"
-        if law := laws.get(series):
-            text += (
-                f"; time grows with the area: {number(law.per_mpx_s)} s per megapixel "
-                f"(± {percent(law.per_mpx_reach_s / law.per_mpx_s, 1)}) and {number(law.fixed_s, 2)} s beside"
-            )
+        law = laws.get(series)
+        if law and law.is_good:
+            names = ("a call", "a tile", "a megapixel")
+            parts = [f"{number(s, 2)} s {name}" for s, name in zip(law.coefficients, names, strict=True) if s]
+            text += f"; within {percent(law.relative_error, 1)} its times are {' and '.join(parts)}"
         sentences.append(f"{text}.")
     if len(by_series) > MOST:
         sentences.append(f"{count(len(by_series) - MOST, 'more device')} in the table.")
@@ -147,22 +147,33 @@ def _how_fast(data: Tables) -> list[str]:
 
 
 def _gpu(data: Tables) -> list[str]:
-    found = speedups.laws(data)
-    if data.speedup_rows:
-        pairs = list(zip(data.speedup_rows, speedups.intervals(data), strict=True))
-        largest = {data.name(row): (row, known) for row, known in sorted(pairs, key=lambda pair: pair[0]["n_pixels"])}
-        several = len({row["node"] for row in data.speedup_rows}) > 1
-        sentences = [
-            f"On {row['node']}, {_comparison(row, known)}." if several else f"{_upper(_comparison(row, known))}."
-            for row, known in list(largest.values())[:MOST]
-        ]
-        sentences += [speedups.sentence(each) for each in found if not each.is_published][:MOST]
-        if len(largest) > MOST:
-            sentences.append(f"{count(len(largest) - MOST, 'more accelerator')} in the figure of speed-ups.")
-        return sentences
-    others = [each for each in found if each.is_published]
-    sentences = ["No accelerator was measured beside a CPU here, so these results cannot tell."]
-    return sentences + [f"Published, on other machines: {speedups.sentence(each)}" for each in others]
+    if not data.speedup_rows:
+        return ["No accelerator was measured beside a CPU here, so these results cannot tell.", *_published(data)]
+    pairs = list(zip(data.speedup_rows, speedups.intervals(data), strict=True))
+    largest = {data.name(row): (row, known) for row, known in sorted(pairs, key=lambda pair: pair[0]["n_pixels"])}
+    several = len({row["node"] for row in data.speedup_rows}) > 1
+    sentences = [
+        f"On {row['node']}, {_comparison(row, known)}." if several else f"{_upper(_comparison(row, known))}."
+        for row, known in list(largest.values())[:MOST]
+    ]
+    sentences += [speedups.sentence(each) for each in speedups.by_size(data)][:MOST]
+    if len(largest) > MOST:
+        sentences.append(f"{count(len(largest) - MOST, 'more accelerator')} in the figure of speed-ups.")
+    return sentences
+
+
+def _published(data: Tables) -> list[str]:
+    """What others found, who told no spread."""
+    if data.published is None:
+        return []
+    found: dict[str, list[Row]] = {}
+    for row in reference_timings.speedups(data.published).to_pylist():
+        found.setdefault(speedups.published_name(row), []).append(row)
+    sentences = []
+    for name, rows in found.items():
+        least, most = (number(choose(row["speedup"] for row in rows)) for choose in (min, max))
+        sentences.append(f"Elsewhere: {name} was {least} to {most} times as fast as its CPU, by size; spread unknown.")
+    return sentences
 
 
 def _which(data: Tables) -> list[str]:
@@ -174,9 +185,12 @@ def _which(data: Tables) -> list[str]:
     if len(own) == 1:
         sentences.append("Only one device was measured at this size, so there is nothing to choose between.")
     else:
-        best = [each for each in own if each.ranks[0] == 1]
-        tied = "" if len(best) == 1 else "; their intervals overlap"
-        sentences.append(f"At {size} the fastest: {listed([each.series for each in best])}{tied}.")
+        best = [each for each in own if each.place and each.place.first == 1]
+        names = listed([each.series for each in best])
+        if len(best) == 1:
+            sentences.append(f"At {size} the fastest: {names}.")
+        else:
+            sentences.append(f"At {size} these processes cannot tell which is the fastest: {names}.")
     cells = agreement_chart.cells(data)
     devices = Counter(crop for crop, _ in {(cell.crop, cell.device) for cell in cells})
     shared = {crop for crop, n in devices.items() if n > 1}
@@ -274,7 +288,7 @@ def _finding(medians: list[Row], compared: list[tuple[Row, Interval]]) -> str:
 def _comparison(row: Row, known: Interval) -> str:
     return (
         f"the {short_name(row['device_name'])} is {number(row['speedup'])} times"
-        f"{between(known.low, known.high)} as fast as this machine’s CPU at {_size(row)}, "
+        f"{speedups.range_text(known)} as fast as this machine’s CPU at {_size(row)}, "
         f"{_seconds(row['median_s'])} instead of "
         f"{_seconds(row['cpu_median_s'])}"
     )

@@ -1,26 +1,30 @@
-"""What the accelerators of a scope gain over the CPUs beside them: intervals, scaling laws, limits, break-even."""
+"""What the accelerators of a scope gain over the CPU of their machine, by image size; scaling laws; places."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from harness.results.formatting import Row, between, number, short_name, side
+from harness.engines import registry
+from harness.engines.base import STOCK
+from harness.errors import CellbenchError
+from harness.results.formatting import Row, number, short_name
 from harness.results.tables import Tables
 from harness.schema import identity
 from harness.stats import intervals as interval
-from harness.stats import scaling
+from harness.stats import law, ranking, trend
 from harness.stats.intervals import Interval
-from harness.stats.scaling import Gain, Scaling
+from harness.stats.law import Law
+from harness.stats.ranking import Device, Place
+from harness.stats.student import PROCESSES_MIN
+from harness.stats.trend import Crossing, Trend
 
 Key = tuple[str, str]  # run_id, case_id
-# What a line of an accelerator has in common with that of the CPU beside it.
-BESIDE = ("run_id", *identity.without(identity.CASE, identity.DEVICE, identity.SIZE))
-N_TIMES = 3  # an interval that reaches further than so many times its estimate says no more than that little is known
+HOUR = ("run_id", *identity.MACHINE)  # what devices share that were measured together
 
 
 @dataclass(frozen=True)
@@ -28,22 +32,20 @@ class SeriesLaw:
     """A device's series with its scaling law, or None where it cannot be fitted."""
 
     series: str
-    is_published: bool
     n_sizes: int
-    law: Scaling | None
+    law: Law | None
 
 
 @dataclass(frozen=True)
 class SeriesSpeedup:
-    """An accelerator's series, its law and its CPU's, and what they say together."""
+    """What an accelerator gains over its CPU as images grow: among the sizes that both were measured at, in px."""
 
     series: str
-    is_published: bool
-    backend: str
     device_name: str
-    slow: Scaling
-    fast: Scaling
-    gain: Gain
+    lengths_px: tuple[float, ...]
+    n_processes: int
+    trend: Trend
+    crossing: Crossing
 
 
 @lru_cache(maxsize=2)
@@ -74,33 +76,34 @@ def medians(tables: Tables) -> list[Interval]:
     return [interval.of_median(durations[_key(row)]) for row in tables.cases]
 
 
+def places(tables: Tables, rows: Sequence[Row]) -> list[Place]:
+    """The places of devices, in their order; rows: of the tables' cases, one a device, all of one size."""
+    durations = processes(tables)
+    medians_s = [[float(np.median(each)) for each in durations[_key(row)]] for row in rows]
+    hours = [str(identity.values(row, HOUR)) for row in rows]
+    return ranking.places([Device(*each) for each in zip(medians_s, hours, strict=True)])
+
+
 @lru_cache(maxsize=2)
-def fits(tables: Tables) -> list[SeriesLaw]:
-    """The scaling law of each series, one's own first, then the published ones."""
-    own = [SeriesLaw(series, False, len(rows), _fit(rows, "median_s")) for series, rows in _by_series(tables).items()]
-    return own + [
-        SeriesLaw(name, True, len(rows), _fit(rows, "mean_s")) for (_, _, name), rows in _published(tables).items()
+def laws(tables: Tables) -> list[SeriesLaw]:
+    """The scaling law of each series, by the tiles that its engine cuts of each image."""
+    return [
+        SeriesLaw(series, len(rows), _law(tables, rows)) for series, rows in _by_series(tables, tables.cases).items()
     ]
 
 
 @lru_cache(maxsize=2)
-def laws(tables: Tables) -> list[SeriesSpeedup]:
-    """Each accelerator whose law and whose CPU's law can be fitted, one's own first, then the published ones."""
-    by_series = _by_series(tables)
-    cpus = {_beside(rows[0]): _fit(rows, "median_s") for rows in by_series.values() if rows[0]["backend"] == "cpu"}
+def by_size(tables: Tables) -> list[SeriesSpeedup]:
+    """Each accelerator that one run measured at several sizes, as the CPU of its machine."""
     found = []
-    for series, rows in by_series.items():
-        slow, fast, backend = cpus.get(_beside(rows[0])), _fit(rows, "median_s"), rows[0]["backend"]
-        if backend != "cpu" and slow and fast:
-            about = (series, False, backend, rows[0]["device_name"])
-            found.append(SeriesSpeedup(*about, slow, fast, scaling.gain(slow, fast)))
-    others = _published(tables)
-    beside = {machine: _fit(rows, "mean_s") for (machine, backend, _), rows in others.items() if backend == "cpu"}
-    for (machine, backend, name), rows in others.items():
-        slow, fast = beside.get(machine), _fit(rows, "mean_s")
-        if backend != "cpu" and slow and fast:
-            about = (name, True, backend, rows[0]["device_name"])
-            found.append(SeriesSpeedup(*about, slow, fast, scaling.gain(slow, fast)))
+    for series, rows in _by_series(tables, tables.speedup_rows).items():
+        rows.sort(key=lambda row: row["n_pixels"])
+        lengths = np.sqrt([row["n_pixels"] for row in rows])
+        if len(set(lengths)) < 2:
+            continue
+        sides = [_medians(tables, [(row["run_id"], row[name]) for row in rows]) for name in ("cpu_case_id", "case_id")]
+        about = (series, rows[0]["device_name"], tuple(map(float, lengths)), min(map(len, sides)))
+        found.append(SeriesSpeedup(*about, trend.trend(lengths, *sides), trend.crossing(lengths, *sides)))
     return found
 
 
@@ -109,74 +112,75 @@ def published_name(row: Row) -> str:
     return f"{row['device_name']}, {row['backend'].upper()} (published)"
 
 
-def is_narrow(gain: Gain) -> bool:
-    """Whether the limit's interval is narrow enough to be drawn."""
-    return (
-        gain.limit_low is not None
-        and gain.limit_high is not None
-        and gain.limit_low > gain.limit / N_TIMES
-        and gain.limit_high < N_TIMES * gain.limit
-    )
-
-
-def limit_text(gain: Gain) -> str:
-    """The limit and its interval as two short lines: 'limit 11.9×' and '(11.2–12.7)'."""
-    return f"limit {number(gain.limit)}×\n{between(gain.limit_low, gain.limit_high).strip()}"
+def range_text(known: Interval) -> str:
+    """The 95 % interval in brackets after a space; where there is none, the range and what it is of."""
+    if known.low is not None and known.high is not None:
+        return f" ({number(known.low)}–{number(known.high)})"
+    within = "one process" if known.n_processes == 1 else f"{known.n_processes} processes"
+    return f" (range {number(known.least)}–{number(known.most)}, n = {known.n}, within {within})"
 
 
 def sentence(each: SeriesSpeedup) -> str:
-    """What an accelerator gains with growing images, in one sentence."""
-    gain, who = each.gain, short_name(each.device_name)
-    text = (
-        f"On ever larger images the {who}’s speed-up approaches {number(gain.limit)}×"
-        f"{between(gain.limit_low, gain.limit_high)}; "
-    )
-    smallest = each.fast.bounds_mpx[0]
-    if gain.near_mpx <= smallest:
-        text += "it is within a tenth of that at every size measured. "
-    else:
-        beyond = ", beyond what was measured" if gain.near_mpx > each.fast.bounds_mpx[1] else ""
-        text += f"from about {side(gain.near_mpx)} on it is within a tenth of that{beyond}. "
-    return text + _break_even(each, smallest)
+    """How an accelerator's gain changes with image size, from measured sizes only."""
+    who, largest = short_name(each.device_name), f"{each.lengths_px[-1]:.0f} px"
+    if each.n_processes < PROCESSES_MIN:
+        return (
+            f"How the {who}’s speed-up changes with size takes {PROCESSES_MIN} processes to tell: "
+            f"run it with --blocks {PROCESSES_MIN}."
+        )
+    said = {
+        trend.FLAT: f"is flat from {each.trend.from_px or 0:.0f} to {largest}, within {trend.FLATNESS:.0%}".replace(
+            "%", " %"
+        ),
+        trend.RISING: f"is still rising at {largest}, the largest image measured",
+        trend.FALLING: f"is falling at {largest}, the largest image measured",
+        trend.UNKNOWN: "may rise or not with size: the processes differ too much, or the sizes are too few",
+    }
+    return f"The {who}’s speed-up {said[each.trend.word]}. {_crossing(each, largest)}".strip()
 
 
-def _break_even(each: SeriesSpeedup, smallest: float) -> str:
-    gain = each.gain
-    if gain.break_even_mpx is None:
-        return "It is never faster than the CPU."
-    if gain.break_even_mpx == 0:
-        return "It is faster at every size."
-    if gain.break_even_mpx < smallest:
-        at = side(gain.break_even_mpx)
-        return f"It is faster from the smallest image on: by the fit the two break even at about {at}."
-    low, high = gain.break_even_low_mpx, gain.break_even_high_mpx
-    spread = "" if low is None or high is None else f" ({side(low)}–{side(high)})"
-    return f"Below about {side(gain.break_even_mpx)}{spread} the CPU is faster."
+def _crossing(each: SeriesSpeedup, largest: str) -> str:
+    slower, faster = each.crossing.slower_to_px, each.crossing.faster_from_px
+    if faster is not None and faster == each.lengths_px[0]:
+        return f"It is faster than the CPU at every size measured, from {faster:.0f} px on."
+    if faster is not None:
+        below = f"slower than the CPU up to {slower:.0f} px and " if slower is not None else ""
+        return f"It is {below}faster than the CPU from {faster:.0f} px on."
+    if slower is not None and slower == each.lengths_px[-1]:
+        return f"It is slower than the CPU at {largest}, the largest image measured."
+    return ""
 
 
-def _by_series(tables: Tables) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in tables.cases:
-        found.setdefault(tables.name(row), []).append(row)
-    return found
+def _by_series(tables: Tables, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of each series from the run that has the most of them: its processes go through all of them."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(tables.name(row), {}).setdefault(row["run_id"], []).append(row)
+    return {series: max(runs.values(), key=len) for series, runs in found.items()}
 
 
-def _published(tables: Tables) -> dict[tuple[str, str, str], list[Row]]:
-    """The published rows by machine, backend and name."""
-    found: dict[tuple[str, str, str], list[Row]] = {}
-    for row in tables.published.to_pylist() if tables.published is not None else []:
-        found.setdefault((row["machine"], row["backend"], published_name(row)), []).append(row)
-    return found
+def _medians(tables: Tables, keys: Sequence[Key]) -> np.ndarray:
+    """Medians in s of the processes that every one of these cases has, processes × cases."""
+    durations = [processes(tables)[key] for key in keys]
+    n = min(map(len, durations))
+    return np.array([[np.median(each) for each in of_case[:n]] for of_case in durations]).T
 
 
-def _fit(rows: Iterable[Row], column: str) -> Scaling | None:
-    points = [(row["height_px"] * row["width_px"], row[column]) for row in rows]
-    return scaling.fit(*zip(*points, strict=True))
+def _law(tables: Tables, rows: Sequence[Row]) -> Law | None:
+    """None where the tiles are not known: those of another model, or of a variant that may cut others."""
+    if {row["result_variant"] for row in rows} - {STOCK, "", None}:
+        return None
+    with suppress(CellbenchError):  # a model that this program does not know
+        tiles = [_tiles(row) for row in rows]
+        mpx = [row["n_pixels"] / 1e6 for row in rows]
+        return law.fit(tiles, mpx, _medians(tables, [_key(row) for row in rows]))
+    return None
+
+
+def _tiles(row: Row) -> int:
+    size = row["height_px"], row["width_px"], row["diameter_px"]
+    return registry.engine_of(row["model"]).work(row["model"], *size, bool(row["diameter_asked_px"])).n_tiles
 
 
 def _key(row: Row) -> Key:
     return row["run_id"], row["case_id"]
-
-
-def _beside(row: Row) -> tuple[Any, ...]:
-    return identity.values(row, BESIDE)

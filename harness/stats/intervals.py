@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-PROCESSES_MIN = 3
+from harness.stats.student import PROCESSES_MIN
+
 QUANTILE, QUANTILE_OF_MEDIAN = 0.975, 0.98  # a single side may be skewed, as where some processes are slow
 MANY = 1e6  # degrees of freedom from which on Student's t is the normal distribution
 

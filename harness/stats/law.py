@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
+from harness.stats.student import PROCESSES_MIN
+
 SIZES_MIN = 5  # for three coefficients; the others tell how well they fit
-PROCESSES_MIN = 3  # fewer do not tell how far a time may lie from the law
 ALPHA = 0.05
 QUANTILE = 0.98  # of a prediction: Student's 97.5 % covers 92 to 95 % where noise has heavy tails
 TOLERANCE = 0.02  # of a time: a law that misses by less is good enough

@@ -10,8 +10,8 @@ import numpy as np
 from scipy import special
 
 from harness.stats.difference import ALPHA, holm
+from harness.stats.student import PROCESSES_MIN
 
-PROCESSES_MIN = 3
 # Devices that were measured in different hours differ by that, too. Where nothing tells how much, it is taken to be the
 # most that we allow for: an SD of 10 % from run to run and of 5 % from day to day, and a little more.
 HOUR_SD = 0.12

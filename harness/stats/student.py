@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from scipy.special import stdtrit
 
+PROCESSES_MIN = 3  # that an interval takes: two hardly tell what processes spread by
+
 
 def t_975(df: int) -> float:
     """The 97.5 % quantile of Student's t with df degrees of freedom."""

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from harness.stats.student import PROCESSES_MIN
+
 RISING, FLAT, FALLING, UNKNOWN = "still rising", "flat", "falling", "cannot tell"
 
-PROCESSES_MIN = SIZES_MIN = 3
+SIZES_MIN = 3
 FLATNESS = 0.10  # speed-ups within this of the one at the largest size are as good as equal
 ALPHA = 0.05
 
@@ -60,8 +62,8 @@ def trend(lengths_px: np.ndarray, slow_s: np.ndarray, fast_s: np.ndarray) -> Tre
         word = FLAT
     if word == UNKNOWN:
         return Trend(UNKNOWN)
-    middle, low, high = (math.exp(rise[first] + sign * reach) for sign in (0, -1, 1))
-    return Trend(word, float(lengths_px[first]), float(lengths_px[-1]), (middle, low, high))
+    value, low, high = (math.exp(rise[first] + sign * reach) for sign in (0, -1, 1))
+    return Trend(word, float(lengths_px[first]), float(lengths_px[-1]), (value, low, high))
 
 
 def crossing(lengths_px: np.ndarray, slow_s: np.ndarray, fast_s: np.ndarray) -> Crossing:

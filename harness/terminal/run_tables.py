@@ -15,6 +15,7 @@ from harness.query.named import CASE
 from harness.query.sql import WORST
 from harness.results.formatting import device_label, extras, models_with, number, percent, seconds, size_label
 from harness.schema import identity
+from harness.stats.student import PROCESSES_MIN
 from harness.store import Store
 from harness.terminal.dimensions import ALWAYS, common_text, dimensions_shown, without_constants
 from harness.terminal.table_printer import TABLE, Column, print_columns, stdout
@@ -139,7 +140,7 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
         (Column("speed-up", True), lambda r: "" if r["speedup"] is None else f"{r['speedup']:.2f}×"),
         (Column("flags", False, 8), lambda r: f"{r['n_flagged']} of {r['n']}: {r['flags']}" if r["n_flagged"] else ""),
     ]
-    for rare in ("speed-up", "flags"):
+    for rare in ("95 % of mean", "speed-up", "flags"):
         figures = [(column, text) for column, text in figures if column.name != rare or any(map(text, rows))]
     named = [
         (Column(identity.word(name), name == "crop", is_whole=name in ALWAYS), partial(_label, column=name))
@@ -215,9 +216,11 @@ def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
     names = sorted({f"{row['device']} is {row['device_name']}" for row in rows})
     notes = ["; ".join(names)]
     images = sorted({row["image"] for row in rows})
-    blocks = max(row["n_blocks"] for row in rows)
-    spread = "within one process" if blocks == 1 else f"over {blocks} processes"
-    notes.append(f"image {', '.join(images)}; spread and the mean's 95 % interval are {spread}")
+    fewest, most = (choose(row["n_blocks"] for row in rows) for choose in (min, max))
+    counted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    within = "within one process" if most == 1 else f"over {counted} processes"
+    few = f"; a 95 % interval takes {PROCESSES_MIN} processes" if fewest < PROCESSES_MIN else ""
+    notes.append(f"image {', '.join(images)}; medians and spread are {within}{few}")
     if flagged := sum(row["n_flagged"] for row in rows):
         notes.append(f"{flagged} of {sum(row['n'] for row in rows)} repetitions carry a flag; none is left out")
     called = ("device", *identity.without(labels, "device"))

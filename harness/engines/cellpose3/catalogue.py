@@ -60,8 +60,11 @@ def n_tiles(height_px: int, width_px: int, scale: float) -> int:
     return along(height_px) * along(width_px)
 
 
-def work(model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
-    """The three passes of eval(diameter=0): style at scale 1, size and mask at the scale of the diameter."""
-    scale = TRAINED_DIAMETER_PX[model] / (diameter_px or COMMON_DIAMETER_PX)
-    tiles = n_tiles(height_px, width_px, 1.0) + 2 * n_tiles(height_px, width_px, scale)
+def work(model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False) -> Work:
+    """The three passes of eval(diameter=0): style at scale 1, size and mask at the scale of the diameter.
+
+    A call whose diameter is given makes the last one only.
+    """
+    at_diameter = n_tiles(height_px, width_px, TRAINED_DIAMETER_PX[model] / (diameter_px or COMMON_DIAMETER_PX))
+    tiles = at_diameter if is_given else n_tiles(height_px, width_px, 1.0) + 2 * at_diameter
     return Work(tiles, tiles * TILE_GFLOP)

@@ -62,9 +62,11 @@ class Cellpose3(TorchProcess):
         """Batch size, diameter, number format and threads, where the variant sets them."""
         return settings.columns(variant.names)
 
-    def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+    def work(
+        self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
+    ) -> Work:
         """Tiles and operations of one call."""
-        return catalogue.work(model, height_px, width_px, diameter_px)
+        return catalogue.work(model, height_px, width_px, diameter_px, is_given)
 
     def call_s(self, work: Work, device: Device, threads: int) -> float:
         """A first guess of a call's duration, good to a factor of two or three."""

@@ -61,7 +61,9 @@ class Cellpose4(TorchProcess):
         """Stock has none."""
         return ()
 
-    def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+    def work(
+        self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
+    ) -> Work:
         """Tiles and operations of one call."""
         return catalogue.work(height_px, width_px, diameter_px)
 

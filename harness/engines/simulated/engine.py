@@ -199,7 +199,9 @@ class Simulated:
         """What each part of a variant is."""
         return [Part(name, "another time to sleep", NO_ERROR) for name in variant.names]
 
-    def work(self, model: str, height_px: int, width_px: int, diameter_px: float | None = None) -> Work:
+    def work(
+        self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
+    ) -> Work:
         """One tile, and operations by the pixel."""
         return Work(1, GFLOP_PER_MEGAPIXEL * height_px * width_px / 1e6)
 

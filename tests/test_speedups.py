@@ -1,0 +1,141 @@
+"""What is said of a speed-up over the sizes measured, of times and of places: from stores of several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.engines import registry
+from harness.query import Session
+from harness.report import narrative
+from harness.results import scope, speedups, tables
+from harness.results.scope import Scope
+from harness.results.tables import Tables
+from harness.schema import Sample
+from tests.conftest import make_sample, make_store
+
+SIDES = (224, 448, 896, 1344, 1792, 2240)
+CPU = {"backend": "cpu", "device": "cpu", "device_name": "Some CPU"}
+CUDA = {"backend": "cuda", "device": "cuda:0", "device_name": "NVIDIA RTX 4070"}
+RNG = np.random.default_rng(9)
+
+
+def n_tiles(side: int) -> int:
+    return registry.engine("cellpose3").work("cyto3", side, side, 68.0).n_tiles
+
+
+def device(times_s: Sequence[float], processes: int, spread: float = 0.005, **columns: object) -> list[Sample]:
+    """Three calls of each of the first sizes in each process."""
+    rows = []
+    for block in range(processes):
+        luck = np.exp(0.05 * RNG.standard_normal())
+        for side, time_s in zip(SIDES, times_s, strict=False):
+            own = time_s * luck * np.exp(spread * RNG.standard_normal())
+            about = {"crop": str(side), "height_px": side, "width_px": side, "block": block, **columns}
+            rows += [make_sample(**about, repetition=i, elapsed_s=own * (1 + (i - 1) / 500)) for i in range(3)]
+    return rows
+
+
+CPU_S = [0.05 + 0.4 * n_tiles(side) + 0.5 * side**2 / 1e6 for side in SIDES]
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Callable[..., Tables]:
+    def made(gains: Sequence[float], processes: int = 3, **columns: object) -> Tables:
+        fast_s = [time_s / gain for time_s, gain in zip(CPU_S, gains, strict=True)]
+        samples = device(CPU_S, processes, **CPU, **columns) + device(fast_s, processes, **CUDA, **columns)
+        session = Session(make_store(tmp_path, samples))
+        return tables.load(session, scope.resolve(session), with_published=False)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        ([4, 8, 10, 10, 10, 10], "is flat from 896 to 2240 px, within 10 %. It is faster than the CPU at every size"),
+        ([2, 3, 5, 8, 12, 20], "is still rising at 2240 px, the largest image measured."),
+        ([0.5, 0.8, 2, 3, 4, 5], "It is slower than the CPU up to 448 px and faster than the CPU from 896 px on."),
+        ([12, 11, 10, 8, 7, 6], "is falling at 2240 px, the largest image measured."),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], "It is slower than the CPU at 2240 px, the largest image measured."),
+    ],
+)
+def test_a_speedup_over_the_sizes(gains: Sequence[float], said: str, measured: Callable[..., Tables]) -> None:
+    [each] = speedups.by_size(measured(gains))
+    assert said in speedups.sentence(each)
+    assert "approaches" not in speedups.sentence(each)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_few_processes_say_how_many_it_takes(processes: int, measured: Callable[..., Tables]) -> None:
+    data = measured([2, 3, 5, 8, 12, 20], processes)
+    [each] = speedups.by_size(data)
+    assert "takes 3 processes to tell: run it with --blocks 3" in speedups.sentence(each)
+    assert all(known.low is None for known in (*speedups.intervals(data), *speedups.medians(data)))
+    within = "one process" if processes == 1 else "2 processes"
+    assert f"n = {3 * processes}, within {within}) as fast as this machine’s CPU" in narrative.headline(data)
+
+
+def test_a_device_s_times_follow_its_tiles(measured: Callable[..., Tables]) -> None:
+    data = measured([10] * 6)
+    cpu = next(each.law for each in speedups.laws(data) if "(cpu" in each.series)
+    assert cpu.is_good
+    assert cpu.coefficients[1] == pytest.approx(0.4, rel=0.1)
+    [answer] = [each for each in narrative.answers(data) if each.question.startswith("How fast")]
+    assert any("s a tile" in sentence for sentence in answer.sentences)
+
+
+@pytest.mark.parametrize(
+    "unknown", [{"model": "a model of others"}, {"model": None}, {"result_variant": "overlap=0.5"}]
+)
+def test_times_whose_tiles_are_not_known_follow_no_law(
+    unknown: dict[str, object], measured: Callable[..., Tables]
+) -> None:
+    assert {each.law for each in speedups.laws(measured([10] * 6, **unknown))} == {None}
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_given_diameter_cuts_the_tiles_of_one_pass(given: bool, tmp_path: Path) -> None:
+    """The three passes of an estimate cut other tiles, so one law fits where the other does not."""
+    tiles = [registry.engine("cellpose3").work("cyto3", side, side, 20.0, is_given=given).n_tiles for side in SIDES]
+    times_s = [0.05 + 0.4 * n for n in tiles]
+    about = {"diameter_px": 20.0, "diameter_asked_px": 20.0 * given}
+    session = Session(make_store(tmp_path, device(times_s, 3, 0.001, **CPU, **about)))
+    [cpu] = speedups.laws(tables.load(session, scope.resolve(session), with_published=False))
+    assert cpu.law is not None
+    assert cpu.law.coefficients[1] == pytest.approx(0.4, rel=0.1)
+
+
+def test_a_speedup_is_of_one_run(tmp_path: Path) -> None:
+    """Sizes that only another run measured are not joined to it: that would compare two hours."""
+    about = {"run_id": "20260101T000000Z-aaaaaa"}
+    samples = device(CPU_S, 3, **CPU) + device([s / 5 for s in CPU_S], 3, **CUDA)
+    smaller = [
+        sample | about | {"crop": "96", "height_px": 96, "width_px": 96}
+        for sample in samples
+        if sample["crop"] == "224"
+    ]
+    session = Session(make_store(tmp_path, samples + smaller))
+    runs = session.table("SELECT DISTINCT run_id FROM samples ORDER BY 1")["run_id"].to_pylist()
+    [each] = speedups.by_size(tables.load(session, Scope("", "", tuple(runs), "true"), with_published=False))
+    assert each.lengths_px == tuple(map(float, SIDES))
+
+
+@pytest.mark.parametrize(
+    ("gain", "processes", "said"),
+    [
+        (10, 3, "the fastest: NVIDIA RTX 4070"),
+        (10, 2, "these processes cannot tell which is the fastest: "),
+        (1, 3, "these processes cannot tell which is the fastest: "),
+    ],
+)
+def test_a_fastest_takes_processes_that_show_it(
+    gain: float, processes: int, said: str, measured: Callable[..., Tables]
+) -> None:
+    [answer] = [
+        each for each in narrative.answers(measured([gain] * 6, processes)) if each.question.startswith("Which")
+    ]
+    assert said in answer.sentences[0]
