@@ -166,7 +166,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
     for each in history.read(session, [], runs[-1]):
         if each.metric == history.TIME:
             series |= {point.run_id: len(each.points) for point in each.points}
-    fastest = QUERIES["device-times"].sql.replace("SELECT", "SELECT run_id,", 1)
+    fastest = QUERIES["fastest-device"].sql.replace("SELECT", "SELECT run_id,", 1)
     with session.holding("medians", "true"):
         yield Everything(session, data, series, session.table(fastest).to_pylist())
 

@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 EXPECTED = {
-    "device-times": {"crop": "448", "device": "cuda:0", "times_the_least": 1.0, "n_processes": 1},
+    "fastest-device": {"crop": "448", "device": "cuda:0", "times_the_least": 1.0, "n_processes": 1},
     "gpu-break-even": {"device": "cuda:0", "slower_up_to_px": None, "faster_from_px": 224.0, "n_processes": 1},
     "slowest-stage": {"crop": "224", "place": 1, "stage": "network", "share": 0.88},
     "version-effect": {"crop": "224", "device": "cpu", "torch_version": "9.0", "ratio_to_before": 2.0},

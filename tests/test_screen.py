@@ -93,3 +93,24 @@ def test_what_was_looked_at_besides_times_is_a_table(tmp_path: Path) -> None:
 def test_without_passes_the_way_to_them_is_told(tmp_path: Path) -> None:
     with pytest.raises(CellbenchError, match="--passes masks"):
         run_tables.passes(make_store(tmp_path, [make_sample()]), None)
+
+
+def test_a_run_ends_with_what_many_images_would_take(tmp_path: Path) -> None:
+    sizes = {"224": (224, 224, 1.0), "full": (2160, 2560, 36.0)}
+    rows = [
+        make_sample(
+            crop=crop, height_px=height, width_px=width, elapsed_s=time_s / speed, device=device, backend=backend
+        )
+        for crop, (height, width, time_s) in sizes.items()
+        for device, backend, speed in (("cpu", "cpu", 1), ("cuda:0", "cuda", 10))
+    ]
+    table = run_tables.cases(make_store(tmp_path, rows), None)
+    assert run_tables.closing(table)[:2] == [
+        "1,000 images of 2160 × 2560 px would take about 60 min: cuda:0",
+        "1,000 images of 2160 × 2560 px would take about 10 h: cpu",
+    ]
+    assert "cellbench tune --device cuda:0" in run_tables.closing(table)[2]
+
+
+def test_bars_are_in_proportion() -> None:
+    assert [run_tables.bar(share, 2) for share in (0.001, 0.25, 0.5, 0.5625, 1.0)] == ["▏", "▌", "█", "█▏", "██"]

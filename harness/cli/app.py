@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import ab, charts, compare, engines, measure, node, results, schedule, tuning
+from harness.cli import ab, charts, compare, engines, estimate, measure, node, results, schedule, tuning
 from harness.cli.help import Group
 from harness.errors import CellbenchError, StoreWarning
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (measure, results, charts, compare, tuning, ab, engines, node, schedule):
+for group in (measure, results, estimate, charts, compare, tuning, ab, engines, node, schedule):
     app.add_typer(group.app)
 
 

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 GROUPS = {
     "Measure": ("run", "resume", "throughput", "ab", "models", "engines"),
-    "Look at results": ("show", "list", "report", "chart", "query", "schema"),
+    "Look at results": ("show", "estimate", "list", "report", "chart", "query", "schema"),
     "Make it faster": ("tune", "verify-masks"),
     "Compare and watch": ("compare", "alarms", "accept", "tag", "history", "index", "schedule"),
     "This machine and a fleet": ("doctor", "env", "node"),
@@ -28,6 +28,8 @@ EXAMPLES = {
     "engines check": ("cellbench engines check cellpose4",),
     "engines remove": ("cellbench engines remove cellpose4",),
     "show": ("cellbench show", "cellbench show --run RUN --wide", "cellbench show --stages"),
+    "estimate": ("cellbench estimate 500 --size 2160x2560",
+                 "cellbench estimate 10000 --size 1024 --price cuda:0=2.50 --price cpu=0.10"),
     "list": ("cellbench list",),
     "report": ("cellbench report --open", "cellbench report --run RUN --to report.html"),
     "chart": ("cellbench chart time-log --to figure.svg",),

@@ -190,7 +190,10 @@ def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:
     if bad or len({block.node for block in planned}) > 1:
         coverage.show(shown.console, covered)
     if result.n_timed:
-        run_tables.print_cases(run_tables.cases(result.store, result.run_id))
+        table = run_tables.cases(result.store, result.run_id)
+        run_tables.print_cases(table)
+        for text in run_tables.closing(table):
+            shown.console.print(text, markup=False)
     if bad or result.n_failed:
         raise CasesFailedError(
             f"{result.n_failed} measurements failed, {bad} of {len(covered)} cases are not done; the rest is saved",

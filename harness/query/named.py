@@ -1,4 +1,4 @@
-"""Questions that people ask again and again, by name: `cellbench query device-times`."""
+"""Questions that people ask again and again, by name: `cellbench query fastest-device`."""
 
 from __future__ import annotations
 
@@ -42,15 +42,18 @@ def _listed(columns: Iterable[str]) -> str:
 
 
 QUERIES = {
-    "device-times": Named(
-        "How long does each device take at each image size, over all nodes? Medians, not ranks: charts draw those.",
+    "fastest-device": Named(
+        "How long does each device take at each image size, or at those nearest to px? Medians; the chart has ranks.",
         f"""SELECT {_listed(CASE)},
        round(median_s, 4) AS median_s, round(median_s / min(median_s) OVER work, 2) AS times_the_least,
        n_blocks AS n_processes, n, n_flagged
-FROM latest WHERE variant = 'stock' OR variant IS NULL
+FROM latest WHERE (variant = 'stock' OR variant IS NULL)
+      AND ($px::DOUBLE IS NULL OR abs(ln(length_px / $px::DOUBLE))
+           = (SELECT min(abs(ln(length_px / $px::DOUBLE))) FROM latest WHERE variant = 'stock' OR variant IS NULL))
 WINDOW work AS (PARTITION BY {identity.listed(identity.WORK)})
 ORDER BY source DESC, protocol DESC, image, engine, model, weights, n_pixels, median_s""",
-        dimensions=CASE,
+        (("px", None),),
+        CASE,
     ),
     "gpu-break-even": Named(
         "From which measured image size on is the accelerator's median below that of the CPU of its node?",

@@ -52,6 +52,14 @@ def seconds(value_s: float | None) -> str:
     return f"{value_s:.3g} s" if value_s < 100 else f"{value_s:.0f} s"
 
 
+def duration(value_s: float) -> str:
+    """A long duration in the unit that fits: '42 s', '15 min', '4.3 h', '2.1 days'."""
+    for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if value_s >= 1.5 * length_s:
+            return f"{number(value_s / length_s, 2)} {unit}"
+    return f"{number(value_s, 2)} s"
+
+
 def percent(share: float | None, decimals: int = 0) -> str:
     """A share as a percentage; a dash for none."""
     return "–" if share is None else f"{100 * share:.{decimals}f}\u00a0%"

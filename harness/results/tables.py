@@ -109,6 +109,14 @@ QUERIES = {
         GROUP BY ALL ORDER BY t.run_id, t.node, t.device, t.block, median_s DESC""",
         Role.TUNE,
     ),
+    # What a fresh process needs before its first call; the median over the processes of a device.
+    "start_ups": Query(
+        f"""SELECT run_id, node, device, engine, model, median(start_s) AS start_s
+        FROM (SELECT run_id, node, device, engine, model, block, sum(elapsed_s) AS start_s FROM samples
+              WHERE role = '{Role.COLD}' AND phase <> '{Phase.CALL}' AND {OK} AND {{in_runs}} GROUP BY ALL)
+        GROUP BY ALL ORDER BY ALL""",
+        Role.COLD,
+    ),
     "throughput": Query(
         "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute", Role.THROUGHPUT
     ),
@@ -148,6 +156,7 @@ class Tables:
     coverage: pa.Table
     races: pa.Table
     throughput: pa.Table
+    start_ups: pa.Table
     history: tuple[Series, ...] = ()
     published: pa.Table | None = None
 

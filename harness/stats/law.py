@@ -39,6 +39,7 @@ class Law:
     square distance of a time from the law, as a share of it, with its degrees of freedom. misfit: what of that the
     processes do not explain; misfit_p: of none. Both are None with fewer than three processes. bounds: the smallest and
     the largest numbers of tiles and of megapixels measured. inverse: of the normal matrix, on relative distances.
+    processes: the variance of their mean, on logarithms, and its degrees of freedom.
     """
 
     coefficients: tuple[float, float, float]
@@ -48,6 +49,7 @@ class Law:
     misfit_p: float | None
     bounds: tuple[tuple[float, float], tuple[float, float]]
     inverse: np.ndarray
+    processes: tuple[float, float] | None
 
     @property
     def is_good(self) -> bool:
@@ -57,14 +59,32 @@ class Law:
         return self.misfit <= TOLERANCE or self.misfit_p >= ALPHA
 
     def at(self, tiles: float, mpx: float) -> Prediction | None:
-        """The time of so many tiles and megapixels; None outside what was measured."""
+        """What these processes would take for so many tiles and megapixels; None outside what was measured."""
         if not all(low <= each <= high for each, (low, high) in zip((tiles, mpx), self.bounds, strict=True)):
             return None
+        value_s, leverage = self._value(tiles, mpx)
+        return _prediction(value_s, self.relative_error**2 * (1 + leverage), self.freedom)
+
+    def of_device(self, tiles: float, mpx: float) -> Prediction | None:
+        """The same of the device, of which these processes are a sample; None with fewer than three, too."""
+        if self.processes is None or self.at(tiles, mpx) is None:
+            return None
+        value_s, leverage = self._value(tiles, mpx)
+        parts = ((self.relative_error**2 * leverage, self.freedom), self.processes)
+        variance = sum(each for each, _ in parts)
+        spread = sum(each**2 / freedom for each, freedom in parts)  # Satterthwaite's degrees of freedom
+        return _prediction(value_s, variance, variance**2 / spread if spread else self.freedom)
+
+    def _value(self, tiles: float, mpx: float) -> tuple[float, float]:
+        """The law's time in s, and the variance of its logarithm in units of the sizes' own."""
         work = np.array([1.0, tiles, mpx])
         value_s = float(work @ self.coefficients)
-        leverage = float(work @ self.inverse @ work) / value_s**2
-        reach = float(special.stdtrit(self.freedom, QUANTILE)) * self.relative_error * math.sqrt(1 + leverage)
-        return Prediction(value_s, value_s * math.exp(-reach), value_s * math.exp(reach))
+        return value_s, float(work @ self.inverse @ work) / value_s**2
+
+
+def _prediction(value_s: float, variance: float, freedom: float) -> Prediction:
+    reach = float(special.stdtrit(freedom, QUANTILE)) * math.sqrt(variance)
+    return Prediction(value_s, value_s * math.exp(-reach), value_s * math.exp(reach))
 
 
 def fit(tiles: Sequence[float], mpx: Sequence[float], processes_s: np.ndarray) -> Law | None:
@@ -95,7 +115,15 @@ def fit(tiles: Sequence[float], mpx: Sequence[float], processes_s: np.ndarray) -
     return Law(
         (fixed_s, per_tile_s, per_mpx_s), math.sqrt(float(distances @ distances) / freedom), freedom, misfit, misfit_p,
         ((float(np.min(tiles)), float(np.max(tiles))), (float(np.min(mpx)), float(np.max(mpx)))), inverse,
+        _mean_process(logs),
     )  # fmt: skip
+
+
+def _mean_process(logs: np.ndarray) -> tuple[float, float] | None:
+    """The variance of the processes' mean and its degrees of freedom; None with fewer than three processes."""
+    logs = logs[~np.isnan(logs).any(axis=1)]
+    n = len(logs)
+    return (float(logs.mean(axis=1).var(ddof=1)) / n, n - 1) if n >= PROCESSES_MIN else None
 
 
 def _lack_of_fit(logs: np.ndarray, distances: np.ndarray, freedom: int) -> tuple[float | None, float | None]:

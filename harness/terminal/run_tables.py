@@ -13,7 +13,17 @@ from harness import query
 from harness.errors import CellbenchError
 from harness.query.named import CASE
 from harness.query.sql import WORST
-from harness.results.formatting import device_label, extras, models_with, number, percent, seconds, size_label
+from harness.results.formatting import (
+    device_label,
+    duration,
+    extras,
+    models_with,
+    number,
+    percent,
+    pixels,
+    seconds,
+    size_label,
+)
 from harness.schema import identity
 from harness.stats.student import PROCESSES_MIN
 from harness.store import Store
@@ -65,6 +75,8 @@ PASSES = f"""
           AND (masks.run_id IS NOT NULL OR peaks.run_id IS NOT NULL OR joules.run_id IS NOT NULL)
     ORDER BY node, model, n_pixels, backend = 'cpu' DESC, device, variant, case_id
 """
+
+N_IMAGES, N_CLOSING = 1000, 4  # images, and lines about them, after a run
 
 STOPPED_SHORT = {
     "time_cap": "stopped by the time cap before the mean was known as well as asked for",
@@ -146,7 +158,8 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
         (Column(identity.word(name), name == "crop", is_whole=name in ALWAYS), partial(_label, column=name))
         for name in sorted(labels, key=lambda name: name != "crop")
     ]
-    columns = [*named, *figures]
+    longest_s = max(row["median_s"] for row in rows)
+    columns = [*named, *figures, (Column("", order=9), lambda r: bar(r["median_s"] / longest_s))]
     notes = Console(stderr=True, highlight=False)
     if text := common_text(rows, identity.without(CASE, labels)):
         notes.print(text, markup=False)
@@ -205,6 +218,29 @@ def _stage_table(case: list[dict[str, Any]]) -> tuple[list[Column], list[tuple[s
 
 def _ms(value_s: float | None) -> str:
     return "–" if value_s is None else number(1000 * value_s)
+
+
+def bar(share: float, length: int = 12) -> str:
+    """A bar of so many characters for a share of 1; at least the thinnest one."""
+    eighths = max(1, round(8 * length * share))
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+
+
+def closing(table: pa.Table) -> list[str]:
+    """After a run: what many images of the largest size measured would take on each device, and the next commands."""
+    rows = sorted(table.to_pylist(), key=lambda row: (-row["height_px"] * row["width_px"], row["median_s"]))
+    largest = [row for row in rows if pixels(row) == pixels(rows[0])]
+    several = identity.differing(rows, ("node", "device", "model", "variant", "dtype"))
+    texts = [
+        f"{N_IMAGES:,} images of {pixels(row)} px would take about {duration(N_IMAGES * row['median_s'])}"
+        + (f": {' '.join(identity.short(row[name]) for name in several)}" if several else "")
+        for row in largest[:N_CLOSING]
+    ]
+    return [
+        *texts,
+        f"next: cellbench report --open; other sizes: cellbench estimate {N_IMAGES} --size 2048; "
+        f"faster settings: cellbench tune --device {rows[0]['device']}",
+    ]
 
 
 def _label(row: dict[str, Any], column: str) -> str:

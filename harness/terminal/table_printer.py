@@ -77,7 +77,7 @@ def fitted(columns: Sequence[Column], rows: list[Sequence[str]], width: int) -> 
 
     while needed(TEXT_MIN) > width and (spare := [i for i in kept if columns[i].order]):
         kept.remove(max(spare, key=lambda i: (columns[i].order, i)))
-    left_out = [column.name for i, column in enumerate(columns) if i not in kept]
+    left_out = [column.name for i, column in enumerate(columns) if i not in kept and column.name]
     if needed(TEXT_LEAST) > width:
         return _records([columns[i] for i in kept], [[row[i] for i in kept] for row in rows]), left_out
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))

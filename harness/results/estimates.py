@@ -1,0 +1,148 @@
+"""How long many images of one size take on each device that was measured.
+
+A size that was measured has its own median. Between measured sizes, the law of the device gives the time, or the times
+of the neighbouring sizes bound it. Beyond them there is an answer only on request, and without an interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.engines import registry
+from harness.engines.base import Work
+from harness.results import speedups, tuning_results
+from harness.results.formatting import Row, size_label
+from harness.results.tables import Tables
+from harness.results.tuning_results import TuningResult
+
+MEASURED, LAW, BETWEEN, EXTRAPOLATED = "measured", "tile model", "between sizes", "extrapolated"
+START = ("import", "device_start", "model_load")  # phases of a process before its first call
+
+
+@dataclass(frozen=True)
+class Question:
+    """So many images of one size; diameter_px: of their cells, as in the measured image if None."""
+
+    n_images: int
+    height_px: int
+    width_px: int
+    diameter_px: float | None = None
+    extrapolate: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one series of measurements says about a question.
+
+    image_s: per image, with low_s and high_s: a 95 % interval if is_interval, else the bounds that neighbouring sizes
+    or single repetitions give; None where nothing bounds it. basis: one of the words above. start_s: of a process,
+    before its first image. faster: the winner of a search on this device, whose masks stay.
+    """
+
+    series: str
+    row: Row
+    image_s: float
+    low_s: float | None
+    high_s: float | None
+    is_interval: bool
+    basis: str
+    start_s: float | None
+    faster: TuningResult | None
+
+    def total_s(self, n_images: int, image_s: float | None = None) -> float:
+        """The time of so many images in one process, start-up included; at another time per image if one is given."""
+        return (self.start_s or 0.0) + n_images * (self.image_s if image_s is None else image_s)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A series that was not measured at sizes that answer the question, and why."""
+
+    series: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The estimates, the fastest device first, and the series that have none."""
+
+    estimates: list[Estimate]
+    refusals: list[Refusal]
+
+
+def answer(tables: Tables, question: Question, model: str | None = None) -> Answer:
+    """An estimate, or a reason for none, for each series of calls (protocol standard); model: only of this one."""
+    laws = {each.series: each.law for each in speedups.laws(tables)}
+    known = dict(zip(((row["run_id"], row["case_id"]) for row in tables.cases), speedups.medians(tables), strict=True))
+    starts = _starts(tables)
+    winners = [each for each in tuning_results.winners(tables.tuning_results).values() if each]
+    estimates, refusals = [], []
+    for series, rows in _by_series(tables, model).items():
+        same = [row for row in rows if {row["height_px"], row["width_px"]} == {question.height_px, question.width_px}]
+        if same and _is_diameter(question, same[-1]):
+            interval = known[same[-1]["run_id"], same[-1]["case_id"]]
+            is_interval = interval.low is not None
+            low, high = (interval.low, interval.high) if is_interval else (interval.least, interval.most)
+            found = (same[-1], interval.value, low, high, is_interval, MEASURED)
+        else:
+            found = _between(rows, laws[series], question)
+        if isinstance(found, str):
+            refusals.append(Refusal(series, found))
+            continue
+        row = found[0]
+        faster = next((each for each in winners if _is_like(each.row, row)), None)
+        estimates.append(Estimate(series, *found, starts.get((row["run_id"], row["node"], row["device"])), faster))
+    return Answer(sorted(estimates, key=lambda each: each.image_s), refusals)
+
+
+def _by_series(tables: Tables, model: str | None) -> dict[str, list[Row]]:
+    """The cases of each series, the smallest image first."""
+    found: dict[str, list[Row]] = {}
+    for row in sorted(tables.cases, key=lambda row: row["n_pixels"]):
+        if row["protocol"] == "standard" and model in (None, row["model"]):
+            found.setdefault(tables.name(row), []).append(row)
+    return found
+
+
+def _between(
+    rows: list[Row], law: speedups.Law | None, question: Question
+) -> tuple[Row, float, float | None, float | None, bool, str] | str:
+    """By the law, or the neighbouring sizes, or beyond them; else why not."""
+    n_pixels = question.height_px * question.width_px
+    nearest = min(rows, key=lambda row: abs(math.log(row["n_pixels"] / n_pixels)))
+    asked = _work(nearest, question.height_px, question.width_px, question.diameter_px or nearest["diameter_px"])
+    if law is not None and law.is_good and (found := law.of_device(asked.n_tiles, n_pixels / 1e6)):
+        return nearest, found.value_s, found.low_s, found.high_s, True, LAW
+    sizes = [(row, _work(row, row["height_px"], row["width_px"], row["diameter_px"])) for row in rows]
+    below = [each for each in sizes if each[0]["n_pixels"] <= n_pixels and each[1].gflop <= asked.gflop]
+    above = [each for each in sizes if each[0]["n_pixels"] >= n_pixels and each[1].gflop >= asked.gflop]
+    if below and above:
+        (low, low_work), (high, high_work) = below[-1], above[0]
+        more = high_work.gflop - low_work.gflop
+        share = (asked.gflop - low_work.gflop) / more if more else 0.5
+        value_s = low["median_s"] + share * (high["median_s"] - low["median_s"])
+        return nearest, value_s, low["median_s"], high["median_s"], False, BETWEEN
+    edge, work = sizes[0] if above else sizes[-1]
+    if question.extrapolate:
+        return nearest, edge["median_s"] * asked.gflop / work.gflop, None, None, False, EXTRAPOLATED
+    return f"{size_label(edge)} is the {'smallest' if above else 'largest'} size measured"
+
+
+def _work(row: Row, height_px: int, width_px: int, diameter_px: float | None) -> Work:
+    """Tiles and operations of one call, as the engine of this row counts them."""
+    return registry.engine_of(row["model"]).work(row["model"], height_px, width_px, diameter_px)
+
+
+def _is_diameter(question: Question, row: Row) -> bool:
+    return question.diameter_px is None or math.isclose(question.diameter_px, row["diameter_px"], rel_tol=0.02)
+
+
+def _is_like(race: Row, row: Row) -> bool:
+    """Whether a search was made on this machine and device, with this model and these weights."""
+    return all(race[name] == row[name] for name in ("node", "device", "device_name", "model", "weights", "dtype"))
+
+
+def _starts(tables: Tables) -> Mapping[tuple[str, str, str], float]:
+    return {(row["run_id"], row["node"], row["device"]): row["start_s"] for row in tables.start_ups.to_pylist()}
