@@ -42,7 +42,8 @@ class Compared:
     """One case on both sides: its name, the medians in s, the verdict and why, and whether the masks agree.
 
     verdict: FASTER, SLOWER, SAME or INCONCLUSIVE with `found`, else MISSING, FAILED or NOT COMPARABLE with `why`.
-    same_masks is None where a side has none.
+    all_flagged: the sides, of A and B, whose every repetition carries a flag.
+    same_masks is None where a side has none, or no cells are in any: equal empty masks prove nothing.
     """
 
     case: tuple[str, ...]
@@ -52,6 +53,7 @@ class Compared:
     why: str
     found: Verdict | None
     same_masks: bool | None
+    all_flagged: tuple[str, ...]
 
     @property
     def estimate(self) -> str:
@@ -181,10 +183,15 @@ def _name(row: Row, by: tuple[str, ...]) -> Name:
 def _compared(name: tuple[str, ...], a: list[Row], b: list[Row], reason: Row | None, found: Verdict | None) -> Compared:
     medians = [float(np.median([row["median_s"] for row in side])) if side else None for side in (a, b)]
     masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in (a, b)]
-    same = masks[0] == masks[1] if all(masks) else None
+    has_cells = any(row["n_cells"] != 0 for row in (*a, *b))
+    same = masks[0] == masks[1] if all(masks) and has_cells else None
+    flagged = tuple(
+        which for which, side in zip("AB", (a, b), strict=True)
+        if side and all(row["n_flagged"] == row["n"] for row in side)
+    )  # fmt: skip
     if found is None:
-        return Compared(name, *medians, reason["verdict"], reason["why"], None, same)
-    return Compared(name, *medians, found.verdict, _advice(found), found, same)
+        return Compared(name, *medians, reason["verdict"], reason["why"], None, same, flagged)
+    return Compared(name, *medians, found.verdict, _advice(found), found, same, flagged)
 
 
 def _why_not(a: list[Row], b: list[Row], failed_a: list[Row], failed_b: list[Row], free: set[str]) -> Row | None:
