@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.charts import catalogue, rendering, stage_chart
+from harness.charts import agreement_chart, catalogue, rendering, stage_chart
 from harness.errors import CellbenchError
 from harness.judge import alarms, annotations
 from harness.query import Session, reference_timings
@@ -19,6 +19,7 @@ from harness.results import scope, stage_catalogue
 from harness.results import tables as store_tables
 from harness.results.notes import notes
 from harness.results.tables import Tables
+from harness.terminal import run_tables
 from tests import nights
 from tests.conftest import CPU, CUDA, make_sample, make_store, simulated
 from tests.staged import ON_CPU, ON_GPU, stage_samples
@@ -193,6 +194,41 @@ def test_tooltips_tell_how_well_a_median_is_known(tmp_path: Path) -> None:
     spec = _spec("time", _of(Session(make_store(tmp_path, samples))))
     [row] = spec["data"]["values"]
     assert (row["repetitions"], row["precision"]) == ("3 in 3 processes (precision)", "mean ± 2.5 %")
+
+
+@pytest.mark.parametrize(
+    ("n_flagged", "said"),
+    [
+        ((5, 0), "every repetition of 1 of 2 cases carries a flag (load)"),
+        ((5, 5), "every repetition of 2 cases carries a flag (load)"),
+        ((4, 4), None),
+    ],
+)
+def test_a_case_whose_every_repetition_is_flagged_gets_a_caution(
+    n_flagged: tuple[int, int], said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = [
+        make_sample(crop=crop, repetition=i, flags="load" if i < n else "")
+        for crop, n in zip(("224", "448"), n_flagged, strict=True) for i in range(5)
+    ]  # fmt: skip
+    store = make_store(tmp_path, samples)
+    run_tables.print_cases(run_tables.cases(store, None))
+    for told in (_subtitle(_spec("time", _of(Session(store)))), " ".join(capsys.readouterr().err.split())):
+        assert said in told.replace("\u00a0", " ") if said else "every repetition of" not in told
+
+
+@pytest.mark.parametrize(
+    ("cells", "letters"), [((3, 3), {"A"}), ((0, 0), {"–"}), ((3, 0), {"A", "B"}), ((None, None), {"A"})]
+)
+def test_equal_masks_without_cells_have_no_letter(
+    cells: tuple[int | None, int | None], letters: set[str], tmp_path: Path
+) -> None:
+    samples = [
+        make_sample(**device, n_cells=n, mask_sha256="0" * 64 if n == 0 else "3" * 64)
+        for device, n in zip(({}, {"backend": "cuda", "device": "cuda:0", "device_name": "G"}), cells, strict=True)
+    ]
+    found = agreement_chart.cells(_of(Session(make_store(tmp_path, samples))))
+    assert {cell.word for cell in found} == letters
 
 
 # ------------------------------------------------------------------ the stage pass

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from harness import schema
+from harness.cli.app import app
 from harness.errors import CellbenchError
 from harness.judge import annotations, selection
 from harness.judge.compare import Comparison, compare
@@ -166,8 +168,38 @@ def test_different_work_is_not_compared(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_masks_that_differ_are_said(tmp_path: Path) -> None:
-    [case] = compared(tmp_path, nights.timed(A, CALM) + nights.timed(B, CALM, mask_sha256="3" * 64)).cases
+    [case] = compared(
+        tmp_path, nights.timed(A, CALM) + nights.timed(B, CALM, mask_sha256="3" * 64) + history(QUIET)
+    ).cases
     assert (case.verdict, case.same_masks) == ("SAME", False)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ({}, {}, True),
+        ({"n_cells": 0}, {"n_cells": 0}, None),
+        ({"n_cells": None}, {"n_cells": None}, True),
+        ({}, {"n_cells": 0, "mask_sha256": "0" * 64}, False),
+        ({"mask_sha256": None}, {"mask_sha256": None}, None),
+    ],
+)
+def test_equal_masks_without_cells_prove_nothing(
+    tmp_path: Path, before: dict[str, Any], after: dict[str, Any], same: bool | None
+) -> None:
+    samples = nights.timed(A, CALM, **before) + nights.timed(B, CALM, **after)
+    assert [case.same_masks for case in compared(tmp_path, samples).cases] == [same]
+    gated = CliRunner().invoke(app, ["compare", A, B, "--fail-on", "masks", "--out", str(tmp_path)])
+    assert gated.exit_code == 5 - 4 * (same is True), "1: one run of each cannot be judged"
+    assert ("no masks with cells" in gated.stdout) == (same is None)
+
+
+def test_a_side_whose_every_repetition_is_flagged_is_named(tmp_path: Path) -> None:
+    samples = nights.timed(A, CALM, flags="load") + nights.timed(B, CALM[:2], flags="load")
+    for last, sides in (({"flags": "load"}, ("A", "B")), ({}, ("A",))):
+        last_process = [row | {"block": 2} for row in nights.timed(B, CALM[2:], **last)]
+        [case] = compared(tmp_path / str(len(sides)), samples + last_process).cases
+        assert case.all_flagged == sides
 
 
 def test_two_nodes_are_compared_with_each_other(tmp_path: Path) -> None:

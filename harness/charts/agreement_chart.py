@@ -16,6 +16,7 @@ from harness.schema import identity
 
 # States with hue, and ink of the word on it.
 NOT_COMPARED = "not compared"
+NO_CELLS = "–"  # in place of a letter: equal empty masks prove nothing
 STATES = {
     "identical": (rendering.HUES[2], "#000000"),
     "equivalent": (rendering.HUES[0], "#ffffff"),
@@ -29,6 +30,8 @@ def draw(tables: Tables) -> Drawing:
     """Which devices found the very same masks, by letter, and how far each agrees with its own CPU, by colour."""
     found = cells(tables)
     notes = ["same letter in a column: the same label image, bit by bit"]
+    if any(cell.word == NO_CELLS for cell in found):
+        notes.append(f"{NO_CELLS}: no device found a cell, which proves nothing")
     if any(cell.state != NOT_COMPARED for cell in found):
         notes.append("colour: beside stock cellpose on the same machine’s CPU")
     else:
@@ -37,7 +40,10 @@ def draw(tables: Tables) -> Drawing:
 
 
 def cells(tables: Tables) -> list[Cell]:
-    """Each device × crop with the letter of its masks: A is what most devices found, ties by their order."""
+    """Each device × crop with the letter of its masks: A is what most devices found, ties by their order.
+
+    A crop in which no device found a cell has no letters.
+    """
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
     compared: dict[tuple[str | None, str], Row] = {}
     for row in tables.agreement.to_pylist():
@@ -53,11 +59,12 @@ def cells(tables: Tables) -> list[Cell]:
     found = []
     for crop, members in by_column.items():
         letters = _letters([(case["image_sha256"], row["mask"]) for case, row in members])
+        is_empty = all(case["n_cells"] == 0 for case, _ in members)
         for case, row in members:
             beside = compared.get((case["run_id"], case["case_id"])) or compared.get((None, case["case_id"]))
             state = (beside["agreement"] if beside else None) or NOT_COMPARED
             unstable = "±" if row["n_masks"] > 1 else ""
-            letter = letters[case["image_sha256"], row["mask"]] + unstable
+            letter = NO_CELLS if is_empty else letters[case["image_sha256"], row["mask"]] + unstable
             found.append(Cell(name(case), crop, state, letter, _detail(case, beside, row["n_masks"])))
     return found
 

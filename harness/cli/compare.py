@@ -60,6 +60,9 @@ def _gate(found: Comparison, gates: list[str]) -> None:
     """Exit as the gates say; where nothing could be judged, no gate is passed."""
     cases = found.cases
     failing = {word for word in gates for case in cases if case.verdict.lower().replace(" ", "-") == word}
+    if "masks" in gates and not any(case.same_masks for case in cases):
+        typer.echo("cellbench: no masks with cells were compared, so the gate is not passed", err=True)
+        failing.add("masks")
     if "masks" in gates and any(case.same_masks is False for case in cases):
         failing.add("masks")
     if gates and not any(case.verdict in ("FASTER", "SLOWER", "SAME") for case in cases):

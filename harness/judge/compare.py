@@ -51,7 +51,8 @@ class Compared:
     """One case on both sides: its name, the medians in s, the verdict and why, and whether the masks agree.
 
     verdict: FASTER, SLOWER, SAME or INCONCLUSIVE with `found`, else MISSING, FAILED or NOT COMPARABLE with `why`.
-    same_masks is None where a side has none.
+    all_flagged: the sides, of A and B, whose every repetition carries a flag.
+    same_masks is None where a side has none, or no cells are in any: equal empty masks prove nothing.
     """
 
     case: tuple[str, ...]
@@ -61,6 +62,7 @@ class Compared:
     why: str
     found: Verdict | None
     same_masks: bool | None
+    all_flagged: tuple[str, ...]
 
     @property
     def estimate(self) -> str:
@@ -193,12 +195,18 @@ def _name(row: Row, by: tuple[str, ...]) -> Name:
 
 def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, str]) -> Compared:
     """outcome: the verdict, or the word for there being none and why."""
-    a_s, b_s = (float(np.median([row["median_s"] for row in side])) if side else None for side in (line.a, line.b))
-    masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in (line.a, line.b)]
-    same = masks[0] == masks[1] if all(masks) else None
+    sides = line.a, line.b
+    a_s, b_s = (float(np.median([row["median_s"] for row in side])) if side else None for side in sides)
+    masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in sides]
+    has_cells = any(row["n_cells"] != 0 for side in sides for row in side)
+    same = masks[0] == masks[1] if all(masks) and has_cells else None
+    flagged = tuple(
+        which for which, side in zip("AB", sides, strict=True)
+        if side and all(row["n_flagged"] == row["n"] for row in side)
+    )  # fmt: skip
     if isinstance(outcome, Verdict):
-        return Compared(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same)
-    return Compared(name, a_s, b_s, *outcome, None, same)
+        return Compared(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same, flagged)
+    return Compared(name, a_s, b_s, *outcome, None, same, flagged)
 
 
 def _why_not(line: Line, free: set[str]) -> tuple[str, str] | None:

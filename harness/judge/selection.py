@@ -73,7 +73,8 @@ def side(session: Session, asked: str, where: str, parameters: Row) -> Side:
     """The results that fulfil a condition in SQL with its parameters; asked: what people call them."""
     blocks = session.table(
         f"""SELECT run_id, case_id, series_key, block, {_any_of(CASE)},
-                   median(elapsed_s) AS median_s, count(*) AS n, min(started_at) AS begins, min(n_cells) AS n_cells,
+                   median(elapsed_s) AS median_s, count(*) AS n, min(started_at) AS begins,
+                   max(n_cells) AS n_cells, count(*) FILTER (flags <> '') AS n_flagged,
                    list_sort(list(DISTINCT mask_sha256) FILTER (mask_sha256 IS NOT NULL)) AS masks
             FROM timed WHERE {where} GROUP BY run_id, case_id, series_key, block
             ORDER BY run_id, node, device, case_id, block""",

@@ -191,7 +191,7 @@ def _which(data: Tables) -> list[str]:
             sentences.append(f"At {size} the fastest: {names}.")
         else:
             sentences.append(f"At {size} these processes cannot tell which is the fastest: {names}.")
-    cells = agreement_chart.cells(data)
+    cells = [cell for cell in agreement_chart.cells(data) if cell.word != agreement_chart.NO_CELLS]
     devices = Counter(crop for crop, _ in {(cell.crop, cell.device) for cell in cells})
     shared = {crop for crop, n in devices.items() if n > 1}
     split = {cell.crop for cell in cells if cell.crop in shared and cell.word.rstrip("±") != "A"}

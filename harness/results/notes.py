@@ -26,6 +26,8 @@ def notes(tables: Tables) -> list[str]:
         found.append(f"{count(tables.n_failed, 'failed repetition')} excluded")
     if flags := flag_note(tables):
         found.append(f"{flags}; none is left out")
+    if caution := all_flagged(rows):
+        found.append(caution)
     found += mixed(tables)
     if tables.published is not None:
         found.append("published series: means of 5 without spread, model construction included (protocol article)")
@@ -68,6 +70,17 @@ def mixed(tables: Tables) -> list[str]:
 def _plural(column: str) -> str:
     word = column.replace("_", " ") if column in identity.VERSIONS else identity.word(column)
     return word if word.endswith("s") else f"{word}s"
+
+
+def all_flagged(rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """Which of these medians consist of flagged repetitions only, as a caution; None if none does."""
+    rows = list(rows)
+    wholly = [row for row in rows if row["n"] and row["n_flagged"] == row["n"]]
+    if not wholly:
+        return None
+    flags = sorted({flag for row in wholly for flag in (row["flags"] or "").split()})
+    cases = count(len(wholly), "case") if len(wholly) == len(rows) else f"{len(wholly)} of {count(len(rows), 'case')}"
+    return f"every repetition of {cases} carries a flag ({listed(flags)}): measure again"
 
 
 def flag_note(tables: Tables) -> str | None:

@@ -124,8 +124,9 @@ def _overall_note(found: Comparison) -> str:
 
 
 def _note(case: Compared) -> str:
-    masks = "masks differ" if case.same_masks is False and case.found else ""
-    return "; ".join(text for text in (case.why, masks) if text)
+    masks = {True: "", False: "masks differ", None: "no masks with cells to compare"}[case.same_masks]
+    flags = f"every repetition of {' and '.join(case.all_flagged)} carries a flag" if case.all_flagged else ""
+    return "; ".join(text for text in (case.why, masks if case.found else "", flags) if text)
 
 
 def _ratio_words(found: Verdict | None) -> tuple[str, str]:
@@ -145,4 +146,5 @@ def _case_json(found: Comparison, case: Compared) -> dict[str, Any]:
         "estimate": case.estimate,
         "why": case.why,
         "same_masks": case.same_masks,
+        "all_flagged": list(case.all_flagged),
     }

@@ -24,6 +24,7 @@ from harness.results.formatting import (
     seconds,
     size_label,
 )
+from harness.results.notes import all_flagged
 from harness.schema import identity
 from harness.stats.student import PROCESSES_MIN
 from harness.store import Store
@@ -163,6 +164,8 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
     notes = Console(stderr=True, highlight=False)
     if text := common_text(rows, identity.without(CASE, labels)):
         notes.print(text, markup=False)
+    if caution := all_flagged(rows):
+        notes.print(f"CAUTION: {caution}", markup=False, style="bold red")
     print_columns([column for column, _ in columns], [[text(row) for _, text in columns] for row in rows], form)
     for note in _notes(rows, labels):
         notes.print(note, markup=False)
