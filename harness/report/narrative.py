@@ -14,6 +14,7 @@ from harness.results.formatting import (
     count,
     dimension_value,
     listed,
+    model_name,
     number,
     percent,
     series_namer,
@@ -301,8 +302,8 @@ def _kind(row: Row) -> tuple[Any, ...]:
 def _what(row: Row) -> str:
     if row["workload"] == "simulated":
         return "Simulated workload"
-    names = {"published": row["model"], "standin": f"{row['model']}’s network with stand-in weights"}
-    return names.get(row["weights"], f"{row['model']}’s network with custom weights")
+    kinds = {"published": "", "standin": "’s network with stand-in weights"}
+    return model_name(row) + kinds.get(row["weights"], "’s network with custom weights")
 
 
 def _seconds(value: float) -> str:
