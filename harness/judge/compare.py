@@ -51,7 +51,7 @@ class Compared:
     """One case on both sides: its name, the medians in s, the verdict and why, and whether the masks agree.
 
     verdict: FASTER, SLOWER, SAME or INCONCLUSIVE with `found`, else MISSING, FAILED or NOT COMPARABLE with `why`.
-    same_masks is None where a side has none.
+    same_masks is None where a side has none. cases: run_id and case_id of the rows of A, and of B.
     """
 
     case: tuple[str, ...]
@@ -61,6 +61,7 @@ class Compared:
     why: str
     found: Verdict | None
     same_masks: bool | None
+    cases: tuple[tuple[tuple[str, str], ...], ...]
 
     @property
     def estimate(self) -> str:
@@ -196,9 +197,10 @@ def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, s
     a_s, b_s = (float(np.median([row["median_s"] for row in side])) if side else None for side in (line.a, line.b))
     masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in (line.a, line.b)]
     same = masks[0] == masks[1] if all(masks) else None
+    cases = tuple(tuple(dict.fromkeys((row["run_id"], row["case_id"]) for row in side)) for side in (line.a, line.b))
     if isinstance(outcome, Verdict):
-        return Compared(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same)
-    return Compared(name, a_s, b_s, *outcome, None, same)
+        return Compared(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same, cases)
+    return Compared(name, a_s, b_s, *outcome, None, same, cases)
 
 
 def _why_not(line: Line, free: set[str]) -> tuple[str, str] | None:
