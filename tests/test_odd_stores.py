@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import tempfile
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from harness.charts import catalogue, rendering
 from harness.query import Session
 from harness.report import html_report, markdown
-from harness.results import scope, tables
+from harness.results import notes, scope, tables
 from harness.results.tables import Tables
+from harness.terminal import run_tables
 from tests import odd_stores
 from tests.conftest import RUN_ID, raw_sample, raw_store
 from tests.staged import stage_samples
@@ -66,6 +68,22 @@ def test_one_lacking_value_a_case_is_drawn() -> None:
     sized = [{"crop": str(100 + i), "height_px": 100 + i, **change} for i, change in enumerate(LACKING)]
     place = {"backend": "cuda", "device": "cuda:0"}
     look([raw_sample(**columns) for about in sized for columns in (about, place | about)])
+
+
+@pytest.mark.parametrize("weights", ["published", "standin", "custom", "none", None])
+@pytest.mark.parametrize("model", [None, ""])
+@pytest.mark.parametrize("others", [(), ("cyto3", "cpsam")])
+def test_a_model_without_a_name_has_words(
+    weights: str | None, model: str | None, others: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [raw_sample(model=each, weights=weights, workload="cellpose") for each in (model, *others)]
+    made = raw_store(tmp_path, rows)
+    report = html_report.prepare(session := Session(made), scope.resolve(session))
+    words = [report.headline, *report.banners, *notes.notes(report.data), markdown.text(report)]
+    run_tables.print_cases(run_tables.cases(made, None))
+    words += capsys.readouterr()
+    assert odd_stores.leaked("\n".join(words)) == []
+    assert not re.search(r"(?m)^’s|weights for \.|the published *(,|·|and |$)", "\n".join(words))
 
 
 # ------------------------------------------------------------------ what another version or engine wrote

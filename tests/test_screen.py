@@ -28,7 +28,7 @@ def test_stages_are_a_table_a_crop_with_what_it_tells(tmp_path: Path, capsys: py
         "network 6,000 1,400 1,400 8,800 88.0 %",
     ]
     assert "Attributed 99.0 % of the call; the stage pass took 0.0 % longer than the timed median." in lines
-    assert "Give the diameter if you know it: estimating it takes 75 % of the call." in lines
+    assert any(line.startswith("Give the diameter if you know it: estimating it takes 75 %") for line in lines)
     assert "stand-in weights" in shown.err
 
 

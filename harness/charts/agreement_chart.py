@@ -45,11 +45,6 @@ def cells(tables: Tables) -> list[Cell]:
     A crop in which no device found a cell has no letters.
     """
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
-    compared: dict[tuple[str | None, str], Row] = {}
-    for row in tables.agreement.to_pylist():
-        if row["as_timed"]:
-            # The same case may have been compared in an older run than that of its times.
-            compared[None, row["case_id"]] = compared[row["run_id"], row["case_id"]] = row
     columns = heatmap.columns(tables.cases)
     by_column: dict[str, list[tuple[Row, Row]]] = {crop: [] for crop in columns.values()}
     for row in tables.masks.to_pylist():
@@ -61,7 +56,7 @@ def cells(tables: Tables) -> list[Cell]:
         letters = _letters([(case["image_sha256"], row["mask"]) for case, row in members])
         is_empty = all(case["n_cells"] == 0 for case, _ in members)
         for case, row in members:
-            beside = compared.get((case["run_id"], case["case_id"])) or compared.get((None, case["case_id"]))
+            beside = tables.agreement_of(case)
             state = (beside["agreement"] if beside else None) or NOT_COMPARED
             unstable = "±" if row["n_masks"] > 1 else ""
             letter = NO_CELLS if is_empty else letters[case["image_sha256"], row["mask"]] + unstable

@@ -2,95 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-
 import altair as alt
 
 from harness.charts import encodings, rendering
 from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure
 from harness.charts.rendering import GREY
-from harness.results import speedups
-from harness.results.formatting import Row, interval, listed, number, percent, seconds
+from harness.results import ranks
+from harness.results.formatting import Row, listed, number, percent, seconds
 from harness.results.notes import notes
+from harness.results.ranks import Ranked
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
-from harness.stats.ranking import Place
 
 N_RANKED = 60  # that a figure draws; all stand in the table
 BAND_PX = 38
 RATE_PX, RATES_PX = 88, 190  # room for a rate at the end of a line, and for that of images beside it
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """A device's place at one image size: seconds an image with their interval, and the ranks it may have.
-
-    place: None of published figures, which are not ranked.
-    """
-
-    series: str
-    kind: str
-    is_published: bool
-    n_pixels: int
-    median_s: float
-    low_s: float | None
-    high_s: float | None
-    place: Place | None
-
-    @property
-    def rank(self) -> str:
-        """'2', or '2–4' where devices cannot be told apart; a dash for published ones."""
-        if self.place is None:
-            return "–"
-        first, last = self.place.first, self.place.last
-        return str(first) if first == last else f"{first}–{last}"
-
-    @property
-    def mpx_per_s(self) -> float:
-        return self.n_pixels / self.median_s / 1e6
-
-    @property
-    def interval(self) -> str:
-        """The median's 95 % interval, or a dash."""
-        return interval(self.low_s, self.high_s, seconds)
-
-
-def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
-    """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it.
-
-    Only what did the same work is ranked.
-    """
-    if not tables.comparable:
-        return [], "", 0
-    names = {tables.name(row) for row in tables.comparable}
-    sizes = Counter((row["height_px"], row["width_px"]) for row in tables.comparable)
-    size = max(sizes, key=lambda each: (sizes[each], each[0] * each[1]))
-    n_pixels = size[0] * size[1]
-    medians = {
-        (row["run_id"], row["case_id"]): known
-        for row, known in zip(tables.cases, speedups.medians(tables), strict=True)
-    }
-    rows = [row for row in tables.cases if (row["height_px"], row["width_px"]) == size and tables.name(row) in names]
-    own = []
-    for row, place in zip(rows, speedups.places(tables, rows), strict=True):
-        known = medians[row["run_id"], row["case_id"]]
-        kind = row["backend"] or "unknown"
-        own.append(Ranked(tables.name(row), kind, False, n_pixels, row["median_s"], known.low, known.high, place))
-    others = [
-        Ranked(speedups.published_name(row), row["backend"], True, n_pixels, row["mean_s"], None, None, None)
-        for row in (tables.published.to_pylist() if tables.published is not None else [])
-        if (row["height_px"], row["width_px"]) == size
-    ]
-    found = sorted(own + others, key=lambda each: each.median_s)
-    lacking = len(names - {each.series for each in own})
-    return found, f"{size[0]} × {size[1]} px", lacking
-
-
 def draw(tables: Tables) -> Drawing:
     """Throughput of each device at one size, with its 95 % interval."""
-    found, size, n_lacking = ranks(tables)
+    found, size, n_lacking = ranks.ranks(tables)
     if not found:
         return Drawing(None, [], "no repetition was timed")
     has_interval = any(each.low_s is not None for each in found)
@@ -157,7 +89,7 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
 
 def _numbers(tables: Tables) -> TextTable:
     """The ranking as a table; published devices have no rank."""
-    found, _, _ = ranks(tables)
+    found, _, _ = ranks.ranks(tables)
     rows = [
         (
             each.series, each.rank, seconds(each.median_s), each.interval,

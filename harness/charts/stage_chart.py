@@ -10,7 +10,7 @@ import altair as alt
 from harness.charts import rendering
 from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure, Remarks
-from harness.results import advice, stage_catalogue
+from harness.results import advice, sentences, stage_catalogue
 from harness.results.formatting import Row, number, percent, seconds, size_label
 from harness.results.stage_catalogue import UNKNOWN
 from harness.results.tables import Tables
@@ -34,7 +34,7 @@ SHORT = {"dynamics and seeds": "dynamics", "images, tiles and masks on the proce
 
 def draw(tables: Tables) -> Drawing:
     """Where the time of one call goes: the stage pass of each device, pass after pass."""
-    series = _series(tables)
+    series = advice.by_series(tables)
     if not series:
         return Drawing(None, [], "no stage pass was made")
     notes = ["medians of the stage pass, as shares of its call"]
@@ -57,25 +57,11 @@ def draw(tables: Tables) -> Drawing:
 
 
 def remarks(tables: Tables) -> dict[str, Remarks]:
-    """What the stage pass says of each device, at the largest image that it segmented."""
-    ceilings = {(row["node"], row["device"]): row for row in tables.ceilings.to_pylist()}
-    found = {}
-    for title, cases in _series(tables).items():
-        case = cases[-1]
-        row = case[0]
-        found[f"{title}, {size_label(row)}"] = Remarks(
-            advice.advise(row["backend"], advice.shares(case)),
-            advice.findings(case, ceilings.get((row["node"], row["device"]))),
-        )
-    return found
-
-
-def _series(tables: Tables) -> dict[str, list[list[Row]]]:
-    """The cases of each series, the largest image last."""
-    found: dict[str, list[list[Row]]] = {}
-    for case in advice.by_case(tables.stages.to_pylist()):
-        found.setdefault(tables.name(case[0]), []).append(case)
-    return {title: sorted(cases, key=lambda case: case[0]["n_pixels"]) for title, cases in found.items()}
+    """What the stage pass says of each device, in sentences."""
+    return {
+        title: Remarks(*(list(map(sentences.sentence, each)) for each in found))
+        for title, found in advice.remarks(tables).items()
+    }
 
 
 def _chosen(series: dict[str, list[list[Row]]]) -> dict[str, list[list[Row]]]:

@@ -53,6 +53,7 @@ class Compared:
     verdict: FASTER, SLOWER, SAME or INCONCLUSIVE with `found`, else MISSING, FAILED or NOT COMPARABLE with `why`.
     all_flagged: the sides, of A and B, whose every repetition carries a flag.
     same_masks is None where a side has none, or no cells are in any: equal empty masks prove nothing.
+    cases: run_id and case_id of the rows of A, and of B.
     """
 
     case: tuple[str, ...]
@@ -63,6 +64,7 @@ class Compared:
     found: Verdict | None
     same_masks: bool | None
     all_flagged: tuple[str, ...]
+    cases: tuple[tuple[tuple[str, str], ...], ...]
 
     @property
     def estimate(self) -> str:
@@ -204,9 +206,10 @@ def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, s
         which for which, side in zip("AB", sides, strict=True)
         if side and all(row["n_flagged"] == row["n"] for row in side)
     )  # fmt: skip
+    cases = tuple(tuple(dict.fromkeys((row["run_id"], row["case_id"]) for row in side)) for side in sides)
     if isinstance(outcome, Verdict):
-        return Compared(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same, flagged)
-    return Compared(name, a_s, b_s, *outcome, None, same, flagged)
+        return Compared(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same, flagged, cases)
+    return Compared(name, a_s, b_s, *outcome, None, same, flagged, cases)
 
 
 def _why_not(line: Line, free: set[str]) -> tuple[str, str] | None:

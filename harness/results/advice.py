@@ -5,22 +5,21 @@ Rows are those of the views `stages` and `ceilings`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from harness.results import stage_catalogue
-from harness.results.formatting import number, percent
+from harness.results.findings import Attributed, Finding, Network, Part, Share
+from harness.results.formatting import size_label
+from harness.results.tables import Tables
 
 Row = dict[str, Any]
-Shares = Mapping[tuple[str, str], float]  # pass, stage → share of the call
 
-# From which share on a remark is worth a reader's time.
-ESTIMATION_SHARE = HOST_SHARE = 0.5
-QC_SHARE = 0.2
-NETWORK_SHARE = 0.8
-N_SENTENCES = 2
+# From which share on a part is worth a reader's time.
+WORTH = {Part.ESTIMATION: 0.5, Part.HOST: 0.5, Part.QC: 0.2, Part.NETWORK: 0.8}
+N_ADVISED = 2
 
 
 @dataclass(frozen=True)
@@ -72,41 +71,43 @@ def shares(case: Sequence[Row]) -> dict[tuple[str, str], float]:
     return {(row["stage_pass"], row["stage"]): row["share"] for row in case}
 
 
-def findings(case: Sequence[Row], ceiling: Row | None) -> list[str]:
-    """The network's rate beside the device's best, and whether the parts add up, in plain sentences."""
-    return [text for text in (_network(case, ceiling), _check(case)) if text]
+def remarks(tables: Tables) -> dict[str, tuple[list[Share], list[Finding]]]:
+    """What the stage pass says of each series, at the largest image that it segmented: advice, and what was found."""
+    best = {(row["node"], row["device"]): row for row in tables.ceilings.to_pylist()}
+    found = {}
+    for title, cases in by_series(tables).items():
+        case = cases[-1]
+        ceiling = best.get((case[0]["node"], case[0]["device"]))
+        found[f"{title}, {size_label(case[0])}"] = (advise(case), findings(case, ceiling))
+    return found
 
 
-def advise(backend: str, parts: Shares) -> list[str]:
-    """At most two sentences on what would make this device faster without changing the masks."""
-    estimation, host, qc, network = (
-        sum(share for (stage_pass, _), share in parts.items() if stage_pass in ("style", "size")),
-        sum(share for (stage_pass, stage), share in parts.items() if _on_host(backend, stage_pass, stage)),
-        sum(share for (_, stage), share in parts.items() if stage == "qc"),
-        sum(share for (_, stage), share in parts.items() if stage == "network"),
-    )
-    remarks = (
-        (
-            estimation > ESTIMATION_SHARE,
-            f"Give the diameter if you know it: estimating it takes {percent(estimation)} of the call.",
-        ),
-        (
-            backend != "cpu" and host > HOST_SHARE,
-            f"Work on several images at once: {percent(host)} of the call is the processor’s work, which a "
-            "faster GPU will not shorten.",
-        ),
-        (
-            qc > QC_SHARE,
-            f"Quality control of the masks takes {percent(qc)}, as it does with large or confluent cells; leaving it "
-            "out would keep bad masks.",
-        ),
-        (
-            backend == "cpu" and network > NETWORK_SHARE,
-            f"The network takes {percent(network)}: give it every physical core, try the channels-last memory layout, "
-            "or use a GPU.",
-        ),
-    )
-    return list(islice((text for applies, text in remarks if applies), N_SENTENCES))
+def by_series(tables: Tables) -> dict[str, list[list[Row]]]:
+    """The cases of each series, the largest image last."""
+    found: dict[str, list[list[Row]]] = {}
+    for case in by_case(tables.stages.to_pylist()):
+        found.setdefault(tables.name(case[0]), []).append(case)
+    return {title: sorted(cases, key=lambda case: case[0]["n_pixels"]) for title, cases in found.items()}
+
+
+def findings(case: Sequence[Row], ceiling: Row | None) -> list[Finding]:
+    """The network's rate beside the device's best, and whether the parts add up."""
+    network, attributed = _network(case, ceiling), _attributed(case)
+    return [network, attributed] if network else [attributed]
+
+
+def advise(case: Sequence[Row]) -> list[Share]:
+    """The shares, at most two, that are worth a change."""
+    backend, parts = case[0]["backend"] or "", shares(case)
+    found = {
+        Part.ESTIMATION: sum(share for (name, _), share in parts.items() if name in ("style", "size")),
+        Part.HOST: sum(share for (name, stage), share in parts.items() if _on_host(backend, name, stage)),
+        Part.QC: sum(share for (_, stage), share in parts.items() if stage == "qc"),
+        Part.NETWORK: sum(share for (_, stage), share in parts.items() if stage == "network"),
+    }
+    applies = {Part.ESTIMATION: True, Part.HOST: backend != "cpu", Part.QC: True, Part.NETWORK: backend == "cpu"}
+    worth = (part for part, share in found.items() if applies[part] and share > WORTH[part])
+    return [Share((_key(case),), part, found[part], case[0]["n"]) for part in islice(worth, N_ADVISED)]
 
 
 def efficiency(
@@ -125,29 +126,26 @@ def efficiency(
     return Efficiency(floors_s[bound] / elapsed_s, bound)
 
 
-def _network(case: Sequence[Row], ceiling: Row | None) -> str | None:
+def _network(case: Sequence[Row], ceiling: Row | None) -> Network | None:
     rows = [row for row in case if row["stage"] == "network" and row["work_gflop"] and row["median_s"]]
     if not rows:
         return None
     elapsed_s, gflop, gb, n_tiles = (
         sum(row[column] or 0 for row in rows) for column in ("median_s", "work_gflop", "work_gb", "n_tiles")
     )
-    text = f"Network: {n_tiles} tiles at {number(gflop / elapsed_s)} GFLOP/s"
     reached = efficiency(elapsed_s, gflop, gb, ceiling)
-    if reached is None:
-        return f"{text}."
-    return f"{text}, {percent(reached.fraction)} of the best that this device’s {reached.bound} allows."
+    fraction, bound = (reached.fraction, reached.bound) if reached else (None, "")
+    return Network((_key(case),), n_tiles, gflop / elapsed_s, fraction, bound)
 
 
-def _check(case: Sequence[Row]) -> str:
-    unclaimed = shares(case).get(("none", "other"), 0.0)
-    text = f"Attributed {percent(1 - unclaimed, 1)} of the call"
+def _attributed(case: Sequence[Row]) -> Attributed:
     timed_s = case[0]["timed_median_s"]
-    if not timed_s:
-        return f"{text}."
-    more = case[0]["total_s"] / timed_s - 1
-    than = f"{percent(abs(more), 1)} {'longer' if more >= 0 else 'less'} than the timed median"
-    return f"{text}; the stage pass took {than}."
+    share = 1 - shares(case).get(("none", "other"), 0.0)
+    return Attributed((_key(case),), share, case[0]["total_s"] / timed_s - 1 if timed_s else None)
+
+
+def _key(case: Sequence[Row]) -> tuple[str, str]:
+    return case[0]["run_id"], case[0]["case_id"]
 
 
 def _on_host(backend: str, stage_pass: str, stage: str) -> bool:

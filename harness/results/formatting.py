@@ -214,6 +214,11 @@ def _binary_size(n_bytes: int) -> str:
     return f"{size:.4g} {units[-1]}"
 
 
+def model_name(row: Mapping[str, Any]) -> str:
+    """A row's model as a sentence names it."""
+    return text(row["model"], "an unknown model")
+
+
 def models_with(rows: Iterable[Mapping[str, Any]], weights: str) -> list[str]:
     """The models that ran with weights of this kind."""
-    return sorted({str(row["model"]) for row in rows if row["weights"] == weights})
+    return sorted({model_name(row) for row in rows if row["weights"] == weights})

@@ -12,7 +12,7 @@ import numpy as np
 from harness.engines import registry
 from harness.engines.base import STOCK
 from harness.errors import CellbenchError
-from harness.results.formatting import Row, number, short_name
+from harness.results.formatting import Row
 from harness.results.tables import Tables
 from harness.schema import identity
 from harness.stats import intervals as interval
@@ -20,7 +20,6 @@ from harness.stats import law, ranking, trend
 from harness.stats.intervals import Interval
 from harness.stats.law import Law
 from harness.stats.ranking import Device, Place
-from harness.stats.student import PROCESSES_MIN
 from harness.stats.trend import Crossing, Trend
 
 Key = tuple[str, str]  # run_id, case_id
@@ -110,45 +109,6 @@ def by_size(tables: Tables) -> list[SeriesSpeedup]:
 def published_name(row: Row) -> str:
     """The name of a published series."""
     return f"{row['device_name']}, {row['backend'].upper()} (published)"
-
-
-def range_text(known: Interval) -> str:
-    """The 95 % interval in brackets after a space; where there is none, the range and what it is of."""
-    if known.low is not None and known.high is not None:
-        return f" ({number(known.low)}–{number(known.high)})"
-    within = "one process" if known.n_processes == 1 else f"{known.n_processes} processes"
-    return f" (range {number(known.least)}–{number(known.most)}, n = {known.n}, within {within})"
-
-
-def sentence(each: SeriesSpeedup) -> str:
-    """How an accelerator's gain changes with image size, from measured sizes only."""
-    who, largest = short_name(each.device_name), f"{each.lengths_px[-1]:.0f} px"
-    if each.n_processes < PROCESSES_MIN:
-        return (
-            f"How the {who}’s speed-up changes with size takes {PROCESSES_MIN} processes to tell: "
-            f"run it with --blocks {PROCESSES_MIN}."
-        )
-    said = {
-        trend.FLAT: f"is flat from {each.trend.from_px or 0:.0f} to {largest}, within {trend.FLATNESS:.0%}".replace(
-            "%", " %"
-        ),
-        trend.RISING: f"is still rising at {largest}, the largest image measured",
-        trend.FALLING: f"is falling at {largest}, the largest image measured",
-        trend.UNKNOWN: "may rise or not with size: the processes differ too much, or the sizes are too few",
-    }
-    return f"The {who}’s speed-up {said[each.trend.word]}. {_crossing(each, largest)}".strip()
-
-
-def _crossing(each: SeriesSpeedup, largest: str) -> str:
-    slower, faster = each.crossing.slower_to_px, each.crossing.faster_from_px
-    if faster is not None and faster == each.lengths_px[0]:
-        return f"It is faster than the CPU at every size measured, from {faster:.0f} px on."
-    if faster is not None:
-        below = f"slower than the CPU up to {slower:.0f} px and " if slower is not None else ""
-        return f"It is {below}faster than the CPU from {faster:.0f} px on."
-    if slower is not None and slower == each.lengths_px[-1]:
-        return f"It is slower than the CPU at {largest}, the largest image measured."
-    return ""
 
 
 def _by_series(tables: Tables, rows: Sequence[Row]) -> dict[str, list[Row]]:

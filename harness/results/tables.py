@@ -22,6 +22,7 @@ from harness.results.formatting import Row, device_label, series_namer
 from harness.results.scope import Scope
 from harness.results.tuning_results import RACED, TuningResult
 from harness.schema import Phase, Role, Status, identity
+from harness.stats.watch import AGREEMENTS
 
 KIND = identity.without(identity.WORK, identity.SIZE)  # what makes two cases of one size the same work
 N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
@@ -203,6 +204,18 @@ class Tables:
         return name_of
 
     @cached_property
+    def agreement_of(self) -> Callable[[Row], Row | None]:
+        """A case's masks beside those of stock on the CPU; of another run where its own run did not compare them.
+
+        Of several comparisons the one that agrees least.
+        """
+        compared: dict[tuple[str | None, str], Row] = {}
+        for row in sorted(self.agreement.to_pylist(), key=_agreement, reverse=True):
+            if row["as_timed"]:
+                compared[None, row["case_id"]] = compared[row["run_id"], row["case_id"]] = row
+        return lambda case: compared.get((case["run_id"], case["case_id"])) or compared.get((None, case["case_id"]))
+
+    @cached_property
     def series(self) -> list[str]:
         """The names of one's own series, in their order."""
         return list(dict.fromkeys(map(self.name, self.cases)))
@@ -211,6 +224,11 @@ class Tables:
     def n_failed(self) -> int:
         """Repetitions that did not end well."""
         return sum(self.failures["n"].to_pylist())
+
+
+def _agreement(row: Row) -> int:
+    """The place of its word among all; words that this version does not know come first."""
+    return AGREEMENTS.index(row["agreement"]) if row["agreement"] in AGREEMENTS else -1
 
 
 def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:

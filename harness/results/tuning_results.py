@@ -66,15 +66,19 @@ def winners(found: Sequence[TuningResult]) -> dict[str, TuningResult | None]:
 def _winner(processes: Sequence[dict[str, TuningResult]]) -> TuningResult | None:
     """The variant with the most parts, if its masks stay and it beats each other one for certain."""
     name = max(processes[0], key=lambda variant: (variant != "stock", variant.count("+")))
-    masks = next((race[name].row["masks"] for race in processes if race[name].row["masks"]), None)
-    if masks not in STAYED:
+    masks = {race[name].row["masks"] for race in processes} - {None}
+    if not masks or not masks <= set(STAYED):
         return None
     times = {each: [race[each].row["turns_s"] for race in processes] for each in processes[0]}
     gains = {other: _gain(times[name], times[other]) for other in times if other != name}
     if not gains or not all(each.is_real for each in gains.values()):
         return None
     stock = gains["stock"]
-    row = processes[0][name].row | {"masks": masks, "n": sum(map(len, times[name]))}
+    row = processes[0][name].row | {
+        "masks": max(masks, key=STAYED.index),
+        "n": sum(map(len, times[name])),
+        "blocks": tuple(race[name].row["block"] for race in processes),
+    }
     return replace(processes[0][name], row=row, speedup=stock.times, low=stock.low, high=stock.high)
 
 

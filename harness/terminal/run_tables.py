@@ -23,6 +23,7 @@ from harness.results.formatting import (
     pixels,
     seconds,
     size_label,
+    text,
 )
 from harness.results.notes import all_flagged
 from harness.schema import identity
@@ -32,10 +33,11 @@ from harness.terminal.dimensions import ALWAYS, common_text, dimensions_shown, w
 from harness.terminal.table_printer import TABLE, Column, print_columns, stdout
 from harness.terminal.writers import show
 
+KEYS = ("run_id", "case_id")  # of a case, for programs
 # Medians are worked out once, and each accelerator's put beside the CPU's.
 CASES = f"""
     WITH m AS MATERIALIZED (SELECT * FROM medians WHERE run_id = $run_id)
-    SELECT {", ".join(f"m.{name}" for name in CASE)}, m.n,
+    SELECT {", ".join(f"m.{name}" for name in (*CASE, *KEYS))}, m.n,
            m.median_s, m.q1_s, m.q3_s, m.mean_s, m.sd_s, m.precision, m.stop_reason, m.n_blocks, m.n_flagged, m.flags,
            m.n_cells, m.diameter_px, m.n_distinct_masks,
            cpu.median_s / m.median_s AS speedup
@@ -125,7 +127,8 @@ def races(store: Store, run_id: str | None) -> pa.Table:
 
 def print_dimensions(table: pa.Table, form: str) -> None:
     """Print rows that are about cases: all columns for programs, those that tell them apart for people."""
-    print_table(table if form in ("json", "csv") else without_constants(table, CASE), form, CASE)
+    for_people = table.drop_columns([name for name in KEYS if name in table.column_names])
+    print_table(table if form in ("json", "csv") else without_constants(for_people, CASE), form, CASE)
 
 
 def print_table(table: pa.Table, form: str = TABLE, labels: Sequence[str] = ()) -> None:
@@ -148,13 +151,13 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
         (Column("95 % of mean", True, 5), lambda r: "" if r["precision"] is None else f"±{100 * r['precision']:.2g} %"),
         (Column("images/h", True, 1), lambda r: number(3600 / r["median_s"])),
         (Column("n", True, 2), lambda r: str(r["n"])),
-        (Column("cells", True, 3), lambda r: str(r["n_cells"])),
-        (Column("diameter (px)", True, 7), lambda r: f"{r['diameter_px']:.1f}"),
+        (Column("cells", True, 3), lambda r: text(r["n_cells"])),
+        (Column("diameter (px)", True, 7), lambda r: number(r["diameter_px"])),
         (Column("speed-up", True), lambda r: "" if r["speedup"] is None else f"{r['speedup']:.2f}×"),
         (Column("flags", False, 8), lambda r: f"{r['n_flagged']} of {r['n']}: {r['flags']}" if r["n_flagged"] else ""),
     ]
     for rare in ("95 % of mean", "speed-up", "flags"):
-        figures = [(column, text) for column, text in figures if column.name != rare or any(map(text, rows))]
+        figures = [(column, cell) for column, cell in figures if column.name != rare or any(map(cell, rows))]
     named = [
         (Column(identity.word(name), name == "crop", is_whole=name in ALWAYS), partial(_label, column=name))
         for name in sorted(labels, key=lambda name: name != "crop")
@@ -162,18 +165,18 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
     longest_s = max(row["median_s"] for row in rows)
     columns = [*named, *figures, (Column("", order=9), lambda r: bar(r["median_s"] / longest_s))]
     notes = Console(stderr=True, highlight=False)
-    if text := common_text(rows, identity.without(CASE, labels)):
-        notes.print(text, markup=False)
+    if common := common_text(rows, identity.without(CASE, labels)):
+        notes.print(common, markup=False)
     if caution := all_flagged(rows):
         notes.print(f"CAUTION: {caution}", markup=False, style="bold red")
-    print_columns([column for column, _ in columns], [[text(row) for _, text in columns] for row in rows], form)
+    print_columns([column for column, _ in columns], [[cell(row) for _, cell in columns] for row in rows], form)
     for note in _notes(rows, labels):
         notes.print(note, markup=False)
 
 
 def print_stages(table: pa.Table, ceilings: pa.Table, form: str = TABLE) -> None:
     """Print where the time of one call goes, a table for each device and crop, with what it tells."""
-    from harness.results import advice  # the plan and its configuration come with it, which other tables can do without
+    from harness.results import advice, sentences  # the engines come with them, which other tables can do without
 
     rows = table.to_pylist()
     if not rows:
@@ -188,8 +191,8 @@ def print_stages(table: pa.Table, ceilings: pa.Table, form: str = TABLE) -> None
         stdout().print(title, markup=False, style="bold")
         print_columns(*_stage_table(case), form)
         found = advice.findings(case, best.get((first["node"], first["device"])))
-        for text in [*found, *advice.advise(first["backend"], advice.shares(case))]:
-            stdout().print(text, markup=False)
+        for each in [*found, *advice.advise(case)]:
+            stdout().print(sentences.sentence(each), markup=False)
         stdout().print()
     notes = ["medians of the stage pass; a stage's time is without the stages inside it", *_provenance(rows)]
     for note in notes:
@@ -252,9 +255,11 @@ def _label(row: dict[str, Any], column: str) -> str:
 
 def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
     """What a reader of the table must know besides the figures."""
-    names = sorted({f"{row['device']} is {row['device_name']}" for row in rows})
+    from harness.results import findings, sentences  # the engines come with them
+
+    names = sorted({f"{text(row['device'])} is {text(row['device_name'], 'unknown')}" for row in rows})
     notes = ["; ".join(names)]
-    images = sorted({row["image"] for row in rows})
+    images = sorted({text(row["image"], "unknown") for row in rows})
     fewest, most = (choose(row["n_blocks"] for row in rows) for choose in (min, max))
     counted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     within = "within one process" if most == 1 else f"over {counted} processes"
@@ -269,7 +274,8 @@ def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
             notes.append(f"{meaning}: {', '.join(short)}")
     if wavering := [" ".join(_label(r, name) for name in called) for r in rows if r["n_distinct_masks"] > 1]:
         notes.append(f"masks differed between repetitions: {', '.join(wavering)}")
-    return notes + _provenance(rows)
+    found = (each for each in findings.of_cases(rows) if each.kind != findings.Kind.UNSTABLE)
+    return notes + list(map(sentences.sentence, found))
 
 
 def _provenance(rows: list[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,225 @@
+"""The findings of a scope, by the questions that a report is read for."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+
+from harness.query import reference_timings
+from harness.results import advice, findings, history_rows, ranks, speedups, tuning_results
+from harness.results.findings import (
+    Agreement,
+    BySize,
+    Change,
+    Elsewhere,
+    Fastest,
+    Finding,
+    Growth,
+    Judged,
+    Kind,
+    Note,
+    SameMasks,
+    Span,
+    Speedup,
+    Time,
+    Winner,
+    case,
+)
+from harness.results.formatting import Row, series_namer, short_name, size_label
+from harness.results.tables import KIND as WORK
+from harness.results.tables import Tables
+from harness.schema import identity
+from harness.stats.intervals import Interval
+
+# What must agree before two medians may stand in one headline, but for the size of the image.
+KIND = (*WORK, "variant", "batch_size", "dtype")
+
+
+def headline(tables: Tables) -> list[Finding]:
+    """What a single sentence says of the kind of work that most cases are: speed-ups, a span, or times."""
+    kinds = Counter(identity.values(row, KIND) for row in tables.cases)
+    if not kinds:
+        return []
+    most = kinds.most_common(1)[0][0]
+    rows = [row for row in tables.cases if identity.values(row, KIND) == most]
+    nodes = {row["node"] for row in rows}
+    chosen = set(map(case, rows))
+    gains = [each for each in _largest_speedups(tables) if each.cases[0] in chosen]
+    if gains and len(nodes) == 1:
+        return list(gains)
+    name = series_namer(rows)
+    by_series = _by_series(name, rows)
+    if len(by_series) == 1:
+        ends = {row["n_pixels"]: row for row in (pick(rows, key=lambda row: row["n_pixels"]) for pick in (min, max))}
+        return [_time(tables, row, name(row)) for row in ends.values()]
+    common = set.intersection(*({row["n_pixels"] for row in each} for each in by_series.values()))
+    at = [row for row in rows if common and row["n_pixels"] == max(common)]
+    ends = [pick(at, key=lambda row: row["median_s"]) for pick in (min, max)] if at else []
+    times = [_time(tables, row, name(row)) for row in ends]
+    cases = tuple(map(case, at or rows))
+    devices = {identity.values(row, ("machine_id", *identity.PLACE)) for row in rows}
+    machines = {identity.value(row, "machine_id") for row in rows}
+    return [Span(cases, len(devices), len(machines), (times[0], times[1]) if times else None)]
+
+
+def cautions(tables: Tables) -> list[Note]:
+    """What a reader must know before believing a number."""
+    rows, unlike = tables.cases, [row for row in tables.speedup_rows if _differ(row["n_cells"], row["cpu_n_cells"])]
+    found = findings.of_cases(rows)
+    if tables.n_failed:
+        found.append(Note((), Kind.FAILED, tables.n_failed, tables.n_failed))
+    if unlike:
+        cases = tuple(each for row in unlike for each in (case(row), (row["run_id"], row["cpu_case_id"])))
+        found.append(Note(cases, Kind.UNLIKE, len(unlike), len(tables.speedup_rows)))
+    return found
+
+
+def how_fast(tables: Tables) -> list[Finding]:
+    """The time of each series at its largest image, and how it grows."""
+    laws = {each.series: each.law for each in speedups.laws(tables)}
+    found: list[Finding] = []
+    for series, rows in _by_series(tables.name, tables.cases).items():
+        found.append(_time(tables, max(rows, key=lambda row: row["n_pixels"]), series))
+        if (law := laws.get(series)) and law.is_good:
+            found.append(Growth(tuple(map(case, rows)), series, law.coefficients, law.relative_error))
+    return found
+
+
+def gain(tables: Tables) -> list[Finding]:
+    """What accelerators gain at the largest image, and how that changes with size; else what others published."""
+    if not tables.speedup_rows:
+        return list(_elsewhere(tables))
+    names, rows = _short_names(tables), _by_series(tables.name, tables.speedup_rows)
+    return [
+        *_largest_speedups(tables),
+        *(
+            BySize(
+                tuple(key for row in rows[each.series] for key in (case(row), (row["run_id"], row["cpu_case_id"]))),
+                names[each.series], each.lengths_px, each.n_processes, each.trend, each.crossing,
+            )
+            for each in speedups.by_size(tables)
+        ),
+    ]  # fmt: skip
+
+
+def fastest(tables: Tables) -> list[Finding]:
+    """Which devices may be the fastest at the size that most have."""
+    ranked, size, _ = ranks.ranks(tables)
+    own = [each for each in ranked if each.place]
+    if not own:
+        return []
+    best = tuple(each.series for each in own if each.place and each.place.first == 1)
+    cases, fewest = tuple(each.case for each in own if each.case), min(each.n_processes for each in own)
+    return [Fastest(cases, size, best, len(own), fewest)]
+
+
+def masks(tables: Tables) -> list[Finding]:
+    """Whether devices found the same masks, and how far these agree with those of stock on the CPU."""
+    cases = {case(row): row for row in tables.cases}
+    by_work: dict[tuple[object, ...], list[tuple[Row, Row]]] = defaultdict(list)
+    for row in tables.masks.to_pylist():
+        if row["mask"] and (about := cases.get(case(row))):
+            by_work[identity.values(about, identity.ASKED)].append((about, row))
+    shared = [rows for rows in by_work.values() if len({identity.values(row, identity.PLACE) for row, _ in rows}) > 1]
+    counts = Counter(map(_same, shared))
+    found: list[Finding] = []
+    if shared:
+        about = tuple(case(row) for rows in shared for row, _ in rows)
+        found.append(SameMasks(about, counts["same"], counts["differing"], counts["blank"]))
+    agreements = {case(row): tables.agreement_of(row) for rows in by_work.values() for row, _ in rows}
+    words = {
+        key: findings.BLANK if each["n_cells"] == each["reference_n_cells"] == 0 else each["agreement"]
+        for key, each in agreements.items()
+        if each and each["agreement"]
+    }
+    if words:
+        found.append(Agreement(tuple(words), dict(Counter(words.values()))))
+    return found
+
+
+def before(tables: Tables) -> list[Finding]:
+    """How the last run of each series compares with the one before, and what the history says."""
+    if not tables.history:
+        return []
+    pairs = [(series, *series.points[-2:]) for series in tables.history]
+    cases = tuple((point.run_id, series.key) for series, *points in pairs for point in points)
+    versions = {
+        (name, text_before, text_now)
+        for _, then, now in pairs
+        for name, column in (("torch", "torch_version"), ("cellpose", "cellpose_version"))
+        if (text_before := then.place[column]) != (text_now := now.place[column]) and text_before and text_now
+    }
+    runs = tuple(sorted({then.run_id for _, then, _ in pairs}))
+    ratios = tuple(sorted(now.value / then.value for _, then, now in pairs))
+    states = Counter(history_rows.state(series, len(series.points) - 1) for series in tables.history)
+    last = tuple((series.last.run_id, series.key) for series in tables.history)
+    return [Change(cases, runs, ratios, tuple(sorted(versions))), Judged(last, dict(states))]
+
+
+def faster(tables: Tables) -> Sequence[tuple[str, Finding]]:
+    """What would make it faster: what searches proved, then what the stage pass suggests; each with its place."""
+    winners = tuning_results.winners(tables.tuning_results)
+    won = [(place, _winner(tables, place, each)) for place, each in winners.items()]
+    return won + [(title, each) for title, (advised, _) in advice.remarks(tables).items() for each in advised]
+
+
+def _winner(tables: Tables, place: str, won: tuning_results.TuningResult | None) -> Winner:
+    cases = tuple(dict.fromkeys(case(each.row) for each in tables.tuning_results if each.place == place))
+    if won is None:
+        return Winner(cases, place)
+    row = won.row
+    return Winner(cases, place, row["variant"], won.speedup, won.low, won.high, row["blocks"], row["masks"])
+
+
+def _largest_speedups(tables: Tables) -> list[Speedup]:
+    """Each accelerator's speed-up at its largest image."""
+    names, several = _short_names(tables), len({row["node"] for row in tables.speedup_rows}) > 1
+    pairs = zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
+    largest = {tables.name(row): (row, known) for row, known in sorted(pairs, key=lambda pair: pair[0]["n_pixels"])}
+    return [
+        Speedup(
+            (case(row), (row["run_id"], row["cpu_case_id"])), row["node"] if several else "", names[series],
+            size_label(row), known, row["median_s"], row["cpu_median_s"],
+        )
+        for series, (row, known) in largest.items()
+    ]  # fmt: skip
+
+
+def _short_names(tables: Tables) -> dict[str, str]:
+    """What each accelerator's series is called: by its model alone where that is enough."""
+    short = {tables.name(row): short_name(row["device_name"]) for row in tables.speedup_rows}
+    return short if len(set(short.values())) == len(short) else {series: series for series in short}
+
+
+def _elsewhere(tables: Tables) -> list[Elsewhere]:
+    """What others found, who told no spread."""
+    found: dict[str, list[float]] = {}
+    for row in reference_timings.speedups(tables.published).to_pylist() if tables.published is not None else []:
+        found.setdefault(speedups.published_name(row), []).append(row["speedup"])
+    return [Elsewhere((), name, min(each), max(each)) for name, each in found.items()]
+
+
+def _by_series(name: Callable[[Row], str], rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(name(row), []).append(row)
+    return found
+
+
+def _time(tables: Tables, row: Row, name: str) -> Time:
+    return Time((case(row),), name, size_label(row), _known(tables)[case(row)])
+
+
+def _known(tables: Tables) -> dict[findings.Case, Interval]:
+    return dict(zip(map(case, tables.cases), speedups.medians(tables), strict=True))
+
+
+def _same(rows: Sequence[tuple[Row, Row]]) -> str:
+    """What several devices' masks of one crop are: several label images, one, or one without cells."""
+    if len({row["mask"] for _, row in rows}) > 1 or any(row["n_masks"] > 1 for _, row in rows):
+        return "differing"
+    return "blank" if all(about["n_cells"] == 0 for about, _ in rows) else "same"
+
+
+def _differ(one: int | None, other: int | None) -> bool:
+    return one is not None and other is not None and one != other

@@ -1,0 +1,80 @@
+"""The places of devices at one image size, from the fastest to the slowest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from harness.results import speedups
+from harness.results.formatting import interval, seconds
+from harness.results.speedups import Key
+from harness.results.tables import Tables
+from harness.stats.ranking import Place
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A device's place at one image size: seconds an image with their interval, and the ranks it may have.
+
+    place, case: None of published figures, which are not ranked.
+    """
+
+    series: str
+    kind: str
+    is_published: bool
+    n_pixels: int
+    median_s: float
+    low_s: float | None
+    high_s: float | None
+    place: Place | None = None
+    case: Key | None = None
+    n_processes: int = 0
+
+    @property
+    def rank(self) -> str:
+        """'2', or '2–4' where devices cannot be told apart; a dash for published ones."""
+        if self.place is None:
+            return "–"
+        first, last = self.place.first, self.place.last
+        return str(first) if first == last else f"{first}–{last}"
+
+    @property
+    def mpx_per_s(self) -> float:
+        return self.n_pixels / self.median_s / 1e6
+
+    @property
+    def interval(self) -> str:
+        """The median's 95 % interval, or a dash."""
+        return interval(self.low_s, self.high_s, seconds)
+
+
+def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
+    """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it.
+
+    Only what did the same work is ranked.
+    """
+    if not tables.comparable:
+        return [], "", 0
+    names = {tables.name(row) for row in tables.comparable}
+    sizes = Counter((row["height_px"], row["width_px"]) for row in tables.comparable)
+    size = max(sizes, key=lambda each: (sizes[each], each[0] * each[1]))
+    n_pixels = size[0] * size[1]
+    medians = {
+        (row["run_id"], row["case_id"]): known
+        for row, known in zip(tables.cases, speedups.medians(tables), strict=True)
+    }
+    rows = [row for row in tables.cases if (row["height_px"], row["width_px"]) == size and tables.name(row) in names]
+    own = []
+    for row, place in zip(rows, speedups.places(tables, rows), strict=True):
+        known = medians[row["run_id"], row["case_id"]]
+        kind = row["backend"] or "unknown"
+        about = (tables.name(row), kind, False, n_pixels, row["median_s"], known.low, known.high, place)
+        own.append(Ranked(*about, (row["run_id"], row["case_id"]), known.n_processes))
+    others = [
+        Ranked(speedups.published_name(row), row["backend"], True, n_pixels, row["mean_s"], None, None)
+        for row in (tables.published.to_pylist() if tables.published is not None else [])
+        if (row["height_px"], row["width_px"]) == size
+    ]
+    found = sorted(own + others, key=lambda each: each.median_s)
+    lacking = len(names - {each.series for each in own})
+    return found, f"{size[0]} × {size[1]} px", lacking
