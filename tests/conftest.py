@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -137,6 +140,33 @@ def _offline_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("CELLPOSE_LOCAL_MODELS_PATH", raising=False)
     monkeypatch.setenv("CELLBENCH_WEIGHTS_URL", "http://127.0.0.1:9")
     assert Path(os.environ["HOME"]).is_dir()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., int]]:
+    """Starts a service that says something to whoever connects, as a head of Ray if not given; returns its port."""
+    servers, peers = [], []
+
+    def start(said: bytes = b"\0\0\0\4\0\0\0\0\0", hangs_up: bool = False) -> int:
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    peer, _ = server.accept()
+                    peers.append(peer)
+                    with suppress(OSError):
+                        peer.sendall(said)
+                        if hangs_up:
+                            peer.shutdown(socket.SHUT_RDWR)
+
+        threading.Thread(target=answer, daemon=True).start()
+        return server.getsockname()[1]
+
+    yield start
+    for each in (*servers, *peers):
+        each.close()
 
 
 def case(side_px: int, protocol: str = "standard", variant: str = STOCK, model: str = "cyto3") -> Case:

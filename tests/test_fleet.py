@@ -1,6 +1,7 @@
 """Nodes, parcels and the loop over many nodes, with relays that answer at once."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -225,3 +226,14 @@ def test_a_ray_that_is_too_slow_to_start_says_so(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(FleetUnreachableError, match="timed out during startup") as caught:
         cluster.start_local()
     assert (caught.value.exit_code, "--no-ray" in caught.value.fix) == (4, True)
+
+
+def test_what_ray_writes_past_python_while_it_starts_stays_off_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    def init(**_: object) -> None:
+        os.write(2, b"[2026-11-28 W 1 1] network_util.cc:330: Failed to determine local IP\n")
+        raise OSError("why")
+
+    with pytest.raises(OSError, match="why"):
+        cluster._init(SimpleNamespace(init=init))
+    os.write(2, b"ours\n")
+    assert capfd.readouterr().err == "ours\n"

@@ -164,12 +164,6 @@ def test_the_journal_of_a_killed_run_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def listener() -> Any:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-@pytest.fixture
 def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -177,8 +171,8 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}"])
-def test_a_head_that_answers(listener: int, form: str) -> None:
-    assert installation.ray_head(form.format(listener)).verdict == OK
+def test_a_head_that_answers(serve: Callable[..., int], form: str) -> None:
+    assert installation.ray_head(form.format(serve())).verdict == OK
 
 
 def test_a_head_that_does_not_answer(closed_port: int) -> None:

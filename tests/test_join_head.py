@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ def member(name: str | None, state: str = "up", ip: str = "10.0.0.9", **more: An
     return Member("id", name, ip, 20_001, state, **{"is_head": False, "counts": {"cpu": 1}, **more})
 
 
-def test_an_address_where_nothing_answers() -> None:
+def test_an_address_where_nothing_answers(serve: Callable[..., int]) -> None:
+    network.reach(f"127.0.0.1:{serve()}")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        network.reach(f"127.0.0.1:{port}")
     with pytest.raises(FleetUnreachableError, match="refused") as refused:
         network.reach(f"127.0.0.1:{port}")
     assert refused.value.exit_code == 4

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from harness import query
 from harness.engines import registry
-from harness.fleet.network import connect, split_address, why_not
+from harness.fleet.network import greet, split_address, why_not
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
 from harness.store import Store
 
@@ -148,7 +148,7 @@ def other_nodes(out: Path, here: Mapping[str, Any]) -> Check:
 
 def ray_head(
     address: str | None,
-    connect: Callable[[str, int], None] = connect,
+    greet: Callable[[str, int], None] = greet,
     distribution: Distribution = metadata.distribution,
 ) -> Check:
     """Whether Ray's head can be reached, or Ray is there to be started by a run."""
@@ -164,7 +164,7 @@ def ray_head(
     except ValueError:
         return Check("ray", FAIL, f"{address!r} is no address of a head", "give it as HOST:PORT; Ray's port is 6379")
     try:
-        connect(host, port)
+        greet(host, port)
     except (OSError, ValueError) as error:
         fix = f"see on the head whether Ray runs (ray status) and whether its firewall lets port {port} through"
         return Check("ray", FAIL, f"{host}:{port} cannot be reached: {why_not(error)}", fix)

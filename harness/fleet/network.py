@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -13,6 +14,13 @@ from harness.errors import CellbenchError, FleetUnreachableError
 
 CONNECT_S = 2.0
 ELSEWHERE = "192.0.2.1"  # kept free for documentation (RFC 5737): any other machine; nothing is ever sent there
+# How a client of HTTP/2 begins, and the type of the frame with which every server answers (RFC 9113, 3.4).
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+SETTINGS = 4
+
+
+class ForeignServiceError(OSError):
+    """Something else than Ray answers at an address."""
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -31,19 +39,53 @@ def join_address(host: str, port: int) -> str:
 
 def connect(host: str, port: int) -> None:
     """Raise OSError unless something answers on a TCP port within CONNECT_S, looking up the name included."""
-    answer: Future[None] = Future()
+    _within(CONNECT_S, lambda: socket.create_connection((host, port), CONNECT_S).close())
+
+
+def greet(host: str, port: int) -> None:
+    """As connect(), and raise ForeignServiceError unless what answers speaks HTTP/2, as Ray's servers do."""
 
     def ask() -> None:
+        with socket.create_connection((host, port), CONNECT_S) as peer:
+            if os.environ.get("RAY_USE_TLS") in ("1", "true"):
+                return
+            try:
+                peer.sendall(PREFACE)
+                answer = peer.recv(4)
+            except OSError as error:
+                raise ForeignServiceError("something listens there that does not answer as Ray does") from error
+            if answer[3:] != bytes([SETTINGS]):
+                raise ForeignServiceError("something else than Ray answers there")
+
+    _within(2 * CONNECT_S, ask)
+
+
+def _within(limit_s: float, ask: Callable[[], None]) -> None:
+    """Have a question asked; no timeout bounds the look-up of a name, but waiting for a thread does."""
+    answer: Future[None] = Future()
+
+    def run() -> None:
         try:
-            socket.create_connection((host, port), CONNECT_S).close()
+            ask()
         except (OSError, UnicodeError) as error:  # handed over to the waiting thread
             answer.set_exception(error)
         else:
             answer.set_result(None)
 
-    # No timeout bounds the look-up of a name; waiting for a thread does.
-    threading.Thread(target=ask, daemon=True).start()
-    answer.result(CONNECT_S + 1)
+    threading.Thread(target=run, daemon=True).start()
+    answer.result(limit_s + 1)
+
+
+def check_loopback() -> None:
+    """Raise FleetUnreachableError where this machine cannot reach itself, as in a namespace without a network."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            connect(*server.getsockname())
+    except OSError as error:
+        raise FleetUnreachableError(
+            f"this machine cannot reach itself at 127.0.0.1, which Ray needs: {why_not(error)}", "this machine",
+            "measure without it: cellbench run --no-ray; or bring the loopback up: ip link set lo up",
+        ) from error  # fmt: skip
 
 
 def why_not(error: Exception) -> str:
@@ -53,8 +95,8 @@ def why_not(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def reach(address: str, connect: Callable[[str, int], None] = connect) -> None:
-    """Refuse an address that is none, and one where nothing answers."""
+def reach(address: str, greet: Callable[[str, int], None] = greet) -> None:
+    """Refuse an address that is none, and one where no Ray answers."""
     try:
         host, port = split_address(address)
     except ValueError:
@@ -62,7 +104,12 @@ def reach(address: str, connect: Callable[[str, int], None] = connect) -> None:
             f"{address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
         ) from None
     try:
-        connect(host, port)
+        greet(host, port)
+    except ForeignServiceError as error:
+        raise FleetUnreachableError(
+            f"there is no head at {address}: {why_not(error)}", address,
+            "check host and port: the head shows its address with cellbench node status",
+        ) from error  # fmt: skip
     except (OSError, ValueError) as error:
         raise FleetUnreachableError(
             f"no head can be reached at {address}: {why_not(error)}", "this machine, on the way there",

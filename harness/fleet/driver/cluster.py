@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import Any
 
 from harness.engines.registry import DEFAULT
@@ -120,6 +122,7 @@ def join(
 
 def start_local() -> Any:
     """Start the embedded Ray of one node, tagged like a node of a fleet, and return the ray module."""
+    network.check_loopback()
     ray = _ray()
     try:
         _init(
@@ -140,12 +143,13 @@ def start_local() -> Any:
 
 def connect(address: str) -> Any:
     """Join the cluster at an address as a driver and return the ray module; this machine must be one of its nodes."""
-    ray = _ray()
     # Found and reached here and not by init(), which waits for minutes at the address of a cluster that is gone.
     found = status.which_head(address, daemon.running(folders.home()), os.environ)
+    network.reach(found)
+    ray = _ray()
     try:
-        network.reach(found)
-        _init(ray, address=found)
+        with _heard():
+            _init(ray, address=found)
     except Exception as error:  # Ray's own are of many kinds, some of them plain
         raise FleetUnreachableError(
             f"Ray's head does not take us: {_line(error)}", address, _cure(str(error))
@@ -153,14 +157,42 @@ def connect(address: str) -> Any:
     return ray
 
 
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Let Ctrl-C end this process at once: Ray may wait for minutes without Python, and nothing is measured yet."""
+    if threading.current_thread() is not threading.main_thread():  # no other may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _init(ray: Any, **how: Any) -> None:
     """Connect, and let SIGTERM go on meaning what it meant: Ray takes it for itself."""
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**how, log_to_driver=False, logging_level="ERROR")
+        with _hushed():
+            ray.init(**how, log_to_driver=False, logging_level="ERROR")
     finally:
         if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the compiled part of Ray from writing to stderr, past Python: what goes wrong is an exception as well."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with TemporaryFile() as unread:
+        os.dup2(unread.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _ray() -> Any:
