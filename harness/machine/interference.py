@@ -59,7 +59,7 @@ def _busy_s() -> float:
     now_s = time.perf_counter()
     times = psutil.cpu_times()
     if sys.platform == "linux" and times.idle:  # gVisor shows zeros
-        return _n_logical() * now_s - times.idle - times.iowait  # pyright: ignore[reportAttributeAccessIssue]  # on Linux
+        return _n_logical() * now_s - times.idle - getattr(times, "iowait", 0.0)
     return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
 
 

@@ -21,8 +21,7 @@ from harness.measure import rows, timing
 from harness.measure.timing import Repetition
 from harness.measure.wire import Order
 from harness.plan.cases import CONTROL_REPEATS, Case, Effort, Task
-from harness.plan.passes import PASSES
-from harness.schema import Sample
+from harness.schema import PASSES, Sample
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,8 @@ def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> C
     # Whole numbers: the exact results are known, and rounding forgives what TF32 or Winograd's method costs.
     left, right = (random.integers(-4, 5, (64, 64)) for _ in range(2))
     image, kernel = random.integers(-4, 5, (8, 32, 32)), random.integers(-4, 5, (8, 8, 3, 3))
-    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(1, 2))  # pyright: ignore[reportCallIssue, reportArgumentType]  # as documented
-    expected = {"matmul": left @ right, "3x3 convolution": np.einsum("chwij,ocij->ohw", windows, kernel)}
+    windows = np.lib.stride_tricks.sliding_window_view(image, (8, 3, 3))[0]
+    expected = {"matmul": left @ right, "3x3 convolution": np.einsum("hwcij,ocij->ohw", windows, kernel)}
 
     a, b, x, k = (place(array.astype(np.float32)) for array in (left, right, image[None], kernel))
     found = {"matmul": a @ b, "3x3 convolution": torch.nn.functional.conv2d(x, k)[0]}

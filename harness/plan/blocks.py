@@ -13,7 +13,7 @@ from harness.errors import CellbenchError
 from harness.machine.accelerators import Device
 from harness.plan.cases import Block, Case, Effort, Node, Task, control
 from harness.plan.config import Config
-from harness.plan.passes import PASSES
+from harness.schema import PASSES
 
 
 def choose(asked: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:
@@ -124,5 +124,5 @@ def _tasks(cases: Sequence[Case], has_control: bool, asked: Sequence[str], has: 
     # The smallest come first, since a process never quite gives back the memory that a large one took.
     standard = dict.fromkeys(replace(case, protocol="standard") for case in cases)
     looked_at = sorted(standard, key=lambda case: case.height_px * case.width_px)
-    once = [Task(each.name, small, last) for each in PASSES.values() if each.follows in passes and each.name in has]
+    once = [Task(each.role, small, last) for each in PASSES.values() if each.follows in passes and each.role in has]
     return (*tasks, *once, *(Task(name, case, i) for i, case in enumerate(looked_at) for name in passes))

@@ -231,7 +231,7 @@ def _finite(table: pa.Table) -> pa.Table:
     """A table whose numbers are numbers or unknown: neither JSON nor a reader knows what to do with NaN."""
     for i, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
-            table = table.set_column(i, field, pc.if_else(pc.is_finite(table[i]), table[i], None))  # pyright: ignore[reportAttributeAccessIssue]
+            table = table.set_column(i, field, pc.if_else(pc.is_finite(table[i]), table[i], None))  # pyright: ignore[reportAttributeAccessIssue]  # pyarrow makes them at import
     return table
 
 

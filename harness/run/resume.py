@@ -18,7 +18,7 @@ from harness import files, query, schema
 from harness.errors import CellbenchError
 from harness.plan.cases import Block, Task
 from harness.plan.config import Config
-from harness.plan.passes import PASSES
+from harness.schema import PASSES
 from harness.store import Store, past_runs
 
 VERSION = 2
