@@ -24,7 +24,7 @@ RATE_PX, RATES_PX = 88, 190  # room for a rate at the end of a line, and for tha
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedDevice:
     """A device's place at one image size: seconds an image with their interval, and the ranks it may have.
 
     place: None of published figures, which are not ranked.
@@ -57,7 +57,7 @@ class Ranked:
         return interval(self.low_s, self.high_s, seconds)
 
 
-def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
+def ranks(tables: Tables) -> tuple[list[RankedDevice], str, int]:
     """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it.
 
     Only what did the same work is ranked.
@@ -77,9 +77,9 @@ def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
     for row, place in zip(rows, speedups.places(tables, rows), strict=True):
         known = medians[row["run_id"], row["case_id"]]
         kind = row["backend"] or "unknown"
-        own.append(Ranked(tables.name(row), kind, False, n_pixels, row["median_s"], known.low, known.high, place))
+        own.append(RankedDevice(tables.name(row), kind, False, n_pixels, row["median_s"], known.low, known.high, place))
     others = [
-        Ranked(speedups.published_name(row), row["backend"], True, n_pixels, row["mean_s"], None, None, None)
+        RankedDevice(speedups.published_name(row), row["backend"], True, n_pixels, row["mean_s"], None, None, None)
         for row in (tables.published.to_pylist() if tables.published is not None else [])
         if (row["height_px"], row["width_px"]) == size
     ]
@@ -110,7 +110,7 @@ def draw(tables: Tables) -> Drawing:
     )
 
 
-def _row(each: Ranked, place: int, is_contest: bool) -> Row:
+def _row(each: RankedDevice, place: int, is_contest: bool) -> Row:
     """One device; a rank is told where there is more than one to be ranked, and published figures have none."""
 
     def rate(time_s: float | None) -> float | None:

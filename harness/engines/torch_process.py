@@ -98,12 +98,12 @@ def threads() -> dict[str, int]:
     import cv2
     import torch
 
-    told = {"torch_threads": torch.get_num_threads(), "opencv_threads": cv2.getNumThreads()}
+    counts = {"torch_threads": torch.get_num_threads(), "opencv_threads": cv2.getNumThreads()}
     if find_spec("numba"):
         import numba
 
-        told["numba_threads"] = numba.get_num_threads()
-    return told
+        counts["numba_threads"] = numba.get_num_threads()
+    return counts
 
 
 def most_numba_threads() -> int:

@@ -113,12 +113,12 @@ def line_namer(rows: Iterable[Row], elsewhere: Collection[str] = ()) -> Callable
     elsewhere: columns that the reader is told beside the name.
     """
     rows = list(rows)
-    told = identity.distinguishing(rows, ("node", "device", "device_name", *elsewhere), ("node", *identity.LINE))
+    dimensions = identity.distinguishing(rows, ("node", "device", "device_name", *elsewhere), ("node", *identity.LINE))
     several_nodes = "node" not in elsewhere and len({row["node"] for row in rows}) > 1
 
     def name(row: Row) -> str:
         node = f"{row['node']} · " if several_nodes else ""
-        return f"{node}{device_label(row)}{extras(row, identity.without(told, elsewhere))}"
+        return f"{node}{device_label(row)}{extras(row, identity.without(dimensions, elsewhere))}"
 
     return name
 

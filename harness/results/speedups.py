@@ -128,7 +128,7 @@ def sentence(each: SeriesSpeedup) -> str:
             f"How the {who}’s speed-up changes with size takes {PROCESSES_MIN} processes to tell: "
             f"run it with --blocks {PROCESSES_MIN}."
         )
-    said = {
+    phrases = {
         trend.FLAT: f"is flat from {each.trend.from_px or 0:.0f} to {largest}, within {trend.FLATNESS:.0%}".replace(
             "%", " %"
         ),
@@ -136,7 +136,7 @@ def sentence(each: SeriesSpeedup) -> str:
         trend.FALLING: f"is falling at {largest}, the largest image measured",
         trend.UNKNOWN: "may rise or not with size: the processes differ too much, or the sizes are too few",
     }
-    return f"The {who}’s speed-up {said[each.trend.word]}. {_crossing(each, largest)}".strip()
+    return f"The {who}’s speed-up {phrases[each.trend.word]}. {_crossing(each, largest)}".strip()
 
 
 def _crossing(each: SeriesSpeedup, largest: str) -> str:

@@ -248,6 +248,6 @@ def _history(session: Session, scope: Scope) -> tuple[Series, ...]:
     keys = session.table(_REPEATED.format(cases=scope.cases), until=until)["series_key"].to_pylist()
     if not keys:
         return ()
-    said = annotations.read(Path(session.store.root)) if session.store.is_local else []
+    notes = annotations.read(Path(session.store.root)) if session.store.is_local else []
     wanted = f"series_key IN ({texts(keys)}) AND run_id <= {text(until)}"
-    return tuple(history.times(session, said, until, wanted))
+    return tuple(history.times(session, notes, until, wanted))

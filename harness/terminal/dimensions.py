@@ -24,10 +24,10 @@ def dimensions_shown(rows: Iterable[Row], about: Sequence[str], always: Sequence
 
 def common_text(rows: Sequence[Row], columns: Iterable[str]) -> str:
     """What all rows have in common, for above a table that leaves these columns out: 'in all rows: crop 448'."""
-    told = [name for name in STATED if name in columns and rows and rows[0].get(name) is not None]
+    stated = [name for name in STATED if name in columns and rows and rows[0].get(name) is not None]
     texts = [
         f"{identity.word(name)} {identity.short(rows[0][name])}"
-        for name in told
+        for name in stated
         if not identity.differing(rows, [name])
     ]
     return f"in all rows: {', '.join(texts)}" if texts else ""
