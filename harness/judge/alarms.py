@@ -14,11 +14,10 @@ from harness.judge.annotations import Annotation
 from harness.judge.history import AGREEMENT, BYTES, MASKS, TIME, Series
 from harness.query import Session
 from harness.query.sql import FAILED, OK
-from harness.schema import Role, identity
+from harness.schema import Role, Row, identity
 from harness.stats.watch import ALARM, NOISY, SUSPECT, Band
 from harness.store import past_runs
 
-Row = dict[str, Any]
 Name = tuple[Any, ...]
 
 # What being above (1) or below (-1) the usual is called.

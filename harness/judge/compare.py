@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.errors import CellbenchError
-from harness.judge.selection import DAY_S, Row, Side
+from harness.judge.selection import DAY_S, Side
 from harness.machine import facts
-from harness.schema import identity
+from harness.schema import Row, identity
 from harness.stats import verdict, watch
 from harness.stats.difference import HISTORY_MIN, INCONCLUSIVE, MARGIN, UNITS_MIN
 from harness.stats.verdict import MORE_MAX, PROCESS_PAIRS, Run, Verdict

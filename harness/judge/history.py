@@ -11,11 +11,9 @@ from typing import Any
 from harness.judge.annotations import Annotation
 from harness.query import Session
 from harness.query.sql import OK
-from harness.schema import Role, identity
+from harness.schema import Role, Row, identity
 from harness.stats import watch
 from harness.stats.watch import NOISY, Judgement, Masks
-
-Row = dict[str, Any]
 
 TIME, MASKS, AGREEMENT = "time", "masks", "agreement"
 BYTES = ("peak_rss_bytes", "cuda_allocated_bytes", "cuda_reserved_bytes", "mps_current_bytes", "mps_driver_bytes")

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from harness.errors import CellbenchError
 from harness.judge import annotations
 from harness.query import Session
 from harness.query.older import canonical
 from harness.query.sql import FAILED
-from harness.schema import Role, identity
+from harness.schema import Role, Row, identity
 from harness.stats.verdict import Run
 from harness.store import Store, past_runs
-
-Row = dict[str, Any]
 
 CHOICES = {
     "node": "node", "machine": "machine_id", "device": "device", "backend": "backend", "engine": "engine",

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from harness.results import stage_catalogue
 from harness.results.formatting import number, percent
+from harness.schema import Row
 
-Row = dict[str, Any]
 Shares = Mapping[tuple[str, str], float]  # pass, stage → share of the call
 
 # From which share on a remark is worth a reader's time.

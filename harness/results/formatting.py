@@ -9,9 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.machine.facts import Fact
-from harness.schema import identity
+from harness.schema import Row, identity
 
-Row = dict[str, Any]
 # Columns whose values say by themselves what they are.
 SELF_EXPLAINING = (
     "node", "device", "protocol", "variant", "weights", "image", "workload", "source", "engine", "model", "dtype",

@@ -13,6 +13,7 @@ from harness.schema.columns import (
     SECTIONS,
     TEXT,
     Column,
+    Row,
     Sample,
     check,
     mistyped,
@@ -25,6 +26,6 @@ from harness.schema.versions import HISTORY, VERSION
 
 __all__ = [
     "ARROW", "BARE", "CHOSEN_PASSES", "FINE", "FLAG", "HISTORY", "INSTANT", "INTEGER", "PASSES", "REAL",
-    "REQUIRED", "SAMPLES", "SECTIONS", "TEXT", "VERSION", "Column", "Pass", "Phase", "Role", "Sample", "Status",
+    "REQUIRED", "SAMPLES", "SECTIONS", "TEXT", "VERSION", "Column", "Pass", "Phase", "Role", "Row", "Sample", "Status",
     "check", "identity", "mistyped", "sample", "table", "version_of", "versions",
 ]  # fmt: skip

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pyarrow as pa
 
-from harness.schema import identity
-
-Row = dict[str, Any]
+from harness.schema import Row, identity
 
 ALWAYS = ("node", "device", "crop")
 # What a reader wants to know of rows that are alike in it; the rest of a case is hashes, sizes and hardware.
