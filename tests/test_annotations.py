@@ -11,8 +11,8 @@ from tests.conftest import RUN_ID
 
 def test_what_was_said_is_read_again_in_order(tmp_path: Path) -> None:
     assert annotations.read(tmp_path) == []
-    first = annotations.said("tag", "run-1", name="before")
-    second = annotations.said("accepted", "run-2", why="torch 2.14 “faster”", alarm="ab", series_key="s", metric="time")
+    first = annotations.new("tag", "run-1", name="before")
+    second = annotations.new("accepted", "run-2", why="torch 2.14 “faster”", alarm="ab", series_key="s", metric="time")
     annotations.add(tmp_path, [first])
     annotations.add(tmp_path, [second])
     assert annotations.read(tmp_path) == [first, second]
@@ -23,14 +23,14 @@ def test_what_was_said_is_read_again_in_order(tmp_path: Path) -> None:
 
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: annotations.add(tmp_path, [annotations.said("tag", f"run-{i}", name="x")]), range(40)))
+        list(pool.map(lambda i: annotations.add(tmp_path, [annotations.new("tag", f"run-{i}", name="x")]), range(40)))
     assert {each.run_id for each in annotations.read(tmp_path)} == {f"run-{i}" for i in range(40)}
     assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_a_line_without_an_end_does_not_swallow_the_next(tmp_path: Path) -> None:
     (tmp_path / annotations.FILE).write_text('{"kind": "tag", "run_id": "r", "at": "", "by": "", "future": 1}')
-    annotations.add(tmp_path, [annotations.said("tag", "s", name="x")])
+    annotations.add(tmp_path, [annotations.new("tag", "s", name="x")])
     assert [each.run_id for each in annotations.read(tmp_path)] == ["r", "s"]
 
 
@@ -46,7 +46,7 @@ def test_what_was_said_elsewhere_is_taken_in_once(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         folder.mkdir()
-    both, theirs = annotations.said("tag", RUN_ID, name="a"), annotations.said("tag", RUN_ID, name="b")
+    both, theirs = annotations.new("tag", RUN_ID, name="a"), annotations.new("tag", RUN_ID, name="b")
     annotations.add(here, [both])
     annotations.add(there, [both, theirs])
     assert [annotations.merge(here, there) for _ in range(2)] == [1, 0]

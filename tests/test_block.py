@@ -21,7 +21,7 @@ from harness.measure.passes import ceiling, energy
 from harness.measure.passes.ceiling import Ceiling
 from harness.measure.wire import Order
 from harness.plan.cases import Task, control
-from harness.plan.passes import PASSES
+from harness.schema import PASSES
 from tests.conftest import TWICE, sleep
 
 QUICK = Script(call_s=0.0)

@@ -77,7 +77,7 @@ def test_the_spread_is_that_since_the_last_accepted_change(tmp_path: Path) -> No
     samples = both(1.1) + history([*APART, *(2 * x for x in QUIET)])
     store = nights.store(tmp_path, samples)
     key = selection.select(tmp_path, A).blocks[0]["series_key"]
-    annotations.add(store.root, [annotations.said("accepted", nights.run_id(12), series_key=key, metric="time")])
+    annotations.add(store.root, [annotations.new("accepted", nights.run_id(12), series_key=key, metric="time")])
     assert compared(tmp_path, samples).cases[0].found.spread < 0.01
 
 
@@ -232,7 +232,7 @@ def test_results_are_not_compared_with_themselves(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_way_to_choose(tmp_path: Path) -> None:
     store = nights.store(tmp_path / "here", [row for run in (A, B, C) for row in nights.timed(run, CALM)])
-    annotations.add(store.root, [annotations.said("tag", B, name="good")])
+    annotations.add(store.root, [annotations.new("tag", B, name="good")])
     one_file = next((tmp_path / "here/samples").glob("*.parquet"))
     chosen = {
         A: (A,), B[:10]: (B,), "latest": (C,), "previous": (B,), "2026-01-02": (B,), "good": (B,), "desk": (C,),

@@ -16,7 +16,7 @@ def broken(error: Exception) -> Check:
 
 
 def test_a_look_that_breaks_is_a_failed_check() -> None:
-    [check] = checks.tried("disk", lambda: broken(ZeroDivisionError("by zero")))
+    [check] = checks.attempt("disk", lambda: broken(ZeroDivisionError("by zero")))
     assert (check.name, check.verdict) == ("disk", FAIL)
     assert "ZeroDivisionError: by zero" in check.evidence
     assert check.fix
@@ -24,15 +24,15 @@ def test_a_look_that_breaks_is_a_failed_check() -> None:
 
 def test_an_error_of_ours_keeps_its_fix() -> None:
     error = CellbenchError("no weights", "/models", "fetch them")
-    assert checks.tried("weights", lambda: broken(error)) == [
+    assert checks.attempt("weights", lambda: broken(error)) == [
         Check("weights", FAIL, "no weights (/models)", "fetch them")
     ]
-    assert checks.tried("x", lambda: broken(CellbenchError("no", None, None)))[0].evidence == "no"
+    assert checks.attempt("x", lambda: broken(CellbenchError("no", None, None)))[0].evidence == "no"
 
 
 def test_one_check_or_several() -> None:
-    assert checks.tried("a", lambda: GOOD) == [GOOD]
-    assert checks.tried("a", lambda: [GOOD, BAD]) == [GOOD, BAD]
+    assert checks.attempt("a", lambda: GOOD) == [GOOD]
+    assert checks.attempt("a", lambda: [GOOD, BAD]) == [GOOD, BAD]
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

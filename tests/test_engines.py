@@ -26,7 +26,7 @@ from harness.engines.simulated.script import Script
 from harness.errors import CellbenchError
 from harness.machine import facts
 from harness.machine.accelerators import Device
-from harness.plan.passes import PASSES
+from harness.schema import PASSES
 from tests import contract
 from tests.conftest import REPOSITORY
 

@@ -30,7 +30,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "files": ("a.txt", lambda folder: files.write(folder / "a.txt", "new")),
     "annotation": (
         annotations.FILE,
-        lambda folder: annotations.add(folder, [annotations.said("tag", "r", name="x")]),
+        lambda folder: annotations.add(folder, [annotations.new("tag", "r", name="x")]),
     ),
     "samples": (
         "a.parquet",

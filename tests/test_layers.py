@@ -15,8 +15,6 @@ STARTS = re.compile(
     r"(os\.)?(fork|forkpty|system|popen|exec[lv]p?e?|spawn[lv]p?e?|posix_spawnp?)"
     r"|(\w+\.)*(create_subprocess_\w+|ProcessPoolExecutor)"
 )
-# What is imported upwards, by name: a public name of the package that costs nothing until it is asked for.
-LAZY = {"__init__": {"engines.cellpose3.variants"}}
 PACKAGE = Path(__file__).parent.parent / "harness"
 
 # Top to bottom; a room, a module or a package, may import from rooms below it only.
@@ -147,7 +145,7 @@ def test_every_module_has_a_room() -> None:
 @pytest.mark.parametrize("module", FILES)
 def test_imports_point_down(module: str) -> None:
     room = module.split(".", maxsplit=1)[0]
-    others = {name for name in within(imported(module)) - LAZY.get(module, set()) if name.split(".")[0] != room}
+    others = {name for name in within(imported(module)) if name.split(".")[0] != room}
     assert [name for name in others if floor(name) <= floor(module)] == []
 
 

@@ -88,7 +88,7 @@ def test_what_a_reading_raises_comes_out() -> None:
         raise RuntimeError("no such counter")
 
     with pytest.raises(RuntimeError, match="no such counter"):
-        memory._watched(lambda: None, {"peak_rss_bytes": broken})
+        memory._with_peaks(lambda: None, {"peak_rss_bytes": broken})
 
 
 def hold(n_bytes: int) -> int:

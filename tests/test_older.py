@@ -85,7 +85,7 @@ def test_a_change_that_was_accepted_under_an_old_name_stays_accepted(tmp_path: P
     store = nights.store(tmp_path, rows)
     stored = rows[0]["series_key"]
     annotations.add(
-        tmp_path, [annotations.said("accepted", nights.run_id(8), series_key=stored, metric=history.TIME, why="torch")]
+        tmp_path, [annotations.new("accepted", nights.run_id(8), series_key=stored, metric=history.TIME, why="torch")]
     )
     found = alarms.look(Session(store), annotations.read(tmp_path))
     assert found.alarms == ()

@@ -77,7 +77,7 @@ def build(root: Path) -> None:
     out, other = root / "results", root / "other"
     make_store(out, [make_sample(node=node, repetition=i) for node in "ab" for i in range(3)])
     make_store(other, [make_sample(node="mac")])
-    annotations.add(out, [annotations.said("tag", RUN_ID, name="first")])
+    annotations.add(out, [annotations.new("tag", RUN_ID, name="first")])
     (out / "schedule" / "nightly").mkdir(parents=True)
     (out / "runs").mkdir()
     (out / "runs" / f"{RUN_ID}.json").write_text("{}")  # which no version can resume

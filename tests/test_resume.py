@@ -9,9 +9,9 @@ from harness import schema
 from harness.errors import CellbenchError
 from harness.plan import config
 from harness.plan.cases import Block, Task, control
-from harness.plan.passes import PASSES
 from harness.run import resume
 from harness.run.resume import Manifest
+from harness.schema import PASSES
 from harness.store import Store
 from tests.conftest import CPU_DEVICE, RUN_ID, TWICE, case, make_sample, make_store
 

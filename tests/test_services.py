@@ -248,7 +248,7 @@ def test_a_service_that_does_not_run_is_no_reason_to_keep_its_file(tmp_path: Pat
 
 def test_one_list_of_variables_is_kept_and_documented() -> None:
     everything = {name: f"value of {name}" for name in (*environment.KEPT, "RAY_AUTH_TOKEN", "OMP_NUM_THREADS", "X")}
-    assert set(environment.kept(everything).variables) == set(environment.KEPT)
+    assert set(environment.job_environment(everything).variables) == set(environment.KEPT)
     documented = (REPOSITORY / "docs" / "scheduling.md").read_text()
     assert [name for name in environment.KEPT if f"`{name}`" not in documented] == []
 
@@ -262,7 +262,7 @@ def test_one_list_of_variables_is_kept_and_documented() -> None:
     ],
 )  # fmt: skip
 def test_a_variable_with_a_password_is_left_out_and_said(value: str, is_secret: bool) -> None:
-    found = environment.kept({"HTTP_PROXY": value, "PATH": "/bin"})
+    found = environment.job_environment({"HTTP_PROXY": value, "PATH": "/bin"})
     assert ("HTTP_PROXY" in found.variables) != is_secret
     assert any("HTTP_PROXY is not kept" in line for line in found.lines()) == is_secret
     assert not any(value in line for line in found.lines()) or not is_secret

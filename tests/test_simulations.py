@@ -122,7 +122,7 @@ def test_the_simulated_bookkeeping_is_that_of_the_program(script: ModuleType) ->
     for series in range(n):
         values: list[float] = []
         begins: list[float] = []
-        judged: list[watch.Judged] = []
+        judged: list[watch.Judgement] = []
         for night, both in enumerate(nights):
             for again, value in enumerate(both[:, series]):
                 if again and judged[-1].state != watch.SUSPECT:

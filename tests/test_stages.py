@@ -191,7 +191,7 @@ class Hooked:
     """As much of a loaded model as the stage pass asks for: cellpose's own hooks."""
 
     def recorded(self, recorder: Recorder) -> Any:
-        return stage_hooks.hooked(recorder)
+        return stage_hooks.timing(recorder)
 
 
 def hooked(machine: Machine, call: Callable[[], Any]) -> tuple[Any, float, dict[Key, Part]]:

@@ -129,12 +129,12 @@ class Machine:
                     yield make_sample(**about, role="tune", repetition=i, elapsed_s=elapsed_s)
 
 
-Search = Callable[..., tuple[Machine, tune.Tuned]]
+Search = Callable[..., tuple[Machine, tune.Tuning]]
 
 
 @pytest.fixture
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
-    def searched(factors: dict[str, float], agreement: str = "identical") -> tuple[Machine, tune.Tuned]:
+    def searched(factors: dict[str, float], agreement: str = "identical") -> tuple[Machine, tune.Tuning]:
         monkeypatch.setattr(tune.resume, "write", lambda *_: None)
         monkeypatch.setattr(tune.bench, "manifest_of", lambda *_: None)
         monkeypatch.setattr(
@@ -200,7 +200,7 @@ def test_what_can_be_had_without_this_package_is_written_out() -> None:
 
 
 def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
-    found = tune.Tuned("run", "cyto2", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
+    found = tune.Tuning("run", "cyto2", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
     said = tuning_view.text(found)
     assert "fastest with identical masks:  none beats stock" in said
     assert (

@@ -66,10 +66,10 @@ def cells(tables: Tables) -> list[Cell]:
 
 def _namer(cases: Sequence[Row]) -> Callable[[Row], str]:
     """A function from a case to the name of its line: its device, and what of it is in no heading."""
-    told = identity.distinguishing(cases, ("node", "device"), identity.without(identity.CASE, identity.ASKED))
+    dimensions = identity.distinguishing(cases, ("node", "device"), identity.without(identity.CASE, identity.ASKED))
 
     def name(case: Row) -> str:
-        return f"{place(case)}{extras(case, told)}"
+        return f"{place(case)}{extras(case, dimensions)}"
 
     twins = Counter((name(case), heatmap.case(case)) for case in cases)
     return (lambda case: f"{name(case)}, {case['run_id']}") if any(n > 1 for n in twins.values()) else name

@@ -17,7 +17,8 @@ MANY = 8  # series from which on a line each would be a thicket: then colour tel
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ([8, 3], [2, 3], [8, 3, 2, 3], [4, 2])
 KINDS = {backend: (HUES[kind.hue], kind.shape) for backend, kind in ACCELERATORS.items()}
-OTHER_SHAPES = ("triangle-up", "triangle-down", "cross", "triangle-left", "triangle-right")  # of all other kinds
+# Of all other kinds, which share a hue: shapes that no known kind has.
+OTHER_SHAPES = ("triangle-up", "triangle-left", "triangle-right", "arrow", "wedge")
 
 
 @dataclass(frozen=True)

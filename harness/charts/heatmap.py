@@ -35,10 +35,10 @@ class Cell:
 
 def columns(rows: Sequence[Row]) -> dict[tuple[Any, ...], str]:
     """The heading of each kind of case (see `case`), smallest image first: its crop, and whatever else differs."""
-    told = identity.without(identity.distinguishing(rows, (), KIND), identity.SIZE)
+    dimensions = identity.without(identity.distinguishing(rows, (), KIND), identity.SIZE)
     found = {}
     for row in sorted(rows, key=lambda row: (row["height_px"] or 0) * (row["width_px"] or 0)):
-        found[case(row)] = " ".join([crop_name(row), *(dimension_text(row, name) for name in told)])
+        found[case(row)] = " ".join([crop_name(row), *(dimension_text(row, name) for name in dimensions)])
     return found
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import altair as alt
 
 from harness.charts import rendering
 from harness.charts.rendering import GREY, HUES
+from harness.schema import Row
 
-Row = dict[str, Any]
 BLUE, VERMILLION, GREEN, PURPLE = HUES
 # State of a run → what its point looks like. Colour and shape say the same, and the words below the title say it again.
 STATES = {

@@ -11,7 +11,7 @@ from harness.charts.rendering import GREY
 from harness.results import ranks
 from harness.results.formatting import Row, listed, number, percent, seconds
 from harness.results.notes import notes
-from harness.results.ranks import Ranked
+from harness.results.ranks import RankedDevice
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
@@ -42,7 +42,7 @@ def draw(tables: Tables) -> Drawing:
     )
 
 
-def _row(each: Ranked, place: int, is_contest: bool) -> Row:
+def _row(each: RankedDevice, place: int, is_contest: bool) -> Row:
     """One device; a rank is told where there is more than one to be ranked, and published figures have none."""
 
     def rate(time_s: float | None) -> float | None:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import altair as alt
 import numpy as np
@@ -135,12 +135,12 @@ def save(chart: Layered, path: Path | str) -> Path:
     return files.write(path, picture(chart, kind))
 
 
-def picture(chart: Layered, kind: str) -> bytes:
+def picture(chart: Layered, kind: Literal["png", "svg", "pdf", "json"]) -> bytes:
     """A chart as png, svg, pdf or json."""
     if kind == "png":
         return _png(chart)
     buffer = io.BytesIO() if kind == "pdf" else io.StringIO()
-    chart.save(buffer, format=kind)  # pyright: ignore[reportArgumentType]  # one of FORMATS, checked before
+    chart.save(buffer, format=kind)
     content = buffer.getvalue()
     return content if isinstance(content, bytes) else content.encode()
 

@@ -47,7 +47,9 @@ def _root(
         typer.echo(greeting.text())
 
 
-def _shown(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """A warning as the command line shows it: those about results in plain words, others as Python does."""
     if issubclass(category, StoreWarning):
         return f"cellbench: {message}\n"
@@ -65,7 +67,7 @@ def run() -> None:
     signal.signal(signal.SIGINT, interrupt)
     sys.unraisablehook = _unraisable
     warnings.simplefilter("always", StoreWarning)
-    warnings.formatwarning = _shown
+    warnings.formatwarning = _warning
     try:
         app(standalone_mode=True)
     except CellbenchError as error:

@@ -50,10 +50,10 @@ def compare_(
 
 
 def _gates(text: str | None) -> list[str]:
-    asked = [word.strip().lower() for word in (text or "").split(",") if word.strip()]
-    if unknown := [word for word in asked if word not in GATES]:
+    gates = [word.strip().lower() for word in (text or "").split(",") if word.strip()]
+    if unknown := [word for word in gates if word not in GATES]:
         raise CellbenchError(f"unknown: {', '.join(unknown)}", "--fail-on", f"choose some of {', '.join(GATES)}")
-    return asked
+    return gates
 
 
 def _gate(found: Comparison, gates: list[str]) -> None:
@@ -128,7 +128,7 @@ def tag_(
     if not name or set(name) & set("=,/ "):
         raise CellbenchError("a tag has no spaces, commas, slashes or equals signs", name, "before-update")
     run_id = selection.run(query.Session(store), run)
-    annotations.add(Path(store.root), [annotations.said("tag", run_id, name=name)])
+    annotations.add(Path(store.root), [annotations.new("tag", run_id, name=name)])
     typer.echo(f"{run_id} is tagged {name}", err=True)
 
 

@@ -213,8 +213,8 @@ def env_(
     from harness.doctor.environment import ask as find_environment
     from harness.terminal import environment
 
-    told = find_environment(device)
-    typer.echo(dumps(told, indent=2) if json else environment.text(told))
+    facts = find_environment(device)
+    typer.echo(dumps(facts, indent=2) if json else environment.text(facts))
 
 
 @app.command("models")

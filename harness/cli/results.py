@@ -113,8 +113,8 @@ def query_(
         return
     session = query.Session(Store.at(out), time_limit, int(memory_limit * 1e9))
 
-    def answer(asked: str) -> None:
-        found = named.find(asked)
+    def answer(statement: str) -> None:
+        found = named.find(statement)
         if "run" in dict(found.defaults) and "run" in given:
             query.which_run(
                 session, given["run"]
@@ -136,7 +136,7 @@ def query_(
         return
     from harness.terminal import prompt
 
-    prompt.ask(answer, lambda said: typer.echo(said, err=True))
+    prompt.ask(answer, lambda message: typer.echo(message, err=True))
 
 
 @app.command("schema")
@@ -175,9 +175,9 @@ def merge_(
     store = Store.make(out)
     for other in sources:
         n_new, n_known = store.merge(other)
-        n_said = annotations.merge(Path(store.root), Path(other.root)) if store.is_local and other.is_local else 0
-        said = f", {n_said} annotations" if n_said else ""
-        typer.echo(f"{other.root}: {n_new} new, {n_known} here already{said}", err=True)
+        n_notes = annotations.merge(Path(store.root), Path(other.root)) if store.is_local and other.is_local else 0
+        suffix = f", {n_notes} annotations" if n_notes else ""
+        typer.echo(f"{other.root}: {n_new} new, {n_known} here already{suffix}", err=True)
 
 
 @app.command("compact")

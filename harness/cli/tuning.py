@@ -89,12 +89,12 @@ def verify_masks(
     if failed := [row for row in rows if row["role"] != "masks"]:
         raise CasesFailedError(f"{variant} failed: {failed[0]['error_message']}", str(out), "try it with less")
     keys = ("crop", "diameter_asked_px", "agreement", "ap50", "ap90", "mean_iou", "n_cells", "reference_n_cells")
-    told = [{key: row[key] for key in keys} for row in rows]
-    typer.echo(json_.dumps(told, indent=2) if json else "\n".join(map(_line, told)))
+    records = [{key: row[key] for key in keys} for row in rows]
+    typer.echo(json_.dumps(records, indent=2) if json else "\n".join(map(_line, records)))
     tuning.check_cells(rows)
-    if bad := [row for row in told if row["agreement"] and tuning.RANK[row["agreement"]] > tuning.RANK[level]]:
+    if bad := [row for row in records if row["agreement"] and tuning.RANK[row["agreement"]] > tuning.RANK[level]]:
         raise MasksDisagreeError(
-            f"{variant}: masks are {bad[0]['agreement']}, not {level}, in {len(bad)} of {len(told)} comparisons",
+            f"{variant}: masks are {bad[0]['agreement']}, not {level}, in {len(bad)} of {len(records)} comparisons",
             f"crop {bad[0]['crop']}", "leave this variant out",
         )  # fmt: skip
 
@@ -143,7 +143,7 @@ def throughput(
         for n_in_flight in _counts(in_flight, "--in-flight")
     ]
     found = rated.folder(folder, plane, channel) if folder else []
-    said = None if folder is None else folder.absolute().name
+    label = None if folder is None else folder.absolute().name
     with driver.opened(address, bool(address), engines=(engine.name,)) as here:
         image, side = (found[0].source, "full") if found else (image, str(crop))
         prepared = _prepared(
@@ -153,7 +153,7 @@ def throughput(
         pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
         typer.echo(f"{len(pictures)} images, {len(ways)} ways, {rounds} rounds; each in processes of its own", err=True)
         rows = []
-        for row in rated.measure(prepared, here, pictures, ways, rounds, out, said):
+        for row in rated.measure(prepared, here, pictures, ways, rounds, out, label):
             rows.append(row)
             if row["role"] == "throughput":
                 typer.echo(tuning_view.turn(row), err=True)
@@ -170,12 +170,12 @@ def _counts(text: str, flag: str) -> list[int]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    asked = (
+    diameter = (
         "diameter estimated" if not row["diameter_asked_px"] else f"diameter {row['diameter_asked_px']:.2f} px given"
     )
     cells = f"{row['n_cells']} cells (stock {row['reference_n_cells']})"
     iou = "" if row["mean_iou"] is None else f", mean IoU {row['mean_iou']:.4f}"
-    return f"crop {row['crop']}, {asked}: {row['agreement'] or 'nothing to compare'}; {cells}{iou}"
+    return f"crop {row['crop']}, {diameter}: {row['agreement'] or 'nothing to compare'}; {cells}{iou}"
 
 
 def _prepared(here: Any, crop: str, device: str, model: str | None, trust: str | None, **image_and_weights: Any) -> Any:

@@ -16,5 +16,5 @@ def ask(device: str = "auto") -> dict[str, Any]:
     device: its id or backend, cuda:0 or cuda; auto takes the fastest kind. CellbenchError if this machine lacks it.
     """
     chosen = blocks.choose((device,), parent.devices())[0]
-    told = parent.ask(EnvironmentRequest(chosen.id))
-    return {fact.name: told.get(fact.name) for fact in facts.FACTS}
+    answer = parent.ask(EnvironmentRequest(chosen.id))
+    return {fact.name: answer.get(fact.name) for fact in facts.FACTS}

@@ -68,23 +68,23 @@ def versions(
 
     ours = _unmet("cellbench", distribution)
     theirs = [unmet for owner in PINNED if _installed(owner, distribution) for unmet in _unmet(owner, distribution)]
-    told = [text for text, _ in ours + theirs]
+    problems = [text for text, _ in ours + theirs]
     default = registry.engine(registry.DEFAULT)
     if "cellpose" in found and not Requirement(default.requirement).specifier.contains(found["cellpose"], True):
         # The one that everybody meets: pip's newest is another program.
-        told.append(f"{default.name} needs {default.requirement}: only that has {default.models[0].name}")
+        problems.append(f"{default.name} needs {default.requirement}: only that has {default.models[0].name}")
     wanted = dict.fromkeys(f'"{requirement.name}{requirement.specifier}"' for _, requirement in ours + theirs)
     fixes = [f"python -m pip install {' '.join(wanted)}"] if wanted else []
 
     needs_python = distribution("cellbench").metadata["Requires-Python"] or ""
     fits = SpecifierSet(needs_python).contains(python, prereleases=True)
     if not fits:
-        told.append(f"cellbench needs Python {needs_python}")
+        problems.append(f"cellbench needs Python {needs_python}")
         fixes = [f"make an environment with Python {needs_python}, and install cellbench there"]
-    if not told:
+    if not problems:
         return Check("versions", OK, evidence)
     verdict = FAIL if ours or not fits else WARN
-    return Check("versions", verdict, f"{evidence}: {'; '.join(told)}", "; ".join(fixes) or None)
+    return Check("versions", verdict, f"{evidence}: {'; '.join(problems)}", "; ".join(fixes) or None)
 
 
 def _unmet(owner: str, distribution: Distribution) -> list[tuple[str, Requirement]]:
@@ -173,13 +173,13 @@ def ray_head(
 
 def ray_token(address: str | None, environ: Mapping[str, str], home: Path) -> Check:
     """Whether the token is there with which nodes prove to each other that they may run code, and is kept secret."""
-    fixes, told = [], []
+    fixes, evidence = [], []
     if _is_remote(address) and environ.get("RAY_AUTH_MODE", "").lower() != "token":
-        told.append("RAY_AUTH_MODE is not token: what is started from here does not ask for it")
+        evidence.append("RAY_AUTH_MODE is not token: what is started from here does not ask for it")
         fixes.append("export RAY_AUTH_MODE=token")
     if environ.get("RAY_AUTH_TOKEN"):
-        told.insert(0, "in RAY_AUTH_TOKEN")
-        return Check("ray token", WARN if fixes else OK, "; ".join(told), "; ".join(fixes) or None)
+        evidence.insert(0, "in RAY_AUTH_TOKEN")
+        return Check("ray token", WARN if fixes else OK, "; ".join(evidence), "; ".join(fixes) or None)
 
     chosen = environ.get("RAY_AUTH_TOKEN_PATH")
     file = Path(chosen) if chosen else home / ".ray" / "auth_token"
@@ -192,11 +192,13 @@ def ray_token(address: str | None, environ: Mapping[str, str], home: Path) -> Ch
         return Check("ray token", FAIL, f"{file} cannot be read: {error.strerror}", get)
     if is_empty:
         return Check("ray token", FAIL, f"{file} is empty", get)
-    told.insert(0, f"in {file}")
+    evidence.insert(0, f"in {file}")
     if mode & 0o077:
-        told.append(f"other users of this machine may read it (mode {mode:04o}), and run code on every node with it")
+        evidence.append(
+            f"other users of this machine may read it (mode {mode:04o}), and run code on every node with it"
+        )
         fixes.append(f"chmod 600 {file}")
-    return Check("ray token", WARN if fixes else OK, "; ".join(told), "; ".join(fixes) or None)
+    return Check("ray token", WARN if fixes else OK, "; ".join(evidence), "; ".join(fixes) or None)
 
 
 def _is_remote(address: str | None) -> bool:

@@ -23,7 +23,7 @@ import psutil
 from harness.doctor import installation
 from harness.engines import registry
 from harness.machine import interference, probe
-from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check, tried
+from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check, attempt
 from harness.machine.probe_io import Sources
 from harness.measure import parent
 from harness.measure.wire import SelfcheckRequest
@@ -73,7 +73,7 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
     if sources.system == "darwin":
         looks["macOS"] = lambda: macos(sources, out, address, Path.home())
     for name, look in looks.items():
-        yield from tried(name, look)
+        yield from attempt(name, look)
 
 
 def devices(ask: Callable[..., list[dict[str, Any]]] = parent.ask) -> list[Check]:
@@ -163,9 +163,9 @@ def heat(seen: Mapping[str, Any], system: str = sys.platform) -> Check:
 def power(environment: Mapping[str, Any]) -> Check:
     """Whether the machine may run as fast as it can: mains, mode, clock governor."""
     names = ("power_source", "power_mode", "cpu_governor", "cpu_scaling_driver", "cpu_energy_preference")
-    told = {name: environment[name] for name in names if environment.get(name)}
-    source, mode, governor, driver, preference = (told.get(name, "") for name in names)
-    evidence = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
+    settings = {name: environment[name] for name in names if environment.get(name)}
+    source, mode, governor, driver, preference = (settings.get(name, "") for name in names)
+    evidence = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
     if not evidence:
         return Check("power", SKIPPED, "this machine does not tell, as most desktops and virtual machines")
     fixes = []
@@ -217,13 +217,13 @@ def disk(out: Path, temporary: Path | None = None, usage: Callable[[Path], Any] 
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         flaw = "cannot be written to" if there.is_dir() else "is not a folder"
         return Check("disk", FAIL, f"{there}, where results would go, {flaw}", "give another folder: --out DIR")
-    told, fixes = [], []
+    evidence, fixes = [], []
     for folder, purpose, needed_bytes in ((there, "results", OUT_BYTES), (temporary, "temporary files", TEMP_BYTES)):
         free_bytes = usage(folder).free
-        told.append(f"{free_bytes / 1e9:,.1f} GB free for {purpose} in {folder}")
+        evidence.append(f"{free_bytes / 1e9:,.1f} GB free for {purpose} in {folder}")
         if free_bytes < needed_bytes:
             fixes.append(f"make {needed_bytes / 1e6:.0f} MB free in {folder}")
-    return Check("disk", FAIL if fixes else OK, "; ".join(told), "; ".join(fixes) or None)
+    return Check("disk", FAIL if fixes else OK, "; ".join(evidence), "; ".join(fixes) or None)
 
 
 # ---------------------------------------------------------------- macOS

@@ -11,7 +11,7 @@ Context = Callable[..., AbstractContextManager[None]]
 
 
 @contextmanager
-def placed(hooks: Sequence[tuple[Any, str, Context]]) -> Iterator[None]:
+def patch(hooks: Sequence[tuple[Any, str, Context]]) -> Iterator[None]:
     """Put each call of an owner's attribute into a context; whatever happens, all is as before afterwards."""
     originals: list[tuple[Any, str, Any]] = []
     try:

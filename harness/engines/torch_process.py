@@ -8,13 +8,26 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from harness.engines.base import Work
 from harness.errors import DeviceFallbackError
 from harness.machine import accelerators
 from harness.machine.accelerators import Accelerator, Device
 
 
 class TorchProcess:
-    """The half of an Engine that is the same for every engine on torch."""
+    """What is the same for every engine on torch.
+
+    guess_gflop_s: whole calls of stock in GFLOP/s of the network by torch's word for the device, where its speed is not
+    known yet; of the CPU per physical core.
+    """
+
+    guess_gflop_s: Mapping[str, float]
+
+    def call_s(self, work: Work, device: Device, threads: int) -> float:
+        """A first guess of a call's duration, good to a factor of three; an unknown GPU is taken for Apple's."""
+        kind, rates = accelerators.ACCELERATORS.get(device.backend), self.guess_gflop_s
+        rate_gflop_s = rates.get(kind.torch_type if kind else "", rates["mps"])
+        return work.gflop / (rate_gflop_s * (threads if device.backend == "cpu" else 1))
 
     def devices(self) -> list[Device]:
         """Every device that computes a small sum right here."""
@@ -37,9 +50,8 @@ class TorchProcess:
         cv2.setNumThreads(n)
         if find_spec("numba"):
             import numba
-            from numba.core import config
 
-            numba.set_num_threads(min(n, config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue]  # set at import
+            numba.set_num_threads(min(n, most_numba_threads()))
         return threads()
 
     def environment(self, device: str) -> dict[str, Any]:
@@ -57,7 +69,8 @@ class TorchProcess:
             **rounding,
             "torch_version": str(torch.__version__),
             "torch_git_version": torch.version.git_version,
-            "torch_build": _build(),
+            # What torch was built for besides the CPU, which comes last.
+            "torch_build": next(name for name, kind in accelerators.ACCELERATORS.items() if kind.build()),
             "torch_cuda_version": torch.version.cuda,
             "torch_mps": torch.backends.mps.is_available(),
             "torch_cudnn_benchmark": torch.backends.cudnn.benchmark,
@@ -85,12 +98,19 @@ def threads() -> dict[str, int]:
     import cv2
     import torch
 
-    told = {"torch_threads": torch.get_num_threads(), "opencv_threads": cv2.getNumThreads()}
+    counts = {"torch_threads": torch.get_num_threads(), "opencv_threads": cv2.getNumThreads()}
     if find_spec("numba"):
         import numba
 
-        told["numba_threads"] = numba.get_num_threads()
-    return told
+        counts["numba_threads"] = numba.get_num_threads()
+    return counts
+
+
+def most_numba_threads() -> int:
+    """How many threads numba can have in this process: what it was started with."""
+    from numba.core import config
+
+    return config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]  # set at import
 
 
 class Placement:
@@ -133,11 +153,3 @@ def blas(config: str) -> str | None:
     name = re.search(r"\bBLAS_INFO=(\w+)", config)
     version = re.search(r"Math Kernel Library Version ([\d.]+)", config)
     return " ".join(found[1] for found in (name, version) if found) or None
-
-
-def _build() -> str:
-    """What torch was built for besides the CPU."""
-    import torch
-
-    built = {"cuda": torch.version.cuda, "rocm": torch.version.hip, "mps": torch.backends.mps.is_built()}
-    return next((name for name, there in built.items() if there), "cpu")

@@ -32,13 +32,13 @@ class Tags:
 
     def labels(self) -> dict[str, str]:
         """Ray's labels: words that work can select by, in Kubernetes' syntax."""
-        told = {
+        labels = {
             NAME: self.name,
             **{f"bench/backend-{backend}": "1" for backend, _ in self.counts},
             "bench/accelerator": slug(self.accelerator or ""),
             "bench/chip": slug(self.chip or ""),
         }
-        return {key: value for key, value in told.items() if value}
+        return {key: value for key, value in labels.items() if value}
 
     def text(self) -> str:
         """As people read it: 'cuda 2, cpu'."""

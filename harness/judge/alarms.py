@@ -14,11 +14,10 @@ from harness.judge.annotations import Annotation
 from harness.judge.history import AGREEMENT, BYTES, MASKS, TIME, Series
 from harness.query import Session
 from harness.query.sql import FAILED, OK
-from harness.schema import Role, identity
+from harness.schema import Role, Row, identity
 from harness.stats.watch import ALARM, NOISY, SUSPECT, Band
 from harness.store import past_runs
 
-Row = dict[str, Any]
 Name = tuple[Any, ...]
 
 # What being above (1) or below (-1) the usual is called.
@@ -100,7 +99,7 @@ class Watch:
         return Counter(each.last.judged.state for each in self.series)
 
 
-def look(session: Session, said: Sequence[Annotation], run_id: str | None = None) -> Watch:
+def look(session: Session, notes: Sequence[Annotation], run_id: str | None = None) -> Watch:
     """Judge every series up to a run (the latest if None)."""
     runs = session.table("SELECT DISTINCT run_id FROM samples ORDER BY run_id")["run_id"].to_pylist()
     if not runs:
@@ -108,7 +107,7 @@ def look(session: Session, said: Sequence[Annotation], run_id: str | None = None
     if run_id not in (None, *runs):
         raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(runs[-5:]))
     until = run_id or past_runs(runs)[-1]
-    series = history.read(session, said, until)
+    series = history.read(session, notes, until)
     findings = {state: [] for state in (ALARM, SUSPECT)}
     for each in series:
         if each.last.judged.state in findings:
@@ -136,7 +135,7 @@ def accept(watched: Watch, wanted: Sequence[str], why: str) -> list[Annotation]:
             raise CellbenchError(what, None, f"open are: {', '.join(known) or 'none'}; see cellbench alarms")
         chosen |= {name: known[name] for name in matching}
     return [
-        annotations.said("accepted", _since(series), why=why, alarm=name, series_key=series.key, metric=series.metric)
+        annotations.new("accepted", _since(series), why=why, alarm=name, series_key=series.key, metric=series.metric)
         for name, series in chosen.items()
     ]
 
@@ -151,12 +150,12 @@ def _finding(session: Session, series: Series) -> Finding:
     judged = series.last.judged
     began = judged.began or 0  # the first run of a baseline is never beyond it, so an alarm begins at 1 or later
     first, before = series.points[began], series.points[began - 1]
-    told = session.table(
+    environments = session.table(
         "SELECT * FROM environments WHERE node IN ($then, $now) AND device = $device AND run_id IN ($a, $b)",
         then=before.place["node"], now=first.place["node"], device=first.place["device"], a=before.run_id,
         b=first.run_id,
     ).to_pylist()  # fmt: skip
-    sides = [[row for row in told if row["run_id"] == point.run_id] for point in (before, first)]
+    sides = [[row for row in environments if row["run_id"] == point.run_id] for point in (before, first)]
     return Finding(
         series,
         WORDS[series.metric][judged.direction],

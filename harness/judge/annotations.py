@@ -37,7 +37,7 @@ class Annotation:
     name: str | None = None
 
 
-def said(kind: str, run_id: str, why: str = "", **others: str | None) -> Annotation:
+def new(kind: str, run_id: str, why: str = "", **others: str | None) -> Annotation:
     """An annotation by whoever runs this, now."""
     return Annotation(kind, run_id, datetime.now(UTC).isoformat(timespec="seconds"), _who(), why, **others)
 
@@ -82,8 +82,8 @@ def merge(root: Path, other: Path) -> int:
 
 
 def _line(annotation: Annotation) -> bytes:
-    told = {key: value for key, value in asdict(annotation).items() if value not in (None, "")}
-    return json.dumps(told, ensure_ascii=False).encode() + b"\n"
+    content = {key: value for key, value in asdict(annotation).items() if value not in (None, "")}
+    return json.dumps(content, ensure_ascii=False).encode() + b"\n"
 
 
 def _who() -> str:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.errors import CellbenchError
-from harness.judge.selection import DAY_S, Row, Side
+from harness.judge.selection import DAY_S, Side
 from harness.machine import facts
-from harness.schema import identity
+from harness.schema import Row, identity
 from harness.stats import verdict, watch
 from harness.stats.difference import HISTORY_MIN, INCONCLUSIVE, MARGIN, UNITS_MIN
 from harness.stats.verdict import MORE_MAX, PROCESS_PAIRS, Run, Verdict
@@ -47,7 +47,7 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedCase:
     """One case on both sides: its name, the medians in s, the verdict and why, and whether the masks agree.
 
     verdict: FASTER, SLOWER, SAME or INCONCLUSIVE with `found`, else MISSING, FAILED or NOT COMPARABLE with `why`.
@@ -92,7 +92,7 @@ class Comparison:
     by: tuple[str, ...]
     varied: dict[str, tuple[str, str]]
     margin: float
-    cases: list[Compared]
+    cases: list[ComparedCase]
     overall: Verdict | None
     differences: list[tuple[str, str, str, str]]
 
@@ -101,7 +101,7 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
     """Match the cases of two sides and judge each. CellbenchError where they share results."""
     if common := _identities(a.blocks) & _identities(b.blocks):
         raise CellbenchError(
-            f"both sides contain the same measurements of run {sorted(common)[0][0]}", f"{a.asked} and {b.asked}",
+            f"both sides contain the same measurements of run {sorted(common)[0][0]}", f"{a.choice} and {b.choice}",
             "choose two sets that have nothing in common",
         )  # fmt: skip
     varied, free = _varied(a.blocks or a.failed, b.blocks or b.failed)
@@ -156,7 +156,7 @@ def _lines(a: Side, b: Side, free: set[str]) -> tuple[dict[Name, Line], tuple[st
 
     What is on one side only stands beside what is called the same on the other side: it is other work.
     """
-    same, called, asked = (identity.without(columns, free) for columns in (identity.SERIES, LABELS, ASKED))
+    same, called, request = (identity.without(columns, free) for columns in (identity.SERIES, LABELS, ASKED))
     before, after = (_grouped(side.blocks, same) for side in (a, b))
     found = [(before.get(key, []), after.get(key, [])) for key in {**before, **after}]
     pairs = [pair for pair in found if all(pair)]
@@ -167,12 +167,12 @@ def _lines(a: Side, b: Side, free: set[str]) -> tuple[dict[Name, Line], tuple[st
     for alike in lonely.values():
         joined = [row for rows, _ in alike for row in rows], [row for _, rows in alike for row in rows]
         pairs += [joined] if all(joined) else alike
-    failures = [_grouped(side.failed, asked) for side in (a, b)]
+    failures = [_grouped(side.failed, request) for side in (a, b)]
 
     def failed(keys: Iterable[Name]) -> Iterator[list[Row]]:
         return ([row for key in keys for row in side.get(key, [])] for side in failures)
 
-    keys = [{identity.values(row, asked) for row in (*pair[0], *pair[1])} for pair in pairs]
+    keys = [{identity.values(row, request) for row in (*pair[0], *pair[1])} for pair in pairs]
     rest = {**failures[0], **failures[1]}.keys() - set().union(*keys)
     lines = [Line(*pair, *failed(each)) for pair, each in zip(pairs, keys, strict=True)]
     lines += [Line([], [], *failed([key])) for key in rest]
@@ -195,7 +195,7 @@ def _name(row: Row, by: tuple[str, ...]) -> Name:
 # ---------------------------------------------------------------- one case
 
 
-def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, str]) -> Compared:
+def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, str]) -> ComparedCase:
     """outcome: the verdict, or the word for there being none and why."""
     sides = line.a, line.b
     a_s, b_s = (float(np.median([row["median_s"] for row in side])) if side else None for side in sides)
@@ -208,8 +208,8 @@ def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, s
     )  # fmt: skip
     cases = tuple(tuple(dict.fromkeys((row["run_id"], row["case_id"]) for row in side)) for side in sides)
     if isinstance(outcome, Verdict):
-        return Compared(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same, flagged, cases)
-    return Compared(name, a_s, b_s, *outcome, None, same, flagged, cases)
+        return ComparedCase(name, a_s, b_s, outcome.verdict, _advice(outcome), outcome, same, flagged, cases)
+    return ComparedCase(name, a_s, b_s, *outcome, None, same, flagged, cases)
 
 
 def _why_not(line: Line, free: set[str]) -> tuple[str, str] | None:

@@ -11,11 +11,9 @@ from typing import Any
 from harness.judge.annotations import Annotation
 from harness.query import Session
 from harness.query.sql import OK
-from harness.schema import Role, identity
+from harness.schema import Role, Row, identity
 from harness.stats import watch
-from harness.stats.watch import NOISY, Judged, Masks
-
-Row = dict[str, Any]
+from harness.stats.watch import NOISY, Judgement, Masks
 
 TIME, MASKS, AGREEMENT = "time", "masks", "agreement"
 BYTES = ("peak_rss_bytes", "cuda_allocated_bytes", "cuda_reserved_bytes", "mps_current_bytes", "mps_driver_bytes")
@@ -59,7 +57,7 @@ class Point:
     run_id: str
     started_at: datetime
     value: float
-    judged: Judged
+    judged: Judgement
     place: Row
 
 
@@ -98,14 +96,14 @@ def selector(place: Row) -> str:
     return "/".join(str(place[name]) for name in ("node", "device", "crop"))
 
 
-def read(session: Session, said: Sequence[Annotation], until: str) -> list[Series]:
+def read(session: Session, notes: Sequence[Annotation], until: str) -> list[Series]:
     """All series with their runs up to `until`, by node, device, size and protocol; times first."""
-    return _judged(session, said, until, _values(session), "true")
+    return _judged(session, notes, until, _values(session), "true")
 
 
-def times(session: Session, said: Sequence[Annotation], until: str, wanted: str) -> list[Series]:
+def times(session: Session, notes: Sequence[Annotation], until: str, wanted: str) -> list[Series]:
     """The times alone, of the series that fulfil a condition in SQL."""
-    return _judged(session, said, until, session.table(sql_of_times(wanted)).to_pylist(), wanted)
+    return _judged(session, notes, until, session.table(sql_of_times(wanted)).to_pylist(), wanted)
 
 
 def sql_of_times(wanted: str) -> str:
@@ -113,11 +111,11 @@ def sql_of_times(wanted: str) -> str:
     return _TIMES.format(wanted=wanted)
 
 
-def _judged(session: Session, said: Sequence[Annotation], until: str, found: list[Row], wanted: str) -> list[Series]:
+def _judged(session: Session, notes: Sequence[Annotation], until: str, found: list[Row], wanted: str) -> list[Series]:
     places = session.table(_PLACES.format(wanted=wanted), until=until).to_pylist()
     by_run = {(row["series_key"], row["run_id"]): row for row in places}
     accepted: dict[tuple[str | None, str | None], dict[str, Annotation]] = {}
-    for each in said:
+    for each in notes:
         if each.kind == "accepted":
             for key in session.series_now(each.series_key):
                 accepted.setdefault((key, each.metric), {})[each.run_id] = each
@@ -158,7 +156,7 @@ def _values(session: Session) -> list[Row]:
     return numbers + masks + words
 
 
-def _judge(metric: str, values: list[Any], resets: set[int], begins: list[float]) -> list[Judged]:
+def _judge(metric: str, values: list[Any], resets: set[int], begins: list[float]) -> list[Judgement]:
     if metric == MASKS:
         return watch.masks(values, resets)
     if metric == AGREEMENT:

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from harness.errors import CellbenchError
 from harness.judge import annotations
 from harness.query import Session
 from harness.query.older import canonical
 from harness.query.sql import FAILED
-from harness.schema import Role, identity
+from harness.schema import Role, Row, identity
 from harness.stats.verdict import Run
 from harness.store import Store, past_runs
-
-Row = dict[str, Any]
 
 CHOICES = {
     "node": "node", "machine": "machine_id", "device": "device", "backend": "backend", "engine": "engine",
@@ -42,14 +39,14 @@ DAY_S = 86400
 
 @dataclass(frozen=True)
 class Side:
-    """Results that were chosen: what was asked for, and their rows.
+    """Results that were chosen: the words for them, and their rows.
 
     blocks: a row per process and case with its median. failed: a row per case that has failures.
     facts: a row per process with what is known of its node. history: for each of its series every run in that store, by
     name. accepted: for each series the runs with which a baseline began.
     """
 
-    asked: str
+    choice: str
     runs: tuple[str, ...]
     blocks: list[Row]
     failed: list[Row]
@@ -58,19 +55,19 @@ class Side:
     accepted: dict[str, set[str]]
 
 
-def select(out: Path, asked: str) -> Side:
+def select(out: Path, choice: str) -> Side:
     """The results that a word or terms of the form key=value choose; see docs/statistics.md for all forms."""
-    path = Path(asked).expanduser()
+    path = Path(choice).expanduser()
     if path.suffix == ".parquet" or (path.is_dir() and any((path / part).is_dir() for part in ("samples", "journal"))):
         with _store_of(path) as store:
-            return side(Session(store), asked, "true", {})
+            return side(Session(store), choice, "true", {})
     session = Session(Store.at(out))
-    where, parameters = _where(session, out, asked)
-    return side(session, asked, where, parameters)
+    where, parameters = _where(session, out, choice)
+    return side(session, choice, where, parameters)
 
 
-def side(session: Session, asked: str, where: str, parameters: Row) -> Side:
-    """The results that fulfil a condition in SQL with its parameters; asked: what people call them."""
+def side(session: Session, choice: str, where: str, parameters: Row) -> Side:
+    """The results that fulfil a condition in SQL with its parameters; choice: what people call them."""
     blocks = session.table(
         f"""SELECT run_id, case_id, series_key, block, {_any_of(CASE)},
                    median(elapsed_s) AS median_s, count(*) AS n, min(started_at) AS begins,
@@ -87,11 +84,11 @@ def side(session: Session, asked: str, where: str, parameters: Row) -> Side:
         **parameters,
     ).to_pylist()
     if not blocks and not failed:
-        raise CellbenchError("nothing was timed there", asked, "see the runs there are: cellbench list")
+        raise CellbenchError("nothing was timed there", choice, "see the runs there are: cellbench list")
     runs = tuple(sorted({row["run_id"] for row in blocks}))
-    told = session.table("SELECT * FROM environments WHERE list_contains($runs, run_id)", runs=list(runs)).to_pylist()
+    facts = session.table("SELECT * FROM environments WHERE list_contains($runs, run_id)", runs=list(runs)).to_pylist()
     places = {(row["run_id"], row["node"], row["device"]) for row in blocks}
-    known = [row for row in told if (row["run_id"], row["node"], row["device"]) in places]
+    known = [row for row in facts if (row["run_id"], row["node"], row["device"]) in places]
     history: dict[str, dict[str, Run]] = {}
     for row in session.table(_HISTORY, keys=sorted({row["series_key"] for row in blocks})).to_pylist():
         run = Run(row["run_id"], row["begins"].timestamp() / DAY_S, tuple(row["medians_s"]))
@@ -101,29 +98,29 @@ def side(session: Session, asked: str, where: str, parameters: Row) -> Side:
         if each.kind == "accepted" and each.metric == "time":
             for key in session.series_now(each.series_key):
                 accepted.setdefault(key, set()).add(each.run_id)
-    return Side(asked, runs, blocks, failed, known, history, accepted)
+    return Side(choice, runs, blocks, failed, known, history, accepted)
 
 
 def _any_of(columns: Iterable[str]) -> str:
     return ", ".join(f"any_value({name}) AS {name}" for name in columns)
 
 
-def _where(session: Session, out: Path, asked: str) -> tuple[str, Row]:
-    """A condition in SQL, with its parameters, for what was asked."""
-    if "=" in asked:
-        return _terms(session, out, asked)
+def _where(session: Session, out: Path, choice: str) -> tuple[str, Row]:
+    """A condition in SQL, with its parameters, for a choice."""
+    if "=" in choice:
+        return _terms(session, out, choice)
     runs = _runs(session)
-    if run := _run(runs, asked):
+    if run := _run(runs, choice):
         return "run_id = $p0", {"p0": run}
-    if DATE.fullmatch(asked):
-        return _dated("date", asked)
-    if tagged := _tagged(out, asked):
+    if DATE.fullmatch(choice):
+        return _dated("date", choice)
+    if tagged := _tagged(out, choice):
         return "list_contains($p0, run_id)", {"p0": tagged}
-    of_node = session.table("SELECT DISTINCT run_id FROM samples WHERE node = $node", node=asked)["run_id"].to_pylist()
+    of_node = session.table("SELECT DISTINCT run_id FROM samples WHERE node = $node", node=choice)["run_id"].to_pylist()
     if of_node:
-        return "node = $p0 AND run_id = $p1", {"p0": asked, "p1": past_runs(of_node)[-1]}
+        return "node = $p0 AND run_id = $p1", {"p0": choice, "p1": past_runs(of_node)[-1]}
     raise CellbenchError(
-        f"there is no run, date, tag, node or file called {asked!r}", None,
+        f"there is no run, date, tag, node or file called {choice!r}", None,
         f"runs: {', '.join(runs[-3:]) or 'none'}; also latest, previous, 2026-01-31, 2026-01-01..2026-01-31, "
         f"key=value,… with {', '.join(KEYS)}, a results folder or a Parquet file",
     )  # fmt: skip
@@ -152,9 +149,9 @@ def _run(runs: list[str], word: str) -> str | None:
     return matching[0] if matching else None
 
 
-def _terms(session: Session, out: Path, asked: str) -> tuple[str, Row]:
+def _terms(session: Session, out: Path, choice: str) -> tuple[str, Row]:
     conditions, parameters = [], {}
-    for i, term in enumerate(asked.split(",")):
+    for i, term in enumerate(choice.split(",")):
         key, _, value = (part.strip() for part in term.partition("="))
         name = f"p{i}"
         if key == "date":
@@ -167,7 +164,7 @@ def _terms(session: Session, out: Path, asked: str) -> tuple[str, Row]:
             value = canonical(value) if key == "variant" else value
             condition, more = f"CAST({CHOICES[key]} AS VARCHAR) = ${name}", {name: value}
         else:
-            raise CellbenchError(f"nothing can be chosen by {key!r}", asked, f"keys: {', '.join(KEYS)}")
+            raise CellbenchError(f"nothing can be chosen by {key!r}", choice, f"keys: {', '.join(KEYS)}")
         conditions.append(condition)
         parameters |= more
     return " AND ".join(conditions), parameters

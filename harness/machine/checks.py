@@ -29,7 +29,7 @@ class Check:
     fix: str | None = None
 
 
-def tried(name: str, look: Callable[[], Check | list[Check]]) -> list[Check]:
+def attempt(name: str, look: Callable[[], Check | list[Check]]) -> list[Check]:
     """What a look finds; a look that breaks is a failed check with its error, and hides no other."""
     try:
         found = look()

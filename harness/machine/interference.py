@@ -59,7 +59,7 @@ def _busy_s() -> float:
     now_s = time.perf_counter()
     times = psutil.cpu_times()
     if sys.platform == "linux" and times.idle:  # gVisor shows zeros
-        return _n_logical() * now_s - times.idle - times.iowait  # pyright: ignore[reportAttributeAccessIssue]  # on Linux
+        return _n_logical() * now_s - times.idle - getattr(times, "iowait", 0.0)
     return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
 
 
@@ -257,9 +257,9 @@ def on_battery(machine: Machine) -> bool | None:
 
 def mac_is_slowed(machine: Machine) -> bool | None:
     """Whether macOS limits the processors' speed; Macs with Apple's chips tell a limit only while there is one."""
-    told = machine.run(["/usr/bin/pmset", "-g", "therm"])
-    found = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", told or "")
-    return None if not told else found is not None and int(found[1]) < 100
+    output = machine.run(["/usr/bin/pmset", "-g", "therm"])
+    found = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", output or "")
+    return None if not output else found is not None and int(found[1]) < 100
 
 
 def mac_is_hot(machine: Machine) -> bool | None:
@@ -291,11 +291,12 @@ def _is_low(clocks: Sequence[tuple[float, float | None]]) -> bool | None:
 def _quota(path: Path) -> tuple[int, float]:
     """How often a control group was stopped by its quota so far, and for how long, summed over processors."""
     try:
-        told = {key: int(number) for key, number in re.findall(r"^(\w+) (\d+)$", path.read_text(), re.MULTILINE)}
+        counts = {key: int(number) for key, number in re.findall(r"^(\w+) (\d+)$", path.read_text(), re.MULTILINE)}
     except OSError:
         return 0, 0.0
     # Version 2 counts in us, version 1 in ns; a group without a quota, such as the root, may not tell.
-    return told.get("nr_throttled", 0), told.get("throttled_usec", 0) / 1e6 + told.get("throttled_time", 0) / 1e9
+    stopped_s = counts.get("throttled_usec", 0) / 1e6 + counts.get("throttled_time", 0) / 1e9
+    return counts.get("nr_throttled", 0), stopped_s
 
 
 def _number(path: Path) -> float | None:

@@ -139,8 +139,8 @@ def _power(sources: Sources) -> dict[str, Any]:
     turbo = no_turbo == 0 if no_turbo is not None else (boost == 1 if boost is not None else None)
 
     def distinct(name: str) -> str | None:
-        said = {sources.text(path) for path in sources.paths(f"{CPU}/cpu[0-9]*/cpufreq/{name}")}
-        return " ".join(sorted(each for each in said if each is not None)) or None
+        values = {sources.text(path) for path in sources.paths(f"{CPU}/cpu[0-9]*/cpufreq/{name}")}
+        return " ".join(sorted(each for each in values if each is not None)) or None
 
     mode = sources.text("sys/firmware/acpi/platform_profile") or sources.run(["powerprofilesctl", "get"])
     return {
@@ -190,11 +190,11 @@ def _cpuinfo(sources: Sources) -> dict[str, str]:
 def _cores(sources: Sources) -> list[frozenset[int]]:
     """The physical cores that are online, each as the numbers of its hardware threads."""
     names = ("core_cpus_list", "thread_siblings_list")  # kernels before 5.3 have only the second
-    told = [
+    lists = [
         next(filter(None, (sources.text(path / name) for name in names)), None)
         for path in sources.paths(f"{CPU}/cpu[0-9]*/topology")
     ]
-    return list({frozenset(_cpu_list(text)) for text in told if text})
+    return list({frozenset(_cpu_list(text)) for text in lists if text})
 
 
 def _allowed(sources: Sources) -> set[int] | None:

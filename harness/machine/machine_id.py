@@ -39,8 +39,8 @@ def machine_id(own: str | None, gpu_uuids: Collection[str] = ()) -> str | None:
 
     Copies of one disk share the machine's id and differ in their GPUs, so another GPU makes it another machine.
     """
-    told = [*([own] if own else []), *sorted(gpu_uuids)]
-    return hashlib.sha256(" ".join(["cellbench", *told]).encode()).hexdigest()[:16] if told else None
+    ids = [*([own] if own else []), *sorted(gpu_uuids)]
+    return hashlib.sha256(" ".join(["cellbench", *ids]).encode()).hexdigest()[:16] if ids else None
 
 
 def own_id(sources: Sources) -> str | None:

@@ -104,8 +104,8 @@ def n_cores(sources: Sources | None = None) -> int:
 def cpu_model() -> str | None:
     """The processor's own name."""
     sources = Sources()
-    told = (macos if sources.system == "darwin" else linux).cpu_model(sources)
-    return told or platform.processor() or None
+    model = (macos if sources.system == "darwin" else linux).cpu_model(sources)
+    return model or platform.processor() or None
 
 
 def harness_commit(sources: Sources, package: Path = PACKAGE) -> str | None:

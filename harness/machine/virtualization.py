@@ -38,8 +38,8 @@ def virtualisation(sources: Sources, cpu_flags: str | None) -> str | None:
         return sources.text("sys/hypervisor/type") or "none"
     names = ("product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version")
     firmware = " ".join(filter(None, (sources.text(f"sys/class/dmi/id/{name}") for name in names)))
-    for said, name in HYPERVISORS.items():
-        if said in firmware and ".metal" not in firmware:
+    for word, name in HYPERVISORS.items():
+        if word in firmware and ".metal" not in firmware:
             return name
     named = sources.text("sys/hypervisor/type") or sources.text("proc/device-tree/hypervisor/compatible")
     if named or cpu_flags is not None:
@@ -53,8 +53,8 @@ def container(sources: Sources) -> str | None:
     if own is None:
         return None
     groups = own + (sources.text("proc/1/cgroup") or "")
-    told = re.search(r"(?:^|\0)container=([\w-]+)", sources.text("proc/1/environ") or "")
-    manager = sources.text("run/systemd/container") or (told[1] if told else None)
+    variable = re.search(r"(?:^|\0)container=([\w-]+)", sources.text("proc/1/environ") or "")
+    manager = sources.text("run/systemd/container") or (variable[1] if variable else None)
     # LXC lays its own files over some of /proc; the same file system on another folder is that of its host.
     lxcfs = re.search(r" /proc/\w+ .* lxcfs ", sources.text("proc/self/mountinfo") or "")
     kinds = {

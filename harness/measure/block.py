@@ -21,8 +21,7 @@ from harness.measure import rows, timing
 from harness.measure.timing import Repetition
 from harness.measure.wire import Order
 from harness.plan.cases import CONTROL_REPEATS, Case, Effort, Task
-from harness.plan.passes import PASSES
-from harness.schema import Sample
+from harness.schema import PASSES, Sample
 
 
 @dataclass(frozen=True)
@@ -171,8 +170,8 @@ def environment(engine: Engine, device: str, known: Sample, gpu: Monitor | None)
 
     known: columns of a sample, for what the workload and not the machine decides.
     """
-    told = {**(gpu.facts() | gpu.live() if gpu else {}), **known}
-    others = {fact.name: told[fact.name] for fact in facts.FACTS if fact.name in told}
+    values = {**(gpu.facts() | gpu.live() if gpu else {}), **known}
+    others = {fact.name: values[fact.name] for fact in facts.FACTS if fact.name in values}
     # The driver knows the GPU better than the machine, which on Linux has no name for it.
     return probe.environment() | others | dict(engine.environment(device))
 

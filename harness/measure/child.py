@@ -50,6 +50,6 @@ def main(name: str) -> None:
         pass  # there is no such engine here, so it has no version
     send(Hello(VERSION, __version__, name, version, lacks).line())
     # What this process lacks is known to the parent by now: it sends a request only where nothing is.
-    for answer in answers_to(wire.request_from(lines.get()), engine):  # pyright: ignore[reportPossiblyUnboundVariable]
+    for answer in answers_to(wire.request_from(lines.get()), engine):  # pyright: ignore[reportPossiblyUnboundVariable]  # bound where nothing is lacking
         send(json.dumps(answer))
         lines.get()

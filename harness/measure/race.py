@@ -111,8 +111,8 @@ def _gate(
                 continue  # too small for what the variant does, which its own crop need not be
             block.check_as_asked(racer.effective)
             size = {"crop": case.crop, "height_px": case.height_px, "width_px": case.width_px}
-            asked = {} if given_px is None else {"diameter_asked_px": given_px}
-            yield rows.good(racer.row | size, done, "call") | agreement.compare(expected, done.outcome) | asked
+            diameter = {} if given_px is None else {"diameter_asked_px": given_px}
+            yield rows.good(racer.row | size, done, "call") | agreement.compare(expected, done.outcome) | diameter
 
 
 def gate_crops(case: Case) -> list[Case]:

@@ -18,7 +18,7 @@ import numpy as np
 from harness.engines.base import Engine, Scalar
 from harness.machine import accelerators
 from harness.machine.accelerators import ACCELERATORS
-from harness.machine.checks import FAIL, OK, WARN, Check, tried
+from harness.machine.checks import FAIL, OK, WARN, Check, attempt
 from harness.machine.probe_io import Sources
 
 CHAIN_S = 0.05  # long beside a launch (about 10 us) and beside a read-back (below 1 ms), short for who waits
@@ -41,11 +41,11 @@ def run(engine: Engine, devices: Sequence[str] = (), threads: int = 1) -> list[d
     sources = Sources()
     drivers = {backend: kind.driver_count(sources) for backend, kind in ACCELERATORS.items()}
     builds = {backend: kind.build() for backend, kind in ACCELERATORS.items()}
-    checks = tried("threads", lambda: threads_obey(threads, dict(engine.set_threads(threads)), os.environ))
-    checks += tried("accelerator", lambda: accelerator(listed, drivers, builds, os.environ))
+    checks = attempt("threads", lambda: threads_obey(threads, dict(engine.set_threads(threads)), os.environ))
+    checks += attempt("accelerator", lambda: accelerator(listed, drivers, builds, os.environ))
     for device in devices or listed:
-        checks += tried(f"computes {device}", partial(computes, device))
-        checks += tried(f"sync {device}", partial(sync_waits, device))
+        checks += attempt(f"computes {device}", partial(computes, device))
+        checks += attempt(f"sync {device}", partial(sync_waits, device))
     return [asdict(check) for check in checks]
 
 
@@ -121,8 +121,8 @@ def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> C
     # Whole numbers: the exact results are known, and rounding forgives what TF32 or Winograd's method costs.
     left, right = (random.integers(-4, 5, (64, 64)) for _ in range(2))
     image, kernel = random.integers(-4, 5, (8, 32, 32)), random.integers(-4, 5, (8, 8, 3, 3))
-    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(1, 2))  # pyright: ignore[reportCallIssue, reportArgumentType]  # as documented
-    expected = {"matmul": left @ right, "3x3 convolution": np.einsum("chwij,ocij->ohw", windows, kernel)}
+    windows = np.lib.stride_tricks.sliding_window_view(image, (8, 3, 3))[0]
+    expected = {"matmul": left @ right, "3x3 convolution": np.einsum("hwcij,ocij->ohw", windows, kernel)}
 
     a, b, x, k = (place(array.astype(np.float32)) for array in (left, right, image[None], kernel))
     found = {"matmul": a @ b, "3x3 convolution": torch.nn.functional.conv2d(x, k)[0]}

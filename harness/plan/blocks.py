@@ -13,15 +13,15 @@ from harness.errors import CellbenchError
 from harness.machine.accelerators import Device
 from harness.plan.cases import Block, Case, Effort, Node, Task, control
 from harness.plan.config import Config
-from harness.plan.passes import PASSES
+from harness.schema import PASSES
 
 
-def choose(asked: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:
+def choose(selectors: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:
     """The devices to measure; asking for one that this machine lacks is an error, never a fallback."""
-    if "auto" in asked:
+    if "auto" in selectors:
         return tuple(available)
     chosen: list[Device] = []
-    for word in asked:
+    for word in selectors:
         matching = [d for d in available if word in (d.id, d.backend)]
         if not matching:
             have = ", ".join(f"{d.id} ({d.name})" for d in available)
@@ -30,11 +30,11 @@ def choose(asked: Sequence[str], available: Sequence[Device]) -> tuple[Device, .
     return tuple(chosen)
 
 
-def choose_on(asked: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
+def choose_on(selectors: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
     """The nodes with the devices to measure on each; only a device that no node has is an error."""
-    if "auto" in asked:
+    if "auto" in selectors:
         return tuple(nodes)
-    for word in asked:
+    for word in selectors:
         if not any(word in (device.id, device.backend) for node in nodes for device in node.devices):
             have = "; ".join(
                 f"{'it' if len(nodes) == 1 else node.name} has: {', '.join(f'{d.id} ({d.name})' for d in node.devices)}"
@@ -43,7 +43,7 @@ def choose_on(asked: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
             raise CellbenchError(f"no device {word} on {', '.join(node.name for node in nodes)}", "--devices", have)
     chosen = []
     for node in nodes:
-        words = [word for word in asked if any(word in (d.id, d.backend) for d in node.devices)]
+        words = [word for word in selectors if any(word in (d.id, d.backend) for d in node.devices)]
         if words:
             chosen.append(replace(node, devices=choose(words, node.devices)))
     return tuple(chosen)
@@ -112,10 +112,10 @@ def _selected(only: Sequence[str], *parts: str) -> bool:
     return not only or any(all(map(fnmatchcase, parts, pattern.split("/"))) for pattern in only)
 
 
-def _tasks(cases: Sequence[Case], has_control: bool, asked: Sequence[str], has: Set[str]) -> tuple[Task, ...]:
-    """asked: passes that the profile names; has: those that the engine has."""
+def _tasks(cases: Sequence[Case], has_control: bool, names: Sequence[str], has: Set[str]) -> tuple[Task, ...]:
+    """names: passes that the profile asks for; has: those that the engine has."""
     small, last = control(cases[0]), len(cases)
-    passes = [name for name in asked if name in has]
+    passes = [name for name in names if name in has]
     tasks = [Task("timed", case, i) for i, case in enumerate(cases)]
     if has_control:
         tasks = [Task("control", small, -1), *tasks, Task("control", small, last)]
@@ -124,5 +124,5 @@ def _tasks(cases: Sequence[Case], has_control: bool, asked: Sequence[str], has: 
     # The smallest come first, since a process never quite gives back the memory that a large one took.
     standard = dict.fromkeys(replace(case, protocol="standard") for case in cases)
     looked_at = sorted(standard, key=lambda case: case.height_px * case.width_px)
-    once = [Task(each.name, small, last) for each in PASSES.values() if each.follows in passes and each.name in has]
+    once = [Task(each.role, small, last) for each in PASSES.values() if each.follows in passes and each.role in has]
     return (*tasks, *once, *(Task(name, case, i) for i, case in enumerate(looked_at) for name in passes))

@@ -23,7 +23,7 @@ from harness.engines import registry
 from harness.engines.base import STOCK
 from harness.errors import CellbenchError
 from harness.machine import accelerators
-from harness.plan.passes import CHOSEN
+from harness.schema import CHOSEN_PASSES
 
 PROFILES = Path(__file__).parent / "profiles"
 MAX_BYTES = 1_000_000  # of a profile; a few hundred are enough
@@ -60,9 +60,9 @@ def _model(value: object) -> str:
 
 
 def _pass(value: object) -> str:
-    if value in CHOSEN:
+    if value in CHOSEN_PASSES:
         return str(value)
-    raise ValueError(f"unknown pass; known are {', '.join(CHOSEN)}")
+    raise ValueError(f"unknown pass; known are {', '.join(CHOSEN_PASSES)}")
 
 
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.engines import registry
 from harness.plan.cases import CONTROL_REPEATS, Block, Case, Effort, Task
-from harness.plan.passes import PASSES
+from harness.schema import PASSES
 
 START_S = 15.0  # a fresh process: import, compilation, model, first call
 # Calls of the tasks that are neither timed nor a pass.

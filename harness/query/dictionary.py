@@ -9,13 +9,12 @@ from harness.errors import CellbenchError
 from harness.machine import facts
 from harness.query.named import QUERIES
 from harness.query.views import MACROS, VIEWS
+from harness.schema import Row
 
 TYPES = {schema.TEXT: "text", schema.INTEGER: "int64", schema.REAL: "float64", schema.FLAG: "bool",
          schema.INSTANT: "timestamp[us, UTC]"}  # fmt: skip
 FACT_TYPES = {str: "text", int: "int64", float: "float64", bool: "bool"}
 TABLES = ("samples", "environment")
-
-Row = dict[str, object]
 
 
 def columns(table: str) -> pa.Table:

@@ -138,11 +138,11 @@ class Session:
         self._commented = True
         known = meanings()
         columns = self._connection.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal")
-        said = [f"COMMENT ON VIEW {name} IS {quoted(meaning)}" for name, (meaning, _) in VIEWS.items()]
+        comments = [f"COMMENT ON VIEW {name} IS {quoted(meaning)}" for name, (meaning, _) in VIEWS.items()]
         for view, column in columns.fetchall():
             if column in known and view not in ("stored_samples", "published_means"):
-                said.append(f'COMMENT ON COLUMN {view}."{column}" IS {quoted(known[column])}')
-        self._connection.execute("; ".join(said))
+                comments.append(f'COMMENT ON COLUMN {view}."{column}" IS {quoted(known[column])}')
+        self._connection.execute("; ".join(comments))
 
     def table(self, sql: str, **parameters: object) -> pa.Table:
         """Run one SELECT and return its rows; parameters are written $name in the SQL."""
@@ -189,13 +189,13 @@ class Session:
         with ThreadPoolExecutor(1) as worker:
 
             def work(step: Callable[[], Any]) -> Any:
-                return self._watched(worker.submit(step), sql, end_s)
+                return self._result(worker.submit(step), sql, end_s)
 
             reader = work(lambda: self._begin(statement, given))
             with closing(reader):  # whoever takes only the first rows leaves the query running
                 yield Answer(reader.schema, iter(lambda: work(lambda: next(reader, None)), None))
 
-    def _watched(self, step: Future, sql: str, end_s: float) -> Any:
+    def _result(self, step: Future, sql: str, end_s: float) -> Any:
         """What a step of a query gives; it is ended if it takes too long, or if somebody wants to go."""
         try:
             with self._explaining(sql):
@@ -262,9 +262,9 @@ class Session:
 
 def meanings() -> dict[str, str]:
     """What each column of the samples and of the views holds, with its unit."""
-    told = {fact.name: (fact.meaning, fact.unit) for fact in facts.FACTS}
-    told |= COMPUTED | {column.name: (column.meaning, column.unit) for column in schema.SAMPLES}
-    return {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in told.items()}
+    known = {fact.name: (fact.meaning, fact.unit) for fact in facts.FACTS}
+    known |= COMPUTED | {column.name: (column.meaning, column.unit) for column in schema.SAMPLES}
+    return {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in known.items()}
 
 
 def which_run(session: Session, run_id: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from harness.machine import facts
 from harness.query.sql import FAILED, LENGTH, MEASURED, OK, texts
-from harness.schema import PASSES, Phase, Role, Status, identity
+from harness.schema import CHOSEN_PASSES, Phase, Role, Status, identity
 from harness.stats.student import PROCESSES_MIN, t_975
 
 _SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
@@ -115,7 +115,7 @@ VIEWS = {
                 FROM tried GROUP BY ALL),
             looked AS (
                 SELECT run_id, {_PLACE}, {_ASKED}, string_agg(DISTINCT role, ' ' ORDER BY role) AS passes
-                FROM samples WHERE role IN ({texts(PASSES)}) AND {OK} GROUP BY ALL)
+                FROM samples WHERE role IN ({texts(CHOSEN_PASSES)}) AND {OK} GROUP BY ALL)
             SELECT p.*, w.* EXCLUDE (run_id),
                    CASE WHEN n_timed > 0 THEN 'measured' WHEN n_failed > 0 THEN 'failed'
                         WHEN n_skipped > 0 THEN 'skipped' ELSE 'missing' END AS covered,

@@ -49,7 +49,7 @@ def _samples(made: Report, store: Store) -> list[tuple[str, bytes]]:
     for run in made.scope.runs:
         samples = store.dataset().to_table(filter=pc.field("run_id") == run)
         for node in sorted(set(samples["node"].to_pylist())):
-            mine = samples.filter(pc.equal(samples["node"], node))  # pyright: ignore[reportAttributeAccessIssue]  # made at import
+            mine = samples.filter(pc.field("node") == node)
             buffer = io.BytesIO()
             pq.write_table(mine.cast(schema.ARROW), buffer, compression="zstd")
             safe = re.sub(r"[^A-Za-z0-9.-]", "_", f"{run}-{node}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from harness.charts import history_chart, rendering
 from harness.judge.alarms import Watch
@@ -13,9 +12,9 @@ from harness.results.alarm_text import finding_text, gap_texts, value_text
 from harness.results.formatting import count, line_namer, size_label
 from harness.results.history_rows import rank, rows, runs_of, state
 from harness.results.notes import surrogate_notes
+from harness.schema import Row
 from harness.stats.watch import AGREEMENTS
 
-Row = dict[str, Any]
 # A value in the unit of its axis; everything else is memory.
 SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "masks")}
 # What an axis needs besides its unit: cells come in whole numbers, and agreement is one of a few words.

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from harness.results import stage_catalogue
 from harness.results.findings import Attributed, Finding, Network, Part, Share
 from harness.results.formatting import size_label
 from harness.results.tables import Tables
-
-Row = dict[str, Any]
+from harness.schema import Row
 
 # From which share on a part is worth a reader's time.
 WORTH = {Part.ESTIMATION: 0.5, Part.HOST: 0.5, Part.QC: 0.2, Part.NETWORK: 0.8}

@@ -42,9 +42,9 @@ def usual_text(metric: str, band: Band) -> str:
 
 def gap_texts(gaps: Sequence[Gap]) -> list[tuple[str, str, str | None]]:
     """What was not measured, why, and the run that had it last: 'desk/cpu/448 (standard, lossless)'."""
-    told = identity.distinguishing([gap.place for gap in gaps], ("node", "device", "crop", "protocol"), ASKED)[3:]
+    names = identity.distinguishing([gap.place for gap in gaps], ("node", "device", "crop", "protocol"), ASKED)[3:]
     return [
-        (f"{gap.selector} ({', '.join(dimension_text(gap.place, column) for column in told)})", gap.why, gap.last_run)
+        (f"{gap.selector} ({', '.join(dimension_text(gap.place, name) for name in names)})", gap.why, gap.last_run)
         for gap in gaps
     ]
 

@@ -45,10 +45,10 @@ def find(session: Session, scope: Scope) -> tuple[list[str], list[Finding]]:
     """The places (node · device), and every fact that is known of any of them."""
     rows = _facts(session, scope)
     places = list(dict.fromkeys(map(place, rows)))
-    told = _environments(session, scope)
+    environments = _environments(session, scope)
     findings = [_finding("this measurement", label, "", _by_place(rows, column)) for column, label in ROWS.items()]
     for group, members in facts.GROUPS.items():
-        findings += [_of_fact(group, fact, told) for fact in members]
+        findings += [_of_fact(group, fact, environments) for fact in members]
     return places, [each for each in findings if each.values]
 
 
@@ -67,21 +67,21 @@ def _finding(group: str, label: str, meaning: str, values: dict[str, list[str]],
     return Finding(group, label, meaning, ordered, telling and len(ordered) > 1)
 
 
-def _of_fact(group: str, fact: Fact, told: Sequence[Row]) -> Finding:
+def _of_fact(group: str, fact: Fact, rows: Sequence[Row]) -> Finding:
     telling = group != OF_THE_MOMENT and fact.name not in OWN
     if not telling:
-        return _finding(group, fact.name, fact.meaning, _ranges(fact, told), telling)
+        return _finding(group, fact.name, fact.meaning, _ranges(fact, rows), telling)
     values: dict[str, list[str]] = {}
-    for row in told:
+    for row in rows:
         if row[fact.name] is not None:
             _add(values, fact_text(fact, row[fact.name]), place(row))
     return _finding(group, fact.name, fact.meaning, values, telling)
 
 
-def _ranges(fact: Fact, told: Sequence[Row]) -> dict[str, list[str]]:
+def _ranges(fact: Fact, rows: Sequence[Row]) -> dict[str, list[str]]:
     """What changes by itself: at each place its first value, or the smallest and the largest."""
     by_place: dict[str, list[Any]] = {}
-    for row in told:
+    for row in rows:
         if row[fact.name] is not None:
             by_place.setdefault(place(row), []).append(row[fact.name])
     values: dict[str, list[str]] = {}

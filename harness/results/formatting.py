@@ -9,9 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.machine.facts import Fact
-from harness.schema import identity
+from harness.schema import Row, identity
 
-Row = dict[str, Any]
 # Columns whose values say by themselves what they are.
 SELF_EXPLAINING = (
     "node", "device", "protocol", "variant", "weights", "image", "workload", "source", "engine", "model", "dtype",
@@ -113,12 +112,12 @@ def line_namer(rows: Iterable[Row], elsewhere: Collection[str] = ()) -> Callable
     elsewhere: columns that the reader is told beside the name.
     """
     rows = list(rows)
-    told = identity.distinguishing(rows, ("node", "device", "device_name", *elsewhere), ("node", *identity.LINE))
+    dimensions = identity.distinguishing(rows, ("node", "device", "device_name", *elsewhere), ("node", *identity.LINE))
     several_nodes = "node" not in elsewhere and len({row["node"] for row in rows}) > 1
 
     def name(row: Row) -> str:
         node = f"{row['node']} · " if several_nodes else ""
-        return f"{node}{device_label(row)}{extras(row, identity.without(told, elsewhere))}"
+        return f"{node}{device_label(row)}{extras(row, identity.without(dimensions, elsewhere))}"
 
     return name
 

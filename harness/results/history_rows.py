@@ -9,9 +9,9 @@ from typing import Any
 from harness.judge.alarms import WORDS
 from harness.judge.history import AGREEMENT, MASKS, TIME, VERSIONS, Series
 from harness.results.alarm_text import value_text
+from harness.schema import Row
 from harness.stats import changes
 
-Row = dict[str, Any]
 FIRST = ("alarm", "suspect", "noisy")  # what is looked at first
 
 

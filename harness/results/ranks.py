@@ -13,7 +13,7 @@ from harness.stats.ranking import Place
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedDevice:
     """A device's place at one image size: seconds an image with their interval, and the ranks it may have.
 
     place, case: None of published figures, which are not ranked.
@@ -48,7 +48,7 @@ class Ranked:
         return interval(self.low_s, self.high_s, seconds)
 
 
-def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
+def ranks(tables: Tables) -> tuple[list[RankedDevice], str, int]:
     """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it.
 
     Only what did the same work is ranked.
@@ -69,9 +69,9 @@ def ranks(tables: Tables) -> tuple[list[Ranked], str, int]:
         known = medians[row["run_id"], row["case_id"]]
         kind = row["backend"] or "unknown"
         about = (tables.name(row), kind, False, n_pixels, row["median_s"], known.low, known.high, place)
-        own.append(Ranked(*about, (row["run_id"], row["case_id"]), known.n_processes))
+        own.append(RankedDevice(*about, (row["run_id"], row["case_id"]), known.n_processes))
     others = [
-        Ranked(speedups.published_name(row), row["backend"], True, n_pixels, row["mean_s"], None, None)
+        RankedDevice(speedups.published_name(row), row["backend"], True, n_pixels, row["mean_s"], None, None)
         for row in (tables.published.to_pylist() if tables.published is not None else [])
         if (row["height_px"], row["width_px"]) == size
     ]

@@ -249,7 +249,7 @@ def _finite(table: pa.Table) -> pa.Table:
     """A table whose numbers are numbers or unknown: neither JSON nor a reader knows what to do with NaN."""
     for i, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
-            table = table.set_column(i, field, pc.if_else(pc.is_finite(table[i]), table[i], None))  # pyright: ignore[reportAttributeAccessIssue]
+            table = table.set_column(i, field, pc.if_else(pc.is_finite(table[i]), table[i], None))  # pyright: ignore[reportAttributeAccessIssue]  # pyarrow makes them at import
     return table
 
 
@@ -266,6 +266,6 @@ def _history(session: Session, scope: Scope) -> tuple[Series, ...]:
     keys = session.table(_REPEATED.format(cases=scope.cases), until=until)["series_key"].to_pylist()
     if not keys:
         return ()
-    said = annotations.read(Path(session.store.root)) if session.store.is_local else []
+    notes = annotations.read(Path(session.store.root)) if session.store.is_local else []
     wanted = f"series_key IN ({texts(keys)}) AND run_id <= {text(until)}"
-    return tuple(history.times(session, said, until, wanted))
+    return tuple(history.times(session, notes, until, wanted))

@@ -39,11 +39,11 @@ class TuningResult:
 def from_rows(rows: Iterable[Row]) -> list[TuningResult]:
     """Rows of the query as races."""
     rows, known = list(rows), ("node", "device", "image", *identity.SIZE)
-    told = identity.without(identity.distinguishing(rows, known, RACED), known)
+    dimensions = identity.without(identity.distinguishing(rows, known, RACED), known)
 
     def place(row: Row) -> str:
         on = f"{row['node']} {row['device']}, {text(row['image'], 'image unknown')} {size_label(row)}"
-        return f"{on}{extras(row, told)}"
+        return f"{on}{extras(row, dimensions)}"
 
     return [TuningResult(row, place(row), _gain([row["turns_s"]], [row["stock_s"]]).times, None, None) for row in rows]
 

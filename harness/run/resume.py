@@ -18,7 +18,7 @@ from harness import files, query, schema
 from harness.errors import CellbenchError
 from harness.plan.cases import Block, Task
 from harness.plan.config import Config
-from harness.plan.passes import PASSES
+from harness.schema import PASSES
 from harness.store import Store, past_runs
 
 VERSION = 2
@@ -122,7 +122,7 @@ def remaining(blocks: Sequence[Block], rows: Iterable[Mapping[str, Any]], retry_
         begun = [
             (task, of_task[block.node, block.device.id, block.index, task.role, task.position]) for task in block.tasks
         ]
-        tasks = tuple(_again(task, said) for task, said in begun if not _is_over(task, said, retry_failed))
+        tasks = tuple(_again(task, earlier) for task, earlier in begun if not _is_over(task, earlier, retry_failed))
         if tasks:
             found.append(replace(block, tasks=tasks))
     return tuple(found)

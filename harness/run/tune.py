@@ -58,7 +58,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuning:
     """What the search found. steps: every race's outcomes; identical, equivalent: the winners' final race or None."""
 
     run_id: str
@@ -117,7 +117,7 @@ def check_cells(rows: Sequence[Sample]) -> None:
 
 def search(
     prepared: Prepared, here: driver.Fleet, out: Path, gate: str, budget_s: float, say: Callable[[str], None]
-) -> Tuned:
+) -> Tuning:
     """Race group after group within budget_s (one race may run over), then prove the winners; every row is stored."""
     if len(prepared.blocks) != 1 or len(prepared.blocks[0].cases) != 1:
         raise CellbenchError("tuning needs one device and one crop", "--device, --crop", "name one of each")
@@ -161,7 +161,7 @@ def search(
         proofs = {name: _prove(engine, name, run) for name in dict.fromkeys(best[level] for level in levels)}
     answers = {level: proofs[best[level]] for level in levels}
     answers = {level: each if each and each.passes(level) else None for level, each in answers.items()}
-    return Tuned(run_id, block.model, tuple(steps), answers["identical"], answers.get("equivalent"), tuple(left_out))
+    return Tuning(run_id, block.model, tuple(steps), answers["identical"], answers.get("equivalent"), tuple(left_out))
 
 
 def _prove(engine: Engine, variant: str, run: Callable[[Sequence[str], int, int], list[Sample]]) -> Outcome | None:

@@ -68,7 +68,7 @@ def unit(schedule: Schedule, kind: str, machine: Machine, variables: Environment
 
 def variables(schedule: Schedule, machine: Machine) -> Environment:
     """The variables that the scheduled command gets; the token itself is never copied, only where it is."""
-    found = environment.kept(machine.environment, **({"RAY_AUTH_MODE": "token"} if schedule.address else {}))
+    found = environment.job_environment(machine.environment, **({"RAY_AUTH_MODE": "token"} if schedule.address else {}))
     token = Path(found.variables.get("RAY_AUTH_TOKEN_PATH", machine.home / ".ray/auth_token"))
     if schedule.address and not token.is_file() and machine.environment.get("RAY_AUTH_TOKEN"):
         raise CellbenchError(

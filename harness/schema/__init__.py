@@ -13,6 +13,7 @@ from harness.schema.columns import (
     SECTIONS,
     TEXT,
     Column,
+    Row,
     Sample,
     check,
     mistyped,
@@ -20,11 +21,11 @@ from harness.schema.columns import (
     table,
     version_of,
 )
-from harness.schema.enumerations import FINE, PASSES, Phase, Role, Status
+from harness.schema.enumerations import CHOSEN_PASSES, FINE, PASSES, Pass, Phase, Role, Status
 from harness.schema.versions import HISTORY, VERSION
 
 __all__ = [
-    "ARROW", "BARE", "FINE", "FLAG", "HISTORY", "INSTANT", "INTEGER", "PASSES", "REAL", "REQUIRED", "SAMPLES",
-    "SECTIONS", "TEXT", "VERSION", "Column", "Phase", "Role", "Sample", "Status", "check", "identity", "mistyped",
-    "sample", "table", "version_of", "versions",
+    "ARROW", "BARE", "CHOSEN_PASSES", "FINE", "FLAG", "HISTORY", "INSTANT", "INTEGER", "PASSES", "REAL",
+    "REQUIRED", "SAMPLES", "SECTIONS", "TEXT", "VERSION", "Column", "Pass", "Phase", "Role", "Row", "Sample", "Status",
+    "check", "identity", "mistyped", "sample", "table", "version_of", "versions",
 ]  # fmt: skip

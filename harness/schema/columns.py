@@ -14,6 +14,7 @@ from harness.schema.versions import VERSION
 
 # A row on its way from a worker to the store. Plain values only, since numpy 1 and 2 pickles do not mix.
 Sample = dict[str, Any]
+Row = dict[str, Any]  # of a view or a table: values by column
 
 TEXT, INTEGER, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 INSTANT = pa.timestamp("us", tz="UTC")

@@ -1,7 +1,8 @@
-"""The words that rows are told apart by: roles, phases and statuses."""
+"""The words that rows are told apart by: roles, phases and statuses; and the passes, each of which has a role."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -49,4 +50,32 @@ class Status(StrEnum):
 
 
 FINE = (Status.OK, Status.SKIPPED)  # statuses that are no failure
-PASSES = (Role.STAGES, Role.MEMORY, Role.ENERGY, Role.MASKS)  # what is measured of a case besides its time
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A measurement of a case that is not its time: a role and a line here, a module of that name in measure/passes.
+
+    n_calls: calls of the model that it makes, about. n_rows: rows that it ends with, not counting the parts of a call.
+    follows: the pass after which it is made, once a block; empty for one that a profile names.
+    """
+
+    role: Role
+    meaning: str
+    n_calls: int
+    n_rows: int
+    follows: str = ""
+
+
+# Masks: twice on the device, once on the CPU. Energy repeats for seconds.
+PASSES: dict[str, Pass] = {
+    each.role: each
+    for each in (
+        Pass(Role.STAGES, "where the time of one call goes", 3, 3),
+        Pass(Role.CEILING, "the best rates of the device: products, convolutions, copies", 2, 3, follows=Role.STAGES),
+        Pass(Role.MEMORY, "peak memory of one call", 1, 1),
+        Pass(Role.ENERGY, "energy of repeated calls", 3, 3),
+        Pass(Role.MASKS, "agreement with the stock model on the CPU", 3, 2),
+    )
+}
+CHOSEN_PASSES = tuple(role for role, each in PASSES.items() if not each.follows)

@@ -79,8 +79,8 @@ def values(row: Mapping[str, Any], columns: Iterable[str]) -> tuple[Any, ...]:
 
 def key(row: Mapping[str, Any], columns: Iterable[str]) -> str:
     """16 hex digits for what a row holds in these columns: equal rows get equal ones on every machine."""
-    told = json.dumps([[column, _number(value(row, column))] for column in columns])
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = json.dumps([[column, _number(value(row, column))] for column in columns])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _number(found: Any) -> Any:
@@ -105,8 +105,8 @@ def distinguishing(
     found = list(always)
     for column in differing(rows, without(columns, always)):
         names = LABELS.get(column, ())
-        told = {values(row, names) for row in rows}
-        determined = len({(*values(row, names), value(row, column)) for row in rows}) == len(told)
+        groups = {values(row, names) for row in rows}
+        determined = len({(*values(row, names), value(row, column)) for row in rows}) == len(groups)
         found += differing(rows, without(names, found)) if names and determined else [column]
     return tuple(dict.fromkeys(found))
 

@@ -26,5 +26,4 @@ SIMULATED = "simulated"  # the engine, and since version 1 the workload, that me
 def defaults(row: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that a row of a version before 4 lacks or leaves null, as they were."""
     engine = SIMULATED if row.get("workload") == SIMULATED else BEFORE_ENGINES["engine"]
-    told = {**BEFORE_ENGINES, "engine": engine}
-    return {name: row.get(name) or value for name, value in told.items()}
+    return {name: row.get(name) or value for name, value in {**BEFORE_ENGINES, "engine": engine}.items()}

@@ -32,7 +32,7 @@ class Environment:
         return [*(f"keeps {name}={value}" for name, value in sorted(self.variables.items())), *left_out]
 
 
-def kept(environ: Mapping[str, str], **more: str) -> Environment:
+def job_environment(environ: Mapping[str, str], **more: str) -> Environment:
     """What a job keeps of these variables, and what it gets besides."""
     given = {name: environ[name] for name in KEPT if environ.get(name)}
     secret = tuple(name for name, value in given.items() if PASSWORD.search(value))

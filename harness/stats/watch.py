@@ -67,7 +67,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgement:
     """What is thought of one run of a series.
 
     state: learning, usual, suspect (beyond, not yet confirmed), dismissed (was suspect, a later run was not), alarm
@@ -113,17 +113,17 @@ def beyond(expected: Band, value: np.ndarray, before: np.ndarray | int = 0) -> n
 
 def numbers(
     values: Sequence[float], resets: Collection[int] = (), rule: Rule = RULE, begins: Sequence[float] | None = None
-) -> list[Judged]:
+) -> list[Judgement]:
     """Judge each run of a series of positive numbers (times, bytes) by the runs before it; the rest as in `follow`."""
 
-    def look(baseline: list[float], value: float, before: int) -> Judged:
+    def look(baseline: list[float], value: float, before: int) -> Judgement:
         if len(baseline) < rule.learning:
-            return Judged(LEARNING)
+            return Judgement(LEARNING)
         expected = band(np.array(baseline), rule)
         if expected.sd > rule.noisy:
-            return Judged(NOISY, band=expected)
+            return Judgement(NOISY, band=expected)
         direction = int(beyond(expected, np.asarray(value), before))
-        return Judged(SUSPECT if direction else USUAL, direction, expected)
+        return Judgement(SUSPECT if direction else USUAL, direction, expected)
 
     return follow([float(np.log(value)) for value in values], resets, look, rule.baseline, begins)
 
@@ -134,35 +134,35 @@ def usual(values: Sequence[float], resets: Collection[int] = (), begins: Sequenc
     return [i for i in range(max(resets, default=0), len(judged)) if judged[i].state not in (SUSPECT, ALARM)]
 
 
-def masks(found: Sequence[Masks], resets: Collection[int] = (), begins: Sequence[float] | None = None) -> list[Judged]:
+def masks(found: Sequence[Masks], resets: Collection[int] = ()) -> list[Judgement]:
     """Judge the masks of each run: another hash than ever before, or, where hashes vary anyway, another count of cells.
 
     The tolerance of the count is that of `equivalent`: 0.5 % or one cell.
     """
 
-    def look(baseline: list[Masks], now: Masks, _: int) -> Judged:
+    def look(baseline: list[Masks], now: Masks, _: int) -> Judgement:
         if not baseline:
-            return Judged(LEARNING)
+            return Judgement(LEARNING)
         known = frozenset().union(*(before.hashes for before in baseline))
         if len(known) == 1:
-            return Judged(SUSPECT, 1) if now.hashes - known else Judged(USUAL)
+            return Judgement(SUSPECT, 1) if now.hashes - known else Judgement(USUAL)
         fewest, most = min(before.fewest for before in baseline), max(before.most for before in baseline)
         tolerance = max(1, 0.005 * most)
         if now.most > most + tolerance:
-            return Judged(SUSPECT, 1)
-        return Judged(SUSPECT, -1) if now.fewest < fewest - tolerance else Judged(USUAL)
+            return Judgement(SUSPECT, 1)
+        return Judgement(SUSPECT, -1) if now.fewest < fewest - tolerance else Judgement(USUAL)
 
     return follow(found, resets, look, RULE.baseline)
 
 
-def agreements(words: Sequence[str], resets: Collection[int] = ()) -> list[Judged]:
+def agreements(words: Sequence[str], resets: Collection[int] = ()) -> list[Judgement]:
     """Judge the agreement with the reference masks: worse than ever before is below, better is above."""
 
-    def look(baseline: list[int], now: int, _: int) -> Judged:
+    def look(baseline: list[int], now: int, _: int) -> Judgement:
         if not baseline:
-            return Judged(LEARNING)
+            return Judgement(LEARNING)
         direction = (now > max(baseline)) - (now < min(baseline))
-        return Judged(SUSPECT if direction else USUAL, direction)
+        return Judgement(SUSPECT if direction else USUAL, direction)
 
     return follow([AGREEMENTS.index(word) for word in words], resets, look, RULE.baseline)
 
@@ -170,10 +170,10 @@ def agreements(words: Sequence[str], resets: Collection[int] = ()) -> list[Judge
 def follow(
     values: Sequence[T],
     resets: Collection[int],
-    look: Callable[[list[Any], T, int], Judged],
+    look: Callable[[list[Any], T, int], Judgement],
     n_baseline: int,
     begins: Sequence[float] | None = None,
-) -> list[Judged]:
+) -> list[Judgement]:
     """Go through a series: a value beyond is suspect, another one in a row on the same side and another night an alarm.
 
     look: judges a value by its baseline and the direction of the run before. resets: indices at which the baseline
@@ -184,7 +184,7 @@ def follow(
     """
     nights = range(len(values)) if begins is None else begins
     baseline: list[T] = []
-    judged: list[Judged] = []
+    judged: list[Judgement] = []
     for i, value in enumerate(values):
         before = judged[-1] if judged else None
         if i in resets:

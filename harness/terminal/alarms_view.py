@@ -20,7 +20,7 @@ GAP = (*identity.PLACE, *identity.ASKED, "image")
 
 def watch_json(found: Watch, every: bool = False) -> dict[str, Any]:
     """The state of everything that is watched, for programs; every: with all series, not only the unusual ones."""
-    told = {
+    content = {
         "run_id": found.run_id,
         "count": dict(found.count()),
         "alarms": [_finding_json(each) for each in found.alarms],
@@ -31,7 +31,7 @@ def watch_json(found: Watch, every: bool = False) -> dict[str, Any]:
             for gap in found.gaps
         ],
     }
-    return told | ({"series": [_series_json(each) for each in found.series]} if every else {})
+    return content | ({"series": [_series_json(each) for each in found.series]} if every else {})
 
 
 def print_watch(found: Watch, form: str, every: bool = False) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from harness.judge.compare import MISSING, Compared, Comparison
+from harness.judge.compare import MISSING, ComparedCase, Comparison
 from harness.results.formatting import count, listed, number
 from harness.schema import identity
 from harness.stats.difference import ALPHA
@@ -17,8 +17,8 @@ from harness.terminal.table_printer import Column, environment_json, print_json,
 def comparison_json(found: Comparison) -> dict[str, Any]:
     """Everything of a comparison, for programs."""
     return {
-        "a": {"asked": found.a.asked, "runs": list(found.a.runs)},
-        "b": {"asked": found.b.asked, "runs": list(found.b.runs)},
+        "a": {"asked": found.a.choice, "runs": list(found.a.runs)},
+        "b": {"asked": found.b.choice, "runs": list(found.b.runs)},
         "varied": {name: {"a": a, "b": b} for name, (a, b) in found.varied.items()},
         "margin": found.margin,
         "cases": [_case_json(found, case) for case in found.cases],
@@ -72,17 +72,19 @@ def _common(found: Comparison) -> dict[str, str]:
 def comparison_notes(found: Comparison) -> list[str]:
     """What a reader of the verdicts must know."""
     sides = [f"{name}: {_runs(side.runs)}" for name, side in (("A", found.a), ("B", found.b))]
-    said = ["; ".join(sides)]
-    said += [f"compared is {column}: {a} with {b}" for column, (a, b) in found.varied.items()]
-    said += _evidence(found)
+    lines = ["; ".join(sides)]
+    lines += [f"compared is {column}: {a} with {b}" for column, (a, b) in found.varied.items()]
+    lines += _evidence(found)
     if {case.verdict for case in found.cases} <= {MISSING}:
-        said.append(
+        lines.append(
             "no case is on both sides: choose a single device (node, variant) of each, as node=desk,device=cuda:0"
         )
     if not found.differences:
         known = found.a.facts and found.b.facts
-        said.append("no fact about the nodes differs" if known else "facts about the nodes are not known on both sides")
-    return said
+        lines.append(
+            "no fact about the nodes differs" if known else "facts about the nodes are not known on both sides"
+        )
+    return lines
 
 
 def _evidence(found: Comparison) -> list[str]:
@@ -92,17 +94,17 @@ def _evidence(found: Comparison) -> list[str]:
         return []
     counts = dict.fromkeys(f"{each.n_before} and {each.n_after} {each.unit}" for each in judged)
     cases = count(len(judged), "case") + (" and their mean" if found.overall else "")
-    said = [
+    lines = [
         f"evidence of A and B: {', '.join(counts)}; SAME: the interval lies within ±{100 * found.margin:g} %; FASTER, "
         f"SLOWER: p below {ALPHA}, corrected for {cases} (Holm)"
     ]
     spreads = [each.spread for each in judged if each.unit == DAYS and each.spread is not None]
     if spreads:
         far = " to ".join(dict.fromkeys(f"{100 * most(spreads):.1f} %" for most in (min, max)))
-        said.append(f"runs of different days lie {far} apart without any change (SD)")
+        lines.append(f"runs of different days lie {far} apart without any change (SD)")
     if any(each.is_bound for each in judged):
-        said.append("runs of one day count once, so the intervals hold in at least 95 %")
-    return said
+        lines.append("runs of one day count once, so the intervals hold in at least 95 %")
+    return lines
 
 
 def _runs(runs: Sequence[str]) -> str:
@@ -123,7 +125,7 @@ def _overall_note(found: Comparison) -> str:
     return "; ".join(text for text in (why, left_out(found)) if text)
 
 
-def _note(case: Compared) -> str:
+def _note(case: ComparedCase) -> str:
     masks = {True: "", False: "masks differ", None: "no masks with cells to compare"}[case.same_masks]
     flags = f"every repetition of {' and '.join(case.all_flagged)} carries a flag" if case.all_flagged else ""
     return "; ".join(text for text in (case.why, masks if case.found else "", flags) if text)
@@ -136,7 +138,7 @@ def _ratio_words(found: Verdict | None) -> tuple[str, str]:
     return f"{found.ratio:.3f}", interval
 
 
-def _case_json(found: Comparison, case: Compared) -> dict[str, Any]:
+def _case_json(found: Comparison, case: ComparedCase) -> dict[str, Any]:
     return {
         **dict(zip(found.by, case.case, strict=True)),
         "a_s": case.a_s,

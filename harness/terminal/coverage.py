@@ -21,7 +21,7 @@ from harness.store import Store
 # What befell each case; failures of passes count as well, those that a later attempt made good do not.
 ASKED = identity.without((field.name for field in fields(Case)), "height_px", "width_px")  # a crop has one size
 SQL = f"""
-    WITH said AS (
+    WITH attempts AS (
         SELECT *, coalesce(attempt, 0) = max(coalesce(attempt, 0))
                   OVER (PARTITION BY node, device, block, role, position) AS is_latest
         FROM samples WHERE run_id = $run AND crop <> 'control')
@@ -30,7 +30,7 @@ SQL = f"""
            count(*) FILTER (role = '{Role.TIMED}' AND {OK} AND flags <> '') AS n_flagged,
            string_agg(DISTINCT status, ', ') FILTER (is_latest AND {FAILED}) AS failed,
            any_value(error_message) FILTER (is_latest AND {FAILED}) AS why
-    FROM said GROUP BY ALL"""
+    FROM attempts GROUP BY ALL"""
 
 
 def table(store: Store, run_id: str, planned: Sequence[Block]) -> pa.Table:
@@ -74,15 +74,15 @@ def _row(node: str, device: str, case: Case, found: dict | None) -> dict:
 def show(console: Console, covered: pa.Table) -> None:
     """A matrix, node and device × case, then why what is not done is not."""
     rows = covered.to_pylist()
-    told = identity.differing(rows, identity.without(ASKED, "crop"))
-    cases = list(dict.fromkeys(_case(row, told) for row in rows))
+    dimensions = identity.differing(rows, identity.without(ASKED, "crop"))
+    cases = list(dict.fromkeys(_case(row, dimensions) for row in rows))
     grid = Table(box=None, pad_edge=False, title_justify="left", title="coverage (repetitions, or what went wrong)")
     grid.add_column("node")
     grid.add_column("device")
     for case in sorted(cases, key=_by_size):
         grid.add_column(case, justify="right")
     for node, device in dict.fromkeys((row["node"], row["device"]) for row in rows):
-        cells = {_case(row, told): _cell(row) for row in rows if (row["node"], row["device"]) == (node, device)}
+        cells = {_case(row, dimensions): _cell(row) for row in rows if (row["node"], row["device"]) == (node, device)}
         grid.add_row(escape(node), device, *(cells.get(case, "") for case in sorted(cases, key=_by_size)))
     console.print(grid)
     for why in dict.fromkeys(
@@ -91,9 +91,9 @@ def show(console: Console, covered: pa.Table) -> None:
         console.print(why, style="bold yellow", markup=False)
 
 
-def _case(row: dict, told: Sequence[str]) -> str:
+def _case(row: dict, dimensions: Sequence[str]) -> str:
     """The crop, and of the rest only what differs in this run."""
-    return " ".join(row[name] for name in ("crop", *told))
+    return " ".join(row[name] for name in ("crop", *dimensions))
 
 
 def _by_size(case: str) -> tuple[float, str]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pyarrow as pa
 
-from harness.schema import identity
-
-Row = dict[str, Any]
+from harness.schema import Row, identity
 
 ALWAYS = ("node", "device", "crop")
 # What a reader wants to know of rows that are alike in it; the rest of a case is hashes, sizes and hardware.
@@ -24,10 +21,10 @@ def dimensions_shown(rows: Iterable[Row], about: Sequence[str], always: Sequence
 
 def common_text(rows: Sequence[Row], columns: Iterable[str]) -> str:
     """What all rows have in common, for above a table that leaves these columns out: 'in all rows: crop 448'."""
-    told = [name for name in STATED if name in columns and rows and rows[0].get(name) is not None]
+    stated = [name for name in STATED if name in columns and rows and rows[0].get(name) is not None]
     texts = [
         f"{identity.word(name)} {identity.short(rows[0][name])}"
-        for name in told
+        for name in stated
         if not identity.differing(rows, [name])
     ]
     return f"in all rows: {', '.join(texts)}" if texts else ""

@@ -9,10 +9,10 @@ from harness.machine import facts
 from harness.results.formatting import fact_text
 
 
-def text(told: Mapping[str, Any]) -> str:
+def text(values: Mapping[str, Any]) -> str:
     """The facts in groups, one a line, with units; the last line names what is stable of them."""
     width = max(len(fact.name) for fact in facts.FACTS)
     lines = []
     for title, group in facts.GROUPS.items():
-        lines += [title, *(f"  {fact.name:<{width}}  {fact_text(fact, told.get(fact.name))}" for fact in group), ""]
-    return "\n".join([*lines, f"stable key: {facts.stable_key(told)}"])
+        lines += [title, *(f"  {fact.name:<{width}}  {fact_text(fact, values.get(fact.name))}" for fact in group), ""]
+    return "\n".join([*lines, f"stable key: {facts.stable_key(values)}"])

@@ -82,10 +82,10 @@ class Progress:
         if different := member.differs(
             versions_of(self._prepared.material.engines, self._prepared.config.engine_python)
         ):
-            told = ", ".join(
+            versions = ", ".join(
                 f"{each.name} {each.there or 'missing'} (here {each.here or 'missing'})" for each in different
             )
-            self._warn(f"{member.name} has other versions: {told}")
+            self._warn(f"{member.name} has other versions: {versions}")
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False)

@@ -9,11 +9,11 @@ from harness.engines import registry
 
 if TYPE_CHECKING:
     from harness.run.throughput import Rate
-    from harness.run.tune import Outcome, Tuned
+    from harness.run.tune import Outcome, Tuning
     from harness.schema import Sample
 
 
-def text(found: Tuned) -> str:
+def text(found: Tuning) -> str:
     """The two answers, what each step gave, and what to write in one's own script."""
     lines = [f"{'variant':<60} {'times faster than stock':<28} masks"]
     lines += [_line(each) for each in found.steps]

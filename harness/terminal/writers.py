@@ -62,9 +62,9 @@ def save(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form:
     return cut.n_rows
 
 
-def form_of(path: Path, asked: str | None) -> str:
+def form_of(path: Path, choice: str | None) -> str:
     """The format that is asked for, or that the file's name tells."""
-    form = asked or {"pq": "parquet", "feather": "arrow"}.get(path.suffix[1:], path.suffix[1:])
+    form = choice or {"pq": "parquet", "feather": "arrow"}.get(path.suffix[1:], path.suffix[1:])
     if form not in FORMATS:
         raise CellbenchError(f"unknown format {form!r}", str(path), f"--format {', '.join(FORMATS)}")
     return form

@@ -45,9 +45,8 @@ COMMON_DIAMETER_PX = 68.0  # of the cells in the article's image and in ours
 
 # Whole calls of stock cellpose 3.1 in TFLOP/s of its network, where a device's speed is not known yet. CPU: per
 # physical core, from runs on AVX2 and NEON machines; CUDA and MPS: from the article's RTX 4070 (7.8 TFLOP in 5.3 s) and
-# M1 (in 19.6 s); the others are taken for the slower of these.
+# M1 (in 19.6 s).
 GUESS_GFLOP_S = {"cpu": 45.0, "cuda": 1500.0, "mps": 400.0}
-OTHER_GUESS_GFLOP_S = 400.0
 
 
 def n_tiles(height_px: int, width_px: int, scale: float) -> int:

@@ -11,7 +11,6 @@ from harness.engines.base import ModelFiles, ModelInfo, Part, Scalar, Variant, W
 from harness.engines.cellpose3 import catalogue, model, weights
 from harness.engines.cellpose3.variants import settings
 from harness.engines.torch_process import TorchProcess
-from harness.machine.accelerators import Device
 from harness.machine.checks import Check
 from harness.machine.probe import distribution_version
 
@@ -39,6 +38,7 @@ class Cellpose3(TorchProcess):
     }  # fmt: skip
     searched = settings.SEARCHED
     patience_s = 900.0
+    guess_gflop_s = catalogue.GUESS_GFLOP_S
 
     def version(self) -> str | None:
         """The version of cellpose in this environment."""
@@ -67,11 +67,6 @@ class Cellpose3(TorchProcess):
     ) -> Work:
         """Tiles and operations of one call."""
         return catalogue.work(model, height_px, width_px, diameter_px, is_given)
-
-    def call_s(self, work: Work, device: Device, threads: int) -> float:
-        """A first guess of a call's duration, good to a factor of two or three."""
-        rate_gflop_s = catalogue.GUESS_GFLOP_S.get(device.backend, catalogue.OTHER_GUESS_GFLOP_S)
-        return work.gflop / (rate_gflop_s * (threads if device.backend == "cpu" else 1))
 
     def recipe(self, variant: Variant, model: str) -> Sequence[str]:
         """The lines that a script of one's own needs."""

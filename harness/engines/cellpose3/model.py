@@ -76,4 +76,4 @@ class Cellpose3Model:
         """Time cellpose's stages while the context lasts."""
         from harness.engines.cellpose3 import stage_hooks
 
-        return stage_hooks.hooked(recorder)
+        return stage_hooks.timing(recorder)

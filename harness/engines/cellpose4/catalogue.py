@@ -36,7 +36,6 @@ TRAINED_DIAMETER_PX = 30.0  # a call with a diameter scales the image to it; a c
 
 # Whole calls in GFLOP/s of the network, where a device's speed is not known yet. CPU: per physical core.
 GUESS_GFLOP_S = {"cpu": 25.0, "cuda": 15_000.0, "mps": 2_000.0}
-OTHER_GUESS_GFLOP_S = 2_000.0
 
 
 def n_tiles(height_px: int, width_px: int) -> int:

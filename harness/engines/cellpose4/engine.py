@@ -12,7 +12,6 @@ from harness.engines.base import STOCK, ModelFiles, ModelInfo, Part, Scalar, Var
 from harness.engines.cellpose4 import catalogue, model, surrogate, weights
 from harness.engines.torch_process import TorchProcess
 from harness.errors import CellbenchError
-from harness.machine.accelerators import Device
 from harness.machine.checks import OK, WARN, Check
 from harness.machine.probe import distribution_version
 
@@ -35,6 +34,7 @@ class Cellpose4(TorchProcess):
     columns: Mapping[str, Scalar] = {"batch_size": model.BATCH_SIZE}
     searched: tuple[tuple[str, ...], ...] = ()
     patience_s = 900.0
+    guess_gflop_s = catalogue.GUESS_GFLOP_S
 
     def __init__(self) -> None:
         self._file, self._is_seeded = Path(), False
@@ -66,11 +66,6 @@ class Cellpose4(TorchProcess):
     ) -> Work:
         """Tiles and operations of one call."""
         return catalogue.work(height_px, width_px, diameter_px)
-
-    def call_s(self, work: Work, device: Device, threads: int) -> float:
-        """A first guess of a call's duration, good to a factor of three."""
-        rate_gflop_s = catalogue.GUESS_GFLOP_S.get(device.backend, catalogue.OTHER_GUESS_GFLOP_S)
-        return work.gflop / (rate_gflop_s * (threads if device.backend == "cpu" else 1))
 
     def recipe(self, variant: Variant, model: str) -> Sequence[str]:
         """The lines that a script of one's own needs."""

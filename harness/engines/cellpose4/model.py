@@ -86,7 +86,7 @@ class Cellpose4Model:
         """Time cellpose's stages while the context lasts."""
         from harness.engines.cellpose4 import stage_hooks
 
-        return stage_hooks.hooked(recorder)
+        return stage_hooks.timing(recorder)
 
 
 class SurrogateModel(Cellpose4Model):

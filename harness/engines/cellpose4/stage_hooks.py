@@ -13,9 +13,9 @@ from harness.engines.hooks import Context
 
 
 @contextmanager
-def hooked(recorder: StageRecorder) -> Iterator[None]:
+def timing(recorder: StageRecorder) -> Iterator[None]:
     """Time cellpose's stages while the context is open."""
-    with hooks.placed(_hooks(recorder)):
+    with hooks.patch(_hooks(recorder)):
         yield
 
 

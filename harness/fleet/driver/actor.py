@@ -39,6 +39,6 @@ class Relay:
         return self.next()
 
     def next(self) -> Answer:
-        for said in self._answers:
-            return ("finished", None) if isinstance(said, Finished) else ("sample", said)
+        for answer in self._answers:
+            return ("finished", None) if isinstance(answer, Finished) else ("sample", answer)
         return ("end", None)

@@ -38,18 +38,18 @@ def parcel(name: str, content: bytes) -> Parcel:
 
 def label(parcels: Sequence[Parcel]) -> str:
     """A short name for these files together; it names the folder that they lie in on a node."""
-    said = "\n".join(f"{each.sha256}  {each.name}" for each in sorted(parcels, key=lambda each: each.name))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    text = "\n".join(f"{each.sha256}  {each.name}" for each in sorted(parcels, key=lambda each: each.name))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def kept() -> Path:
+def parcels_folder() -> Path:
     """The folder of parcels on this machine."""
     return home() / "parcels"
 
 
 def find(wanted: str, sums: dict[str, str]) -> str | None:
     """The folder that has these files, every hash right; None where they have to be sent. sums: sha256 by name."""
-    folder = kept() / wanted
+    folder = parcels_folder() / wanted
     if not all(_sha256(folder / name) == sha256 for name, sha256 in sums.items()):
         return None
     os.utime(folder)
@@ -58,7 +58,7 @@ def find(wanted: str, sums: dict[str, str]) -> str | None:
 
 def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
     """Write the files into a folder, whole or not at all, and return it; parcels nobody asks for any more go."""
-    root = into or kept()
+    root = into or parcels_folder()
     try:
         root.mkdir(parents=True, exist_ok=True)
         _forget_old(root)

@@ -64,8 +64,8 @@ class Cluster:
         """Send what a node has not kept from another run; a node that cannot take it stops the run before it begins."""
         label, sums = artifacts.label(files), {each.name: each.sha256 for each in files}
         content = self._ray.put([(each.name, each.sha256, each.content) for each in files])
-        asked = {name: relay.find.remote(label, sums) for name, relay in self._relays.items()}
-        places = {name: self._get(name, ref) for name, ref in asked.items()}
+        pending = {name: relay.find.remote(label, sums) for name, relay in self._relays.items()}
+        places = {name: self._get(name, ref) for name, ref in pending.items()}
         sent = {name: self._relays[name].unpack.remote(content) for name, place in places.items() if place is None}
         return {**places, **{name: self._get(name, ref) for name, ref in sent.items()}}
 
@@ -207,10 +207,10 @@ def _ray() -> Any:
 
 
 def _cure(message: str) -> str:
-    said = message.lower()
-    if "token" in said or "authentica" in said or "unauthor" in said:
+    text = message.lower()
+    if "token" in text or "authentica" in text or "unauthor" in text:
         return "this machine needs the fleet's token in ~/.ray/auth_token: cellbench node token, on the head"
-    if "version mismatch" in said:
+    if "version mismatch" in text:
         return "install the head's versions of Ray and Python here"
     return "the driver runs on a node of the fleet: cellbench node start --address HOST:PORT here first, or ray submit"
 
@@ -270,15 +270,15 @@ def _chosen(tagged: Sequence[_Tagged], wanted: Sequence[str]) -> list[_Tagged]:
 @contextmanager
 def _turn(ray: Any, say: Say) -> Iterator[None]:
     """Let one run at a time take its nodes: two that each hold what the other one waits for would wait for ever."""
-    told = False
+    is_announced = False
     while True:
         try:
             holder = ray.remote(_Holder).options(name=TURN, namespace=TURN, num_cpus=0).remote()
             break
         except ValueError:  # the name is taken, as long as its run takes nodes or until it dies
-            if not told:
+            if not is_announced:
                 say("waiting for another run that is taking its nodes")
-                told = True
+                is_announced = True
             time.sleep(1)
     try:
         yield
@@ -313,26 +313,26 @@ def _surveyed(
     python: str | None,
 ) -> tuple[list[Member], list[Absent]]:
     """What each node tells about itself; a slot that another run holds is waited for."""
-    asked = {relays[node.name].survey.remote(engines, python): node for node in tagged}
+    pending = {relays[node.name].survey.remote(engines, python): node for node in tagged}
     here, found, absent = ray.get_runtime_context().get_node_id(), [], []
-    end_s, told = time.monotonic() + SURVEY_S, False
-    while asked:
-        ready, _ = ray.wait(list(asked), timeout=PATIENT_S)
+    end_s, is_announced = time.monotonic() + SURVEY_S, False
+    while pending:
+        ready, _ = ray.wait(list(pending), timeout=PATIENT_S)
         for ref in ready:
-            node = asked.pop(ref)
+            node = pending.pop(ref)
             try:
                 answer = ray.get(ref)
                 found.append(survey.member(answer, node.name, node.promised, node.node_id == here))
             except ray.exceptions.RayError as error:
                 absent.append(Absent(node.name, scheduler.reason(error)))
-        if asked and not ready and not told:
+        if pending and not ready and not is_announced:
             say(
-                f"waiting for {', '.join(node.name for node in asked.values())}: "
+                f"waiting for {', '.join(node.name for node in pending.values())}: "
                 "another run holds the bench slot, or the node is slow"
             )
-            told = True
+            is_announced = True
         if time.monotonic() > end_s:
-            absent += [Absent(node.name, f"no answer in {SURVEY_S:.0f} s") for node in asked.values()]
+            absent += [Absent(node.name, f"no answer in {SURVEY_S:.0f} s") for node in pending.values()]
             break
     return sorted(found, key=lambda member: member.name), absent
 

@@ -80,7 +80,7 @@ def make(words: Sequence[str], scope: str, owner: Owner, port_base: int, machine
         name=name,
         description="Node of a Cellbench fleet (Ray)",
         argv=(*PROGRAM, "node", "start", "--block", *words),  # it keeps a Mac awake itself (daemon)
-        environment=environment.kept(machine.environment, **more),
+        environment=environment.job_environment(machine.environment, **more),
         folder=str(owner.home),
         log=owner.home / "Library/Logs" / f"{name}.log",
         stop_s=STOP_S,

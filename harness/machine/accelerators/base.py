@@ -41,10 +41,9 @@ class Accelerator:
 
     backend: the word of flags and of the column backend. torch_type: what torch calls it. platform: what torch is built
     for. sync_name: the function that waits for it, as stored with every row. is_single: whether a machine has one at
-    most, so that its id has no index. guess_tflops: throughput of a whole call of stock cellpose 3.1 in TFLOP/s of its
-    network, for a first guess of a duration; of a CPU, per core. hue: place in the palette of the charts. shape: of its
-    points there. visibility_settings: environment variables that hide devices. blocking_setting: the one that makes
-    every launch wait. out_of_memory_words: of error messages.
+    most, so that its id has no index. hue: place in the palette of the charts. shape: of its points there.
+    visibility_settings: environment variables that hide devices. blocking_setting: the one that makes every launch
+    wait. out_of_memory_words: of error messages.
     """
 
     backend = "cpu"
@@ -52,7 +51,6 @@ class Accelerator:
     title = platform = "CPU"
     sync_name = "none"
     is_single = False
-    guess_tflops = 0.045
     hue = 0
     shape = "circle"
     visibility_settings: tuple[str, ...] = ()

@@ -10,8 +10,6 @@ class Cpu(Accelerator):
     """All processors of the host as one device."""
 
     is_single = True
-    # From runs on AVX2 and NEON machines.
-    guess_tflops = 0.045
 
     def name(self, index: int) -> str:
         return probe.cpu_model() or "CPU"

@@ -17,8 +17,6 @@ class Cuda(CachingGpu):
     backend = torch_type = "cuda"
     title, platform = "NVIDIA GPU", "CUDA"
     sync_name = "torch.cuda.synchronize"
-    # From the article's RTX 4070: 7.8 TFLOP in 5.3 s.
-    guess_tflops = 1.5
     hue, shape = 2, "square"
     visibility_settings = ("CUDA_VISIBLE_DEVICES",)
     blocking_setting = "CUDA_LAUNCH_BLOCKING"

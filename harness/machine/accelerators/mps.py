@@ -15,8 +15,6 @@ class Mps(Accelerator):
     title, platform = "Apple GPU", "Metal"
     sync_name = "torch.mps.synchronize"
     is_single = True
-    # From the article's M1: 7.8 TFLOP in 19.6 s.
-    guess_tflops = 0.4
     hue, shape = 3, "diamond"
     out_of_memory_words = ("MPS backend out of memory",)
 

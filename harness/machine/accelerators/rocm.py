@@ -18,8 +18,6 @@ class Rocm(CachingGpu):
     backend, torch_type = "rocm", "cuda"
     title, platform = "AMD GPU", "ROCm"
     sync_name = "torch.cuda.synchronize"
-    # Not measured: taken for a card like CUDA's.
-    guess_tflops = 1.5
     hue, shape = 1, "cross"
     visibility_settings = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
     blocking_setting = "AMD_SERIALIZE_KERNEL"

@@ -14,8 +14,6 @@ class Xpu(CachingGpu):
     backend = torch_type = "xpu"
     title, platform = "Intel GPU", "SYCL"
     sync_name = "torch.xpu.synchronize"
-    # Not measured: between Apple's and NVIDIA's.
-    guess_tflops = 0.8
     hue, shape = 3, "triangle-down"
     visibility_settings = ("ZE_AFFINITY_MASK", "ONEAPI_DEVICE_SELECTOR")
     out_of_memory_words = (

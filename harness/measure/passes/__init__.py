@@ -1,1 +1,1 @@
-"""The passes: a module each, with run(bench, row, task); plan/passes.py lists them."""
+"""The passes: a module each, with run(bench, row, task); schema/enumerations.py lists them."""

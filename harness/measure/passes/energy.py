@@ -21,8 +21,7 @@ from harness.machine.energy_counters import EnergySource
 from harness.measure import rows
 from harness.measure.block import Bench, now
 from harness.plan.cases import Task
-from harness.plan.passes import PASSES
-from harness.schema import Sample, Status
+from harness.schema import PASSES, Sample, Status
 
 # The kernel's counter is 32 bits wide. In AMD's units of 15.3 uJ it starts again after 66 kJ: a minute at 1 kW.
 READ_EVERY_S = 30.0

@@ -23,6 +23,6 @@ def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     for index, diameter_px in list(enumerate(diameters_px))[len(task.earlier_s) :]:
         work = partial(bench.model.segment, pixels, diameter_px)
         done = replace(timing.once("masks", work, bench.sync, bench.watch.begin), index=index)
-        asked = {} if diameter_px is None else {"diameter_asked_px": diameter_px}
+        diameter = {} if diameter_px is None else {"diameter_asked_px": diameter_px}
         # The case keeps its name: it is the same case that is looked at with another diameter.
-        yield rows.good(row, done, "call") | agreement.compare(reference, done.outcome) | asked
+        yield rows.good(row, done, "call") | agreement.compare(reference, done.outcome) | diameter

@@ -55,7 +55,7 @@ def peak_memory(
     if not kernel_keeps_peak:
         process = psutil.Process()
         readings["peak_rss_bytes"] = lambda: process.memory_info().rss
-    outcome, peaks = _watched(call, readings)
+    outcome, peaks = _with_peaks(call, readings)
     if kernel_keeps_peak:
         peaks["peak_rss_bytes"] = _status_bytes(proc, "VmHWM")
     method = "VmHWM" if kernel_keeps_peak else "sampled 5 ms"
@@ -86,7 +86,7 @@ def _status_bytes(proc: Path, key: str) -> int:
     return int(status[key].split()[0]) * 1024
 
 
-def _watched(call: Callable[[], T], readings: dict[str, Callable[[], int]]) -> tuple[T, dict[str, int]]:
+def _with_peaks(call: Callable[[], T], readings: dict[str, Callable[[], int]]) -> tuple[T, dict[str, int]]:
     """Call while a thread keeps the highest value of each reading; without readings there is no thread."""
     if not readings:
         return call(), {}

@@ -17,8 +17,7 @@ from harness.measure import rows
 from harness.measure.block import Bench
 from harness.measure.timing import Repetition
 from harness.plan.cases import Task
-from harness.plan.passes import PASSES
-from harness.schema import Sample
+from harness.schema import PASSES, Sample
 
 Clock = Callable[[], int]
 Sync = Callable[[], None]

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.engines.cellpose3.variants import settings as names
 from harness.engines.cellpose3.variants.settings import Settings
+from harness.engines.torch_process import most_numba_threads
 from harness.errors import CellbenchError
 
 
@@ -195,13 +196,12 @@ class Applied:
         import numba
         import torch
 
-        most: int = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue, reportPrivateImportUsage]
         torch_before = torch.get_num_threads()  # first: asking numba starts its threads, which sets torch's
         self._undo.callback(torch.set_num_threads, torch_before)
         n = self._settings.threads or torch_before
         others: tuple[tuple[Any, int, int], ...] = (
             (cv2.setNumThreads, cv2.getNumThreads(), self._settings.threads or cv2.getNumThreads()),
-            (numba.set_num_threads, numba.get_num_threads(), min(n, most)),
+            (numba.set_num_threads, numba.get_num_threads(), min(n, most_numba_threads())),
         )
         for set_n, before, wanted in others:
             self._undo.callback(partial(set_n, before))
