@@ -138,6 +138,8 @@ def test_run_show_query_chart_report(image: Path, tmp_path: Path) -> None:
         image,
         "--crops",
         "64,full",
+        "--blocks",
+        "1",
         "--repeats",
         "2",
         "--weights",
@@ -162,7 +164,7 @@ def test_run_show_query_chart_report(image: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ray_gives_the_same_rows_and_is_gone_afterwards(image: Path, tmp_path: Path) -> None:
-    words = ["run", "--image", image, "--crops", "64", "--repeats", "2", "--weights", "standin"]
+    words = ["run", "--image", image, "--crops", "64", "--blocks", "1", "--repeats", "2", "--weights", "standin"]
     seen = {}
     for name, extra in (("ray", []), ("process", ["--no-ray"])):
         done = cellbench(*words, *extra, "--out", tmp_path / name)
@@ -204,7 +206,8 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(image: Path, tmp_p
 @pytest.mark.slow
 def test_a_killed_run_is_resumed_and_nothing_is_measured_twice(image: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ["--image", image, "--crops", "64,96", "--repeats", "4", "--weights", "standin", "--no-ray", "--out", out]
+    words = ["--image", image, "--crops", "64,96", "--blocks", "1", "--repeats", "4", "--weights", "standin",
+             "--no-ray", "--out", out]  # fmt: skip
     process = subprocess.Popen([COMMAND, "run", *map(str, words)], stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.startswith("cpu "):  # the first case is over

@@ -3,7 +3,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import CellbenchError
-from harness.plan import config
+from harness.machine.accelerators import Device
+from harness.plan import blocks, config, estimate
+from harness.plan.cases import Node
+from harness.stats import law
+from harness.stats.student import PROCESSES_MIN
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -22,7 +26,20 @@ def test_built_in_profiles(name: str) -> None:
 def test_the_article_profile_is_the_articles_design() -> None:
     loaded = config.load("article")
     assert loaded.crops == (*range(224, 2017, 224), "full")
-    assert loaded.repeats == 5
+    assert loaded.blocks * loaded.repeats >= 5
+
+
+@pytest.mark.parametrize("name", ["quick", "article", "thorough"])
+def test_every_profile_has_the_processes_that_an_interval_takes(name: str) -> None:
+    assert config.load(name).blocks >= PROCESSES_MIN
+
+
+def test_quick_has_sizes_for_a_law_and_ends_soon_on_two_cores() -> None:
+    """The engine's guess counts 15 s for each start."""
+    loaded = config.load("quick")
+    assert len(loaded.crops) >= law.SIZES_MIN
+    node = Node("desk", (Device("cpu", 0, "CPU"),), 2)
+    assert estimate.estimate_s(blocks.blocks(loaded, 2160, 2560, [node])) < 180
 
 
 def test_the_thorough_profile_repeats_until_the_mean_is_known_in_several_processes() -> None:

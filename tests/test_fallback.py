@@ -229,8 +229,8 @@ def lacking(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 def test_cellpose_where_a_variant_cannot_run(lacking: dict[str, str], variant: str, why: str, tmp_path: Path) -> None:
     crop = "64" if variant == "compiled" else "224"
     out = tmp_path / "results"
-    words = ("run", "--no-ray", "--weights", "standin", "--devices", "cpu", "--crops", crop, "--repeats", "1",
-             "--variants", f"{variant},stock", "--out", str(out), "--quiet")  # fmt: skip
+    words = ("run", "--no-ray", "--weights", "standin", "--devices", "cpu", "--crops", crop, "--blocks", "1",
+             "--repeats", "1", "--variants", f"{variant},stock", "--out", str(out), "--quiet")  # fmt: skip
     environ = {**os.environ, **lacking, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-m", "harness", *words], capture_output=True, text=True, check=False, env=environ,

@@ -176,8 +176,8 @@ def test_cyto2_is_measured_with_files_of_its_names(tmp_path: Path) -> None:
         shutil.copy(weights.STANDIN_FOLDER / standin.name, mine / own.name)
     with (mine / weights.PUBLISHED["cyto2"][1].name).open("ab") as size_model:
         size_model.write(b"\0")  # numpy reads no further than the array; the hash is another
-    words = ["run", "--models", "cyto2", "--weights", mine, "--crops", "64", "--repeats", "2", "--no-ray",
-             "--devices", "cpu", "--out", tmp_path / "out"]  # fmt: skip
+    words = ["run", "--models", "cyto2", "--weights", mine, "--crops", "64", "--blocks", "1", "--repeats", "2",
+             "--no-ray", "--devices", "cpu", "--out", tmp_path / "out"]  # fmt: skip
     refused = cellbench(*words)
     assert refused.returncode == 2
     [flag] = [line for line in refused.stderr.splitlines() if "--trust" in line]
@@ -198,8 +198,8 @@ def test_the_models_of_two_engines_are_kept_apart(tmp_path: Path, monkeypatch: p
     (script / "script.json").write_text(json.dumps({"n_cells": 7}))
     monkeypatch.setenv("CELLBENCH_SIMULATED", str(script))
     out = tmp_path / "out"
-    done = cellbench("run", "--models", "cyto3,sleep", "--weights", "standin", "--crops", "64", "--repeats", "2",
-                     "--no-ray", "--devices", "cpu", "--out", out)  # fmt: skip
+    done = cellbench("run", "--models", "cyto3,sleep", "--weights", "standin", "--crops", "64", "--blocks", "1",
+                     "--repeats", "2", "--no-ray", "--devices", "cpu", "--out", out)  # fmt: skip
     assert done.returncode == 0, done.stderr
     of_model = {"cyto3": ("cellpose3", "standin"), "sleep": ("simulated", "none")}
     sql = "SELECT model, engine, weights, count(DISTINCT case_id) AS n FROM samples WHERE role = 'timed' GROUP BY ALL"

@@ -15,7 +15,8 @@ DESK, MAC = Node("desk", HAVE, 4), Node("mac", (Device("mps", 0, "M1"), CPU), 8)
 
 
 def planned(**flags: object) -> tuple[Block, ...]:
-    return blocks.blocks(config.load("quick", flags), 2160, 2560, [DESK])
+    chosen = {"crops": (224, 448, 896), "blocks": 1, **flags}
+    return blocks.blocks(config.load("quick", chosen), 2160, 2560, [DESK])
 
 
 def test_every_device_gets_every_case_once_per_block() -> None:
@@ -105,7 +106,7 @@ def test_nodes_work_side_by_side() -> None:
 
 
 def test_every_node_gets_blocks_for_its_own_devices_and_threads() -> None:
-    both = blocks.blocks(config.load("quick"), 2160, 2560, [DESK, MAC])
+    both = blocks.blocks(config.load("quick", {"blocks": 1}), 2160, 2560, [DESK, MAC])
     assert sorted((b.node, b.device.id, b.threads) for b in both) == [
         ("desk", "cpu", 4), ("desk", "cuda:0", 4), ("desk", "cuda:1", 4), ("mac", "cpu", 8), ("mac", "mps", 8),
     ]  # fmt: skip

@@ -29,7 +29,7 @@ def sparse() -> images.Image:
 def prepared(*names: str, promised: dict[str, int] | None = None, **flags: object) -> Prepared:
     answer = {"devices": [CPU], "threads": 4, "versions": versions_of(), "facts": {}}
     members = tuple(member(answer, name, promised) for name in names)
-    wanted = config.load("quick", {"crops": (64, 96), "repeats": 2, **flags})
+    wanted = config.load("quick", {"crops": (64, 96), "blocks": 1, "repeats": 2, **flags})
     planned = blocks.blocks(wanted, 192, 192, [each.node for each in members])
     models = tuple(ModelFiles(name, "standin", (), {}) for name in wanted.models)
     return Prepared(Material(wanted, sparse(), models), members, planned)

@@ -55,7 +55,7 @@ def performed(script: Script, order: Order) -> Iterator[Sample | Finished]:
 
 def orders(n_nodes: int, n_cases: int, repeats: int, pixels_file: Path, run_id: str) -> list[Order]:
     flags = {"models": ("sleep",), "crops": tuple(range(64, 64 + n_cases)), "devices": ("cpu",), "repeats": repeats,
-             "warmups": WARMUPS, "control": False, "idle_wait_s": 0.0}  # fmt: skip
+             "warmups": WARMUPS, "blocks": 1, "control": False, "idle_wait_s": 0.0}  # fmt: skip
     planned = blocks.blocks(config.load("quick", flags), *PIXELS.shape, simulated_nodes(n_nodes))
     constants = {"schema_version": schema.VERSION, "source": "measured", "run_id": run_id}
     return [

@@ -28,7 +28,19 @@ from harness.store import Store
 
 def measured(way: list[str], args: argparse.Namespace, out: Path) -> dict[str, list[float]]:
     """Seconds of each timed repetition by crop."""
-    command = [sys.executable, "-m", "harness", "run", "--profile", "quick", "--quiet", "--devices", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        "--profile",
+        "quick",
+        "--quiet",
+        "--devices",
+        "cpu",
+        "--blocks",
+        "1",
+    ]
     command += ["--crops", args.crops, "--repeats", str(args.repeats), "--weights", "standin", "--out", str(out)]
     subprocess.run([*command, *way], check=True, stdout=subprocess.DEVNULL)
     times_s = defaultdict(list)

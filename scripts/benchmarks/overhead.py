@@ -81,7 +81,8 @@ def main() -> None:
     parser.add_argument("--crops", default="224,896")
     parser.add_argument("--repeats", type=int, default=3, help="repetitions per crop, process and round")
     args = parser.parse_args()
-    flags = {"crops": config.split(args.crops), "devices": ("cpu",), "weights": "standin", "repeats": args.repeats}
+    flags = {"crops": config.split(args.crops), "devices": ("cpu",), "weights": "standin", "repeats": args.repeats,
+             "blocks": 1}  # fmt: skip
     material = bench.gather(config.load("quick", flags))
     ways = {
         "bare": bare,

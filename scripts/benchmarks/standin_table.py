@@ -46,6 +46,7 @@ def main() -> None:
         "crops": crops,
         "devices": ("cpu",),
         "weights": args.weights,
+        "blocks": 1,
         "warmups": 0,
         "repeats": 1,
     }
