@@ -1,6 +1,7 @@
 """Stores that nobody plans: few rows, no common crops, unknown names, lacking values; and what no page may show.
 
-Shared by the property tests (tests/test_odd_stores.py) and whoever wants to look for longer.
+Shared by the property tests (tests/test_odd_stores.py, tests/test_claims.py) and scripts/benchmarks/claims.py. Half of
+the stores are mixtures; the others measure one kind of work in order, so that ratios, ranks, laws and histories arise.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import math
 import random
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -16,8 +18,15 @@ import pyarrow as pa
 from harness import schema
 from tests.conftest import raw_sample
 
-RUNS = ("20260101T000000Z-000001", "20260102T000000Z-000002", "20260103T000000Z-000003")
-SIZES = {"64": (64, 64), "224": (224, 224), "300": (300, 200), "448": (448, 448), "full": (2160, 2560)}
+RUNS = tuple(f"202601{day:02}T000000Z-{day:06}" for day in range(1, 9))
+SIZES = {
+    "64": (64, 64),
+    "224": (224, 224),
+    "300": (300, 200),
+    "448": (448, 448),
+    "full": (2160, 2560),
+    "1344": (1344, 1344),
+}
 BACKENDS = ("cpu", "cuda", "mps", "rocm", "xpu", "npu", None)
 NAMES = ("Some CPU", "NVIDIA H200", "Intel(R) Xeon(R) CPU @ 2.00GHz", "", None)
 PASSES = ("style", "size", "mask", "none", "decoder", None)
@@ -37,6 +46,77 @@ LEAKED = re.compile(r"\b(NaN|nan|undefined|null|[Ii]nfinity|inf|None(?! (?:is|of
 
 def samples(rng: random.Random) -> list[schema.Sample]:
     """Rows of one store, at least one of them timed."""
+    return rng.choice((_mixture, _orderly))(rng)
+
+
+def _orderly(rng: random.Random) -> list[schema.Sample]:
+    """One kind of work on a CPU and accelerators of a machine or two, in several processes and maybe several runs."""
+    host = {"node": "desk", "machine_id": rng.choice((None, "m" * 32))}
+    places = [
+        host | {"backend": "cpu", "device": "cpu", "device_name": "Some CPU"},
+        host | {"backend": "cuda", "device": "cuda:0", "device_name": "NVIDIA H200"},
+        host | {"backend": "cuda", "device": "cuda:1", "device_name": rng.choice(("NVIDIA H200", "NVIDIA L4"))},
+        {"node": rng.choice(("desk", "lab")), "machine_id": "n" * 32, "backend": "cpu", "device": "cpu",
+         "device_name": "Some CPU"},
+    ]  # fmt: skip
+    places = rng.sample(places, rng.choice((1, 2, 2, 3, 4)))
+    crops = rng.sample([*SIZES], rng.choice((1, 2, 4, 5, 6)))
+    work = {
+        "workload": rng.choice(("simulated", "cellpose", "cellpose")), "engine": "cellpose3", "model": "cyto3",
+        "weights": rng.choice(("standin", "published", "custom")), "image_is_synthetic": rng.random() < 0.5,
+        "source": rng.choice(("measured", "measured", "article.csv")),
+    }  # fmt: skip
+    n_processes, repeats, noise = rng.choice((1, 1, 2, 3, 3, 5)), rng.choice((1, 2, 3, 6)), rng.choice((0, 0.01, 0.1))
+    speeds = [1.0 if place["backend"] == "cpu" else rng.choice((0.5, 1.0, 5.0, 12.0)) for place in places]
+    kinds = [{}] * 3 + [
+        {"torch_version": "2.14.0"},
+        {"variant": "bf16", "dtype": "bfloat16"},
+        {"image_sha256": "9" * 64},
+    ]
+    kinds += [{"model": "cpsam", "engine": "cellpose4"}, {"diameter_asked_px": 30.0}, {"variant": "lossless"}]
+    flags, n_cells = rng.choice(("", "", "load", None)), rng.choice((0, 5, 5, None))
+    rows = []
+    for run_id in rng.sample(RUNS, rng.choice((1, 1, 2, 3, 8))):
+        at = datetime.strptime(run_id[:8], "%Y%m%d").replace(tzinfo=UTC)
+        for place, speed in zip(places, speeds, strict=True):
+            change = rng.choice(kinds)
+            for block in range(n_processes):
+                luck = speed * math.exp(rng.gauss(0, noise))
+                for crop in crops:
+                    height_px, width_px = SIZES[crop]
+                    about = {
+                        **work, **place, **change, "run_id": run_id, "crop": crop, "height_px": height_px,
+                        "width_px": width_px, "block": block, "n_cells": n_cells, "flags": flags,
+                        "mask_sha256": rng.choice("aaaab") * 64, "started_at": at + timedelta(minutes=block),
+                    }  # fmt: skip
+                    usual_s = (0.1 + 2e-6 * height_px * width_px) / luck
+                    for i in range(repeats):
+                        time_s = usual_s * math.exp(rng.gauss(0, noise / 2))
+                        why = rng.choice(("precision", "time_cap", "fixed_n")) if i == repeats - 1 else None
+                        rows.append(raw_sample(**about, repetition=i, elapsed_s=time_s, stop_reason=why))
+            if rng.random() < 0.3:
+                for make in (_stages, _search, _passes):
+                    rows += make(rng, work | place | change | {"run_id": run_id, "n_cells": n_cells}, repeats)
+    return rows
+
+
+def _search(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
+    """A search for speed: a race of three, then the winner against stock in five processes."""
+    gain, noise = rng.choice((1.0, 1.05, 1.5)), rng.choice((0.0, 0.01, 0.05))
+    races = [(0, ("stock", "lossless", "bf16")), *((block, ("stock", "lossless")) for block in range(1, 6))]
+    rows = [
+        raw_sample(**(about | {"variant": variant}), role="tune", repetition=i, block=block,
+                   elapsed_s=math.exp(rng.gauss(0, noise)) / (gain if variant == "lossless" else 1))
+        for block, variants in races for i in range(3) for variant in variants
+    ]  # fmt: skip
+    words = rng.sample(("identical", "identical", "equivalent", "close"), 2)
+    return rows + [
+        raw_sample(**(about | {"variant": "lossless"}), role="masks", agreement=word, block=rng.choice((0, 1, 5)))
+        for word in words
+    ]
+
+
+def _mixture(rng: random.Random) -> list[schema.Sample]:
     places = [_place(rng) for _ in range(rng.choice((1, 1, 2, 3)))]
     damage = rng.choice((0.0, 0.0, 0.01, 0.1))
     runs, repeats = rng.choices(RUNS, k=rng.choice((1, 1, 2, 3))), rng.choice((1, 2, 3, 6))
@@ -49,6 +129,10 @@ def samples(rng: random.Random) -> list[schema.Sample]:
                 about = place | {
                     "run_id": run_id, "crop": crop, "height_px": height_px, "width_px": width_px,
                     "variant": rng.choice(VARIANTS), "model": rng.choice(("cyto3", "cpsam")),
+                    "engine": rng.choice(("cellpose3", "cellpose4", "simulated")),
+                    "dtype": rng.choice(("float32", "", None)),
+                    "source": rng.choice(("measured", "measured", "other.csv")),
+                    "image_sha256": rng.choice(("1" * 64, "2" * 64, None)), "mask_sha256": rng.choice(("2" * 64, None)),
                     "weights": rng.choice(("standin", "published", "other")), "image": rng.choice(("sparse", "a.tif")),
                     "workload": rng.choice(("simulated", "cellpose")),
                     "n_cells": 0 if without_cells else rng.randrange(900), "block": rng.randrange(3),
@@ -64,7 +148,11 @@ def samples(rng: random.Random) -> list[schema.Sample]:
 
 def _place(rng: random.Random) -> dict[str, Any]:
     backend = rng.choice(BACKENDS)
-    return {"node": rng.choice(("desk", "desk", "b" * 60)), "backend": backend, "device_name": rng.choice(NAMES),
+    machine = {
+        "machine_id": rng.choice((None, None, "m" * 32, "n" * 32)),
+        "node": rng.choice(("desk", "desk", "b" * 60)),
+    }
+    return {**machine, "backend": backend, "device_name": rng.choice(NAMES),
             "device": backend if backend in ("cpu", "mps") else f"{backend or 'chip'}:{rng.randrange(2)}"}  # fmt: skip
 
 

@@ -22,6 +22,6 @@ OK = f"status = {text(Status.OK)}"
 # What ended well and has a duration; an imported row may say the one without the other.
 MEASURED = f"{OK} AND isfinite(elapsed_s) AND elapsed_s > 0"
 FAILED = f"status NOT IN ({texts(FINE)})"
-# Of several words about the masks of one case, the worst.
-WORST = f"arg_min(agreement, list_position([{texts(AGREEMENTS)}], agreement))"
+# Of several words about the masks of one case, the worst; what this version does not know is worse than all others.
+WORST = f"arg_min(agreement, coalesce(list_position([{texts(AGREEMENTS)}], agreement), 0))"
 LENGTH = "sqrt(height_px * width_px) AS length_px, height_px * width_px AS n_pixels"

@@ -18,6 +18,7 @@ from harness.schema import Row
 # From which share on a part is worth a reader's time.
 WORTH = {Part.ESTIMATION: 0.5, Part.HOST: 0.5, Part.QC: 0.2, Part.NETWORK: 0.8}
 N_ADVISED = 2
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ class Efficiency:
 
 
 def by_case(stages: Iterable[Row]) -> list[list[Row]]:
-    """The rows of each case, cases in the order in which they come; what has no name is called unknown."""
-    cases: dict[tuple[str, str], list[Row]] = {}
+    """The rows of each case, cases in the order in which they come; what has no name is one part, called unknown."""
+    cases: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
     for row in stages:
         if row["share"] is not None:
-            named = {name: row[name] or "unknown" for name in ("stage_pass", "stage")}
-            cases.setdefault((row["run_id"], row["case_id"]), []).append(row | named)
-    return list(cases.values())
+            names = {name: row[name] or UNKNOWN for name in ("stage_pass", "stage")}
+            parts = cases.setdefault((row["run_id"], row["case_id"]), {})
+            same = parts.get((key := (names["stage_pass"], names["stage"])), {})
+            parts[key] = row | names | {name: row[name] + same.get(name, 0.0) for name in ("median_s", "share")}
+    return [list(parts.values()) for parts in cases.values()]
 
 
 def lines(case: Sequence[Row]) -> list[Line]:

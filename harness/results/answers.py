@@ -133,7 +133,7 @@ def masks(tables: Tables) -> list[Finding]:
         if each and each["agreement"]
     }
     if words:
-        found.append(Agreement(tuple(words), dict(Counter(words.values()))))
+        found.append(Agreement(tuple(words), tuple(words.values())))
     return found
 
 
@@ -164,10 +164,11 @@ def faster(tables: Tables) -> Sequence[tuple[str, Finding]]:
 
 
 def _winner(tables: Tables, place: str, won: tuning_results.TuningResult | None) -> Winner:
-    cases = tuple(dict.fromkeys(case(each.row) for each in tables.tuning_results if each.place == place))
+    races = [each.row for each in tables.tuning_results if each.place == place]
     if won is None:
-        return Winner(cases, place)
+        return Winner(tuple(dict.fromkeys(map(case, races))), place)
     row = won.row
+    cases = tuple(dict.fromkeys(case(each) for each in races if each["run_id"] == row["run_id"]))
     return Winner(cases, place, row["variant"], won.speedup, won.low, won.high, row["blocks"], row["masks"])
 
 

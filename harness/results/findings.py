@@ -109,9 +109,9 @@ class SameMasks(Finding):
 
 @dataclass(frozen=True)
 class Agreement(Finding):
-    """How the masks of cases agree with those of stock cellpose on the CPU: cases by word, or BLANK."""
+    """How the masks of each case agree with those of stock cellpose on the CPU, in its words, or BLANK."""
 
-    words: dict[str, int] = field(hash=False)
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import singledispatch
 from statistics import median
 
@@ -166,7 +167,7 @@ def _(finding: SameMasks) -> str:
 
 @sentence.register
 def _(finding: Agreement) -> str:
-    words = ", ".join(f"{word} in {count(n, 'case')}" for word, n in finding.words.items())
+    words = ", ".join(f"{word} in {count(n, 'case')}" for word, n in Counter(finding.words).items())
     return f"Beside stock cellpose on the same machine’s CPU masks are {words}."
 
 

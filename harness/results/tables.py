@@ -43,9 +43,11 @@ class Query(NamedTuple):
 QUERIES = {
     "medians": Query(f"SELECT * FROM medians {_CASES} {_SIZED} {_ORDER}"),
     "speedups": Query(f"SELECT * FROM speedups {_CASES} {_SIZED} {_ORDER}"),
-    # The durations of each process, from which intervals are computed.
+    # The durations of each process, from which intervals are computed; of the CPUs too whose newest times are others.
     "processes": Query(
-        f"SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s FROM timed {_CASES} GROUP BY ALL ORDER BY ALL"
+        f"""SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s FROM timed
+        {_CASES} OR (run_id, case_id) IN (SELECT run_id, cpu_case_id FROM speedups {_CASES})
+        GROUP BY ALL ORDER BY ALL"""
     ),
     # Warm-ups and repetitions in the order in which they were made; of many, every so many-th.
     "repetitions": Query(f"""WITH made AS (
@@ -91,22 +93,24 @@ QUERIES = {
         WHERE role IN ('{Role.COLD}', '{Role.WARMUP}', '{Role.TIMED}') AND crop <> 'control' AND {{in_runs}}
         GROUP BY {_ASKED}
         ORDER BY node, backend <> 'cpu', device, protocol, model, variant, height_px * width_px"""),
-    # One row a variant and race, which is a block: beside stock in the same rounds, and the worst of its masks.
+    # One row a variant and race, which is a block: beside stock in the same rounds, and the worst of its masks in any
+    # race of the search. Masks without cells prove nothing.
     "races": Query(
         f"""WITH calls AS (
             SELECT {CASE}, block, repetition, elapsed_s
             FROM samples WHERE role = '{Role.TUNE}' AND {MEASURED} AND {{in_runs}}),
         masks AS (
-            SELECT run_id, node, device, block, variant, {WORST} AS masks
-            FROM samples WHERE role = '{Role.MASKS}' AND {OK} AND {{in_runs}} GROUP BY ALL)
+            SELECT run_id, node, device, variant, {WORST} AS masks FROM samples
+            WHERE role = '{Role.MASKS}' AND {OK} AND {{in_runs}} AND (n_cells = 0 AND reference_n_cells = 0) IS NOT TRUE
+            GROUP BY ALL)
         SELECT t.* EXCLUDE (repetition, elapsed_s), median(t.elapsed_s) AS median_s, count(*) AS n,
                list(t.elapsed_s ORDER BY t.repetition) AS turns_s, list(s.elapsed_s ORDER BY t.repetition) AS stock_s,
                any_value(masks.masks) AS masks
         FROM calls AS t
              JOIN calls AS s ON s.variant = 'stock' AND t.run_id = s.run_id AND t.block = s.block
                   AND t.repetition = s.repetition AND {identity.same("t", "s", RACED)}
-             LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.block, masks.variant)
-                                = (t.run_id, t.node, t.device, t.block, t.variant)
+             LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.variant)
+                                = (t.run_id, t.node, t.device, t.variant)
         GROUP BY ALL ORDER BY t.run_id, t.node, t.device, t.block, median_s DESC""",
         Role.TUNE,
     ),
@@ -227,8 +231,9 @@ class Tables:
 
 
 def _agreement(row: Row) -> int:
-    """The place of its word among all; words that this version does not know come first."""
-    return AGREEMENTS.index(row["agreement"]) if row["agreement"] in AGREEMENTS else -1
+    """The place of its word among all; words that this version does not know come first, and no word last."""
+    known = dict(zip((None, *AGREEMENTS), (len(AGREEMENTS), *range(len(AGREEMENTS))), strict=True))
+    return known.get(row["agreement"], -1)
 
 
 def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:

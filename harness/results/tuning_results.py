@@ -65,9 +65,9 @@ def winners(found: Sequence[TuningResult]) -> dict[str, TuningResult | None]:
 
 def _winner(processes: Sequence[dict[str, TuningResult]]) -> TuningResult | None:
     """The variant with the most parts, if its masks stay and it beats each other one for certain."""
-    name = max(processes[0], key=lambda variant: (variant != "stock", variant.count("+")))
-    masks = {race[name].row["masks"] for race in processes} - {None}
-    if not masks or not masks <= set(STAYED):
+    name = max(processes[0], key=lambda variant: (variant not in ("stock", None), (variant or "").count("+")))
+    masks = processes[0][name].row["masks"]
+    if masks not in STAYED or name in ("stock", None):
         return None
     times = {each: [race[each].row["turns_s"] for race in processes] for each in processes[0]}
     gains = {other: _gain(times[name], times[other]) for other in times if other != name}
@@ -75,7 +75,6 @@ def _winner(processes: Sequence[dict[str, TuningResult]]) -> TuningResult | None
         return None
     stock = gains["stock"]
     row = processes[0][name].row | {
-        "masks": max(masks, key=STAYED.index),
         "n": sum(map(len, times[name])),
         "blocks": tuple(race[name].row["block"] for race in processes),
     }
