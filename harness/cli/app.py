@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import ab, charts, compare, engines, measure, node, results, schedule, tuning
+from harness.cli import ab, charts, compare, engines, measure, node, results, schedule, surroundings, tuning
 from harness.errors import CellbenchError, StoreWarning
 
 _formatted = warnings.formatwarning
@@ -58,6 +58,7 @@ def run() -> None:
     warnings.simplefilter("always", StoreWarning)
     warnings.formatwarning = _shown
     try:
+        surroundings.prepare(sys.argv[1:])
         app(standalone_mode=True)
     except CellbenchError as error:
         if not interrupted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -60,8 +61,8 @@ class Side:
 
 def select(out: Path, asked: str) -> Side:
     """The results that a word or terms of the form key=value choose; see docs/statistics.md for all forms."""
-    path = Path(asked).expanduser()
-    if path.suffix == ".parquet" or (path.is_dir() and any((path / part).is_dir() for part in ("samples", "journal"))):
+    path = Path(os.path.expanduser(asked))
+    if path.suffix == ".parquet" or any(os.path.isdir(path / part) for part in ("samples", "journal")):
         with _store_of(path) as store:
             return side(Session(store), asked, "true", {})
     session = Session(Store.at(out))
