@@ -51,7 +51,7 @@ def replacing(
     A file that is replaced keeps its mode and, under root, its owner, unless mode gives another one; a link stays a
     link. A device or a pipe is written to as it is. Raises StorageError, and then path is as it was.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(expanded(path)))
     with storage_errors(path, what, fix):
         if make_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +140,15 @@ def storage_errors(path: Path, what: str = "the file", fix: str | None = None) -
     except OSError as error:
         cure = fix or FIXES.get(error.errno or 0, "check its folder and its disk, or name another place")
         raise StorageError(f"{what} cannot be written: {reason(error)}", str(path), cure) from error
+
+
+def expanded(path: Path | str) -> Path:
+    """A path as a shell has it, ~ and ~user replaced by their homes; CellbenchError for a user that nobody knows."""
+    text = os.path.expanduser(path)
+    if text.startswith("~"):
+        what = f"there is no home {PurePath(text).parts[0]}"
+        raise CellbenchError(what, text, f"write the path in full, or ./{text} for that very name")
+    return Path(text)
 
 
 def is_hidden(path: PurePath, prefixes: tuple[str, ...] = (".",)) -> bool:

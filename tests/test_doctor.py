@@ -255,7 +255,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 NAMES = [
-    "load", "clock", "wall clock", "power", "container", "memory", "disk", "versions", "weights", "other nodes",
+    "load", "clock", "wall clock", "power", "container", "memory", "disk", "home", "versions", "weights", "other nodes",
     "ray", "ray token", "devices",
 ]  # fmt: skip
 

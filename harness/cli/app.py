@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import ab, charts, compare, engines, estimate, measure, node, results, schedule, tuning
+from harness.cli import ab, charts, compare, engines, estimate, measure, node, results, schedule, surroundings, tuning
 from harness.cli.help import Group
 from harness.errors import CellbenchError, StoreWarning
 
@@ -69,6 +69,7 @@ def run() -> None:
     warnings.simplefilter("always", StoreWarning)
     warnings.formatwarning = _warning
     try:
+        surroundings.prepare(sys.argv[1:])
         app(standalone_mode=True)
     except CellbenchError as error:
         if not interrupted:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness import files
 from harness.cli.help import Group
 from harness.cli.options import RESULTS, Json, Out
 
@@ -51,8 +52,8 @@ def install_(
     is_file = not (config.PROFILES / f"{profile}.toml").is_file()
     schedule = definition.make(
         name=name,
-        profile=str(Path(profile).expanduser().resolve()) if is_file else profile,
-        out=str(out.expanduser().resolve()),
+        profile=str(files.expanded(profile).resolve()) if is_file else profile,
+        out=str(files.expanded(out).resolve()),
         folder=str(Path.cwd()),
         at=at,
         days=config.split(days) or (),
@@ -64,7 +65,7 @@ def install_(
         notify=notify,
         command=command,
         webhook=webhook,
-        markdown=str(markdown.expanduser().resolve()) if markdown else None,
+        markdown=str(files.expanded(markdown).resolve()) if markdown else None,
     )
     machine = manager.this_machine()
     kind = install.choose(via, machine)

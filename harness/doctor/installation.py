@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 
-from harness import query
+from harness import files, query
 from harness.engines import registry
 from harness.fleet.network import greet, split_address, why_not
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
@@ -121,7 +121,7 @@ def other_nodes(out: Path, here: Mapping[str, Any]) -> Check:
     """Whether the other nodes of a store were measured with this node's versions; the store is only read."""
     columns = [name for name in here if name.endswith("_version")]
     newest = ", ".join(f"arg_max({name}, started_at) AS {name}" for name in columns)
-    store = Store(out.expanduser().resolve())
+    store = Store(files.expanded(out).resolve())
     if not Path(store.root).is_dir():
         return Check("other nodes", SKIPPED, f"no results in {store.root}")
     sql = f"SELECT node, {newest} FROM samples WHERE node <> $here GROUP BY node ORDER BY node"

@@ -20,9 +20,10 @@ from typing import Any
 
 import psutil
 
+from harness import files
 from harness.doctor import installation
 from harness.engines import registry
-from harness.machine import interference, probe
+from harness.machine import folders, interference, probe
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check, attempt
 from harness.machine.probe_io import Sources
 from harness.measure import parent
@@ -63,6 +64,7 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
         "container": lambda: container(environment(), probe.n_cores()),
         "memory": lambda: memory(environment().get("cgroup_memory_limit_bytes")),
         "disk": partial(disk, out),
+        "home": lambda: home(folders.home()),
         "versions": installation.versions,
         "weights": lambda: registry.engine(registry.DEFAULT).check(registry.default_model()),
         "other nodes": lambda: installation.other_nodes(out, probe.facts()),
@@ -212,8 +214,8 @@ def memory(
 
 def disk(out: Path, temporary: Path | None = None, usage: Callable[[Path], Any] = shutil.disk_usage) -> Check:
     """Whether results and temporary files have room; the folder of results need not exist yet."""
-    out, temporary = out.expanduser().absolute(), temporary or Path(tempfile.gettempdir())
-    there = next(folder for folder in (out, *out.parents) if folder.exists())
+    out, temporary = files.expanded(out).absolute(), temporary or Path(tempfile.gettempdir())
+    there = next(folder for folder in (out, *out.parents) if os.path.exists(folder))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         flaw = "cannot be written to" if there.is_dir() else "is not a folder"
         return Check("disk", FAIL, f"{there}, where results would go, {flaw}", "give another folder: --out DIR")
@@ -224,6 +226,16 @@ def disk(out: Path, temporary: Path | None = None, usage: Callable[[Path], Any] 
         if free_bytes < needed_bytes:
             fixes.append(f"make {needed_bytes / 1e6:.0f} MB free in {folder}")
     return Check("disk", FAIL if fixes else OK, "; ".join(evidence), "; ".join(fixes) or None)
+
+
+def home(folder: Path) -> Check:
+    """Whether this program's own folder can be written, and stays; a home may be missing in a container."""
+    fix = "set CELLBENCH_HOME to a folder that stays and that you may write to"
+    if not folders.is_writable(folder):
+        return Check("home", FAIL, f"{folder}, for copies of images and weights, cannot be written", fix)
+    if folders.is_temporary(folder):
+        return Check("home", WARN, f"own files lie in {folder}, which a restart empties", fix)
+    return Check("home", OK, f"own files lie in {folder}")
 
 
 # ---------------------------------------------------------------- macOS
@@ -240,7 +252,7 @@ def macos(sources: Sources, out: Path, address: str | None, home: Path) -> list[
     else:
         checks = [Check("sleep", OK, "this Mac does not sleep by itself")]
 
-    target = out.expanduser().absolute()
+    target = files.expanded(out).absolute()
     private = [name for name in PRIVATE_FOLDERS if target.is_relative_to(home / name)]
     evidence = f"results go to {target}"
     if private:

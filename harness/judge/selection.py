@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -57,8 +58,8 @@ class Side:
 
 def select(out: Path, choice: str) -> Side:
     """The results that a word or terms of the form key=value choose; see docs/statistics.md for all forms."""
-    path = Path(choice).expanduser()
-    if path.suffix == ".parquet" or (path.is_dir() and any((path / part).is_dir() for part in ("samples", "journal"))):
+    path = Path(os.path.expanduser(choice))
+    if path.suffix == ".parquet" or any(os.path.isdir(path / part) for part in ("samples", "journal")):
         with _store_of(path) as store:
             return side(Session(store), choice, "true", {})
     session = Session(Store.at(out))

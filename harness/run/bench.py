@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import images, schema
+from harness import files, images, schema
 from harness.engines import registry
 from harness.engines.base import ModelFiles, Scalar
 from harness.errors import CellbenchError
@@ -179,7 +179,7 @@ def manifest_of(prepared: Prepared, fleet: Fleet, run_id: str, command: str = "r
     """What is planned, for whoever goes on with it or reads it later."""
     material = prepared.material
     named = material.config.image
-    path = named if material.image.is_synthetic else str(Path(named).expanduser().absolute())
+    path = named if material.image.is_synthetic else str(files.expanded(named).absolute())
     return Manifest(
         run_id=run_id,
         command=command,

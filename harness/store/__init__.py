@@ -10,6 +10,7 @@ A killed run leaves its journal behind; the next command turns it into Parquet.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import secrets
 import time
@@ -17,7 +18,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -110,8 +110,8 @@ class Store:
         store = cls._open(root)
         if not store.is_local:
             return
-        there = next(path for path in (Path(store.root), *Path(store.root).parents) if path.exists())
         with files.storage_errors(Path(store.root), "the results folder"):
+            there = next(path for path in (Path(store.root), *Path(store.root).parents) if path.exists())
             if not there.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file")
             files.check_writable(there)
@@ -120,7 +120,11 @@ class Store:
     def _open(cls, root: Path | str) -> Store:
         """The place itself, whether or not there is anything."""
         if not REMOTE.match(str(root)):
-            return cls(Path(root).expanduser().resolve())
+            path = files.expanded(root)
+            if not _is_utf8(path):
+                fix = "rename it, or name another one: what reads Parquet wants UTF-8"
+                raise CellbenchError("the name of the results folder is not UTF-8", str(path), fix)
+            return cls(path.resolve())
         try:
             filesystem, path = fs.FileSystem.from_uri(str(root))
             if not path:
@@ -224,6 +228,14 @@ class Store:
             ) from error  # fmt: skip
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _without_secrets(uri: str) -> str:
     """An address as it may be shown: keys stay out of screens and logs."""
-    return re.sub(r"//[^/@]*@", "//…@", urlsplit(uri)._replace(query="").geturl())
+    return re.sub(r"//[^/@]*@", "//…@", uri.partition("?")[0])

@@ -44,7 +44,7 @@ def side(filesystem: fs.FileSystem, root: PurePath, runs: Iterable[str] | None =
     """Look at a store, or at these runs of it."""
     files = parquet.opened(filesystem, root)
     held: dict[Part, list[Opened]] = {}
-    among = None if runs is None else pc.field("run_id").isin(sorted(runs))
+    among = None if runs is None else pc.field("run_id").isin(pa.array(sorted(runs), pa.string()))
     for file in files:
         for part in parquet.parts(scan.dataset([file]).to_table(columns=["run_id", "node"], filter=among)):
             held.setdefault(part, []).append(file)

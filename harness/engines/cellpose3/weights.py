@@ -100,7 +100,7 @@ def resolve(
 
 def check(model: str) -> Check:
     """Which weights of a model a run would use, found out without fetching them."""
-    folder = Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or "~/.cellpose/models").expanduser()
+    folder = files.expanded(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or "~/.cellpose/models")
     missing = [file.name for file in PUBLISHED[model] if not (folder / file.name).exists()]
     get = f"fetch them where there is a network: cellbench run --models {model} --weights published"
     get += f"; or copy both files into {folder}"

@@ -32,7 +32,7 @@ def resolve(model: str, choice: str = "auto") -> ModelFiles:
                 raise
             return _standin(model, f"{error.what} ({error.where})")
     path = Path(os.path.expanduser(choice)).absolute()
-    path = path / model if path.is_dir() else path
+    path = path / model if os.path.isdir(path) else path
     if flaw := flaw_of(path):
         what = f"the weights file {path.name} {flaw}"
         raise CellbenchError(what, str(path), "use auto, published, standin or a path")
@@ -54,8 +54,8 @@ def folder() -> Path:
 
 def flaw_of(path: Path) -> str | None:
     """What is wrong with a file of weights as far as it shows without loading it."""
-    if not path.is_file():
-        return "is not a file" if path.exists() else "does not exist"
+    if not os.path.isfile(path):
+        return "is not a file" if os.path.exists(path) else "does not exist"
     if path.stat().st_size < FEWEST_BYTES:
         return f"has {path.stat().st_size:,} bytes, too few for Cellpose-SAM"
     try:

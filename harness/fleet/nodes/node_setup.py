@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import files
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import network
 from harness.fleet.driver import survey
@@ -58,7 +59,7 @@ def place(options: NodeOptions) -> Setup:
         if value is not None and not options.is_head:
             raise CellbenchError(f"{option} is for the head only", f"{option} {value}", "leave it out here")
     ip, head_address = _addresses(options)
-    config = options.autoscaling_config and Path(options.autoscaling_config).expanduser().absolute()
+    config = options.autoscaling_config and files.expanded(options.autoscaling_config).absolute()
     if config and not config.is_file():
         raise CellbenchError("there is no such file", f"--autoscaling-config {config}", "only `ray up` makes one")
     return Setup(
@@ -67,7 +68,7 @@ def place(options: NodeOptions) -> Setup:
         head=head_address,
         is_head=options.is_head,
         port_base=options.port_base,
-        temp_dir=str(Path(options.temp_dir).expanduser().absolute()),
+        temp_dir=str(files.expanded(options.temp_dir).absolute()),
         autoscaling_config=str(config) if config else None,
     )
 

@@ -1,0 +1,64 @@
+"""What a command needs around it before it begins: streams that take every letter, a folder, a home, whole options."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+from itertools import pairwise
+
+from harness.errors import CellbenchError
+
+# Letters of our own as an encoding without them has them; others lose their accents, or become question marks.
+PLAIN = {"×": "x", "±": "+-", "…": "...", "–": "-", "—": "-", "−": "-", "→": "->", "µ": "u", "μ": "u", "°": " deg ",
+         "≤": "<=", "≥": ">=", "≈": "~", "’": "'", "“": '"', "”": '"', "·": "*"}  # fmt: skip
+
+
+def prepare(words: Sequence[str]) -> None:
+    """Mend what can be mended, and refuse the rest with a CellbenchError; words: the command's own."""
+    from harness.machine import folders
+
+    _streams()
+    try:
+        os.getcwd()
+    except OSError as error:
+        where = os.environ.get("PWD")
+        raise CellbenchError("the current folder is gone", where, "change into one that is there: cd ~") from error
+    folders.complete(os.environ)
+    _check_values(words)
+
+
+def _streams() -> None:
+    """Write what the terminal's encoding lacks in other letters, and names of files as they are."""
+    codecs.register_error("cellbench.plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="cellbench.plain")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+
+
+def plain(error: UnicodeError) -> tuple[bytes | str, int]:
+    """What stands for letters that cannot be encoded; bytes of a file's name that are no UTF-8 stay as they are."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return b"".join(_plain(letter) for letter in error.object[error.start : error.end]), error.end
+
+
+def _plain(letter: str) -> bytes:
+    if 0xDC80 <= ord(letter) <= 0xDCFF:
+        return bytes([ord(letter) - 0xDC00])
+    text = PLAIN.get(letter) or unicodedata.normalize("NFKD", letter)
+    return text.encode("ascii", "ignore") or b"?"
+
+
+def _check_values(words: Sequence[str]) -> None:
+    """Refuse options whose value is empty, as --out "$DIR" where DIR is not set: it would mean the current folder."""
+    for before, word in pairwise(["", *words]):
+        if not word.strip() or re.fullmatch(r"--[a-z-]+=\s*", word):
+            where = word if word.strip() else f"{before} {word!r}".strip()
+            raise CellbenchError("an option or argument is empty", where, "give it a value, or leave it out")
