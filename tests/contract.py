@@ -23,6 +23,7 @@ THREADS = 2
 # Cheap variants of each engine, whose numbers are seen in columns; one that is a choice of another result.
 VARIANTS = {
     "cellpose3": ("batch=2+threads=1", "lossless+diameter=40", "plain+reuse-image"),
+    "cellpose4": ("batch=2+threads=1", "lossless+diameter=40"),
     "simulated": ("batch=2", "fast+diameter=40"),
 }
 ERRORS = (RuntimeError("something"), ValueError("x"), MemoryError(), AssertionError(), OSError(5, "input/output error"))

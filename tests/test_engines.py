@@ -20,9 +20,11 @@ from harness import schema
 from harness.engines import environments, registry
 from harness.engines.base import STOCK, Engine
 from harness.engines.cellpose3.variants import settings as cellpose3
+from harness.engines.cellpose4.variants import settings as cellpose4
 from harness.engines.simulated import engine as simulated
 from harness.engines.simulated.engine import Simulated
 from harness.engines.simulated.script import Script
+from harness.engines.variants.parts import Parts
 from harness.errors import CellbenchError
 from harness.machine import facts
 from harness.machine.accelerators import Device
@@ -113,19 +115,19 @@ def test_what_a_search_tries_is_known_and_described(engine: Engine) -> None:
 # ------------------------------------------------------------------ variants
 
 
-def _of_cellpose3() -> st.SearchStrategy[str]:
+def _of_parts(every: Parts[Any]) -> st.SearchStrategy[str]:
     numbers = {
         "batch": ["8", "16", "016", " 16"], "threads": ["2", "02", "3"], "overlap": ["0.1", ".1", "0.10", "0.2"],
         "diameter": ["30", "30.0", "3e1", "12.5"],
     }  # fmt: skip
-    plain = [part.name for part in cellpose3.PARTS if part.takes is None]
+    plain = [part.name for part in every.parts if part.takes is None]
     numbered = [f"{name}={text}" for name, texts in numbers.items() for text in texts]
-    return st.sampled_from([STOCK, *plain, *cellpose3.GROUPS, *numbered, "nosuch", "batch=0", "plain=1"])
+    return st.sampled_from([STOCK, *plain, *every.groups, *numbered, "nosuch", "batch=0", f"{plain[0]}=1"])
 
 
 WORDS: dict[str, st.SearchStrategy[str]] = {
-    "cellpose3": _of_cellpose3(),
-    "cellpose4": st.sampled_from([STOCK, "lossless", ""]),
+    "cellpose3": _of_parts(cellpose3.ALL),
+    "cellpose4": _of_parts(cellpose4.ALL),
     "simulated": st.sampled_from([
         STOCK, *simulated.SPEEDS, "batch=1", "batch=2", "batch=02", "batch=2.5", "diameter=30", "diameter=30.0",
         "diameter=12.3456789", "diameter=12.3456788", "fast=2", "x",
@@ -133,16 +135,10 @@ WORDS: dict[str, st.SearchStrategy[str]] = {
 }  # fmt: skip
 
 
-def _only_stock(words: Words) -> object:
-    if set(words) != {STOCK}:
-        raise CellbenchError("no variants")
-    return ()
-
-
 # What is really in force for some words, by each engine's own account; equal where nothing differs.
 IN_FORCE: dict[str, Callable[[Words], object]] = {
-    "cellpose3": lambda words: cellpose3._in_force(cellpose3.parse(words)),
-    "cellpose4": _only_stock,
+    "cellpose3": lambda words: cellpose3.ALL.in_force(cellpose3.ALL.parse(words)),
+    "cellpose4": lambda words: cellpose4.ALL.in_force(cellpose4.ALL.parse(words)),
     "simulated": lambda words: {
         item for item in simulated._settings([word for word in words if word != STOCK]).items() if item != ("batch", 1)
     },

@@ -12,19 +12,21 @@ import textwrap
 import pytest
 
 from harness.engines.cellpose3 import weights
-from harness.engines.cellpose3.variants.settings import GROUPS, LOSSLESS, PARTS, Settings, canonical, parse, split
+from harness.engines.cellpose3.variants.settings import ALL, LOSSLESS, Settings
+from harness.engines.cellpose4.variants import settings as cellpose4
+from harness.engines.variants.parts import Parts
 from harness.errors import CellbenchError
 
 
 def test_groups_are_taken_apart_and_stock_is_nothing() -> None:
-    assert split("channels-last+lossless") == ("channels-last", *LOSSLESS)
-    assert split("stock") == ()
-    assert parse("stock") == Settings()
-    assert split("lossless+fast-qc") == LOSSLESS
+    assert ALL.split("channels-last+lossless") == ("channels-last", *LOSSLESS)
+    assert ALL.split("stock") == ()
+    assert ALL.parse("stock") == Settings()
+    assert ALL.split("lossless+fast-qc") == LOSSLESS
 
 
 def test_variants_compose() -> None:
-    made = parse("channels-last+folded+batch=16+overlap=0.05", "cpu")
+    made = ALL.parse("channels-last+folded+batch=16+overlap=0.05", "cpu")
     assert (made.channels_last, made.folded, made.batch_size, made.tile_overlap) == (True, True, 16, 0.05)
     assert made.is_dense
 
@@ -47,46 +49,49 @@ def test_variants_compose() -> None:
 )
 def test_what_cannot_be_is_refused_with_the_reason(variant: str, backend: str, what: str) -> None:
     with pytest.raises(CellbenchError, match=what):
-        parse(variant, backend)
+        ALL.parse(variant, backend)
 
 
 VALUES = {
     "batch": ("8", "16", "016"),
     "threads": ("2", "04"),
     "overlap": ("0.1", "0.10", "0.2"),
-    "diameter": ("30", "30.0"),
+    "diameter": ("30", "30.0", "25"),
 }
+every_engine = pytest.mark.parametrize("every", [ALL, cellpose4.ALL], ids=["cellpose3", "cellpose4"])
 
 
-def asked(seed: int) -> list[str]:
+def asked(every: Parts[object], seed: int) -> list[str]:
     """Some words of a variant, which do not contradict each other."""
     rng = random.Random(seed)
-    names = [*GROUPS, *(f"{part.name}={rng.choice(VALUES[part.name])}" if part.takes else part.name for part in PARTS)]
+    parts = (f"{part.name}={rng.choice(VALUES[part.name])}" if part.takes else part.name for part in every.parts)
+    names = [*every.groups, *parts]
     words: list[str] = []
     for name in rng.sample(names, rng.randrange(1, 9)):
         try:
-            parse([*words, name])
+            every.parse([*words, name])
         except CellbenchError:
             continue
         words.append(name)
     return words
 
 
+@every_engine
 @pytest.mark.parametrize("seed", range(60))
-def test_a_variant_has_one_spelling_that_sets_what_was_asked(seed: int) -> None:
-    words = asked(seed)
-    made = canonical("+".join(words))
+def test_a_variant_has_one_spelling_that_sets_what_was_asked(every: Parts[object], seed: int) -> None:
+    words = asked(every, seed)
+    made = every.canonical("+".join(words))
     for _ in range(3):
         random.Random(seed).shuffle(words)
-        assert canonical(" + ".join([*words, words[0], "stock"])) == made
-    assert canonical(str(made)) == made
+        assert every.canonical(" + ".join([*words, words[0], "stock"])) == made
+    assert every.canonical(str(made)) == made
     for fewer in ([name for name in made.names if name != left_out] for left_out in made.names):
-        assert canonical("+".join(fewer) or "stock") != made, "each of its words is needed"
-    wanted, found = parse(words), parse(made.names)
-    for key, value in vars(wanted).items():
-        if value != getattr(Settings(), key) and key not in ("mkldnn", "skip_unseen", "batch_size", "tile_overlap"):
-            assert getattr(found, key) == value
-    assert made.changes_result == any(name.startswith(("diameter", "overlap")) for name in made.names)
+        assert every.canonical("+".join(fewer) or "stock") != made, "each of its words is needed"
+    assert every.in_force(every.parse(made.names)) == every.in_force(every.parse(words))
+    has_choice = every.in_force(every.parse(words)) != every.in_force(
+        every.parse([word for word in words if not word.startswith(("diameter", "overlap"))])
+    )
+    assert made.changes_result == has_choice
 
 
 @pytest.mark.parametrize(
@@ -99,21 +104,21 @@ def test_a_variant_has_one_spelling_that_sets_what_was_asked(seed: int) -> None:
     ],
 )  # fmt: skip
 def test_what_is_implied_is_not_written(text: str, spelling: str) -> None:
-    assert str(canonical(text)) == spelling
+    assert str(ALL.canonical(text)) == spelling
 
 
-def test_each_variant_says_what_it_sets_and_may_change() -> None:
-    stock = Settings()
-    for variant in PARTS:
-        assert variant.sets.keys() <= vars(stock).keys()
+@every_engine
+def test_each_variant_says_what_it_sets_and_may_change(every: Parts[object]) -> None:
+    for variant in every.parts:
+        assert variant.sets.keys() <= vars(every.stock).keys()
         assert variant.what
         assert variant.may_change
-        assert variant.takes or any(getattr(stock, key) != value for key, value in variant.sets.items())
+        assert variant.takes or any(getattr(every.stock, key) != value for key, value in variant.sets.items())
 
 
 def test_importing_harness_is_light() -> None:
     heavy = "[m for m in ('torch', 'numba', 'cellpose') if m in sys.modules]"
-    code = f"import sys, harness, harness.engines.cellpose3.variants; print({heavy})"
+    code = f"import sys, harness, cellbench, harness.engines.cellpose4.variants; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -124,7 +129,7 @@ import numpy as np, torch
 from cellpose import dynamics, metrics, models, transforms, plot, core
 from harness.engines.cellpose3 import variants
 from harness.images import synthetic
-from harness.engines.cellpose3.variants import hooks, kernels, postprocessing as fast
+from harness.engines.variants import hooks, kernels, postprocessing as fast
 torch.set_num_threads(1)
 """
 
@@ -180,7 +185,7 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
         tiles, ysub, xsub, Ly, Lx = transforms.make_tiles(image)
         tiles = np.concatenate((tiles.reshape(-1, 2, 224, 224),) * 2, axis=1)[:, :3] * 3
         told["tiles"] = bool(np.array_equal(transforms.average_tiles(tiles, ysub, xsub, Ly, Lx),
-                             fast.average_tiles(None, tiles, ysub, xsub, Ly, Lx)))
+                             fast.average_tiles(transforms._taper_mask, None, tiles, ysub, xsub, Ly, Lx)))
         print(json.dumps(told))
         """
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.cellpose3.variants import parse
+from harness.engines.cellpose3.variants.settings import ALL
 from harness.errors import CellbenchError
 from tests.test_variants import in_child
 
@@ -148,6 +148,6 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(
 @pytest.mark.parametrize("other", ["channels-last", "folded", "compiled", "bf16"])
 def test_it_is_refused_beside_another_way_to_run_the_network(other: str) -> None:
     with pytest.raises(CellbenchError, match="contradict"):
-        parse(f"winograd+{other}", "cpu")
+        ALL.parse(f"winograd+{other}", "cpu")
     with pytest.raises(CellbenchError, match="not for cuda"):
-        parse("winograd", "cuda")
+        ALL.parse("winograd", "cuda")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -243,6 +243,10 @@ class Engine(Protocol):
         ...
 
     # ------------------------------------------------------------ in the measuring process
+
+    def accelerate(self, model: Any, variant: str) -> bool:
+        """Apply a variant to a model that a script of one's own loaded; False where the model is not this engine's."""
+        ...
 
     def devices(self) -> list[Device]:
         """The devices that compute here, the fastest kind first."""

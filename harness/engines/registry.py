@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import distributions, entry_points
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -83,6 +84,18 @@ def info(model: str) -> ModelInfo:
     """What people read of a model; its bare name where no engine knows it, as in rows of others."""
     known = (info for each in _loadable() for info in each.models if info.name == model)
     return next(known, ModelInfo(model, model))
+
+
+def accelerate(model: Any, variant: str = "lossless") -> Any:
+    """Apply a variant to a loaded model and return the model: model = accelerate(models.CellposeModel()).
+
+    CellbenchError where no engine knows the model, or where the variant is unknown or not for its device.
+    """
+    if any(each.accelerate(model, variant) for each in _loadable()):
+        return model
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    fix = "give a models.Cellpose of Cellpose 3, or a models.CellposeModel of Cellpose 4"
+    raise CellbenchError(f"a {kind} cannot be accelerated", "model", fix)
 
 
 def variant(engine_name: str, text: str | None) -> Variant:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from harness.engines.base import ModelFiles, ModelInfo, Part, Scalar, Variant, Work
 from harness.engines.cellpose3 import catalogue, model, weights
@@ -56,11 +57,11 @@ class Cellpose3(TorchProcess):
     @cache  # noqa: B019  (there is one engine in a process)
     def variant(self, text: str, backend: str | None = None) -> Variant:
         """The canonical form of a variant."""
-        return settings.canonical(text, backend)
+        return settings.ALL.canonical(text, backend)
 
     def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
         """Batch size, diameter, number format and threads, where the variant sets them."""
-        return settings.columns(variant.names)
+        return settings.ALL.columns(variant.names)
 
     def work(
         self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
@@ -77,11 +78,20 @@ class Cellpose3(TorchProcess):
 
     def parts(self, variant: Variant) -> Sequence[Part]:
         """What each part of a variant is."""
-        return [settings.described(name) for name in settings.split(variant.names)]
+        return [settings.ALL.described(name) for name in settings.ALL.split(variant.names)]
 
     def check(self, model: str) -> Check:
         """Which files a run would use for a model, found out without fetching them."""
         return weights.check(model)
+
+    def accelerate(self, model: Any, variant: str) -> bool:
+        """Apply a variant to a models.Cellpose."""
+        is_ours = hasattr(model, "cp") and hasattr(model, "sz")
+        if is_ours:
+            from harness.engines.cellpose3 import variants
+
+            variants.apply(model, variant)
+        return is_ours
 
     def prepare(self, model: str, folder: str, source: str) -> None:
         """Cellpose looks for models where the environment says."""

@@ -60,9 +60,10 @@ class Cellpose3Model:
             yield Effective()
             return
         from harness.engines.cellpose3 import variants
+        from harness.engines.cellpose3.variants import settings
 
         with variants.apply(self.stock, variant.names) as applied:
-            yield Effective({**variants.columns(variant.names), **threads()}, lambda: applied.notes)
+            yield Effective({**settings.ALL.columns(variant.names), **threads()}, lambda: applied.notes)
 
     def witnessed(self) -> AbstractContextManager[object]:
         """The devices of the network's outputs are noted for proof()."""

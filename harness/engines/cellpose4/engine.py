@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from harness.engines import environments
-from harness.engines.base import STOCK, ModelFiles, ModelInfo, Part, Scalar, Variant, Work
+from harness.engines.base import ModelFiles, ModelInfo, Part, Scalar, Variant, Work
 from harness.engines.cellpose4 import catalogue, model, surrogate, weights
+from harness.engines.cellpose4.variants import settings
 from harness.engines.torch_process import TorchProcess
 from harness.errors import CellbenchError
 from harness.machine.checks import OK, WARN, Check
@@ -32,7 +35,7 @@ class Cellpose4(TorchProcess):
     passes = frozenset({"stages", "ceiling", "memory", "energy", "masks"})
     dtypes = ("bfloat16", "float32", "float16")
     columns: Mapping[str, Scalar] = {"batch_size": model.BATCH_SIZE}
-    searched: tuple[tuple[str, ...], ...] = ()
+    searched = settings.SEARCHED
     patience_s = 900.0
     guess_gflop_s = catalogue.GUESS_GFLOP_S
 
@@ -47,19 +50,18 @@ class Cellpose4(TorchProcess):
         """Find, check and if need be fetch a model's file."""
         return weights.resolve(model, choice)
 
+    @cache  # noqa: B019  (there is one engine in a process)
     def variant(self, text: str, backend: str | None = None) -> Variant:
-        """Only stock so far."""
-        if {word.strip() for word in text.split("+")} != {STOCK}:
-            raise CellbenchError(f"there is no variant {text!r} of {self.name}", "--variants", "use stock")
-        return Variant()
+        """The canonical form of a variant."""
+        return settings.ALL.canonical(text, backend)
 
     def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
-        """Stock decides nothing."""
-        return {}
+        """Batch size, diameter and threads, where the variant sets them."""
+        return settings.ALL.columns(variant.names)
 
     def parts(self, variant: Variant) -> Sequence[Part]:
-        """Stock has none."""
-        return ()
+        """What each part of a variant is."""
+        return [settings.ALL.described(name) for name in settings.ALL.split(variant.names)]
 
     def work(
         self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
@@ -69,7 +71,10 @@ class Cellpose4(TorchProcess):
 
     def recipe(self, variant: Variant, model: str) -> Sequence[str]:
         """The lines that a script of one's own needs."""
-        return ("from cellpose import models", "", f'model = models.CellposeModel(pretrained_model="{model}")')
+        return (
+            "from cellpose import models", "from cellbench import accelerate", "",
+            f'model = models.CellposeModel(pretrained_model="{model}")', f'accelerate(model, "{variant}")',
+        )  # fmt: skip
 
     def check(self, model: str) -> Check:
         """Which weights a run would use, found out without fetching them."""
@@ -78,6 +83,15 @@ class Cellpose4(TorchProcess):
             evidence = f"{file} {flaw}: a run fetches it (1.2 GB) if it can, or else uses the network from a seed"
             return Check("weights", WARN, evidence, f"copy it into {file.parent}")
         return Check("weights", OK, f"{file}, of which no hash is on record")
+
+    def accelerate(self, model: Any, variant: str) -> bool:
+        """Apply a variant to a CellposeModel with Cellpose-SAM's network."""
+        is_ours = hasattr(getattr(getattr(model, "net", None), "encoder", None), "blocks")
+        if is_ours:
+            from harness.engines.cellpose4 import variants
+
+            variants.apply(model, variant)
+        return is_ours
 
     def prepare(self, model: str, folder: str, source: str) -> None:
         """Find the file on this machine, or make it in a process of its own, so that the import can be timed here."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.engines.base import Effective, Scalar, Segmentation, StageRecorder, Variant
 from harness.engines.cellpose4 import surrogate
-from harness.engines.torch_process import Placement
+from harness.engines.torch_process import Placement, threads
 from harness.errors import CellbenchError
 from harness.machine import accelerators
 
@@ -49,6 +49,7 @@ class Cellpose4Model:
         if dtype == "float16":
             self.stock.net.dtype = torch.float16
         _check(self.stock, file, dtype)
+        self._diameter_px = NO_RESCALING_PX  # of calls that name none
         self._placement = Placement(self.stock.net, device)
         self.proof()
 
@@ -61,7 +62,7 @@ class Cellpose4Model:
         """One stock eval(); pixels (height, width). Without a diameter the image is not scaled."""
         given = {} if diameter_px is None else {"diameter": diameter_px}
         masks, _, _ = self.stock.eval(pixels, batch_size=BATCH_SIZE, **given)
-        return Segmentation(masks, NO_RESCALING_PX if diameter_px is None else float(diameter_px))
+        return Segmentation(masks, self._diameter_px if diameter_px is None else float(diameter_px))
 
     def prepare(self, pixels: np.ndarray) -> None:
         """Nothing is needed."""
@@ -72,7 +73,16 @@ class Cellpose4Model:
         if variant.is_stock:
             yield Effective()
             return
-        raise CellbenchError(f"there is no variant {variant} for Cellpose 4", "--variants", "use stock")
+        from harness.engines.cellpose4 import variants
+        from harness.engines.cellpose4.variants import settings
+
+        columns = settings.ALL.columns(variant.names)
+        with variants.apply(self.stock, variant.names) as applied:
+            self._diameter_px = float(columns.get("diameter_asked_px") or NO_RESCALING_PX)
+            try:
+                yield Effective({**columns, **threads()}, lambda: applied.notes)
+            finally:
+                self._diameter_px = NO_RESCALING_PX
 
     def witnessed(self) -> AbstractContextManager[object]:
         """The devices of the network's outputs are noted for proof()."""

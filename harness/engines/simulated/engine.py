@@ -219,6 +219,10 @@ class Simulated:
 
     # ------------------------------------------------------------ in the measuring process
 
+    def accelerate(self, model: object, variant: str) -> bool:
+        """There is no package of it, so that no script has a model of it."""
+        return False
+
     def devices(self) -> list[Device]:
         """The script's devices, the CPU last."""
         counts = {**(self.playing.devices or {}), "cpu": 1}

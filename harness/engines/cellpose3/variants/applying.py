@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
-from harness.engines.cellpose3.variants import settings as names
+from harness.engines.cellpose3.variants import settings
 from harness.engines.cellpose3.variants.settings import Settings
-from harness.engines.torch_process import most_numba_threads
+from harness.engines.variants import applied
 from harness.errors import CellbenchError
 
 
@@ -21,61 +19,32 @@ def apply(model: Any, variants: str | Iterable[str]) -> Applied:
     """
     if "eval" in vars(model):
         raise CellbenchError("this model is accelerated already", "model", "call remove() on what apply() returned")
-    wanted = names.parse(variants, model.cp.device.type)
+    wanted = settings.ALL.parse(variants, model.cp.device.type)
     if wanted.dtype == "bfloat16" and (why := _no_bf16(model.cp.device)):
         raise CellbenchError(f"bf16 is refused: {why}", "--variant", "leave bf16 out")
-    return Applied(model, names.split(variants), wanted)
+    return Applied(model, settings.ALL.split(variants), wanted)
 
 
-def accelerate(model: Any, variants: str | Iterable[str] = "lossless") -> Any:
-    """Apply variants and return the model itself: model = accelerate(models.Cellpose(model_type="cyto3"))."""
-    apply(model, variants)
-    return model
+class Applied(applied.Applied):
+    """Variants on a models.Cellpose."""
 
+    _settings: Settings
 
-class Applied:
-    """Variants on a model. names: which."""
-
-    def __init__(self, model: Any, variants: tuple[str, ...], wanted: Settings) -> None:
-        self.names, self._model, self._settings = variants, model, wanted
+    def __init__(self, model: Any, names: tuple[str, ...], wanted: Settings) -> None:
         self._in_sizing = self._in_style = False
         self._images: dict[Any, Any] = {}
-        self._undo = ExitStack()
         self._runner: Any = None
         self._too_small: list[str] = []
-        try:
-            self._install()
-        except BaseException:
-            self.remove()
-            raise
+        super().__init__(model, names, wanted)
 
     @property
     def notes(self) -> list[str]:
         """What did not go as asked, at all or in the last call: a failed compilation, an image too small for it."""
         return [*self._runner.notes, *self._too_small] if self._runner else []
 
-    def __enter__(self) -> Applied:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
-
-    def remove(self) -> None:
-        """Make the model, and cellpose, stock again."""
-        self._undo.close()
-
-    def _install(self) -> None:
-        from harness.engines.cellpose3.variants import hooks
-
-        if not self.names:
-            return
+    def _calls(self) -> list[tuple[Any, Callable[..., Any]]]:
         model = self._model
-        self._threads()
-        for owner, way in ((model, self._eval), (model.sz, self._sizing), (model.cp, self._pass)):
-            owner.eval = self._own(owner, way)
-            self._undo.callback(vars(owner).pop, "eval", None)
-        for module, name, replacement in self._replacements():
-            self._undo.callback(hooks.replace(self, module, name, replacement))
+        return [(model, self._eval), (model.sz, self._sizing), (model.cp, self._pass)]
 
     def _replacements(self) -> list[tuple[Any, str, Callable[..., Any]]]:
         from cellpose import core, dynamics, plot, transforms
@@ -88,7 +57,7 @@ class Applied:
             self._undo.callback(self._runner.close)
             found.append((core, "_forward", self._forward))
         if wanted.fast_flows or wanted.fast_seeds or wanted.fast_qc or wanted.fast_stitch:
-            from harness.engines.cellpose3.variants import postprocessing as fast
+            from harness.engines.variants import postprocessing as fast
 
             found += [
                 (module, name, replacement)
@@ -108,16 +77,6 @@ class Applied:
         return found
 
     # ------------------------------------------------------------ the three eval()s
-
-    def _own(self, owner: Any, way: Callable[..., Any]) -> Callable[..., Any]:
-        from harness.engines.cellpose3.variants import hooks
-
-        def called(*args: Any, **kwargs: Any) -> Any:
-            with hooks.within(self):
-                # By the class, so that whoever wrapped the class (the stage pass) sees the call.
-                return way(type(owner).eval, owner, *args, **kwargs)
-
-        return called
 
     def _eval(self, original: Callable[..., Any], model: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         if self._settings.batch_size is not None and not args:
@@ -166,9 +125,11 @@ class Applied:
             return np.zeros((y.shape[1], Ly, Lx), np.float32)
         if not self._settings.fast_stitch:
             return original(y, ysub, xsub, Ly, Lx)
-        from harness.engines.cellpose3.variants import postprocessing
+        from cellpose import transforms
 
-        return postprocessing.average_tiles(original, y, ysub, xsub, Ly, Lx)
+        from harness.engines.variants import postprocessing
+
+        return postprocessing.average_tiles(transforms._taper_mask, original, y, ysub, xsub, Ly, Lx)
 
     def _dx_to_circ(self, original: Callable[..., Any], dP: Any) -> Any:  # noqa: N803
         return None if self._in_sizing or self._settings.no_flow_image else original(dP)
@@ -186,27 +147,6 @@ class Applied:
         if key not in self._images:
             self._images[key] = original(img, **kwargs)
         return self._images[key]
-
-    def _threads(self) -> None:
-        """The threads that were asked for, or torch's for the compiled kernels.
-
-        numba and torch share an OpenMP runtime, where the last one to set a number sets it for both.
-        """
-        import cv2
-        import numba
-        import torch
-
-        torch_before = torch.get_num_threads()  # first: asking numba starts its threads, which sets torch's
-        self._undo.callback(torch.set_num_threads, torch_before)
-        n = self._settings.threads or torch_before
-        others: tuple[tuple[Any, int, int], ...] = (
-            (cv2.setNumThreads, cv2.getNumThreads(), self._settings.threads or cv2.getNumThreads()),
-            (numba.set_num_threads, numba.get_num_threads(), min(n, most_numba_threads())),
-        )
-        for set_n, before, wanted in others:
-            self._undo.callback(partial(set_n, before))
-            set_n(wanted)
-        torch.set_num_threads(n)
 
 
 def _no_bf16(device: Any) -> str | None:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from harness.engines import base
-from harness.engines.base import STOCK, Variant
-from harness.errors import CellbenchError
+from harness.engines.variants.parts import CHOICE, GPUS, Part, Parts
 
-NOTHING = "nothing: the same operations on the same numbers"
 ROUNDING = "rounding of the network's sums (about 1e-6); a pixel on a border may change sides"
 PRECISION = "precision of the network (about 1e-3 of a flow); a few border pixels change"
 DENSE = "model.cp.net.mkldnn = False"  # before the first call, which cannot be taken back
-GPUS = ("cuda", "rocm")  # what torch reaches through its CUDA calls
-CHOICE = "the result itself, by as much as the value differs from cellpose's own"
 
 
 @dataclass(frozen=True)
@@ -54,21 +47,6 @@ class Settings:
     @property
     def changes_network(self) -> bool:
         return self.is_dense or self.cuda_graphs or self.style_only
-
-
-@dataclass(frozen=True)
-class Part:
-    """One named change to how cellpose is executed; a variant is made of parts."""
-
-    name: str
-    sets: dict[str, Any]
-    what: str
-    may_change: str = NOTHING
-    unsafe: str = ""
-    takes: type | None = None  # the type of the value in NAME=VALUE
-    only: tuple[str, ...] = ()  # backends; any where empty
-    limits: tuple[float, float] = field(default=(0, float("inf")))
-    by_hand: str = ""  # the same in plain cellpose and torch, where that is possible; {} is the value
 
 
 PARTS = (
@@ -115,7 +93,6 @@ PARTS = (
     Part("diameter", {"diameter_px": None}, "the diameter is given, not estimated", CHOICE, takes=float,
             limits=(1, 10_000), by_hand="model.eval(…, diameter={})"),
 )  # fmt: skip
-BY_NAME = {part.name: part for part in PARTS}
 # What is safe everywhere and changes no bit, in one word.
 LOSSLESS = ("style-only", "reuse-image", "skip-unseen", "fast-flows", "fast-seeds", "fast-qc", "fast-stitch")
 GROUPS = {"lossless": LOSSLESS, "fast-dynamics": ("fast-flows", "fast-seeds", "fast-qc")}
@@ -133,65 +110,6 @@ SEARCHED = (
 STOCK_BATCH_SIZE, STOCK_OVERLAP = 8, 0.1  # eval()'s own defaults
 
 
-def split(variant: str | Iterable[str]) -> tuple[str, ...]:
-    """'channels-last+lossless' or a list of names → the single variants, groups taken apart; 'stock' is none."""
-    words = variant.split("+") if isinstance(variant, str) else list(variant)
-    flat = [name for word in words for name in GROUPS.get(word.strip(), (word.strip(),))]
-    return tuple(dict.fromkeys(name for name in flat if name != STOCK))
-
-
-def parse(variant: str | Iterable[str], backend: str | None = None) -> Settings:
-    """What the variants set together; CellbenchError for an unknown, impossible or contradictory one."""
-    made, origin = Settings(), {}
-    for name in split(variant):
-        chosen, values = _one(name)
-        if backend is not None and chosen.only and backend not in chosen.only:
-            why = f"; {chosen.unsafe}" if chosen.unsafe else ""
-            raise CellbenchError(
-                f"{name} is not for {backend}{why}", "--variant", f"it is for {', '.join(chosen.only)}"
-            )
-        for key, value in values.items():
-            if key in origin and getattr(made, key) != value:
-                raise CellbenchError(f"{origin[key]} and {name} contradict each other", "--variant", "choose one")
-            made, origin[key] = replace(made, **{key: value}), name
-    return made
-
-
-def canonical(text: str, backend: str | None = None) -> Variant:
-    """The variant in its one spelling: equal settings are equal values, whatever order, group or number was written.
-
-    CellbenchError for an unknown, impossible or contradictory one.
-    """
-    asked = split(text)
-    wanted = _in_force(parse(asked, backend))
-
-    def is_same(words: Iterable[str]) -> bool:
-        try:
-            return _in_force(parse(words)) == wanted
-        except CellbenchError:
-            return False
-
-    values = {name.partition("=")[0]: _written(name) for name in asked}
-    parts = [values.get(part.name, part.name) for part in PARTS if part.name in values or not part.takes]
-    # Everything that changes nothing more is named first, so that a group is seen whole; then what is implied goes.
-    implied = [name for name in parts if is_same([*asked, name])]
-    groups = [group for group, names in GROUPS.items() if asked and set(names) <= set(implied)]
-    words = [*groups, *implied]
-    for word in [*implied, *reversed(groups)]:
-        fewer = [each for each in words if each != word]
-        words = fewer if is_same(fewer) else words
-    changes = any(BY_NAME[name.partition("=")[0]].may_change == CHOICE for name in split(words))
-    return Variant(tuple(words), changes)
-
-
-def columns(names: Iterable[str]) -> dict[str, base.Scalar]:
-    """The columns that a variant sets, as they are in force; those that it leaves alone are not there."""
-    made = parse(names)
-    sets = {"batch_size": made.batch_size, "diameter_asked_px": made.diameter_px, "dtype": made.dtype,
-            "torch_threads": made.threads}  # fmt: skip
-    return {name: value for name, value in sets.items() if value is not None}
-
-
 def _in_force(made: Settings) -> Settings:
     """Settings with what they imply, and without what is stock's own."""
     return replace(
@@ -203,37 +121,7 @@ def _in_force(made: Settings) -> Settings:
     )
 
 
-def _written(name: str) -> str:
-    """A part with its number in one spelling: 016 → 16, 25.0 → 25."""
-    part, values = _one(name)
-    if part.takes is None:
-        return name
-    value = next(iter(values.values()))
-    return f"{part.name}={int(value) if value == int(value) else value!r}"
-
-
-def described(name: str) -> base.Part:
-    """What a single part is, with its value in the lines to copy."""
-    part, _ = _one(name)
-    return base.Part(part.name, part.what, part.may_change, part.by_hand.replace("{}", name.partition("=")[2]))
-
-
-def _one(word: str) -> tuple[Part, dict[str, Any]]:
-    name, _, text = word.partition("=")
-    chosen = BY_NAME.get(name)
-    if chosen is None:
-        known = ", ".join(v.name + ("=…" if v.takes else "") for v in PARTS)
-        raise CellbenchError(f"there is no variant {word!r}", "--variant", f"known are {known}; {', '.join(GROUPS)}")
-    if chosen.takes is None:
-        if text:
-            raise CellbenchError(f"{name} takes no value", f"--variant {word}", f"write {name}")
-        return chosen, chosen.sets
-    low, high = chosen.limits
-    try:
-        value = chosen.takes(text)
-    except ValueError:
-        value = None
-    if value is None or not low <= value <= high:
-        kind = "a whole number" if chosen.takes is int else "a number"
-        raise CellbenchError(f"{name} needs {kind} from {low:g} to {high:g}", f"--variant {word}", f"write {name}=…")
-    return chosen, dict.fromkeys(chosen.sets, value)
+ALL = Parts(
+    Settings(), PARTS, GROUPS, _in_force,
+    {"batch_size": "batch_size", "diameter_asked_px": "diameter_px", "dtype": "dtype", "torch_threads": "threads"},
+)  # fmt: skip

@@ -7,28 +7,15 @@ the convolution beside it (winograd.cpp), so that each layer reads its input onc
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib import resources
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from harness import files
-from harness.errors import CellbenchError
-from harness.machine import folders
+from harness.engines.variants import native
 
-FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC")
-COMPILERS = ("c++", "g++", "clang++")
 # Weights (3 × 3) → their values at 0, ±1/√2, ±√2 and ∞ in each direction, as winograd.cpp has those of the input.
 POINTS = (0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
 TO_POINTS = np.array(
@@ -91,18 +78,13 @@ class Engine:
     """The compiled convolution, threads to share it, and memory that one layer after another writes to."""
 
     def __init__(self, n_threads: int) -> None:
-        self._library, self._n_others = compiled(), n_threads - 1
-        self._others = ThreadPoolExecutor(max(1, self._n_others), "winograd")
+        self._library, self._threads = compiled(), native.Threads(n_threads)
         self._memory: dict[tuple[object, ...], torch.Tensor] = {}
         self.columns = int(self._library.columns())
 
     def run(self, layer: Layer) -> None:
         """All blocks of one layer, by all threads."""
-        following = ctypes.c_int64(0)
-        work = (ctypes.byref(layer), ctypes.byref(following))
-        others = [self._others.submit(self._library.convolve, *work) for _ in range(self._n_others)]
-        if any([self._library.convolve(*work), *(other.result() for other in others)]):
-            raise MemoryError("there is no memory for a convolution's blocks")
+        self._threads.run(self._library.convolve, layer)
 
     def memory(self, owner: object, shape: tuple[int, ...]) -> torch.Tensor:
         """A tensor that is the owner's until it asks again; new memory would cost a page fault every 4 kB."""
@@ -113,7 +95,7 @@ class Engine:
         return self._memory[key][:n]
 
     def close(self) -> None:
-        self._others.shutdown()
+        self._threads.close()
         self._memory.clear()
 
 
@@ -199,33 +181,7 @@ def packed(weights: np.ndarray, columns: int) -> torch.Tensor:
 
 @cache
 def compiled() -> ctypes.CDLL:
-    """winograd.cpp for this very processor, compiled once; CellbenchError where that cannot be done."""
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
-        raise CellbenchError("there is no C++ compiler", ", ".join(COMPILERS), "install one, or leave winograd out")
-    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    source = resources.files("harness.engines.cellpose3.variants").joinpath("winograd.cpp").read_bytes()
-    # What the compiler takes this processor to be, and itself; a home may be shared by different machines.
-    target = _told([compiler, native, "-dM", "-E", "-x", "c++", os.devnull])
-    name = hashlib.sha256(source + target + " ".join(FLAGS).encode()).hexdigest()[:16]
-    path = folders.home() / "compiled" / f"winograd-{name}.so"
-    try:
-        if not path.is_file():
-            with TemporaryDirectory() as folder:
-                written, made = Path(folder, "winograd.cpp"), Path(folder, "winograd.so")
-                written.write_bytes(source)
-                _told([compiler, native, *FLAGS, "-o", str(made), str(written)])
-                files.write(path, made.read_bytes(), make_folder=True, what="compiled code", fix="set CELLBENCH_HOME")
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise CellbenchError(f"compiled code cannot be kept: {error}", str(path), "set CELLBENCH_HOME") from error
+    """winograd.cpp for this very processor; CellbenchError where it cannot be compiled."""
+    library = native.compiled("harness.engines.cellpose3.variants", "winograd.cpp")
     library.convolve.argtypes = (ctypes.POINTER(Layer), ctypes.POINTER(ctypes.c_int64))
     return library
-
-
-def _told(command: list[str]) -> bytes:
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise CellbenchError(f"the C++ compiler failed: {said[0][:200]}", command[0], "leave winograd out")
-    return done.stdout

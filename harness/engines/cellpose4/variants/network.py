@@ -1,0 +1,169 @@
+"""Cellpose-SAM's network, executed differently: same weights, other attention, layout, fusion or grouping."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.engines.cellpose4.variants import attention
+from harness.engines.cellpose4.variants.settings import Settings
+from harness.errors import CellbenchError
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
+Tables = Callable[[int, int, torch.Tensor], torch.Tensor]  # segment_anything's get_rel_pos
+
+
+class Runner:
+    """core._forward for one model: a network that shares the weights of stock's, with blocks as the settings say."""
+
+    def __init__(self, net: Any, settings: Settings, tables: Tables) -> None:
+        self._device, self._dtype, self._is_cpu = net.device, net.dtype, net.device.type == "cpu"
+        self.notes: list[str] = []
+        self._flash: attention.Flash | None = None
+        own = self._own(net, settings, tables).eval()
+        self._net, self._compiled = own, None
+        if settings.compiled:
+            on_cpu, on_gpu = {"freezing": True}, {"triton.cudagraphs": settings.cuda_graphs}
+            options: dict[str, Any] = on_cpu if self._is_cpu else on_gpu
+            self._compiled = torch.compile(own, dynamic=False, options=options)
+
+    def __call__(self, tiles: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tiles (n, channels, height, width) float32 → flows and probability (n, 3, height, width), style (n, 256)."""
+        # A CPU is as fast tile by tile, and a tile's activations stay in the cache.
+        n = 1 if self._is_cpu else batch_size
+        if self._compiled is None:
+            parts = [self._pass(self._net, tiles[i : i + n]) for i in range(0, len(tiles), n)]
+            return _concatenated(parts, len(tiles))
+        try:
+            # One shape only, since each new one is compiled anew.
+            parts = [self._pass(self._compiled, _padded(tiles[i : i + n], n)) for i in range(0, len(tiles), n)]
+        except Exception as error:  # whatever a compiler may raise; the network itself is known to work
+            self._compiled = None
+            self.notes.append(
+                f"torch.compile failed, so the network ran uncompiled: {str(error).splitlines()[0][:200]}"
+            )
+            return self(tiles, batch_size)
+        return _concatenated(parts, len(tiles))
+
+    def close(self) -> None:
+        """Give back threads and memory."""
+        if self._flash:
+            self._flash.close()
+
+    def _pass(self, net: Any, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what inductor says about this GPU or that compiler
+            flows, style = net(torch.from_numpy(tiles).to(self._device, dtype=self._dtype))[:2]
+        return flows.float().cpu().numpy(), style.float().cpu().numpy()
+
+    def _own(self, net: Any, settings: Settings, tables: Tables) -> Any:
+        """Stock's network with other blocks: what is before and after them, and every weight, is the same object."""
+        layer, mlp = _as_it_is, _as_it_is
+        if settings.packed:
+            try:
+                Packed(net.encoder.blocks[0].attn.proj)
+                layer, mlp = Packed, PackedMlp
+            except (AttributeError, RuntimeError) as error:  # torch without oneDNN, or oneDNN without this precision
+                self.notes.append(
+                    f"packed is not possible, so the layers ran as they are: {str(error).splitlines()[0]}"
+                )
+        attend, sides = self._attend(net, settings.attention), net.encoder.pos_embed.shape[1:3]
+        own, own.encoder = _shallow(net), _shallow(net.encoder)
+        blocks = [_shallow(block) for block in net.encoder.blocks]
+        for block in blocks:
+            if attend is not None:
+                block.attn = Attention(block.attn, attend, tables, sides)
+            else:
+                block.attn = _shallow(block.attn)
+            block.attn.qkv, block.attn.proj = layer(block.attn.qkv), layer(block.attn.proj)
+            block.mlp = mlp(block.mlp)
+        own.encoder.blocks = nn.ModuleList(blocks)
+        return own
+
+    def _attend(self, net: Any, name: str) -> Attend | None:
+        if name != "flash":
+            return {"stock": None, "fused": attention.fused, "joined": attention.joined}[name]
+        first = net.encoder.blocks[0].attn
+        side, depth = net.encoder.pos_embed.shape[1], first.qkv.in_features // first.num_heads
+        try:
+            self._flash = attention.Flash(self._dtype, side, depth, torch.get_num_threads())
+        except CellbenchError as error:
+            self.notes.append(f"flash is not possible, so fused attention ran: {error.what}")
+            return attention.fused
+        return self._flash
+
+
+class Attention(nn.Module):
+    """Stock's attention with its layers, computed in another way; the tables of positions are made once."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    def __init__(self, stock: Any, attend: Attend, tables: Tables, sides: tuple[int, int]) -> None:
+        super().__init__()
+        self.qkv, self.proj, self._attend, self._n_heads = stock.qkv, stock.proj, attend, stock.num_heads
+        made = [tables(side, side, each) for side, each in zip(sides, (stock.rel_pos_h, stock.rel_pos_w), strict=True)]
+        prepared = map(attention.as_flash, made) if isinstance(attend, attention.Flash) else made
+        for name, table in zip(("rows", "columns"), prepared, strict=True):
+            self.register_buffer(name, table.detach(), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens (n, height, width, channels)."""
+        found = self._attend(self.qkv(x).flatten(1, 2), self.rows, self.columns, self._n_heads)
+        return self.proj(found.view(x.shape))
+
+
+class Packed(nn.Module):
+    """A linear layer whose weights oneDNN holds in its own layout, and what oneDNN does with each sum at once."""
+
+    def __init__(self, layer: Any, then: str = "none") -> None:
+        super().__init__()
+        self._bias, self._then = layer.bias.detach(), then
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any number of axes, the last of which are the channels."""
+        # The last word is GELU's formula: the exact one, as stock's.
+        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, self._then, [], "none")
+
+
+class PackedMlp(nn.Module):
+    """Stock's two layers with GELU between them."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        if not isinstance(stock.act, nn.GELU) or stock.act.approximate != "none":
+            raise RuntimeError(f"its activation is {stock.act}")
+        self._up, self._down = Packed(stock.lin1, "gelu"), Packed(stock.lin2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens (n, height, width, channels)."""
+        return self._down(self._up(x))
+
+
+def _as_it_is(layer: Any) -> Any:
+    return layer
+
+
+def _shallow(module: Any) -> Any:
+    """A module of the same class with the same children, which can be given others."""
+    made = copy.copy(module)
+    for name in ("_modules", "_parameters", "_buffers"):
+        made.__dict__[name] = dict(module.__dict__[name])
+    return made
+
+
+def _padded(tiles: np.ndarray, n: int) -> np.ndarray:
+    missing = n - len(tiles)
+    return np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), tiles.dtype))) if missing else tiles
+
+
+def _concatenated(parts: list[tuple[np.ndarray, np.ndarray]], n: int) -> tuple[np.ndarray, np.ndarray]:
+    flows, styles = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
+    return flows, styles

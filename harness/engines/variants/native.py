@@ -1,0 +1,77 @@
+"""C++ of ours, compiled for this very processor once a machine, and threads that share its work."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from harness import files
+from harness.errors import CellbenchError
+from harness.machine import folders
+
+FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC")
+COMPILERS = ("c++", "g++", "clang++")
+
+
+class Threads:
+    """Threads that call one function of a library until it has no work left."""
+
+    def __init__(self, n_threads: int) -> None:
+        self._n_others = n_threads - 1
+        self._others = ThreadPoolExecutor(max(1, self._n_others), "native")
+
+    def run(self, function: Any, work: ctypes.Structure) -> None:
+        """All of the work, by all threads; MemoryError where one of them returns other than 0."""
+        following = ctypes.c_int64(0)
+        arguments = (ctypes.byref(work), ctypes.byref(following))
+        others = [self._others.submit(function, *arguments) for _ in range(self._n_others)]
+        if any([function(*arguments), *(other.result() for other in others)]):
+            raise MemoryError("there is no memory for the blocks of a compiled function")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._others.shutdown()
+
+
+@cache
+def compiled(package: str, source_name: str) -> ctypes.CDLL:
+    """A source file of a package, compiled; CellbenchError where that cannot be done."""
+    name = Path(source_name).stem
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        raise CellbenchError("there is no C++ compiler", ", ".join(COMPILERS), f"install one, or leave {name} out")
+    arm = platform.machine() in ("arm64", "aarch64")
+    native = "-mcpu=native" if arm else "-march=native"
+    source = resources.files(package).joinpath(source_name).read_bytes()
+    # What the compiler takes this processor to be, and itself; a home may be shared by different machines.
+    target = _output_of(name, [compiler, native, "-dM", "-E", "-x", "c++", os.devnull])
+    digest = hashlib.sha256(source + target + " ".join(FLAGS).encode()).hexdigest()[:16]
+    path = folders.home() / "compiled" / f"{name}-{digest}.so"
+    try:
+        if not path.is_file():
+            with TemporaryDirectory() as folder:
+                written, made = Path(folder, source_name), Path(folder, f"{name}.so")
+                written.write_bytes(source)
+                _output_of(name, [compiler, native, *FLAGS, "-o", str(made), str(written)])
+                files.write(path, made.read_bytes(), make_folder=True, what="compiled code", fix="set CELLBENCH_HOME")
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise CellbenchError(f"compiled code cannot be kept: {error}", str(path), "set CELLBENCH_HOME") from error
+
+
+def _output_of(name: str, command: list[str]) -> bytes:
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
+        raise CellbenchError(f"the C++ compiler failed: {lines[0][:200]}", command[0], f"leave {name} out")
+    return done.stdout
