@@ -145,7 +145,7 @@ def _offline_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.fixture
 def serve() -> Iterator[Callable[..., int]]:
     """Starts a service that says something to whoever connects, as a head of Ray if not given; returns its port."""
-    servers, peers = [], []
+    servers, peers, threads = [], [], []
 
     def start(said: bytes = b"\0\0\0\4\0\0\0\0\0", hangs_up: bool = False) -> int:
         server = socket.create_server(("127.0.0.1", 0))
@@ -161,10 +161,15 @@ def serve() -> Iterator[Callable[..., int]]:
                         if hangs_up:
                             peer.shutdown(socket.SHUT_RDWR)
 
-        threading.Thread(target=answer, daemon=True).start()
+        threads.append(threading.Thread(target=answer, daemon=True))
+        threads[-1].start()
         return server.getsockname()[1]
 
     yield start
+    for each in servers:
+        each.shutdown(socket.SHUT_RDWR)  # whoever accepts is woken
+    for each in threads:
+        each.join()  # so that no connection comes after those that are closed
     for each in (*servers, *peers):
         each.close()
 

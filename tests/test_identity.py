@@ -168,7 +168,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Everything]
             series |= {point.run_id: len(each.points) for point in each.points}
     fastest = QUERIES["fastest-device"].sql.replace("SELECT", "SELECT run_id,", 1)
     with session.holding("medians", "true"):
-        yield Everything(session, data, series, session.table(fastest).to_pylist())
+        yield Everything(session, data, series, session.table(fastest, px=None).to_pylist())
 
 
 def median(store: Everything, name: str) -> bool:

@@ -65,7 +65,7 @@ class Parts(Generic[SettingsT]):
             for key, value in values.items():
                 if key in origin and getattr(made, key) != value:
                     raise CellbenchError(f"{origin[key]} and {name} contradict each other", "--variant", "choose one")
-                made, origin[key] = replace(made, **{key: value}), name  # pyright: ignore[reportArgumentType, reportCallIssue]  # a dataclass
+                made, origin[key] = replace(made, **{key: value}), name  # pyright: ignore[reportArgumentType]  # a dataclass
         return made
 
     def canonical(self, text: str, backend: str | None = None) -> Variant:
