@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import re
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,9 @@ app = typer.Typer()
 
 Image = Annotated[str, typer.Option(help="sparse, dense, or a 2-D TIFF file.")]
 Crop = Annotated[str, typer.Option(help="Side of a centred square in px, or full.")]
-Device = Annotated[str, typer.Option(help="cpu, mps, cuda:N, rocm:N or xpu:N.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, mps, cuda:N, rocm:N or xpu:N; auto: the first accelerator, or else the CPU.")
+]
 Weights = Annotated[str, typer.Option(help="auto, published, standin, or a path.")]
 Model = Annotated[str | None, typer.Option(help="Model to run; cellbench models lists them.")]
 Gate = Annotated[str, typer.Option(help="How alike masks must be: identical or equivalent.")]
@@ -24,7 +27,7 @@ Gate = Annotated[str, typer.Option(help="How alike masks must be: identical or e
 
 @app.command()
 def tune(
-    device: Device = "cpu",
+    device: Device = "auto",
     image: Image = "sparse",
     plane: Plane = None,
     channel: Channel = None,
@@ -49,6 +52,7 @@ def tune(
         prepared = _prepared(
             here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
         )
+        _announce(prepared, budget_s, "searching")
         found = tuning.search(prepared, here, out, level, budget_s, lambda text: typer.echo(text, err=True))
     typer.echo(json_.dumps(asdict(found), indent=2) if json else tuning_view.text(found))
 
@@ -60,7 +64,7 @@ def verify_masks(
     plane: Plane = None,
     channel: Channel = None,
     crop: Crop = "448",
-    device: Device = "cpu",
+    device: Device = "auto",
     gate: Gate = "equivalent",
     model: Model = None,
     weights: Weights = "auto",
@@ -80,11 +84,13 @@ def verify_masks(
     chosen = registry.engine_of(model or registry.default_model()).variant(variant, _backend(device))
     if chosen.is_stock:
         raise CellbenchError("stock is what variants are compared with", "--variant stock", "name a variant")
-    variant = str(chosen)
+    variant, engine = str(chosen), registry.engine_of(model or registry.default_model())
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
         prepared = _prepared(
             here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
         )
+        engine.variant(variant, prepared.blocks[0].device.backend)  # not every device has it
+        _announce(prepared, tuning.verify_s(prepared), f"comparing {variant} with stock")
         rows = list(tuning.verify(prepared, here, out, variant))
     if failed := [row for row in rows if row["role"] != "masks"]:
         raise CasesFailedError(f"{variant} failed: {failed[0]['error_message']}", str(out), "try it with less")
@@ -113,7 +119,7 @@ def throughput(
     in_flight: Annotated[str, typer.Option(help="Images that each process works on at a time: 1,2.")] = "1",
     variants: Annotated[str, typer.Option(help="How cellpose is executed: stock, or names joined by +.")] = "stock",
     rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured, in turn.")] = 3,
-    device: Device = "cpu",
+    device: Device = "auto",
     model: Model = None,
     weights: Weights = "auto",
     trust: Trust = None,
@@ -133,6 +139,7 @@ def throughput(
     from harness.fleet import driver
     from harness.run import throughput as rated
     from harness.terminal import tuning_view
+    from harness.terminal.progress import remaining
 
     engine = registry.engine_of(model or registry.default_model())
     names = [str(engine.variant(name, _backend(device))) for name in variants.split(",")]
@@ -149,18 +156,34 @@ def throughput(
         prepared = _prepared(
             here, side, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
         )
+        for block in prepared.blocks:  # not every device has every variant
+            for name in names:
+                engine.variant(name, block.device.backend)
         material = prepared.material
         pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
+        nodes = len({block.node for block in prepared.blocks})
+        n_turns = rounds * len(ways) * nodes
         typer.echo(f"{len(pictures)} images, {len(ways)} ways, {rounds} rounds; each in processes of its own", err=True)
-        rows = []
+        rows, begin_s = [], time.monotonic()
         for row in rated.measure(prepared, here, pictures, ways, rounds, out, label):
             rows.append(row)
             if row["role"] == "throughput":
-                typer.echo(tuning_view.turn(row), err=True)
+                n_done = sum(each["role"] == "throughput" for each in rows)
+                left_s = (time.monotonic() - begin_s) * (n_turns / n_done - 1)
+                typer.echo(f"{n_done} of {n_turns}: {tuning_view.turn(row)}; {remaining(left_s)}", err=True)
     rates = rated.rates(rows)
     typer.echo(json_.dumps([asdict(rate) for rate in rates], indent=2) if json else tuning_view.rates(rates))
     if bad := [rate for rate in rates if rate.note]:
         raise CasesFailedError(f"{len(bad)} of {len(rates)} ways failed: {bad[0].note}", str(out), "try with less")
+
+
+def _announce(prepared: Any, duration_s: float, what: str) -> None:
+    """Say what is measured where, and until when."""
+    from harness.terminal.progress import remaining
+
+    block = prepared.blocks[0]
+    where = f"{block.model} on {block.device.id} ({block.device.name}), crop {block.cases[0].crop}"
+    typer.echo(f"{where}: {what}; {remaining(duration_s)}", err=True)
 
 
 def _counts(text: str, flag: str) -> list[int]:
@@ -182,7 +205,8 @@ def _prepared(here: Any, crop: str, device: str, model: str | None, trust: str |
     from harness.plan import config
     from harness.run import bench
 
-    flags = {"crops": config.split(crop), "devices": (device,), "models": (model,) if model else None, "blocks": 1,
+    flags = {"crops": config.split(crop), "devices": (device.replace("auto", "fastest"),),
+             "models": (model,) if model else None, "blocks": 1,
              "control": False, "passes": (), "protocols": ("standard",), "trust": config.split(trust),
              **image_and_weights}  # fmt: skip
     return bench.prepare(bench.gather(config.load("quick", flags)), here.members)

@@ -34,6 +34,8 @@ def choose_on(selectors: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ..
     """The nodes with the devices to measure on each; only a device that no node has is an error."""
     if "auto" in selectors:
         return tuple(nodes)
+    if "fastest" in selectors:  # an accelerator where there is one; which of several is the fastest is not known yet
+        return tuple(replace(n, devices=(min(n.devices, key=lambda each: each.backend == "cpu"),)) for n in nodes)
     for word in selectors:
         if not any(word in (device.id, device.backend) for node in nodes for device in node.devices):
             have = "; ".join(

@@ -38,7 +38,7 @@ def _crop(value: object) -> int | Literal["full"]:
 
 
 def _device(value: object) -> str:
-    if isinstance(value, str) and (value == "auto" or accelerators.names(value)):
+    if isinstance(value, str) and (value in ("auto", "fastest") or accelerators.names(value)):
         return value
     raise ValueError(f"unknown device; known are auto, {accelerators.device_words()}")
 

@@ -22,6 +22,7 @@ from harness.engines.base import STOCK, Engine
 from harness.errors import CasesFailedError, CellbenchError
 from harness.fleet import driver
 from harness.measure.wire import RaceOrder
+from harness.plan import estimate
 from harness.plan.cases import Block, Case, Effort, Task
 from harness.run import bench, resume
 from harness.run.bench import Prepared
@@ -212,6 +213,12 @@ def verify(prepared: Prepared, here: driver.Fleet, out: Path, variant: str) -> I
             journal.append(row)
             if row.get("variant") == variant and (row["role"] == "masks" or row["status"] not in schema.FINE):
                 yield row
+
+
+def verify_s(prepared: Prepared) -> float:
+    """A first guess of how long verify takes."""
+    n_calls = estimate.OTHER_CALLS["tune"]
+    return sum(estimate.START_S + n_calls * estimate.call_s(b, case) for b in prepared.blocks for case in b.cases)
 
 
 def races(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[RaceOrder]:

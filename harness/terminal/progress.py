@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from rich.console import Console
 from rich.live import Live
@@ -15,14 +16,25 @@ from harness.machine.accelerators import Device
 from harness.plan import estimate
 from harness.plan.cases import Block, Case
 from harness.plan.config import Config
-from harness.results.formatting import seconds
+from harness.results.formatting import duration, seconds
 from harness.run.bench import Prepared, Result
 from harness.schema import FINE, Sample
+
+DAY_S = 86_400.0
 
 
 def console(quiet: bool) -> Console:
     """Where progress is shown: stderr, since stdout is for data."""
     return Console(stderr=True, quiet=quiet, highlight=False)
+
+
+def remaining(left_s: float) -> str:
+    """How long it goes on, and until what time of day: 'about 12 min left, until about 14:32'."""
+    if not left_s:
+        return "done"
+    until = datetime.now().astimezone() + timedelta(seconds=left_s)
+    day = f"{until:%a }" if left_s > DAY_S / 2 else ""
+    return f"about {duration(max(1.0, left_s))} left, until about {day}{until:%H:%M}"
 
 
 def waiting(to: Console) -> Callable[[str], None]:
@@ -69,7 +81,7 @@ class Progress:
             + (f", in each of {config.blocks} blocks" if config.blocks > 1 else "")
             + (f"; then {', '.join(config.passes)}" if config.passes else "")
         )
-        say(f"about {_duration(p.estimate_s)} (a guess from the kind of device; it is refined on the way)")
+        say(f"{remaining(p.estimate_s)} (a guess from the kind of device; it is refined on the way)")
 
     def _member(self, member: Member, devices: Sequence[Device]) -> None:
         many = len(self._prepared.members) > 1
@@ -110,7 +122,7 @@ class Progress:
 
     def end(self, result: Result) -> None:
         """Say where the results are."""
-        self._say(f"run {result.run_id}: {_duration(result.elapsed_s)}, saved in {result.store.root}")
+        self._say(f"run {result.run_id}: {duration(result.elapsed_s)}, saved in {result.store.root}")
 
     def __enter__(self) -> Progress:
         return self
@@ -130,7 +142,7 @@ class Progress:
         for each in self._blocks.values():
             left_s[each.block.node] += each.left_s(known.get(each.place))
         most_s = left_s[node] if node else max(left_s.values())  # nodes work side by side
-        return f"about {_duration(most_s)} left" if most_s else "done"
+        return remaining(most_s)
 
     def _table(self, pace: _Pace) -> Table:
         return self._cases(pace) if len(self._prepared.members) == 1 else self._nodes()
@@ -251,12 +263,6 @@ def _effort_text(config: Config) -> str:
         f"at least {config.warmups} warm-up(s) and {config.repeats} repetitions each, "
         f"until the mean is known to ±{100 * config.precision:g} %"
     )
-
-
-def _duration(value_s: float) -> str:
-    if value_s < 90:
-        return f"{max(1, round(value_s))} s"
-    return f"{round(value_s / 60)} min" if value_s < 5400 else f"{value_s / 3600:.1f} h"
 
 
 def _device_text(device: Device, threads: int) -> str:

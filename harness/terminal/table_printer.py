@@ -50,6 +50,14 @@ def stdout(form: str = TABLE) -> Console:
     return Console(highlight=False, width=None if limited else UNLIMITED)
 
 
+def rendered(columns: Sequence[Column], rows: Iterable[Sequence[str]], form: str = TABLE) -> str:
+    """The table as text, as wide as stdout."""
+    console = stdout(form)
+    with console.capture() as capture:
+        console.print(fitted(columns, list(rows), console.width)[0])
+    return capture.get().rstrip("\n")
+
+
 def print_columns(columns: Sequence[Column], rows: Iterable[Sequence[str]], form: str = TABLE, title: str = "") -> None:
     """Print rows of text on stdout; columns that do not fit are named on stderr."""
     console = stdout(form)

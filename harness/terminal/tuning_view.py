@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.engines import registry
+from harness.results.formatting import interval, number
+from harness.terminal.table_printer import Column, rendered
 
 if TYPE_CHECKING:
     from harness.run.throughput import Rate
@@ -15,13 +17,21 @@ if TYPE_CHECKING:
 
 def text(found: Tuning) -> str:
     """The two answers, what each step gave, and what to write in one's own script."""
-    lines = [f"{'variant':<60} {'times faster than stock':<28} masks"]
-    lines += [_line(each) for each in found.steps]
-    lines += [f"{'left out: ' + why}" for why in found.left_out]
-    lines += ["", "fastest with identical masks:  " + _answer(found.identical)]
-    lines += ["fastest with equivalent masks: " + _answer(found.equivalent)]
     best = found.equivalent or found.identical
-    return "\n".join([*lines, "", snippet(best.variant, found.model)] if best else lines)
+    columns = [Column("variant"), Column("times stock", True), Column("95 % interval", True, 1), Column("n", True, 2),
+               Column("masks", is_whole=True), Column("note", order=3)]  # fmt: skip
+    steps = [
+        [each.variant, number(each.speedup), interval(each.low, each.high), str(each.n), each.agreement or "unknown",
+         each.note] for each in found.steps
+    ]  # fmt: skip
+    return "\n".join([
+        f"fastest with identical masks:  {_answer(found.identical)}",
+        f"fastest with equivalent masks: {_answer(found.equivalent)}",
+        "",
+        *([rendered(columns, steps)] if steps else []),
+        *(f"left out: {why}" for why in found.left_out),
+        *(["", "in your script:", "", snippet(best.variant, found.model)] if best else []),
+    ])  # fmt: skip
 
 
 def snippet(variant: str, model: str) -> str:
@@ -38,17 +48,6 @@ def snippet(variant: str, model: str) -> str:
         share = "all of it" if len(by_hand) == len(parts) else "a part of it"
         lines += [f"# {share}, without cellbench:", *by_hand]
     return "\n".join(lines)
-
-
-def _line(each: Outcome) -> str:
-    return f"{each.variant:<60} {_times(each):<28} {each.agreement or 'unknown'} {each.note}".rstrip()
-
-
-def _times(each: Outcome) -> str:
-    if each.speedup is None:
-        return "not measured"
-    interval = "" if each.low is None else f" ({each.low:.2f} to {each.high:.2f})"
-    return f"{each.speedup:.2f}{interval}, n = {each.n}"
 
 
 def _answer(each: Outcome | None) -> str:
@@ -68,19 +67,16 @@ def turn(row: Sample) -> str:
 
 def rates(found: Sequence[Rate]) -> str:
     """Images a minute of each way, and how much faster than the first one it is."""
-    lines = [
-        f"{'node':<14} {'device':<8} {'variant':<44} {'processes':>9} {'in flight':>9} {'images/min':>10}  to the first"
-    ]
-    for rate in found:
-        counts = f"{rate.way.n_processes:>9} {rate.way.n_in_flight:>9}"
-        way = f"{rate.node:<14} {rate.device:<8} {rate.way.variant:<44} {counts}"
-        if rate.images_per_minute is None:
-            lines.append(f"{way} {'–':>10}  {rate.note}")
-            continue
-        known = "" if rate.low is None else f" ({rate.low:.2f}–{rate.high:.2f})"
-        to_first = "" if rate.speedup is None else f"{rate.speedup:.2f}×{known}"
-        masks = {True: "", False: ", other masks", None: ", no cells"}[rate.same_masks]
-        lines.append(f"{way} {rate.images_per_minute:>10.3g}  {to_first}{masks}".rstrip())
-    return "\n".join(
-        [*lines, "intervals: 95 %, of rounds in turn; to the first: how many times as fast as the first line"]
-    )
+    columns = [Column("node", order=5), Column("device", is_whole=True), Column("variant"), Column("processes", True),
+               Column("in flight", True), Column("images/min", True), Column("times first", True, 1),
+               Column("95 % interval", True, 2), Column("masks", order=3), Column("note", order=4)]  # fmt: skip
+    masks = {True: "the same", False: "other masks", None: "no cells"}
+    rows = [
+        [rate.node, rate.device, rate.way.variant, str(rate.way.n_processes), str(rate.way.n_in_flight),
+         number(rate.images_per_minute), number(rate.speedup), interval(rate.low, rate.high), masks[rate.same_masks],
+         rate.note] for rate in found
+    ]  # fmt: skip
+    return "\n".join([
+        rendered(columns, rows),
+        "times first: images a minute, divided by those of the first line in the same rounds",
+    ])  # fmt: skip
