@@ -193,7 +193,7 @@ def test_tooltips_tell_how_well_a_median_is_known(tmp_path: Path) -> None:
     samples = [make_sample(block=i, elapsed_s=1 + i / 100, stop_reason="precision") for i in range(3)]
     spec = _spec("time", _of(Session(make_store(tmp_path, samples))))
     [row] = spec["data"]["values"]
-    assert (row["repetitions"], row["precision"]) == ("3 in 3 processes (precision)", "mean ± 2.5 %")
+    assert (row["repetitions"], row["precision"]) == ("3 in 3 processes (precision)", "mean ± 3.2 %")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_where_there_are_several_processes_their_means_tell_how_well(tmp_path: P
         for i, offset in enumerate((-0.01, 0.01))
     ]
     [row] = Session(make_store(tmp_path, samples)).table("SELECT * FROM medians").to_pylist()
-    low, high = stats.t.interval(0.95, 2, loc=np.mean(means_s), scale=stats.sem(means_s))
+    low, high = stats.t.interval(0.97, 2, loc=np.mean(means_s), scale=stats.sem(means_s))
     assert row["precision"] == pytest.approx((high - low) / 2 / np.mean(means_s), rel=1e-4)
     assert (row["stop_reason"], row["n_blocks"], row["n"]) == ("time_cap", 3, 6)
 

@@ -134,7 +134,7 @@ def test_precision_is_the_relative_interval_of_the_mean() -> None:
 
 @pytest.mark.parametrize("df", [1, 2, 5, 10, 11, 15, 30, 49, 999])
 def test_students_t(df: int) -> None:
-    assert student.t_975(df) == pytest.approx(stats.t.ppf(0.975, df), rel=2e-4)
+    assert student.quantile(df) == pytest.approx(stats.t.ppf(0.975, df), rel=2e-4)
 
 
 def test_quiet_times_stop_at_the_least_number() -> None:

@@ -90,7 +90,7 @@ def _trends(tables: Tables) -> TextTable:
                 px(each.crossing.slower_to_px), px(each.crossing.faster_from_px),
             )
         )  # fmt: skip
-    head = ("series", "processes", "speed-up", "from", "to", "grows by (95 %)", "slower up to", "faster from")
+    head = ("series", "processes", "speed-up", "from", "to", "grows by (at least 95 %)", "slower up to", "faster from")
     return TextTable(head, {"": rows})
 
 

@@ -92,9 +92,11 @@ def precision(times_s: Sequence[float]) -> float | None:
     n = len(times_s)
     if n < 2:
         return None
-    from harness.stats.student import t_975  # brings scipy, which the cold import is to count where an engine needs it
+    from harness.stats.student import (
+        quantile,
+    )  # brings scipy, which the cold import is to count where an engine needs it
 
-    half_width_s = t_975(n - 1) * statistics.stdev(times_s) / math.sqrt(n)
+    half_width_s = quantile(n - 1) * statistics.stdev(times_s) / math.sqrt(n)
     mean_s = statistics.fmean(times_s)
     return half_width_s / mean_s if mean_s else math.inf
 

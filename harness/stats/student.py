@@ -7,6 +7,6 @@ from scipy.special import stdtrit
 PROCESSES_MIN = 3  # that an interval takes: two hardly tell what processes spread by
 
 
-def t_975(df: int) -> float:
-    """The 97.5 % quantile of Student's t with df degrees of freedom."""
-    return float(stdtrit(df, 0.975))
+def quantile(df: int, share: float = 0.975) -> float:
+    """The quantile of Student's t with df degrees of freedom."""
+    return float(stdtrit(df, share))

@@ -48,4 +48,4 @@ def _interval(pair: Pair) -> str:
     if low is None and high is None:
         return ""
     ends = f"{number(low) if low else '0'} to {number(high) if high else 'no bound'}"
-    return f" (95 % interval {ends}, however often one looks)"
+    return f" (at least 95 %: {ends}, however often one looks)"

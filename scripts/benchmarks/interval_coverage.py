@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of medians, of speed-ups and of a search's gains hold the truth.
+"""How often the 95 % intervals of medians, of means, of speed-ups and of a search's gains hold the truth.
 
     python scripts/benchmarks/interval_coverage.py [--seed 14] [--trials 4000] [--quick]
 
@@ -17,6 +17,7 @@ import noise
 import numpy as np
 from noise import Machine
 
+from harness.query.views import T_BY_COUNT
 from harness.stats import intervals, selection
 
 Held = Callable[[np.random.Generator, Machine], bool]
@@ -32,6 +33,23 @@ def processes(rng: np.random.Generator, machine: Machine, n: int, calls: int = 5
 def centre(machine: Machine) -> float:
     """The geometric mean over very many processes of their medians."""
     return float(np.exp(noise.processes(np.random.default_rng(7), machine, (1_000_000,)).mean()))
+
+
+@cache
+def mean_of_processes(machine: Machine) -> float:
+    """The mean over very many processes of their means."""
+    return float(np.mean(processes(np.random.default_rng(7), machine, 200_000)))
+
+
+def mean(n: int) -> Held:
+    """The interval that the view `medians` computes in SQL."""
+
+    def held(rng: np.random.Generator, machine: Machine) -> bool:
+        means = np.mean(processes(rng, machine, n), axis=1)
+        reach = T_BY_COUNT[n - 2] * means.std(ddof=1) / np.sqrt(n)
+        return abs(means.mean() - mean_of_processes(machine)) <= reach
+
+    return held
 
 
 def median(n: int) -> Held:
@@ -63,6 +81,9 @@ INTERVALS: dict[str, Held] = {
     "median, 3 processes": median(3),
     "median, 5 processes": median(5),
     "median, 10 processes": median(10),
+    "mean, 3 processes": mean(3),
+    "mean, 5 processes": mean(5),
+    "mean, 10 processes": mean(10),
     "speed-up, 3 processes a side": ratio(3),
     "speed-up, 5 processes a side": ratio(5),
     "speed-up, 10 processes a side": ratio(10),

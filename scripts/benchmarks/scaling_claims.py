@@ -106,19 +106,25 @@ SHAPES = {  # of a speed-up over the ten sizes, on logarithms
 }
 
 
-def words(rng: np.random.Generator, shape: np.ndarray, machine: Machine, trials: int) -> dict[str, float]:
-    """How often each word is said of a speed-up of this shape."""
+def words(rng: np.random.Generator, shape: np.ndarray, machine: Machine, trials: int) -> tuple[list[float], float]:
+    """How often each word is said of a speed-up of this shape, and how often the interval of its change holds."""
     slow = DEVICES[1].times(tiles(rng))
-    said = [
-        trend.trend(LENGTHS, process_times(rng, machine, slow), process_times(rng, machine, slow / np.exp(shape))).word
+    found = [
+        trend.trend(LENGTHS, process_times(rng, machine, slow), process_times(rng, machine, slow / np.exp(shape)))
         for _ in range(trials)
     ]
-    return {word: said.count(word) / trials for word in (trend.RISING, trend.FLAT, trend.FALLING, trend.UNKNOWN)}
+    held = [
+        each.change[1] <= np.exp(shape[-1] - shape[np.searchsorted(LENGTHS, each.from_px)]) <= each.change[2]
+        for each in found if each.change
+    ]  # fmt: skip
+    said = [each.word for each in found]
+    shares = [said.count(word) / trials for word in (trend.RISING, trend.FLAT, trend.FALLING, trend.UNKNOWN)]
+    return shares, float(np.mean(held)) if held else np.nan
 
 
 def percent(share: float) -> str:
     """A share as it stands in the tables."""
-    return f"{100 * share:.1f} %"
+    return "–" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
 def main() -> None:
@@ -148,12 +154,13 @@ def main() -> None:
             f"| {percent(line)}, which misses {percent(misses)} |", flush=True,
         )  # fmt: skip
     print(
-        "\n| speed-up | processes differ by | still rising | flat | falling | cannot tell |\n|---|---|---|---|---|---|"
+        "\n| speed-up | processes differ by | still rising | flat | falling | cannot tell | interval of change holds |"
+        "\n|---|---|---|---|---|---|---|"
     )
     for (name, shape), level in product(SHAPES.items(), levels):
         machine = Machine(process=level * np.sqrt(0.5), call=level / 2)
-        found = words(rng, shape, machine, trials)
-        print(f"| {name} | {level:.0%} | " + " | ".join(percent(share) for share in found.values()) + " |")
+        shares, held = words(rng, shape, machine, trials)
+        print(f"| {name} | {level:.0%} | " + " | ".join(percent(share) for share in [*shares, held]) + " |")
 
 
 if __name__ == "__main__":
