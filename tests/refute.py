@@ -141,7 +141,9 @@ def unbacked(finding: Any, text: str) -> list[str]:
         text = text.replace(name, "").replace(name.replace(" px", "\u00a0px"), "")
     counts = [value for value in vars(finding).values() if isinstance(value, int)]
     numbers |= {float(one + other) for one in counts for other in counts}
-    numbers |= {f(x) for x in numbers if x for f in (lambda x: 100 * x, lambda x: 100 * abs(x - 1), lambda x: 3600 / x)}
+    numbers |= {
+        f(x) for x in numbers if x for f in (lambda x: 100 * abs(x), lambda x: 100 * abs(x - 1), lambda x: 3600 / x)
+    }
     loose = []
     for token in NUMBER.findall(text):
         decimals = len(token.partition(".")[2])
@@ -423,8 +425,17 @@ def _share(raw: Raw, finding: Any) -> Reasons:
 
 def _network(raw: Raw, finding: Any) -> Reasons:
     [case] = finding.cases
-    if not any(stage == "network" for _, stage in _parts(raw, case)[0]) or finding.gflop_s <= 0:
+    rows = [row for row in raw.passes(case, "stages") if row["stage"] == "network" and row["phase"] == "stage"]
+    if not rows:
         yield "tells the rate of a network that was not measured"
+        return
+    most: dict[Any, float] = defaultdict(float)
+    for row in rows:
+        most[row["stage_pass"]] = max(most[row["stage_pass"]], row["work_gflop"] or 0.0)
+    parts = {name: time_s for (name, stage), time_s in _parts(raw, case)[0].items() if stage == "network"}
+    known = [name for name in parts if most[name]]
+    rate = sum(most[name] for name in known) / sum(parts[name] for name in known)
+    yield from _near("rate", finding.gflop_s, rate)
 
 
 def _attributed(raw: Raw, finding: Any) -> Reasons:
