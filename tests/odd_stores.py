@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from harness import schema
+from harness.schema import identity
 from tests.conftest import raw_sample
 
 RUNS = tuple(f"202601{day:02}T000000Z-{day:06}" for day in range(1, 9))
@@ -35,6 +36,9 @@ STATUSES = ("ok", "ok", "ok", "ok", "oom_device", "skipped", "node_lost", "melte
 VARIANTS = ("stock", "stock", "lossless", "bf16+plain", None)
 WORDS = ("identical", "equivalent", "close", "different", "alike", None)
 OPTIONAL = [column for column in schema.SAMPLES if column.name not in (*schema.REQUIRED, "environment", "flags")]
+# What the rows of a case have in common, since its name is made of it; the others may be lacking in any row.
+COMMON = [column for column in OPTIONAL if column.name in (*identity.CASE, "image", "image_is_synthetic")]
+OWN = [column for column in OPTIONAL if column not in COMMON]
 # What a value turns into, wherever a row may lack it; a number may be no number, too.
 LACKING: dict[pa.DataType, tuple[Any, ...]] = {
     schema.REAL: (None, math.nan, math.inf, 0.0), schema.INTEGER: (None, 0), schema.TEXT: (None, ""),
@@ -68,18 +72,19 @@ def _orderly(rng: random.Random) -> list[schema.Sample]:
     }  # fmt: skip
     n_processes, repeats, noise = rng.choice((1, 1, 2, 3, 3, 5)), rng.choice((1, 2, 3, 6)), rng.choice((0, 0.01, 0.1))
     speeds = [1.0 if place["backend"] == "cpu" else rng.choice((0.5, 1.0, 5.0, 12.0)) for place in places]
-    kinds = [{}] * 3 + [
+    kinds = [
         {"torch_version": "2.14.0"},
         {"variant": "bf16", "dtype": "bfloat16"},
         {"image_sha256": "9" * 64},
     ]
     kinds += [{"model": "cpsam", "engine": "cellpose4"}, {"diameter_asked_px": 30.0}, {"variant": "lossless"}]
+    strange = rng.choice((0.0, 0.0, 0.3))
     flags, n_cells = rng.choice(("", "", "load", None)), rng.choice((0, 5, 5, None))
     rows = []
     for run_id in rng.sample(RUNS, rng.choice((1, 1, 2, 3, 8))):
         at = datetime.strptime(run_id[:8], "%Y%m%d").replace(tzinfo=UTC)
         for place, speed in zip(places, speeds, strict=True):
-            change = rng.choice(kinds)
+            change = rng.choice(kinds) if rng.random() < strange else {}
             for block in range(n_processes):
                 luck = speed * math.exp(rng.gauss(0, noise))
                 for crop in crops:
@@ -138,11 +143,12 @@ def _mixture(rng: random.Random) -> list[schema.Sample]:
                     "n_cells": 0 if without_cells else rng.randrange(900), "block": rng.randrange(3),
                     "flags": "load drift" if all_flagged else rng.choice(("", "load", None)),
                 }  # fmt: skip
+                about |= _lost(rng, COMMON, damage)
                 for role in rng.sample([*ROLES], rng.randrange(1, len(ROLES) + 1)):
                     rows += ROLES[role](rng, about, repeats)
                 if rng.random() < 0.8:
                     rows += _calls("timed")(rng, about, repeats)
-    rows = [_damaged(rng, row, damage) for row in rows]
+    rows = [row | _lost(rng, OWN, damage) for row in rows]
     return [*rows, raw_sample(run_id=runs[0], **places[0])]
 
 
@@ -156,9 +162,8 @@ def _place(rng: random.Random) -> dict[str, Any]:
             "device": backend if backend in ("cpu", "mps") else f"{backend or 'chip'}:{rng.randrange(2)}"}  # fmt: skip
 
 
-def _damaged(rng: random.Random, row: schema.Sample, chance: float) -> schema.Sample:
-    lost = {column.name: rng.choice(LACKING[column.type]) for column in OPTIONAL if rng.random() < chance}
-    return row | lost
+def _lost(rng: random.Random, columns: list[schema.Column], chance: float) -> dict[str, Any]:
+    return {column.name: rng.choice(LACKING[column.type]) for column in columns if rng.random() < chance}
 
 
 def _time_s(rng: random.Random) -> float:

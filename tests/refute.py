@@ -101,6 +101,13 @@ class Raw:
             found[row["block"]].append(row["elapsed_s"])
         return [float(np.median(each)) for each in found.values()]
 
+    def fewest_cells(self, case: Case) -> list[int | None]:
+        """The fewest cells that each process found; None where it is not known."""
+        found: dict[Any, list[int]] = defaultdict(list)
+        for row in self.timed[case]:
+            found[row["block"]] += [] if row["n_cells"] is None else [row["n_cells"]]
+        return [min(each, default=None) for each in found.values()]
+
     def first(self, case: Case) -> Row:
         return self.timed[case][0]
 
@@ -134,7 +141,9 @@ def unbacked(finding: Any, text: str) -> list[str]:
         text = text.replace(name, "").replace(name.replace(" px", "\u00a0px"), "")
     counts = [value for value in vars(finding).values() if isinstance(value, int)]
     numbers |= {float(one + other) for one in counts for other in counts}
-    numbers |= {f(x) for x in numbers if x for f in (lambda x: 100 * x, lambda x: 100 * abs(x - 1), lambda x: 3600 / x)}
+    numbers |= {
+        f(x) for x in numbers if x for f in (lambda x: 100 * abs(x), lambda x: 100 * abs(x - 1), lambda x: 3600 / x)
+    }
     loose = []
     for token in NUMBER.findall(text):
         decimals = len(token.partition(".")[2])
@@ -265,7 +274,7 @@ def _by_size(raw: Raw, finding: Any) -> Reasons:
 
 
 def _elsewhere(_: Raw, finding: Any) -> Reasons:
-    rows = list(csv.DictReader(PUBLISHED.open()))
+    rows = list(csv.DictReader(PUBLISHED.read_text().splitlines()))
     times = {(row["machine"], row["backend"], row["height_px"], row["width_px"]): float(row["mean_s"]) for row in rows}
     ratios: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -405,13 +414,9 @@ def _share(raw: Raw, finding: Any) -> Reasons:
         "qc": lambda _, stage: stage == "qc",
         "network": lambda _, stage: stage == "network",
     }
-    if (which := is_of.get(str(finding.part))) is not None:
-        sized = {
-            (row["stage_pass"], row["stage"])
-            for row in raw.passes(case, "stages")
-            if row["height_px"] and row["width_px"]
-        }
-        share = sum(s for key, s in parts.items() if which(*key) and key in sized) / total
+    rows = raw.passes(case, "stages")  # where some lack the size, which of them are read is chance
+    if (which := is_of.get(str(finding.part))) and all(row["height_px"] and row["width_px"] for row in rows):
+        share = sum(s for key, s in parts.items() if which(*key)) / total
         yield from _near("share", finding.share, share)
     if not 0 < finding.share <= 1 + 1e-9:
         yield "is no share"
@@ -420,8 +425,17 @@ def _share(raw: Raw, finding: Any) -> Reasons:
 
 def _network(raw: Raw, finding: Any) -> Reasons:
     [case] = finding.cases
-    if not any(stage == "network" for _, stage in _parts(raw, case)[0]) or finding.gflop_s <= 0:
+    rows = [row for row in raw.passes(case, "stages") if row["stage"] == "network" and row["phase"] == "stage"]
+    if not rows:
         yield "tells the rate of a network that was not measured"
+        return
+    most: dict[Any, float] = defaultdict(float)
+    for row in rows:
+        most[row["stage_pass"]] = max(most[row["stage_pass"]], row["work_gflop"] or 0.0)
+    parts = {name: time_s for (name, stage), time_s in _parts(raw, case)[0].items() if stage == "network"}
+    known = [name for name in parts if most[name]]
+    rate = sum(most[name] for name in known) / sum(parts[name] for name in known)
+    yield from _near("rate", finding.gflop_s, rate)
 
 
 def _attributed(raw: Raw, finding: Any) -> Reasons:
@@ -484,10 +498,80 @@ NOTES: dict[str, Callable[[Raw, list[Row]], bool]] = {
     },
 }
 
+# ---------------------------------------------------------------- compare, alarms, differences
+
+VARIED = ("variant", "batch_size", "dtype", "torch_threads")  # what a comparison may be about, besides the hardware
+
+
+def _compared(raw: Raw, finding: Any) -> Reasons:
+    """A case of `compare`; its cases are those of A and those of B."""
+    sides = [[raw.first(case) for case in cases] for cases in finding.cases]
+    processes = [[time for case in cases for time in raw.processes(case)] for cases in finding.cases]
+    for said, times in zip((finding.a_s, finding.b_s), processes, strict=True):
+        if times:
+            yield from _near("median", said, float(np.median(times)))
+    hashes = [{row["mask_sha256"] for case in cases for row in raw.timed[case]} - {None} for cases in finding.cases]
+    has_cells = any(fewest != 0 for cases in finding.cases for case in cases for fewest in raw.fewest_cells(case))
+    same = hashes[0] == hashes[1] if all(hashes) and has_cells else None
+    yield from _equal("same masks", finding.same_masks, same)
+    found = finding.found
+    if found is None:
+        return
+    if different := _differ((*sides[0], *sides[1]), *WORK):
+        yield f"divides times that differ in {different}"
+    runs = [{case[0] for case in cases} for cases in finding.cases]
+    if not runs[0] & runs[1] and all(len(each) == 1 for each in runs):
+        a, b = processes
+        yield from _near("ratio", found.ratio, math.exp(_log(b) - _log(a)))
+    keys = {row["series_key"] for side in sides for row in side}
+    others = {run for run, key in raw.series if key in keys} - runs[0] - runs[1]
+    judged = finding.verdict in ("FASTER", "SLOWER", "SAME")
+    if judged and not runs[0] & runs[1] and len(runs[0]) + len(runs[1]) + len(others) < 2 * ENOUGH:
+        yield f"says {finding.verdict} of single runs without a history"
+    if judged and runs[0] == runs[1] and min(map(len, processes)) < ENOUGH:
+        yield f"says {finding.verdict} of fewer than three processes"
+    if judged and found.low is None:
+        yield f"says {finding.verdict} without an interval"
+    wrong = {"FASTER": found.ratio >= 1, "SLOWER": found.ratio <= 1}
+    if wrong.get(finding.verdict):
+        yield f"says {finding.verdict} of a ratio of {found.ratio}"
+    if finding.verdict == "SAME" and found.low is not None and not 1 / 1.05 <= found.low <= found.high <= 1.05:
+        yield f"says SAME of {found.low} to {found.high}"
+
+
+def alarm(raw: Raw, finding: Any) -> list[str]:
+    """Why an alarm or a suspicion about times is false."""
+    series = finding.series
+    runs = sorted(run for run, key in raw.series if key == series.key)
+    values = [raw.series[run, series.key] for run in runs]
+    reasons = [*_near("value", finding.value, values[-1])]
+    began = runs.index(finding.began)
+    reasons += _near("value before", finding.before, values[began - 1])
+    if len(values) < 6:
+        reasons.append("judges a series of fewer than six runs")
+    if finding.usual and (finding.value > finding.usual) != (finding.word == "slower"):
+        reasons.append(f"says {finding.word}, and it is not")
+    if finding.confirmed and runs.index(finding.confirmed) <= began:
+        reasons.append("is confirmed by the run that began it")
+    return reasons
+
+
+def difference(raw: Raw, column: str, finding: Any) -> list[str]:
+    """Why a fact of `what differs` is false; finding: its values with their places."""
+    known: dict[str, set[str]] = defaultdict(set)
+    for row in raw.rows:
+        if row[column] is not None and row["image"] != "control":
+            known[str(row[column])].add(f"{row['node']} · {row['device']}")
+    reasons = [f"{column} is {value!r} at {places}" for value, places in finding.values.items()
+               if not set(places) <= known.get(value, set())]  # fmt: skip
+    return [*reasons, *_equal("differs", finding.differs, len(known) > 1)]
+
+
 CHECKS: Mapping[str, Callable[[Raw, Any], Reasons]] = {
     "Time": _time, "Span": _span, "Speedup": _speedup, "Growth": _growth, "BySize": _by_size, "Elsewhere": _elsewhere,
     "Fastest": _fastest, "SameMasks": _same_masks, "Agreement": _agreement, "Change": _change, "Judged": _judged,
-    "Winner": _winner, "Share": _share, "Network": _network, "Attributed": _attributed, "Note": _note,
+    "Compared": _compared, "Winner": _winner, "Share": _share, "Network": _network, "Attributed": _attributed,
+    "Note": _note,
 }  # fmt: skip
 TIMED = ("Time", "Span", "Speedup", "Growth", "BySize", "Fastest", "SameMasks", "Agreement", "Note")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.judge.annotations import Annotation
 from harness.query import Session
-from harness.query.sql import OK
+from harness.query.sql import OK, texts
 from harness.schema import Role, Row, identity
 from harness.stats import watch
 from harness.stats.watch import NOISY, Judgement, Masks
@@ -41,10 +41,10 @@ _MEMORY = " UNION ALL ".join(
 )
 _MASKS = """
     SELECT series_key, run_id, list(DISTINCT mask_sha256) AS hashes, min(n_cells) AS fewest, max(n_cells) AS most
-    FROM timed WHERE mask_sha256 IS NOT NULL GROUP BY ALL"""
-_AGREEMENT = """
+    FROM timed WHERE mask_sha256 IS NOT NULL GROUP BY ALL HAVING max(n_cells) IS NOT NULL"""
+_AGREEMENT = f"""
     SELECT series_key, run_id, list(agreement) AS words FROM agreement
-    WHERE as_timed AND agreement IS NOT NULL GROUP BY ALL"""
+    WHERE as_timed AND agreement IN ({texts(watch.AGREEMENTS)}) GROUP BY ALL"""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,8 @@ def _number(metric: str, value: Any) -> float:
 
 def _order(series: Series) -> tuple[Any, ...]:
     place = series.last.place
+    n_pixels = (place["height_px"] or 0) * (place["width_px"] or 0)
     return (
-        str(place["node"]), place["backend"] == "cpu", str(place["device"]), place["height_px"] * place["width_px"],
+        str(place["node"]), place["backend"] == "cpu", str(place["device"]), n_pixels,
         str(place["protocol"]), METRICS.index(series.metric), series.key, str(series.method),
     )  # fmt: skip

@@ -136,7 +136,7 @@ def _network(case: Sequence[Row], ceiling: Row | None) -> Network | None:
     )
     reached = efficiency(elapsed_s, gflop, gb, ceiling)
     fraction, bound = (reached.fraction, reached.bound) if reached else (None, "")
-    return Network((_key(case),), n_tiles, gflop / elapsed_s, fraction, bound)
+    return Network((_key(case),), int(n_tiles), gflop / elapsed_s, fraction, bound)
 
 
 def _attributed(case: Sequence[Row]) -> Attributed:

@@ -35,6 +35,13 @@ from harness.stats.intervals import Interval
 KIND = (*WORK, "variant", "batch_size", "dtype")
 
 
+def every(tables: Tables) -> list[Finding]:
+    """Everything that is claimed of a scope."""
+    of_cases = [*headline(tables), *cautions(tables), *findings.endings(tables.cases)]
+    found = [each for find in (how_fast, gain, fastest, masks, before) for each in find(tables)]
+    return [*of_cases, *found, *(each for _, each in faster(tables))]
+
+
 def headline(tables: Tables) -> list[Finding]:
     """What a single sentence says of the kind of work that most cases are: speed-ups, a span, or times."""
     kinds = Counter(identity.values(row, KIND) for row in tables.cases)
