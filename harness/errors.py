@@ -16,6 +16,7 @@ StoreWarning              something about the results that their reader should k
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from functools import cache
 
@@ -80,6 +81,11 @@ class FleetUnreachableError(CellbenchError):
     """Ray could not be started or reached."""
 
     exit_code = 4
+
+
+def command(*words: object) -> str:
+    """A command of this program as a shell takes it: names with spaces or signs are quoted."""
+    return shlex.join(["cellbench", *map(str, words)])
 
 
 class StoreWarning(UserWarning):

@@ -217,6 +217,28 @@ def test_a_bad_answer_leaves_nothing_behind(
     assert list(models.iterdir()) == []
 
 
+@pytest.mark.parametrize("on_record", [True, False])
+@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_damaged_answer_of_the_right_size_leaves_nothing_behind(
+    place: float, on_record: bool, server: Server, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not on_record:
+        monkeypatch.setitem(weights.PUBLISHED, "cyto3", tuple(map(weights.Published, GOOD)))
+
+    def answer(handler: Handler, name: str) -> None:
+        content = bytearray(GOOD[name])
+        content[int(place * len(content))] ^= 0x10
+        handler.send(bytes(content))
+
+    server.answer = answer
+    with pytest.raises(CellbenchError, match=r"sha256|damaged|no weights") as caught:
+        weights.resolve("cyto3", base_url=server.url)
+    assert (caught.value.where, list(models.iterdir())) == (f"{server.url}cyto3", [])
+    server.answer = lambda handler, name: handler.send(GOOD[name])
+    trust = (sha256(SIZE_MODEL),)
+    assert weights.resolve("cyto3", base_url=server.url, trust=trust).net_sha256 == sha256(NETWORK)
+
+
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9", "http://no-such-host.invalid", "nonsense", "http://[", "nope://x"]
 )

@@ -11,7 +11,7 @@ import typer
 
 from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust
 from harness.cli.stopping import resumable
-from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError
+from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, command
 
 if TYPE_CHECKING:
     from harness.plan.cases import Block
@@ -90,6 +90,8 @@ def run(
     }  # fmt: skip
     if wait_for and not address:
         raise CellbenchError("nodes join a fleet", "--wait-for", "say which one: --address HOST:PORT")
+    if nodes and not address:
+        raise CellbenchError("nodes are chosen in a fleet", "--nodes", "say which one: --address HOST:PORT")
     if no_ray and address:
         raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")
     material = bench.gather(config.load(profile, flags))
@@ -198,7 +200,7 @@ def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:
         raise CasesFailedError(
             f"{result.n_failed} measurements failed, {bad} of {len(covered)} cases are not done; the rest is saved",
             f"{result.store.root}, run {result.run_id}",
-            f"try them again: cellbench resume {result.run_id} --retry-failed --out {result.store.root}",
+            "try them again: " + command("resume", result.run_id, "--retry-failed", "--out", result.store.root),
         )
 
 

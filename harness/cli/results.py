@@ -1,4 +1,4 @@
-"""Commands that read and keep results: show, list, query, schema, merge, compact, import, export."""
+"""Commands that read and keep results: show, list, query, schema, merge, compact, import, export, anonymise."""
 
 from __future__ import annotations
 
@@ -218,6 +218,20 @@ def export_(
     if wanted in writers.BINARY and sys.stdout.isatty():
         raise CellbenchError(f"{wanted} is not for a terminal", "--to -", "give a file, or --format csv")
     writers.show(batches.schema, batches, wanted)
+
+
+@app.command("anonymise")
+def anonymise_(
+    to: Annotated[Path, typer.Option("--to", help="New folder for the copy.")],
+    out: Place = str(RESULTS),
+    run: Annotated[str | None, typer.Option("--run", help="Only this run; all if not given.")] = None,
+) -> None:
+    """Copy results without what tells whose they are: names of machines, files and users, ids, paths, times of day."""
+    from harness import files
+    from harness.store import Store, anonymous
+
+    n_runs, n_samples = anonymous.copy(Store.at(out), files.expanded(to), run)
+    typer.echo(f"{n_samples} samples of {n_runs} runs in {to}, with other names and without times of day", err=True)
 
 
 @app.command("import")

@@ -8,9 +8,13 @@ import ssl
 import sys
 import time
 import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 
 from harness.errors import CellbenchError
@@ -23,12 +27,12 @@ LINE_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Download:
-    """A file to fetch. sha256: what it must hash to, where that is known. fix: what a user can do without it."""
+    """A file to fetch. fix: what to do without it. flaw: what is wrong with the whole file, None where nothing."""
 
     url: str
     target: Path
     fix: str
-    sha256: str | None = None
+    flaw: Callable[[Path], str | None] = lambda _: None
 
 
 def fetch(wanted: Download) -> None:
@@ -45,9 +49,11 @@ def fetch(wanted: Download) -> None:
             if last or not part.exists():
                 what = f"{wanted.target.name} could not be fetched: {reason}"
                 raise CellbenchError(what, wanted.url, f"{wanted.fix}; what has come so far is kept")
-        if wanted.sha256 and sha256(part) != wanted.sha256:
+        if flaw := wanted.flaw(part):
             part.unlink()
-            raise CellbenchError(f"{wanted.target.name} arrived damaged", wanted.url, "run again")
+            raise CellbenchError(
+                f"{wanted.target.name} arrived damaged: it {flaw}", wanted.url, f"run again, or {wanted.fix}"
+            )
         os.replace(part, wanted.target)
     except OSError as error:
         raise CellbenchError(
@@ -59,6 +65,16 @@ def sha256(file: Path) -> str:
     """The hash of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def damaged_member(stream: BinaryIO | Path) -> str | None:
+    """Which part of a zip archive, as torch writes them, is not what its checksum says; None where none is."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            name = archive.testzip()
+    except (OSError, ValueError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile):
+        return None if not zipfile.is_zipfile(stream) else "is damaged"
+    return f"is damaged at {name}" if name else None
 
 
 def _continue(wanted: Download, part: Path) -> str | None:

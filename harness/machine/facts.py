@@ -15,6 +15,7 @@ class Fact:
 
     type: str, int, float or bool; null where the machine does not tell. stable: takes part in stable_key();
     false for what changes by itself, for the name of one unit, and for what is the workload's or this program's.
+    private: whether it tells one machine from others of its kind.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Fact:
     meaning: str
     unit: str | None = None
     stable: bool = True
+    private: bool = False
 
 
 GROUPS: dict[str, tuple[Fact, ...]] = {
@@ -63,7 +65,7 @@ GROUPS: dict[str, tuple[Fact, ...]] = {
     ),
     "gpu": (
         Fact("gpu_name", str, "model of the GPU"),
-        Fact("gpu_uuid", str, "which unit of that model", stable=False),
+        Fact("gpu_uuid", str, "which unit of that model", stable=False, private=True),
         Fact("gpu_driver_version", str, "version of the driver"),
         Fact("gpu_cuda_driver_version", str, "highest CUDA version that the driver supports"),
         Fact("gpu_compute_capability", str, "CUDA compute capability, or AMD's architecture (gfx90a)"),
@@ -139,8 +141,8 @@ GROUPS: dict[str, tuple[Fact, ...]] = {
         Fact("gpu_temperature_c", float, "temperature of the GPU", "°C", stable=False),
         Fact("gpu_power_w", float, "power of the GPU", "W", stable=False),
         Fact("gpu_memory_free_bytes", int, "free memory of the GPU", "bytes", stable=False),
-        Fact("uptime_s", float, "time since the machine started", "s", stable=False),
-        Fact("booted_at", str, "when the machine started, ISO 8601 in UTC", stable=False),
+        Fact("uptime_s", float, "time since the machine started", "s", stable=False, private=True),
+        Fact("booted_at", str, "when the machine started, ISO 8601 in UTC", stable=False, private=True),
     ),
 }
 

@@ -101,6 +101,11 @@ def n_cores(sources: Sources | None = None) -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
+def n_hardware_threads() -> int:
+    """How many threads the processors that this process may use run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cpu_model() -> str | None:
     """The processor's own name."""
     sources = Sources()

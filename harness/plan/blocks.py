@@ -7,13 +7,17 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import product
 
 from harness.engines import registry
+from harness.engines.base import Engine, Variant
 from harness.errors import CellbenchError
 from harness.machine.accelerators import Device
 from harness.plan.cases import Block, Case, Effort, Node, Task, control
 from harness.plan.config import Config
 from harness.schema import PASSES
+
+NAMED = 6  # cases, where there may be many
 
 
 def choose(selectors: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:
@@ -58,6 +62,7 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
     """
     effort = Effort(**{name: getattr(config, name) for name in Effort.__dataclass_fields__})
     planned: list[Block] = []
+    _check_possible(config, nodes)
     for node in nodes:
         threads = config.threads or node.threads
         n_blocks: Counter[str] = Counter()
@@ -82,9 +87,44 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
                     index, wait_s = n_blocks[device.id], config.idle_wait_s
                     n_blocks[device.id] += 1
                     planned.append(Block(index, device, tasks, effort, wait_s, node.name, threads, engine.name))
-    if not planned:
-        raise CellbenchError("nothing is left to measure", "--only", "see the cases with --dry-run, without --only")
     return tuple(planned)
+
+
+def _check_possible(config: Config, nodes: Sequence[Node]) -> None:
+    """Refuse what cannot be measured as it was asked for: it would be left out, or something else be timed."""
+    places = [(node.name, device.id, str(crop)) for node in nodes for device in node.devices for crop in config.crops]
+    for pattern in config.only:
+        if not any(_selected([pattern], *place) for place in places):
+            there = ", ".join("/".join(place) for place in places[:NAMED]) + (", …" if len(places) > NAMED else "")
+            raise CellbenchError(f"no case is called {pattern}", "--only", f"there are {there}")
+    for node in nodes:
+        _check_threads(node, config.threads)
+        used = {d.backend for d in node.devices if _is_chosen(config, node.name, d.id)}
+        for engine, text in product(map(registry.engine_of, config.models), config.variants):
+            for backend in sorted(used):
+                variant = _possible(engine, text, backend)
+                threads = engine.in_force(variant).get("torch_threads")
+                _check_threads(node, threads if isinstance(threads, int) else None, "--variants")
+
+
+def _check_threads(node: Node, threads: int | None, flag: str = "--threads") -> None:
+    if threads and node.threads_max and threads > node.threads_max:
+        what = f"{threads} threads are more than {node.name} runs at once"
+        raise CellbenchError(what, flag, f"give at most {node.threads_max}")
+
+
+def _possible(engine: Engine, text: str, backend: str) -> Variant:
+    try:
+        return engine.variant(text, backend)
+    except CellbenchError as error:
+        raise CellbenchError(
+            error.what, "--variants, --devices", f"{error.fix}; choose such devices, or leave it out"
+        ) from error
+
+
+def _is_chosen(config: Config, node: str, device: str) -> bool:
+    """Whether any case is measured on this device."""
+    return any(_selected(config.only, node, device, str(crop)) for crop in config.crops)
 
 
 def _dtypes(config: Config, model: str) -> tuple[str, ...]:

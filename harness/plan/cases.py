@@ -16,11 +16,15 @@ CONTROL_REPEATS = 3  # before and after the cases; their medians are compared
 
 @dataclass(frozen=True)
 class Node:
-    """One machine: its name in the results, its devices, and the threads that its CPU gets."""
+    """One machine: its name in the results, its devices, and the threads that its CPU gets.
+
+    threads_max: what its processors run at once; None where that is not known.
+    """
 
     name: str
     devices: tuple[Device, ...]
     threads: int
+    threads_max: int | None = None
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def _explain(error: Any, text: str, path: Path, flags: Mapping[str, Any]) -> str
     message = {"extra_forbidden": "unknown key", "missing": "this key is needed"}.get(error["type"], message)
     value = "" if isinstance(error["input"], dict) or len(repr(error["input"])) > 60 else f" (got {error['input']!r})"
     if key in flags:
-        return f"--{'protocol' if key == 'protocols' else key}: {message}{value}"
+        return f"--{'protocol' if key == 'protocols' else key.replace('_', '-')}: {message}{value}"
     lines = [
         n for n, line in enumerate(text.splitlines(), 1) if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line)
     ]

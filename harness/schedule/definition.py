@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness import files
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, command
 from harness.services.times import Times
 
 NAME = r"[a-z0-9][a-z0-9-]{0,39}"
@@ -98,7 +98,7 @@ def read(out: Path, name: str) -> Schedule:
         known = ", ".join(names(out)) or "none"
         raise CellbenchError(
             f"there is no schedule {name!r} for these results", str(path),
-            f"there are: {known}; make one: cellbench schedule install --name {name} --out {out}",
+            f"there are: {known}; make one: {command('schedule', 'install', name, '--out', out)}",
         )  # fmt: skip
     try:
         return Schedule(**tomllib.loads(text))

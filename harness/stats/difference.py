@@ -21,6 +21,7 @@ HISTORY_MIN = 10  # days; fewer tell too little of a machine with two modes or h
 # many degrees of freedom a unit, and the interval of a single unit takes a wider quantile.
 TAIL_FREEDOM = 4
 QUANTILE, QUANTILE_OF_ONE = 0.975, 0.9875
+TELLING = math.log(100)  # an interval that reaches further on both sides, a hundredfold, tells nothing
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,13 @@ class Difference:
             t = np.where(self.centre == 0, 0.0, np.abs(self.centre) / self.error)
         p = 2 * special.stdtr(np.minimum(self.freedom, TAIL_FREEDOM * self.units), -t)
         return np.where(np.isnan(self.error), np.nan, p)
+
+
+def ends(centre: float, reach: float) -> tuple[float, float] | tuple[None, None]:
+    """The ends of an interval on logarithms as factors; None where it is not known, or too wide to tell anything."""
+    if not reach <= TELLING:  # NaN too
+        return None, None
+    return math.exp(centre - reach), math.exp(centre + reach)
 
 
 def paired(differences: np.ndarray) -> Difference:

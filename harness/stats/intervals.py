@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from harness.stats import difference
 from harness.stats.student import PROCESSES_MIN
 
 QUANTILE, QUANTILE_OF_MEDIAN = 0.975, 0.98  # a single side may be skewed, as where some processes are slow
@@ -74,10 +75,10 @@ class _Side:
 
 def _interval(side: _Side, quantile: float) -> Interval:
     value, measured = math.exp(side.log), (side.least, side.most, side.n, side.n_processes)
-    if math.isnan(side.variance):
-        return Interval(value, None, None, *measured)
     reach = float(special.stdtrit(min(side.freedom, MANY), quantile)) * math.sqrt(side.variance)
-    low, high = (math.exp(side.mean + sign * reach) for sign in (-1, 1))
+    low, high = difference.ends(side.mean, reach)
+    if low is None or high is None:
+        return Interval(value, None, None, *measured)
     return Interval(value, min(low, value), max(high, value), *measured)
 
 

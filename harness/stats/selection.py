@@ -13,7 +13,10 @@ from harness.stats import difference
 
 @dataclass(frozen=True)
 class Gain:
-    """How many times as fast the stack is, with its 95 % interval; None with fewer than three processes."""
+    """How many times as fast the stack is, with its 95 % interval.
+
+    None with fewer than three processes, or where it is too wide to tell anything.
+    """
 
     times: float
     low: float | None
@@ -67,6 +70,4 @@ def gain(fast_s: np.ndarray, slow_s: np.ndarray) -> Gain:
     if not len(ratios):
         raise ValueError("no round has calls of both")
     found = difference.paired(np.nanmedian(ratios, axis=1))
-    if np.isnan(found.error):
-        return Gain(math.exp(found.centre), None, None)
-    return Gain(*(math.exp(found.centre + sign * found.reach) for sign in (0, -1, 1)))
+    return Gain(math.exp(found.centre), *difference.ends(float(found.centre), float(found.reach)))

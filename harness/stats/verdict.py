@@ -207,7 +207,7 @@ def _verdict(found: _Evidence, p: float, margin: float, n_hypotheses: int) -> Ve
     of = 1 / found.n[0] + 1 / found.n[1] if found.unit == DAYS else 1 / found.n[0]
     spread = float(each.error) / math.sqrt(of)
     more = _more(found, spread, margin, n_hypotheses) if verdict == INCONCLUSIVE else None
-    low, high = (math.exp(each.centre + sign * each.reach) for sign in (-1, 1))
+    low, high = difference.ends(float(each.centre), float(each.reach))
     return Verdict(ratio, low, high, float(p), verdict, found.unit, *found.n, found.is_bound, spread, more)
 
 

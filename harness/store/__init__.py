@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 from pyarrow import fs
 
 from harness import files, locks, schema
-from harness.errors import CellbenchError, warn_once
+from harness.errors import CellbenchError, command, warn_once
 from harness.store import compact as compaction
 from harness.store import journal as journals
 from harness.store import merge as merging
@@ -83,7 +83,7 @@ class Store:
             raise CellbenchError(
                 "there are no results here yet",
                 str(store.root),
-                f"make some: cellbench run --out {root if store.is_local else 'FOLDER'}",
+                "make some: " + command("run", "--out", root if store.is_local else "FOLDER"),
             )
         if store.is_local:
             journals.recover_all(Path(store.root))

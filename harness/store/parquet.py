@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from harness import schema
-from harness.errors import CellbenchError, DamagedFileError, StoreWarning, warn_once
+from harness.errors import CellbenchError, DamagedFileError, StoreWarning, command, warn_once
 from harness.files import is_hidden, is_settled, replacing, unreadable
 from harness.store.scan import FORMAT, Opened, dataset
 
@@ -109,7 +109,7 @@ def _leave_out(root: Path, path: Path, why: str, moves: bool) -> None:
     elif moves:
         set_aside(root, path, why)
     else:
-        cure = f"put a copy back, or set it aside: cellbench compact --out {root}"
+        cure = "put a copy back, or set it aside: " + command("compact", "--out", root)
         warn_once(f"{path} is damaged and left out ({why}): {cure}")
 
 

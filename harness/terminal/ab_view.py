@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.errors import command
 from harness.results.formatting import number, seconds
 from harness.run.ab import Pair, Side
 from harness.run.resume import Pairing
@@ -37,7 +38,7 @@ def verdict(pair: Pair, pairing: Pairing, runs: Mapping[str, str]) -> str:
     if found.verdict == SAME:
         lines.append(f"same means: within ±{100 * pairing.margin:g} %, wrong in at most 5 % of such answers")
     if found.verdict == INCONCLUSIVE:
-        lines.append(f"the time is spent; to go on: cellbench resume {runs['run_a']}")
+        lines.append(f"the time is spent; to go on: {command('resume', runs['run_a'])}")
     if pair.same_masks is False:
         lines.append("masks differ between the sides or between calls")
     return "\n".join([*lines, f"runs: {runs['run_a']} (A), {runs['run_b']} (B)"])

@@ -23,6 +23,7 @@ from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 
 from harness import files
+from harness.engines import downloads
 from harness.errors import CellbenchError
 from harness.machine.checks import OK, WARN, Check
 
@@ -291,13 +292,21 @@ def _download(url: str, file: Published, timeout_s: float, fix: str) -> bytes:
     except (OSError, HTTPException, ValueError) as error:
         reason = str(error) or f"not done within {DEADLINE_S:g} s"
     else:
-        flaw = _flaw(io.BytesIO(data), file.name, file.n_bytes)
+        flaw = _flaw(io.BytesIO(data), file.name, file.n_bytes) or _damage(data, file)
         if file.n_bytes is None and len(data) > MOST_BYTES:
             flaw = f"has more than {MOST_BYTES:,} bytes"
         if not flaw:
             return data
         reason = f"what the server sent {flaw}"
     raise CellbenchError(f"{file.name} could not be fetched: {' '.join(reason.split())}", url, fix)
+
+
+def _damage(data: bytes, file: Published) -> str | None:
+    """What a download of the right size and kind has become on the way, as far as a hash or a checksum tells."""
+    if file.sha256:
+        is_whole = hashlib.sha256(data).hexdigest() == file.sha256
+        return None if is_whole else "has another sha256 than the one on record"
+    return downloads.damaged_member(io.BytesIO(data))
 
 
 def _sha256(file: Path) -> str:

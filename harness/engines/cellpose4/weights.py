@@ -65,13 +65,18 @@ def flaw_of(path: Path) -> str | None:
     return None
 
 
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file that was fetched, its checksums included."""
+    return flaw_of(path) or downloads.damaged_member(path)
+
+
 def _published(model: str) -> ModelFiles:
     """The published file in cellpose's own model folder, fetched if it is missing."""
     path = folder() / model
     fix = f"connect this machine, or copy {model} into {path.parent}, or use --weights standin"
     if not path.exists():
         url = os.environ.get(URL_VARIABLE) or URL
-        downloads.fetch(Download(f"{url.rstrip('/')}/{model}", path, fix))
+        downloads.fetch(Download(f"{url.rstrip('/')}/{model}", path, fix, _damage))
     if flaw := flaw_of(path):
         raise CellbenchError(f"the weights file {path.name} {flaw}", str(path), "delete the file and run again")
     warning = f"No sha256 of the published {model} is on record, so the weights in {path.parent} were not checked."

@@ -58,6 +58,7 @@ def survey(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> di
         "host": socket.gethostname(),
         "devices": [asdict(device) for device in devices],
         "threads": probe.n_cores(),
+        "threads_max": probe.n_hardware_threads(),
         "versions": versions_of(engines, python),
         "facts": probe.facts(),
     }
@@ -83,5 +84,5 @@ def member(
         missing = [index for index in range(n_promised) if index not in have]
         devices += [Device(backend, index, "promised by its tags, but not found") for index in missing]
         lacking += [backend] if missing else []
-    node = Node(name, tuple(devices), answer["threads"])
+    node = Node(name, tuple(devices), answer["threads"], answer.get("threads_max"))
     return Member(node, {**answer["facts"], "node": name}, answer["versions"], drives, tuple(lacking))
