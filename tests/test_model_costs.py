@@ -50,7 +50,7 @@ def test_a_ratio_has_an_interval_from_three_processes(tmp_path: Path) -> None:
     assert cost.known.low is not None
     assert cost.known.low < 20 < (cost.known.high or 0)
     first, second = said(found)
-    assert "Cellpose-SAM" in first
+    assert "cpsam_v2" in first
     assert "takes 20.0 times (95 % interval" in first
     assert "20\u00a0s instead of 1.0\u00a0s" in first
     assert "not meaningful with stand-in weights" in second

@@ -19,7 +19,8 @@ def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
 
     pixels = bench.pixels(task.case)
     # Stand-in weights have no accuracy that means anything.
-    truth = None if row["weights"] == "standin" else synthetic.truth(pixels)
+    is_known = row["image_is_synthetic"] and row["weights"] != "standin"
+    truth = synthetic.truth(pixels) if is_known else None
     is_reference = bench.device == "cpu" and task.case.variant == STOCK
     on_cpu = bench.model if is_reference else bench.load("cpu")
     reference = on_cpu.segment(pixels)
