@@ -24,6 +24,7 @@ from typing import BinaryIO
 from wheelhouse import PYTHONS, ROOT, TARGETS, Target, WheelError, closure, download, pins
 
 WEIGHTS = ("cyto3", "size_cyto3.npy")
+ENGINES = {"cellpose4": "cpsam_v2"}  # what else can be carried, and the file of its weights
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -66,19 +67,32 @@ def build(folder: Path) -> str:
     return commit
 
 
-def add_weights(source: str, folder: Path) -> list[str]:
-    """Copy the published weights, if they are asked for or here; the stand-in is in our package anyway."""
+def add_engines(names: list[str], target: Target, folder: Path) -> None:
+    """Fetch the packages that `cellbench engines install` would."""
+    for name in names:
+        if name not in ENGINES:
+            raise WheelError(f"{name} is no engine that a bundle can carry: {', '.join(ENGINES)}")
+        exact = (ROOT / "harness" / "engines" / name / "requirements.txt").read_text().split()
+        folder.mkdir(exist_ok=True)
+        download(target, exact, folder)
+
+
+def add_weights(source: str, folder: Path, engines: list[str]) -> list[str]:
+    """Copy the published weights, if they are asked for or here; a stand-in needs no file.
+
+    Those of other engines are copied only if they are there: each has 1.2 GB.
+    """
     models = os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or Path.home() / ".cellpose" / "models"
     place = Path(models if source == "auto" else source)
     missing = [name for name in WEIGHTS if not (place / name).is_file()]
-    if missing:
-        if source != "auto":
-            raise WheelError(f"there is no {' and no '.join(missing)} in {place}")
-        return []
-    folder.mkdir()
-    for name in WEIGHTS:
+    if missing and source != "auto":
+        raise WheelError(f"there is no {' and no '.join(missing)} in {place}")
+    others = [ENGINES[name] for name in engines if (place / ENGINES[name]).is_file()]
+    names = [*(WEIGHTS if not missing else ()), *others]
+    for name in names:
+        folder.mkdir(exist_ok=True)
         shutil.copy(place / name, folder)
-    return list(WEIGHTS)
+    return names
 
 
 def split(archive: Path, folder: Path, max_bytes: int) -> list[dict[str, object]]:
@@ -121,7 +135,9 @@ def make(args: argparse.Namespace) -> list[Path]:
         # pip's own wheel can be run as it is, so that a machine without pip or ensurepip will do.
         download(target, ["pip"], wheels)
         commit = build(wheels)
-        weights = add_weights(args.weights, content / "weights") if args.weights != "none" else []
+        engines = [*filter(None, args.engines.split(","))]
+        add_engines(engines, target, content / "engines")
+        weights = add_weights(args.weights, content / "weights", engines) if args.weights != "none" else []
         archive = Path(scratch) / f"cellbench-{target.platform}-py{target.python}{'-no-ray' if args.no_ray else ''}.tar"
         with tarfile.open(archive, "w") as tar:  # wheels are compressed already
             tar.add(content, arcname=".")
@@ -129,7 +145,8 @@ def make(args: argparse.Namespace) -> list[Path]:
         carried.mkdir()
         manifest = {
             "platform": target.platform, "python": target.python, "commit": commit or None, "weights": weights,
-            "with_ray": not args.no_ray, "archive": archive.name, "parts": split(archive, carried, args.max_part),
+            "engines": engines, "with_ray": not args.no_ray, "archive": archive.name,
+            "parts": split(archive, carried, args.max_part),
             "versions": versions,
             # What the machine has to have: the version that was tested with the rest.
             "machine": {name: pins()[name] for name in sorted(without - ({"ray"} if args.no_ray else set()))},
@@ -153,6 +170,7 @@ def main() -> int:
     parser.add_argument(
         "--without", default="", help="packages that the machine has itself, besides torch: numpy,scipy"
     )
+    parser.add_argument("--engines", default="", help="engines to carry besides: cellpose4, with its weights if here")
     parser.add_argument("--weights", default="auto", help="folder with the published cyto3, auto (if it is here), none")
     args = parser.parse_args()
     try:

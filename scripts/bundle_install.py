@@ -4,8 +4,9 @@
 
 Run it with the Python that has torch (`python -c 'import torch'`). A new environment is made in --to; what is not in
 the bundle, torch first of all, it finds where this Python has it. Nothing outside --to is written, but published
-weights go to where Cellpose looks for them, if the bundle has them. What was in --to before is kept until the new one
-works. With --use-system-torch this machine's torch and numpy are taken as they are, though others were tested.
+weights go to where Cellpose looks for them, and Cellpose 4 to ~/.cellbench, if the bundle has them. What was in --to
+before is kept until the new one works. With --use-system-torch this machine's torch and numpy are taken as they are,
+though others were tested.
 """
 
 import sys
@@ -191,6 +192,19 @@ def install(manifest: dict, content: Path, to: Path, taken: dict[str, str]) -> N
         raise InstallError(f"it does not work with this machine's {taken}:\n{trial.stderr.strip()[-1500:]}")
 
 
+def place_engines(manifest: dict, content: Path, to: Path) -> None:
+    """Install the engines that the bundle carries, each into a folder of its own, as cellbench itself does."""
+    [pip] = (content / "wheels").glob("pip-*.whl")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")} | {
+        "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(content / "engines"),
+        "PIP_NO_CACHE_DIR": "1", "PYTHONPATH": str(pip),
+    }  # fmt: skip
+    for name in manifest.get("engines", []):
+        command = [str(to / "bin" / "cellbench"), "engines", "install", name]
+        if subprocess.run(command, env=environ, check=False).returncode:
+            raise InstallError(f"{name} could not be installed; why stands above")
+
+
 def place_weights(content: Path) -> str | None:
     """Put published weights where Cellpose looks for them, unless some are there already."""
     weights = content / "weights"
@@ -222,6 +236,7 @@ def main() -> int:
             with tarfile.open(join(manifest, scratch)) as tar:
                 tar.extractall(content, filter="data")
             install(manifest, content, to, taken)
+            place_engines(manifest, content, to)
             models = place_weights(content)
     except KeyboardInterrupt:
         print("install.py: stopped; all is as it was before", file=sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.engines import overlays
 from harness.errors import FleetUnreachableError
 from harness.fleet.driver import cluster
 from tests.conftest import REPOSITORY
@@ -189,6 +190,49 @@ def test_published_weights_are_never_replaced_nor_half_there(tmp_path: Path, mon
     with pytest.raises(OSError, match="No space"):
         bundle_install.place_weights(tmp_path / "content")
     assert below(models) == {f"{bundle.WEIGHTS[0]} mine"}
+
+
+def test_an_engine_is_carried_at_its_exact_versions_with_weights_that_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(bundle, "download", lambda _target, exact, _folder: fetched.extend(exact))
+    bundle.add_engines(["cellpose4"], LINUX, tmp_path / "engines")
+    assert tuple(fetched) == overlays.OVERLAYS["cellpose4"].packages
+    assert all("==" in each for each in fetched)
+    with pytest.raises(WheelError, match="nosuch is no engine"):
+        bundle.add_engines(["nosuch"], LINUX, tmp_path / "engines")
+    models = tmp_path / "models"
+    models.mkdir()
+    monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", str(models))
+    assert bundle.add_weights("auto", tmp_path / "none", ["cellpose4"]) == []
+    (models / "cpsam_v2").write_text("sam")
+    assert bundle.add_weights("auto", tmp_path / "sam", ["cellpose4"]) == ["cpsam_v2"]
+    for name in bundle.WEIGHTS:
+        (models / name).write_text("cyto3")
+    assert bundle.add_weights("auto", tmp_path / "plain", []) == list(bundle.WEIGHTS)
+    assert bundle.add_weights("auto", tmp_path / "both", ["cellpose4"]) == [*bundle.WEIGHTS, "cpsam_v2"]
+    assert set(os.listdir(tmp_path / "both")) == {*bundle.WEIGHTS, "cpsam_v2"}
+
+
+def test_a_carried_engine_is_installed_from_the_bundle_and_from_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, to = tmp_path / "content", tmp_path / "to"
+    (content / "wheels").mkdir(parents=True)
+    (content / "wheels" / "pip-1-py3-none-any.whl").write_text("")
+    program = to / "bin" / "cellbench"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho $@ $PIP_INDEX_URL $PIP_NO_INDEX $PIP_FIND_LINKS >> {tmp_path}/asked\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://somewhere")
+    bundle_install.place_engines({}, content, to)
+    assert not (tmp_path / "asked").exists()
+    bundle_install.place_engines({"engines": ["cellpose4"]}, content, to)
+    assert (tmp_path / "asked").read_text() == f"engines install cellpose4 1 {content}/engines\n"
+    program.write_text("#!/bin/sh\nexit 2\n")
+    with pytest.raises(bundle_install.InstallError, match="cellpose4 could not be installed"):
+        bundle_install.place_engines({"engines": ["cellpose4"]}, content, to)
 
 
 def test_a_kind_of_machine_that_is_not_served_is_refused(tmp_path: Path) -> None:

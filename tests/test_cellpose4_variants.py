@@ -85,7 +85,7 @@ def test_no_variant_is_further_from_the_exact_network_than_stock(tmp_path: Any) 
         told = {}
         for dtype in ("float32", "bfloat16"):
             model = tiny(sys.argv[1], use_bfloat16=dtype == "bfloat16")
-            exact = copy.deepcopy(model.net)  # of the same weights: their own rounding is no variant's
+            exact = copy.deepcopy(model.net).eval()  # of the same weights: their own rounding is no variant's
             exact.dtype = torch.float64
             with torch.no_grad():
                 exact = exact(torch.from_numpy(tiles).to(getattr(torch, dtype)).double())[0].numpy()
@@ -236,7 +236,7 @@ def test_the_real_network_on_one_tile_is_nearer_to_the_exact_one_than_stock() ->
         del model
         exact = models.CellposeModel(pretrained_model=sys.argv[1], device=torch.device("cpu"), use_bfloat16=False)
         with torch.no_grad():
-            exact = exact.net.double()(torch.from_numpy(tiles).double())[0].numpy()
+            exact = exact.net.double().eval()(torch.from_numpy(tiles).double())[0].numpy()
         print(json.dumps({name: off(each, exact) for name, each in found.items()}))
         """,
         NETWORK,

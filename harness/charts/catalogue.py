@@ -6,6 +6,7 @@ from harness.charts.agreement_chart import AGREEMENT
 from harness.charts.coverage_chart import COVERAGE
 from harness.charts.figure import Figure
 from harness.charts.history_strip import HISTORY
+from harness.charts.model_chart import MODEL_COST
 from harness.charts.ranking_chart import RANKING
 from harness.charts.repetition_chart import REPETITIONS
 from harness.charts.resource_charts import ENERGY, MEMORY
@@ -15,8 +16,8 @@ from harness.charts.time_charts import THROUGHPUT, TIME, TIME_LOG
 from harness.errors import CellbenchError
 
 FIGURES: tuple[Figure, ...] = (
-    TIME, TIME_LOG, SPEEDUP, PERCENT_OF_CPU, THROUGHPUT, RANKING, AGREEMENT, STAGES, *MEMORY, ENERGY, REPETITIONS,
-    HISTORY, COVERAGE,
+    TIME, TIME_LOG, SPEEDUP, PERCENT_OF_CPU, MODEL_COST, THROUGHPUT, RANKING, AGREEMENT, STAGES, *MEMORY, ENERGY,
+    REPETITIONS, HISTORY, COVERAGE,
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.help import Group
 from harness.cli.options import Json
-from harness.errors import ChecksFailedError
+from harness.errors import CellbenchError, ChecksFailedError
 
 app = typer.Typer()
 group = typer.Typer(cls=Group, no_args_is_help=True, help="Install and check engines, such as Cellpose 4.")
@@ -40,13 +40,22 @@ def list_(json: Json = False) -> None:
 
 
 @group.command()
-def install(name: Name) -> None:
+def install(
+    name: Annotated[str | None, typer.Argument(help="Name of the engine, such as cellpose4.")] = None,
+    models: Annotated[str | None, typer.Option(help="Install what these models need and is missing.")] = None,
+) -> None:
     """Install an engine into a folder of its own.
 
     It shares torch and numpy with this environment.
     """
     from harness.engines import overlays
+    from harness.plan import config
 
+    if (name is None) == (models is None):
+        raise CellbenchError("name an engine, or models", "engines install", "cellbench engines install cellpose4")
+    if name is None:
+        overlays.install_for(config.split(models) or (), lambda text: typer.echo(text, err=True))
+        return
     folder = overlays.install(name, lambda text: typer.echo(text, err=True))
     typer.echo(f"{name} is installed in {folder}")
 

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
-from harness.engines import environments
+from harness.engines import environments, registry
 from harness.engines.base import Engine
 from harness.errors import CellbenchError
 
@@ -64,14 +64,18 @@ sys.meta_path.insert(0, _Finder())
 
 @dataclass(frozen=True)
 class Overlay:
-    """What is put into the folder of an engine. packages: exact versions, installed without what they depend on."""
+    """What is put into the folder of an engine."""
 
     engine: str
-    packages: tuple[str, ...]
     needs_torchvision: bool = False
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Exact versions, installed without what they depend on; scripts/bundle reads the same file."""
+        return tuple(resources.files(f"harness.engines.{self.engine}").joinpath("requirements.txt").read_text().split())
 
-OVERLAYS = {"cellpose4": Overlay("cellpose4", ("cellpose==4.2.1.1", "segment-anything==1.0"), needs_torchvision=True)}
+
+OVERLAYS = {"cellpose4": Overlay("cellpose4", needs_torchvision=True)}
 
 
 def how_to_install(engine: Engine) -> str:
@@ -99,6 +103,13 @@ def install(name: str, report: Callable[[str], None] = lambda _: None) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
     return target
+
+
+def install_for(models: Iterable[str], report: Callable[[str], None] = lambda _: None) -> None:
+    """Install the engines of these models that are missing here and that this program can install; CellbenchError."""
+    for name in dict.fromkeys(registry.engine_of(model).name for model in models):
+        if name in OVERLAYS and registry.version(name) is None:
+            install(name, report)
 
 
 def remove(name: str) -> bool:

@@ -50,6 +50,23 @@ def compare(reference: Labels, found: Labels) -> dict[str, Any]:
     }
 
 
+def accuracy(truth: np.ndarray, found: Labels) -> dict[str, Any]:
+    """The columns of a comparison with the cells that were drawn; truth (height, width), 0 is background.
+
+    truth_apNN: TP / (TP + FP + FN) at that IoU; truth_f1: 2 TP / (2 TP + FP + FN) at 0.5. All but the count are null
+    where neither has a cell.
+    """
+    expected, seen = in_order(truth), in_order(found.masks)
+    n_expected, n_seen = int(expected.max(initial=0)), int(seen.max(initial=0))
+    scores: tuple[float | None, ...] = (None,) * 4
+    if n_expected or n_seen:
+        iou = matched_iou(expected, seen) if n_expected and n_seen else np.zeros(0)
+        matched = [int(np.count_nonzero(iou >= threshold)) for threshold in (0.5, 0.75, 0.9)]
+        scores = (*(n / (n_expected + n_seen - n) for n in matched), 2 * matched[0] / (n_expected + n_seen))
+    names = ("truth_ap50", "truth_ap75", "truth_ap90", "truth_f1")
+    return {**dict(zip(names, scores, strict=True)), "truth_n_cells": n_expected}
+
+
 def verdict(n_expected: int, n_seen: int, ap50: float, ap90: float, mean_iou: float) -> str:
     """One word for scores that are not perfect: equivalent, close or different.
 

@@ -201,7 +201,8 @@ VIEWS = {
         "each case's masks beside those of stock cellpose on the same node's CPU",
         f"""SELECT {CASE}, {LENGTH}, repetition = 0 AS as_timed, agreement, ap50, ap90, mean_iou, n_cells,
                    reference_n_cells, n_cells - reference_n_cells AS delta_cells, diameter_px, reference_diameter_px,
-                   diameter_px - reference_diameter_px AS delta_diameter_px, elapsed_s
+                   diameter_px - reference_diameter_px AS delta_diameter_px, truth_ap50, truth_ap75, truth_ap90,
+                   truth_f1, truth_n_cells, elapsed_s
             FROM samples WHERE role = '{Role.MASKS}' AND {OK}""",
     ),
     "environments": (

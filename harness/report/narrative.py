@@ -62,6 +62,7 @@ def case_notes(data: Tables) -> list[str]:
 def answers(data: Tables) -> list[Answer]:
     """What these results say to each question."""
     gained, faster = found_by.gain(data), found_by.faster(data)
+    models = found_by.models(data)
     compared = [*found_by.fastest(data), *(masks := found_by.masks(data))]
     return [
         Answer(
@@ -76,6 +77,7 @@ def answers(data: Tables) -> list[Answer]:
             "Which device should run the jobs, and do all give the same masks?",
             _said(compared) + ([UNCOMPARED] if len(masks) == 1 and _differ(masks[0]) else []) or ["Nothing was timed."],
         ),
+        *([Answer(MODELS, _said(models))] if models else []),
         Answer("Is it slower than before?", _said(found_by.before(data)) or [FIRST]),
         Answer(
             "What would make it faster here?",
@@ -85,6 +87,7 @@ def answers(data: Tables) -> list[Answer]:
     ]
 
 
+MODELS = "Cellpose 3 or Cellpose-SAM here: what does the larger model cost, and what does it give?"
 NO_GPU = "No accelerator was measured beside a CPU here, so these results cannot tell."
 UNCOMPARED = "Whether the differences matter was not measured: run it with --passes masks."
 FIRST = "These are the first results of their series in this store. Run it again after an update, and this says."

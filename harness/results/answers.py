@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from harness.query import reference_timings
-from harness.results import advice, findings, history_rows, ranks, speedups, tuning_results
+from harness.results import advice, findings, history_rows, model_costs, ranks, speedups, tuning_results
 from harness.results.findings import (
+    Accuracy,
     Agreement,
     BySize,
     Change,
@@ -17,6 +18,8 @@ from harness.results.findings import (
     Growth,
     Judged,
     Kind,
+    ModelCost,
+    NoAccuracy,
     Note,
     SameMasks,
     Span,
@@ -25,7 +28,7 @@ from harness.results.findings import (
     Winner,
     case,
 )
-from harness.results.formatting import Row, series_namer, short_name, size_label
+from harness.results.formatting import Row, device_label, model_name, series_namer, short_name, size_label
 from harness.results.tables import KIND as WORK
 from harness.results.tables import Tables
 from harness.schema import identity
@@ -141,6 +144,26 @@ def masks(tables: Tables) -> list[Finding]:
     }
     if words:
         found.append(Agreement(tuple(words), tuple(words.values())))
+    return found
+
+
+def models(tables: Tables) -> list[Finding]:
+    """What another model costs on each device at its largest image, and how accurate the models are on drawn cells."""
+    by_size = sorted(model_costs.costs(tables), key=lambda each: each.row["n_pixels"])
+    found: list[Finding] = [
+        ModelCost(
+            (case(each.row), case(each.base)), device_label(each.row), model_name(each.row), model_name(each.base),
+            size_label(each.row), each.known, each.row["median_s"], each.base["median_s"],
+        )
+        for each in {tables.name(each.row): each for each in by_size}.values()
+    ]  # fmt: skip
+    scored = {tables.name(row): (row, scores) for row, scores in model_costs.accuracies(tables)}
+    for series, (row, scores) in scored.items() if found else ():
+        values = (scores[f"truth_{name}"] for name in ("ap50", "ap75", "ap90", "f1"))
+        counts = scores["truth_n_cells"], scores["n_cells"]
+        found.append(Accuracy((case(row),), series, size_label(row), *counts, *values))
+    if found and not scored:
+        found.append(NoAccuracy((), any(row["weights"] == "standin" for row in tables.cases)))
     return found
 
 

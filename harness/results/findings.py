@@ -60,6 +60,40 @@ class Speedup(Finding):
 
 
 @dataclass(frozen=True)
+class ModelCost(Finding):
+    """How many times as long another model takes as the default one on the same device."""
+
+    device: str
+    model: str
+    default: str
+    size: str
+    known: Interval
+    time_s: float
+    default_s: float
+
+
+@dataclass(frozen=True)
+class Accuracy(Finding):
+    """How well a model found the cells that were drawn: average precision at three IoU, F1 at 0.5."""
+
+    series: str
+    size: str
+    n_drawn: int
+    n_found: int
+    ap50: float
+    ap75: float
+    ap90: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class NoAccuracy(Finding):
+    """Why nothing is said of accuracy. has_standin: weights of our own, or else no comparison with drawn cells."""
+
+    has_standin: bool
+
+
+@dataclass(frozen=True)
 class Growth(Finding):
     """A scaling law that passed its test: s a call, a tile and a megapixel."""
 

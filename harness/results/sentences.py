@@ -9,6 +9,7 @@ from statistics import median
 from harness.engines import registry
 from harness.results.findings import (
     FEW,
+    Accuracy,
     Agreement,
     Attributed,
     BySize,
@@ -19,7 +20,9 @@ from harness.results.findings import (
     Growth,
     Judged,
     Kind,
+    ModelCost,
     Network,
+    NoAccuracy,
     Note,
     Part,
     SameMasks,
@@ -108,6 +111,30 @@ def _(finding: Span) -> str:
 def _(finding: Speedup) -> str:
     where = f"On {finding.node}, the" if finding.node else "The"
     return f"{where} {finding.device} {speedup(finding)}."
+
+
+@sentence.register
+def _(finding: ModelCost) -> str:
+    times = f"{seconds(finding.time_s)} instead of {seconds(finding.default_s)}"
+    return (
+        f"{finding.device}: {finding.model} takes {number(finding.known.value)} times{known(finding.known)} as long as "
+        f"{finding.default} at {size(finding.size)}, {times}."
+    )
+
+
+@sentence.register
+def _(finding: Accuracy) -> str:
+    scores = {"AP@0.5": finding.ap50, "AP@0.75": finding.ap75, "AP@0.9": finding.ap90, "F1": finding.f1}
+    told = ", ".join(f"{name} {number(value)}" for name, value in scores.items())
+    cells = f"{finding.n_found} cells where {finding.n_drawn} were drawn"
+    return f"{finding.series} found {cells} at {size(finding.size)}: {told}. Drawn cells are easy: try your own images."
+
+
+@sentence.register
+def _(finding: NoAccuracy) -> str:
+    if finding.has_standin:
+        return "Accuracy is not meaningful with stand-in weights: only the times of the networks are comparable."
+    return "Accuracy was not measured: use a built-in image and --passes masks."
 
 
 @sentence.register

@@ -234,6 +234,12 @@ SAMPLES = (
     Column("mean_iou", REAL, "mean IoU of the reference's cells with their matches", since=2, roles={Role.MASKS}),
     Column("reference_n_cells", INTEGER, "cells in the reference", since=2, roles={Role.MASKS}),
     Column("reference_diameter_px", REAL, "diameter in the reference", "px", since=2, roles={Role.MASKS}),
+    # of a drawn image: accuracy of the masks that are found without a given diameter; null with stand-in weights
+    Column("truth_ap50", REAL, "average precision at IoU 0.5 against the drawn cells", since=4, roles={Role.MASKS}),
+    Column("truth_ap75", REAL, "average precision at IoU 0.75 against the drawn cells", since=4, roles={Role.MASKS}),
+    Column("truth_ap90", REAL, "average precision at IoU 0.9 against the drawn cells", since=4, roles={Role.MASKS}),
+    Column("truth_f1", REAL, "F1 at IoU 0.5 against the drawn cells", since=4, roles={Role.MASKS}),
+    Column("truth_n_cells", INTEGER, "cells that were drawn", since=4, roles={Role.MASKS}),
     Column("agreement", TEXT, "identical, equivalent, close or different", since=2, roles={Role.MASKS}),
     # what else went on: readings around each repetition, outside its clock; null where this machine does not tell
     Column(

@@ -1,0 +1,61 @@
+"""The figure of other models' time beside the default model's, with the accuracy of each on drawn images."""
+
+from __future__ import annotations
+
+from harness.charts import line_chart
+from harness.charts.figure import Drawing, Figure
+from harness.charts.line_chart import Axes, bounds, point
+from harness.charts.time_charts import precision
+from harness.engines import registry
+from harness.results import model_costs
+from harness.results.formatting import interval, number, pixels
+from harness.results.notes import notes
+from harness.results.tables import Tables
+from harness.results.text_table import TextTable
+
+EMPTY = "no other model was measured beside the default one on the same device"
+NOTE = "ratio of medians, each model called as documented; 95 % interval from three processes on"
+
+
+def draw(tables: Tables) -> Drawing:
+    """How many times as long another model takes, by size; a line for each of its series."""
+    own = [
+        point(each.row, tables.name(each.row), each.known.value)
+        | bounds(each.known.low, each.known.high)
+        | {"basis": each.known.basis, **precision(each.row)}
+        for each in model_costs.costs(tables)
+    ]
+    axes = Axes(f"time ÷ time of {registry.default_model()}", "95 %", baseline=1)
+    return line_chart.draw(axes, tables, own, (), [NOTE], EMPTY)
+
+
+def _ratios(tables: Tables) -> TextTable:
+    rows = [
+        (
+            tables.name(each.row), pixels(each.row), number(each.row["median_s"]), number(each.base["median_s"]),
+            number(each.known.value), interval(each.known.low, each.known.high),
+        )
+        for each in model_costs.costs(tables)
+    ]  # fmt: skip
+    return TextTable.grouped(("image in px", "s", f"s of {registry.default_model()}", "ratio", "95 %"), rows)
+
+
+def _accuracy(tables: Tables) -> TextTable:
+    """Average precision and F1 against the cells that were drawn."""
+    rows = [
+        (
+            tables.name(row), pixels(row), str(found["truth_n_cells"]), str(found["n_cells"]),
+            *(number(found[name]) for name in ("truth_ap50", "truth_ap75", "truth_ap90", "truth_f1")),
+        )
+        for row, found in model_costs.accuracies(tables)
+    ]  # fmt: skip
+    return TextTable.grouped(("image in px", "cells drawn", "found", "AP@0.5", "AP@0.75", "AP@0.9", "F1"), rows)
+
+
+MODEL_COST = Figure(
+    "model-cost", "What another model costs",
+    "another model’s median ÷ the default model’s on the same device, by size, with its 95 % interval, from three "
+    "processes on; accuracy against drawn cells",
+    ("medians", "agreement"), draw, lambda tables: {"Cost": _ratios(tables), "Accuracy": _accuracy(tables)},
+    in_report=lambda tables: bool(model_costs.costs(tables)), cautions=notes,
+)  # fmt: skip
