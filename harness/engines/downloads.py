@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import ssl
 import sys
@@ -13,6 +12,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
+from harness import files
 from harness.errors import CellbenchError
 
 CHUNK_BYTES = 1 << 20
@@ -45,7 +45,7 @@ def fetch(wanted: Download) -> None:
             if last or not part.exists():
                 what = f"{wanted.target.name} could not be fetched: {reason}"
                 raise CellbenchError(what, wanted.url, f"{wanted.fix}; what has come so far is kept")
-        if wanted.sha256 and sha256(part) != wanted.sha256:
+        if wanted.sha256 and files.sha256(part) != wanted.sha256:
             part.unlink()
             raise CellbenchError(f"{wanted.target.name} arrived damaged", wanted.url, "run again")
         os.replace(part, wanted.target)
@@ -53,12 +53,6 @@ def fetch(wanted: Download) -> None:
         raise CellbenchError(
             f"{wanted.target.name} cannot be saved: {error.strerror}", str(part.parent), wanted.fix
         ) from error
-
-
-def sha256(file: Path) -> str:
-    """The hash of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _continue(wanted: Download, part: Path) -> str | None:
