@@ -207,6 +207,12 @@ def _found(path: Path) -> os.stat_result | None:
     return None
 
 
+def sha256(file: Path) -> str:
+    """The hash of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _own(opened: int, mode: int | None, before: os.stat_result | None) -> None:
     """Give a new file its mode, and the owner of the one that it replaces; a file system may know neither."""
     now = os.fstat(opened)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import ssl
 import sys
@@ -59,12 +58,6 @@ def fetch(wanted: Download) -> None:
         raise CellbenchError(
             f"{wanted.target.name} cannot be saved: {error.strerror}", str(part.parent), wanted.fix
         ) from error
-
-
-def sha256(file: Path) -> str:
-    """The hash of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def damaged_member(stream: BinaryIO | Path) -> str | None:

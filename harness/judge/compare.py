@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +33,6 @@ MAY_VARY = {
 LABELS = ("node", "device", "crop", "protocol", "variant")
 ASKED = (*identity.PLACE, *identity.ASKED)
 Name = tuple[Any, ...]
-Pair = tuple[list[Row], list[Row]]  # of A, of B
 # Facts that every row has in a column of its own, and those of the moment, which differ always.
 NOT_A_DIFFERENCE = {fact.name for group in ("at this moment", "workload") for fact in facts.GROUPS[group]}
 
@@ -160,11 +160,8 @@ def _lines(a: Side, b: Side, free: set[str]) -> tuple[dict[Name, Line], tuple[st
     before, after = (_grouped(side.blocks, same) for side in (a, b))
     found = [(before.get(key, []), after.get(key, [])) for key in {**before, **after}]
     pairs = [pair for pair in found if all(pair)]
-    lonely: dict[Name, list[Pair]] = {}
-    for pair in found:
-        if not all(pair):
-            lonely.setdefault(identity.values((pair[0] or pair[1])[0], called), []).append(pair)
-    for alike in lonely.values():
+    lonely = (pair for pair in found if not all(pair))
+    for alike in identity.grouped(lonely, lambda pair: identity.values((pair[0] or pair[1])[0], called)).values():
         joined = [row for rows, _ in alike for row in rows], [row for _, rows in alike for row in rows]
         pairs += [joined] if all(joined) else alike
     failures = [_grouped(side.failed, request) for side in (a, b)]
@@ -182,10 +179,7 @@ def _lines(a: Side, b: Side, free: set[str]) -> tuple[dict[Name, Line], tuple[st
 
 
 def _grouped(rows: list[Row], columns: tuple[str, ...]) -> dict[Name, list[Row]]:
-    found: dict[Name, list[Row]] = {}
-    for row in rows:
-        found.setdefault(identity.values(row, columns), []).append(row)
-    return found
+    return identity.grouped(rows, lambda row: identity.values(row, columns))
 
 
 def _name(row: Row, by: tuple[str, ...]) -> Name:
@@ -277,16 +271,12 @@ def _aligned(before: list[Row], after: list[Row]) -> tuple[list[Row], list[Row]]
 
 def _spans(rows: list[Row]) -> dict[str, tuple[datetime, datetime]]:
     """When the first and the last process of each run began."""
-    begins: dict[str, list[datetime]] = {}
-    for row in rows:
-        begins.setdefault(row["run_id"], []).append(row["begins"])
-    return {run: (min(each), max(each)) for run, each in begins.items()}
+    runs = identity.grouped(rows, itemgetter("run_id"))
+    return {run: (min(row["begins"] for row in each), max(row["begins"] for row in each)) for run, each in runs.items()}
 
 
 def _runs(rows: list[Row], suffix: str = "") -> list[Run]:
-    found: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row["run_id"], row["block"])):
-        found.setdefault(row["run_id"], []).append(row)
+    found = identity.grouped(sorted(rows, key=itemgetter("run_id", "block")), itemgetter("run_id"))
     return [
         Run(
             name + suffix,

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from harness.judge.annotations import Annotation
@@ -119,10 +120,10 @@ def _judged(session: Session, notes: Sequence[Annotation], until: str, found: li
         if each.kind == "accepted":
             for key in session.series_now(each.series_key):
                 accepted.setdefault((key, each.metric), {})[each.run_id] = each
-    values: dict[tuple[str, str, str | None], list[Row]] = {}
-    for row in sorted(found, key=lambda row: row["run_id"]):
-        if (row["series_key"], row["run_id"]) in by_run:
-            values.setdefault((row["series_key"], row["metric"], row["method"]), []).append(row)
+    known = [row for row in found if (row["series_key"], row["run_id"]) in by_run]
+    values = identity.grouped(
+        sorted(known, key=itemgetter("run_id")), lambda row: (row["series_key"], row["metric"], row["method"])
+    )
     return sorted(
         (_series(*name, rows, by_run, accepted.get(name[:2], {})) for name, rows in values.items()), key=_order
     )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,9 @@ def stored(store: Store, sides: tuple[Side, Side]) -> list[tuple[int, list[dict[
              WHERE run_id = $run AND role = 'timed' AND status = 'ok' ORDER BY block, repetition"""
     of_side = []
     for side in sides:
-        rows: dict[int, list[dict[str, Any]]] = {}
-        for row in query.Session(store).table(sql, run=side.run_id).to_pylist():
-            rows.setdefault(row["block"], []).append(row)
-        of_side.append({block: each for block, each in rows.items() if each[-1]["stop_reason"]})
+        rows = query.Session(store).table(sql, run=side.run_id).to_pylist()
+        blocks = schema.identity.grouped(rows, itemgetter("block"))
+        of_side.append({block: each for block, each in blocks.items() if each[-1]["stop_reason"]})
     return [(index, of_side[0][index], of_side[1][index]) for index in sorted(of_side[0].keys() & of_side[1].keys())]
 
 

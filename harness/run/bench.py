@@ -70,10 +70,6 @@ class Prepared:
         return len({(block.node, block.device.id, case) for block in self.blocks for case in block.cases})
 
     @property
-    def n_tasks(self) -> int:
-        return sum(len(block.tasks) for block in self.blocks)
-
-    @property
     def estimate_s(self) -> float:
         return estimate.estimate_s(self.blocks)
 

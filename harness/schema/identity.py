@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+K = TypeVar("K")
 
 # What is done: anything else here is another result, or another question.
 SIZE = ("crop", "height_px", "width_px")
@@ -75,6 +78,14 @@ def value(row: Mapping[str, Any], column: str) -> Any:
 def values(row: Mapping[str, Any], columns: Iterable[str]) -> tuple[Any, ...]:
     """What a row holds in these columns; equal for rows that are the same in them."""
     return tuple(value(row, column) for column in columns)
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by their key; groups, and the items of each, in the order in which they come."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def key(row: Mapping[str, Any], columns: Iterable[str]) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.engines.base import Stage, StageCatalogue, Work
-
-NETWORK, DYNAMICS, QUALITY = "network", "dynamics and seeds", "quality control"
-IMAGES, OTHER = "images, tiles and masks on the processor", "not attributed"
+from harness.engines.cellpose_stages import IMAGES, STAGES
 
 # cellpose goes over the image three times when it estimates the diameter.
 CATALOGUE = StageCatalogue(
@@ -17,22 +15,7 @@ CATALOGUE = StageCatalogue(
         "mask": "the masks that are returned",
         "none": "outside the passes",
     },
-    stages=(
-        Stage("construct", "building the model, where the protocol times it", IMAGES),
-        Stage("convert", "image to float32 with two channels", IMAGES),
-        Stage("normalize", "percentiles and scaling of the image", IMAGES),
-        Stage("resize", "image, flows or masks to another size", IMAGES),
-        Stage("tile", "padding, cutting tiles, collecting what the network says of them", IMAGES),
-        Stage("network", "the network, with copies to and from the device", NETWORK, on_host=False),
-        Stage("stitch", "blending tiles into one image", IMAGES),
-        Stage("dynamics", "moving pixels along the flows", DYNAMICS, on_host=False),
-        Stage("seeds", "masks from where the pixels end up", DYNAMICS, on_host=False),
-        Stage("qc", "quality control: each mask's own flows against the network's", QUALITY, on_host=False),
-        Stage("cleanup", "filling holes, dropping small masks", IMAGES),
-        Stage("flow_image", "colouring the flows, for display only", IMAGES),
-        Stage("diameter", "median diameter of the masks", IMAGES),
-        Stage("other", "what no hook claims", OTHER),
-    ),
+    stages=(*STAGES[:-1], Stage("diameter", "median diameter of the masks", IMAGES), STAGES[-1]),
 )
 
 # Of one tile through CPnet. Operations: counted with torch's FlopCounterMode. Traffic: bytes that every operation of

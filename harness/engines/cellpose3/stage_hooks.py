@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from harness.engines import hooks
+from harness.engines import cellpose_stages, hooks
 from harness.engines.base import StageRecorder
 from harness.engines.cellpose3.catalogue import TILE_GB, TILE_GFLOP, TILE_SIDE_PX
 from harness.engines.hooks import Context
@@ -44,28 +44,13 @@ def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Con
     """An attribute of the module that looks it up, and the context that each of its calls is put in."""
     from cellpose import core, dynamics, models, plot, transforms, utils
 
-    def stage(name: str) -> Context:
-        return lambda *_, **__: recorder.stage(name)
-
     return [
-        (models.Cellpose, "__init__", stage("construct")),
+        (models.Cellpose, "__init__", cellpose_stages.stage(recorder, "construct")),
         (models.SizeModel, "eval", passes.estimation),
         (models.CellposeModel, "eval", passes.image_pass),
-        (transforms, "convert_image", stage("convert")),
-        (transforms, "normalize_img", stage("normalize")),
-        (transforms, "resize_image", stage("resize")),
-        # models imports this one by name. Of its own it pads, cuts (make_tiles) and copies.
-        (models, "run_net", stage("tile")),
         (core, "_forward", lambda _net, tiles: network(recorder, tiles)),
-        (transforms, "average_tiles", stage("stitch")),
-        # Of its own it thresholds, scales the flows and follows them (follow_flows, which returns before the device
-        # has finished: the next stage's border waits for it).
-        (dynamics, "compute_masks", stage("dynamics")),
-        (dynamics, "get_masks_torch", stage("seeds")),
-        (dynamics, "remove_bad_flow_masks", stage("qc")),
-        (utils, "fill_holes_and_remove_small_masks", stage("cleanup")),
-        (plot, "dx_to_circ", stage("flow_image")),
-        (utils, "diameters", stage("diameter")),
+        (utils, "diameters", cellpose_stages.stage(recorder, "diameter")),
+        *cellpose_stages.hooks(recorder, (dynamics, models, plot, transforms, utils)),
     ]
 
 

@@ -138,7 +138,7 @@ def _trusted(weights: Weights, model: str, trust: Collection[str]) -> Weights:
     Cellpose loads the network with weights_only, but its size model with allow_pickle.
     """
     standin = STANDIN_FOLDER / PUBLISHED[STANDIN_FOR][1].name
-    known = {file.sha256 for files in PUBLISHED.values() for file in files} | {_sha256(standin)}
+    known = {file.sha256 for pair in PUBLISHED.values() for file in pair} | {files.sha256(standin)}
     if weights.size_sha256 in known or weights.size_sha256 in trust:
         return weights
     raise CellbenchError(
@@ -205,7 +205,7 @@ def _custom(model: str, choice: str) -> Weights:
     _check(size_model, fix)
     if network != path:
         return _weights("custom", path, model)
-    content = f"{_sha256(network)[:16]}-{_sha256(size_model)[:8]}"
+    content = f"{files.sha256(network)[:16]}-{files.sha256(size_model)[:8]}"
     folder = Path(os.path.expanduser("~/.cache/cellbench/weights"), content)
     files.link(folder / network_name, network, what="a link to the weights")
     files.link(folder / size_name, size_model, what="a link to the weights")
@@ -216,7 +216,7 @@ def _weights(kind: str, folder: Path, model: str, warning: str | None = None) ->
     """What a checked folder holds."""
     network, size_model = (file.name for file in PUBLISHED[model])
     names = (network, size_model)
-    return Weights(kind, str(folder), names, _sha256(folder / network), _sha256(folder / size_model), warning)
+    return Weights(kind, str(folder), names, files.sha256(folder / network), files.sha256(folder / size_model), warning)
 
 
 def _check(file: Path, fix: str, n_bytes: int | None = None) -> None:
@@ -307,8 +307,3 @@ def _damage(data: bytes, file: Published) -> str | None:
         is_whole = hashlib.sha256(data).hexdigest() == file.sha256
         return None if is_whole else "has another sha256 than the one on record"
     return downloads.damaged_member(io.BytesIO(data))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,29 +4,10 @@ from __future__ import annotations
 
 import math
 
-from harness.engines.base import Stage, StageCatalogue, Work
+from harness.engines.base import StageCatalogue, Work
+from harness.engines.cellpose_stages import STAGES
 
-NETWORK, DYNAMICS, QUALITY = "network", "dynamics and seeds", "quality control"
-IMAGES, OTHER = "images, tiles and masks on the processor", "not attributed"
-
-CATALOGUE = StageCatalogue(
-    passes={"mask": "the only pass over the image", "none": "outside the pass"},
-    stages=(
-        Stage("construct", "building the model, where the protocol times it", IMAGES),
-        Stage("convert", "image to float32", IMAGES),
-        Stage("normalize", "percentiles and scaling of the image", IMAGES),
-        Stage("resize", "image, flows or masks to another size", IMAGES),
-        Stage("tile", "padding, cutting tiles, collecting what the network returns", IMAGES),
-        Stage("network", "the network, with copies to and from the device", NETWORK, on_host=False),
-        Stage("stitch", "blending tiles into one image", IMAGES),
-        Stage("dynamics", "moving pixels along the flows", DYNAMICS, on_host=False),
-        Stage("seeds", "masks from where the pixels end up", DYNAMICS, on_host=False),
-        Stage("qc", "quality control: each mask's own flows against the network's", QUALITY, on_host=False),
-        Stage("cleanup", "filling holes, dropping small masks", IMAGES),
-        Stage("flow_image", "colouring the flows, for display only", IMAGES),
-        Stage("other", "what no hook claims", OTHER),
-    ),
-)
+CATALOGUE = StageCatalogue({"mask": "the only pass over the image", "none": "outside the pass"}, STAGES)
 
 TILE_SIDE_PX = 256
 # Of one tile, from the layers' shapes: 24 blocks of width 1024 on 1,024 tokens with global attention, and the neck.

@@ -6,6 +6,7 @@ import os
 import zipfile
 from pathlib import Path
 
+from harness import files
 from harness.engines import downloads
 from harness.engines.base import ModelFiles
 from harness.engines.cellpose4 import surrogate
@@ -36,7 +37,7 @@ def resolve(model: str, choice: str = "auto") -> ModelFiles:
     if flaw := flaw_of(path):
         what = f"the weights file {path.name} {flaw}"
         raise CellbenchError(what, str(path), "use auto, published, standin or a path")
-    return ModelFiles(model, "custom", (), _columns("custom", downloads.sha256(path)), source=str(path))
+    return ModelFiles(model, "custom", (), _columns("custom", files.sha256(path)), source=str(path))
 
 
 def file_of(model: str, source: str) -> Path:
@@ -80,7 +81,7 @@ def _published(model: str) -> ModelFiles:
     if flaw := flaw_of(path):
         raise CellbenchError(f"the weights file {path.name} {flaw}", str(path), "delete the file and run again")
     warning = f"No sha256 of the published {model} is on record, so the weights in {path.parent} were not checked."
-    columns = _columns("published", downloads.sha256(path))
+    columns = _columns("published", files.sha256(path))
     return ModelFiles(model, "published", (), columns, warning, "published")
 
 

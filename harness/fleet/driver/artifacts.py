@@ -50,7 +50,7 @@ def parcels_folder() -> Path:
 def find(wanted: str, sums: dict[str, str]) -> str | None:
     """The folder that has these files, every hash right; None where they have to be sent. sums: sha256 by name."""
     folder = parcels_folder() / wanted
-    if not all(_sha256(folder / name) == sha256 for name, sha256 in sums.items()):
+    if not all((folder / name).is_file() and files.sha256(folder / name) == sum_ for name, sum_ in sums.items()):
         return None
     os.utime(folder)
     return str(folder)
@@ -66,7 +66,7 @@ def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
         try:
             for each in parcels:
                 (fresh / each.name).write_bytes(each.content)
-                if _sha256(fresh / each.name) != each.sha256:
+                if files.sha256(fresh / each.name) != each.sha256:
                     raise CellbenchError(
                         f"{each.name} arrived damaged", str(root), "run again; if it stays, check disk and network"
                     )
@@ -127,7 +127,3 @@ def _forget_old(root: Path) -> None:
     for folder in root.iterdir():
         if folder.is_dir() and time.time() - folder.stat().st_mtime > KEPT_S:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
