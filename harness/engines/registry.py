@@ -9,8 +9,6 @@ from importlib import import_module
 from importlib.metadata import distributions, entry_points
 from typing import Any
 
-from packaging.requirements import Requirement
-
 from harness.engines import environments
 from harness.engines.base import STOCK, Engine, ModelInfo, StageCatalogue, Variant
 from harness.errors import CellbenchError
@@ -49,6 +47,8 @@ def engine(name: str) -> Engine:
 
 def version(name: str) -> str | None:
     """The version of an engine in its own environment on this machine; None where none is installed that fits."""
+    from packaging.requirements import Requirement  # accelerate() does without
+
     wanted = engine(name)
     folder = environments.overlay(name)
     if not wanted.requirement:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-import psutil
-
 # Why the driver lowers the clock, by NVML's bits (nvmlClocksEventReason*). Being idle is not throttling.
 IDLE = 0x001
 REASONS = {
@@ -137,10 +135,14 @@ def _from_milli(value: int | None) -> float | None:
 
 
 def _family() -> frozenset[int]:
+    import psutil  # accelerate() does without
+
     return frozenset(process.pid for process in (psutil.Process(), *psutil.Process().parents()))
 
 
 def _descends_from_us(pid: int) -> bool:
+    import psutil
+
     try:
         return os.getpid() in {process.pid for process in psutil.Process(pid).parents()}
     except psutil.Error:  # it has just ended, or lives in another container

@@ -17,8 +17,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from harness import __version__
 from harness.machine import linux, machine_id, macos, virtualization
 from harness.machine.probe_io import Sources
@@ -39,6 +37,8 @@ TORCH_SETTINGS = (
 
 def facts() -> dict[str, Any]:
     """The hardware and software columns of a sample; null where unknown."""
+    import psutil  # accelerate() does without
+
     return {
         "node": socket.gethostname(),
         "cpu_model": cpu_model(),
@@ -63,6 +63,8 @@ def environment(sources: Sources | None = None) -> dict[str, Any]:
 
     Libraries in the process and live readings are those of this process at this moment.
     """
+    import psutil  # accelerate() does without
+
     sources = sources or Sources()
     here = macos if sources.system == "darwin" else linux
     booted_at = datetime.fromtimestamp(psutil.boot_time(), UTC)
@@ -95,6 +97,8 @@ def n_cores(sources: Sources | None = None) -> int:
     elsewhere. The quota of a control group, which torch does not heed, is a bound too: more threads would only be
     stopped more often.
     """
+    import psutil  # accelerate() does without
+
     sources = sources or Sources()
     cores = (macos if sources.system == "darwin" else linux).usable_cores(sources) or psutil.cpu_count() or 1
     quota = virtualization.cpu_limit(sources)
