@@ -16,7 +16,7 @@ from scipy import optimize, special
 from harness.stats.student import PROCESSES_MIN
 
 SIZES_MIN = 5  # for three coefficients; the others tell how well they fit
-ALPHA = 0.20  # a false law costs more than a good one that is not shown
+ALPHA = 0.10  # a false law costs more than a good one that is not shown
 QUANTILE = 0.98  # of a prediction: Student's 97.5 % covers 92 to 95 % where noise has heavy tails
 TOLERANCE = 0.015  # of a time: a law that misses by less is good enough
 ROUNDS = 3  # of the fit: its weights come from its result

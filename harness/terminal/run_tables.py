@@ -25,7 +25,6 @@ from harness.results.formatting import (
     size_label,
     text,
 )
-from harness.results.notes import all_flagged
 from harness.schema import identity
 from harness.stats.student import PROCESSES_MIN
 from harness.store import Store
@@ -140,6 +139,8 @@ def print_table(table: pa.Table, form: str = TABLE, labels: Sequence[str] = ()) 
 
 def print_cases(table: pa.Table, form: str = TABLE) -> None:
     """Print the table of cases as people read it: rounded, with units."""
+    from harness.results import findings, sentences  # the engines come with them
+
     if not table.num_rows:
         raise CellbenchError("this run has no successful timed repetition", None, "see: cellbench query failures")
     rows = table.to_pylist()
@@ -167,10 +168,14 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
     notes = Console(stderr=True, highlight=False)
     if common := common_text(rows, identity.without(CASE, labels)):
         notes.print(common, markup=False)
-    if caution := all_flagged(rows):
-        notes.print(f"CAUTION: {caution}", markup=False, style="bold red")
+    known = findings.of_cases(rows)
+    for finding in known:
+        if finding.kind == findings.Kind.ALL_FLAGGED:
+            notes.print(f"CAUTION: {sentences.sentence(finding)}", markup=False, style="bold red")
     print_columns([column for column, _ in columns], [[cell(row) for _, cell in columns] for row in rows], form)
-    for note in _notes(rows, labels):
+    said = {findings.Kind.ALL_FLAGGED, findings.Kind.UNSTABLE}  # above the table, and by name among the notes
+    others = [sentences.sentence(finding) for finding in known if finding.kind not in said]
+    for note in [*_notes(rows, labels), *others]:
         notes.print(note, markup=False)
 
 
@@ -255,8 +260,6 @@ def _label(row: dict[str, Any], column: str) -> str:
 
 def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
     """What a reader of the table must know besides the figures."""
-    from harness.results import findings, sentences  # the engines come with them
-
     names = sorted({f"{text(row['device'])} is {text(row['device_name'], 'unknown')}" for row in rows})
     notes = ["; ".join(names)]
     images = sorted({text(row["image"], "unknown") for row in rows})
@@ -274,8 +277,7 @@ def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
             notes.append(f"{meaning}: {', '.join(short)}")
     if wavering := [" ".join(_label(r, name) for name in called) for r in rows if r["n_distinct_masks"] > 1]:
         notes.append(f"masks differed between repetitions: {', '.join(wavering)}")
-    found = (each for each in findings.of_cases(rows) if each.kind != findings.Kind.UNSTABLE)
-    return notes + list(map(sentences.sentence, found))
+    return notes
 
 
 def _provenance(rows: list[dict[str, Any]]) -> list[str]:
