@@ -1,8 +1,10 @@
-"""Write the tables of docs/findings.md anew from results/; then read its sentences again.
+"""Write the tables and the quoted sentences of docs/findings.md anew from results/; then read what else it says.
 
     python scripts/findings.py [--check]
 
-A figure in bold belongs to the next query below it and has to be in that query's table. --check changes nothing.
+A figure in bold belongs to the next query below it and has to be in that query's table. Below a command `cellbench
+report --run RUN` stand the report's sentences that answer the question which the command's comment quotes. --check
+changes nothing.
 Exit code 1 if a sentence says something else than its table, or (with --check) a table is not what its query gives.
 """
 
@@ -14,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.query import Session
+from harness.report import narrative
+from harness.results import scope, tables
 from harness.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "findings.md"
 QUERY = re.compile(r"```sql\n(.*?)```\n(?:\n((?:\|[^\n]*\n)+))?", re.DOTALL)
+REPORT = re.compile(r"(```sh\ncellbench report --out results --run (\S+) --md  # (.*)\n```\n)(?:\n((?:> [^\n]*\n)+))?")
 NUMBER = re.compile(r"\*\*(\d[\d.,]*)\*\*")
 
 
@@ -45,6 +50,25 @@ def findings(text: str, session: Session) -> list[Finding]:
     return found
 
 
+@dataclass(frozen=True)
+class Quoted:
+    """The sentences under a command, and those that the report says now."""
+
+    written: str
+    now: str
+
+
+def quoted(text: str, session: Session) -> list[Quoted]:
+    """Every quotation of a report."""
+    return [Quoted(match[4] or "", _said(session, match[2], match[3])) for match in REPORT.finditer(text)]
+
+
+def _said(session: Session, run: str, question: str) -> str:
+    data = tables.load(session, scope.resolve(session, run), with_published=False)
+    [found] = [each.sentences for each in narrative.answers(data) if each.question.startswith(question)]
+    return "".join(f"> {sentence}\n" for sentence in found)
+
+
 def render(session: Session, sql: str) -> str:
     """A query's rows as a Markdown table."""
     rows = session.table(sql)
@@ -53,21 +77,24 @@ def render(session: Session, sql: str) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def rewritten(text: str, found: list[Finding]) -> str:
-    """The document with each table as it is now."""
-    tables = iter(found)
-    return QUERY.sub(lambda match: f"```sql\n{match[1]}```\n\n{next(tables).table}", text)
+def rewritten(text: str, found: list[Finding], said: list[Quoted]) -> str:
+    """The document with each table and each quotation as it is now."""
+    now, quotations = iter(found), iter(said)
+    text = QUERY.sub(lambda match: f"```sql\n{match[1]}```\n\n{next(now).table}", text)
+    return REPORT.sub(lambda match: f"{match[1]}\n{next(quotations).now}", text)
 
 
 def main() -> int:
     text = DOCUMENT.read_text()
-    found = findings(text, Session(Store.at(ROOT / "results")))
+    session = Session(Store.at(ROOT / "results"))
+    found, said = findings(text, session), quoted(text, session)
     wrong = [f"not in its table: {', '.join(each.unbacked)}\n{each.sql}" for each in found if each.unbacked]
     if "--check" in sys.argv:
         wrong += [f"another table now:\n{each.table}" for each in found if each.written != each.table]
+        wrong += [f"other sentences now:\n{each.now}" for each in said if each.written != each.now]
     else:
-        DOCUMENT.write_text(rewritten(text, found))
-    print("\n".join(wrong) or f"{len(found)} queries, each figure in its table", file=sys.stderr)
+        DOCUMENT.write_text(rewritten(text, found, said))
+    print("\n".join(wrong) or f"{len(found)} queries, {len(said)} reports: all is as written", file=sys.stderr)
     return int(bool(wrong))
 
 

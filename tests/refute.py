@@ -263,6 +263,13 @@ def _by_size(raw: Raw, finding: Any) -> Reasons:
         yield "tells how a speed-up goes on from two sizes"
     if word in ("still rising", "falling") and (gains[-1] > gains[-3]) != (word == "still rising"):
         yield f"is {word}, and it is not"
+    if finding.trend.change is not None:
+        [first] = [
+            gain for length, gain in zip(lengths, gains, strict=True) if round(length - finding.trend.from_px) == 0
+        ]
+        yield from _near("change", finding.trend.change[0], math.exp(gains[-1] - first))
+        if not finding.trend.change[1] <= finding.trend.change[0] <= finding.trend.change[2]:
+            yield "has a change without an interval"
     if word == "flat":
         inside = [gain for length, gain in zip(lengths, gains, strict=True) if length >= finding.trend.from_px - 1]
         if max(abs(gain - gains[-1]) for gain in inside) > math.log(1.1):

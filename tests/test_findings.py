@@ -1,4 +1,4 @@
-"""docs/findings.md says what its queries give, and nothing that they do not."""
+"""docs/findings.md says what its queries and the reports give, and nothing that they do not."""
 
 import shutil
 import sys
@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from harness.query import Session
+from harness.results import scope, sentences, speedups, tables
+from harness.results.formatting import number
 from harness.store import Store
 from tests.conftest import REPOSITORY
 
@@ -31,11 +33,39 @@ def test_every_table_is_what_its_query_gives_and_backs_the_figures_above_it(sess
         assert each.table.count("\n") > 2, "a query without rows backs nothing"
 
 
+def test_every_quoted_sentence_is_what_the_report_says(session: Session) -> None:
+    said = findings.quoted(TEXT, session)
+    assert len(said) >= 8
+    for each in said:
+        assert each.now
+        assert each.written == each.now, "python scripts/findings.py quotes anew"
+
+
+def test_a_sentence_that_the_report_does_not_say_is_noticed(session: Session) -> None:
+    command = "```sh\ncellbench report --out results --run 20261123T192048Z-15a1d5 --md  # How fast\n```\n"
+    text = f"{command}\n> It takes no time.\n"
+    [said] = findings.quoted(text, session)
+    assert (said.written, "112" in said.now) == ("> It takes no time.\n", True)
+    assert findings.rewritten(text, [], [said]) == f"{command}\n{said.now}"
+
+
+def test_the_times_of_the_readme_are_those_of_the_reports(session: Session) -> None:
+    readme = (REPOSITORY / "README.md").read_text().replace("\u00a0", " ")
+    for run in ("20261126T050820Z-328f48", "20261123T192048Z-15a1d5"):
+        data = tables.load(session, scope.resolve(session, run), with_published=False)
+        for row, known in zip(data.cases, speedups.medians(data), strict=True):
+            if row["crop"] in ("224", "full") and row["variant"] == "stock":
+                ends = (known.low, known.high) if known.low else (known.least, known.most)
+                kind = "" if known.low else "range "
+                text = f"| {sentences.seconds(known.value)} ({kind}{'–'.join(map(number, ends))}) |"
+                assert text.replace("\u00a0", " ") in readme
+
+
 def test_a_figure_that_no_table_has_is_noticed(session: Session) -> None:
     text = "It took **41.5** s and **2**.\n\n```sql\nSELECT 2 AS a\n```\n\n| a |\n| --- |\n| 2 |\n"
     [found] = findings.findings(text, session)
     assert found.unbacked == ("41.5",)
-    assert findings.rewritten(text, [found]) == text
+    assert findings.rewritten(text, [found], []) == text
 
 
 def test_the_queries_for_what_is_still_to_be_measured_are_sql(session: Session) -> None:

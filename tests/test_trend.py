@@ -64,3 +64,10 @@ def test_where_the_fast_device_begins_to_win(speedups: list[float], found: Cross
     sides = [times_s * np.exp(RNG.normal(0, 0.005, (5, 6))) for times_s in (SLOW_S, SLOW_S / np.array(speedups))]
     assert trend.crossing(LENGTHS, *sides) == found
     assert trend.crossing(LENGTHS, *(side[:2] for side in sides)) == Crossing(None, None)
+
+
+def test_processes_without_any_spread_are_judged() -> None:
+    gains = np.array([4, 8, 10, 10, 10, 10])
+    sides = np.tile(SLOW_S, (3, 1)), np.tile(SLOW_S / gains, (3, 1))
+    assert trend.trend(LENGTHS, *sides).word == trend.FLAT
+    assert trend.crossing(LENGTHS, *sides).faster_from_px == 224

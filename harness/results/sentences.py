@@ -145,10 +145,18 @@ def _(finding: BySize) -> str:
     largest, found = f"{finding.lengths_px[-1]:.0f}\u00a0px", finding.trend
     word = {
         trend.FLAT: f"is flat from {found.from_px or 0:.0f} to {largest}, within {percent(trend.FLATNESS)}",
-        trend.RISING: f"is still rising at {largest}, the largest image measured",
-        trend.FALLING: f"is falling at {largest}, the largest image measured",
+        trend.RISING: f"rises from {found.from_px or 0:.0f} to {largest}, the largest image measured{_change(found)}",
+        trend.FALLING: f"falls from {found.from_px or 0:.0f} to {largest}, the largest image measured{_change(found)}",
     }.get(found.word, UNKNOWN)
     return f"The {finding.device}’s speed-up {word}. {_crossing(finding, largest)}".strip()
+
+
+def _change(found: trend.Trend) -> str:
+    """How much larger a speed-up is at the end, with its interval."""
+    if found.change is None:
+        return ""
+    value, low, high = map(number, found.change)
+    return f" ({value} times, 95 % interval {low}–{high})"
 
 
 def _crossing(finding: BySize, largest: str) -> str:
@@ -195,7 +203,7 @@ def _(finding: SameMasks) -> str:
 @sentence.register
 def _(finding: Agreement) -> str:
     words = ", ".join(f"{word} in {count(n, 'case')}" for word, n in Counter(finding.words).items())
-    return f"Beside stock cellpose on the same machine’s CPU masks are {words}."
+    return f"Compared with stock cellpose on the same machine’s CPU, masks are {words}."
 
 
 @sentence.register
@@ -207,7 +215,7 @@ def _(finding: Change) -> str:
         how = f"the medians of {n} cases changed by {least} to {most} (the median change is {middle})"
     changed = [f"{name} {then} → {now}" for name, then, now in finding.versions]
     meanwhile = f" Meanwhile changed: {listed(changed)}." if changed else ""
-    return f"Beside {listed(finding.runs)}, {how}.{meanwhile}"
+    return f"Compared with {listed(finding.runs)}, {how}.{meanwhile}"
 
 
 @sentence.register
@@ -277,6 +285,8 @@ def time(finding: Time) -> str:
 def known(found: Interval, digits: int = 3) -> str:
     """The 95 % interval in brackets after a space; where there is none, the range; and what it rests on."""
     processes = f"{found.n_processes} process{'es' * (found.n_processes != 1)}"
+    if found.n == 1:
+        return " (n = 1)"
     if found.low is not None and found.high is not None:
         return f" (95 % interval {number(found.low, digits)}–{number(found.high, digits)}, {processes})"
     return f" (range {number(found.least, digits)}–{number(found.most, digits)}, n = {found.n} in {processes})"

@@ -91,8 +91,8 @@ def _within(logs: np.ndarray) -> tuple[float, float]:
 
 def _reach(sides: list[tuple[np.ndarray | float, float]], n_claims: int) -> np.ndarray:
     """Half-width of an interval that holds for so many claims together, by Bonferroni; Satterthwaite's freedom."""
-    variance = sides[0][0] + sides[1][0]
-    parts = sum(each**2 / freedom for each, freedom in sides)
+    variance = np.asarray(sides[0][0] + sides[1][0])
+    parts = np.asarray(sum(each**2 / freedom for each, freedom in sides))  # 0 where processes are equal
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = np.where(np.asarray(parts) > 0, variance**2 / parts, 1.0)
+        freedom = np.where(parts > 0, variance**2 / parts, 1.0)
     return special.stdtrit(freedom, 1 - ALPHA / 2 / n_claims) * np.sqrt(variance)
