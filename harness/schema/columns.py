@@ -105,7 +105,7 @@ SAMPLES = (
     Column(
         "sync",
         TEXT,
-        "function that waits for the device: torch.cuda.synchronize, torch.mps.synchronize, torch.xpu.synchronize, none",
+        "function that waits for a device: torch.cuda.synchronize, torch.mps.synchronize, torch.xpu.synchronize, none",
     ),
     Column("dispatch", TEXT, "ray, or process when Ray was not used"),
     # the workload
