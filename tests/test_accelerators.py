@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch as real_torch
 
+from harness import schema
 from harness.charts import encodings, rendering
 from harness.fleet import tags
 from harness.machine import accelerators, facts, nvidia
@@ -336,6 +337,12 @@ def test_a_kind_that_this_version_does_not_know_is_drawn_too() -> None:
     rows = [{"kind": kind, "series": kind, "published": False} for kind in kinds]
     assert encodings.of_kinds(rows)
     assert len(set(encodings.kind_styles(kinds).values())) == len(kinds)
+
+
+@pytest.mark.parametrize(("column", "attribute"), [("backend", "backend"), ("sync", "sync_name")])
+def test_the_schema_names_what_every_kind_stores(column: str, attribute: str) -> None:
+    meaning = next(each.meaning for each in schema.SAMPLES if each.name == column)
+    assert {getattr(kind, attribute) for kind in ACCELERATORS.values()} <= set(re.findall(r"[\w.]+", meaning))
 
 
 def test_every_kind_has_a_title() -> None:

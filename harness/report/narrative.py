@@ -97,11 +97,8 @@ UNSTAGED = "No stage pass was made, so nobody knows where the time goes: run it 
 
 def _said(found: Iterable[Finding]) -> list[str]:
     """Their sentences, of each kind a few."""
-    by_kind: dict[type[Finding], list[Finding]] = {}
-    for each in found:
-        by_kind.setdefault(type(each), []).append(each)
     said = []
-    for each in by_kind.values():
+    for each in identity.grouped(found, type).values():
         said += [sentences.sentence(one) for one in each[:MOST]]
         if len(each) > MOST:
             said.append(f"{len(each) - MOST} more in the tables.")

@@ -13,7 +13,7 @@ from harness.results import stage_catalogue
 from harness.results.findings import Attributed, Finding, Network, Part, Share
 from harness.results.formatting import size_label
 from harness.results.tables import Tables
-from harness.schema import Row
+from harness.schema import Row, identity
 
 # From which share on a part is worth a reader's time.
 WORTH = {Part.ESTIMATION: 0.5, Part.HOST: 0.5, Part.QC: 0.2, Part.NETWORK: 0.8}
@@ -85,9 +85,7 @@ def remarks(tables: Tables) -> dict[str, tuple[list[Share], list[Finding]]]:
 
 def by_series(tables: Tables) -> dict[str, list[list[Row]]]:
     """The cases of each series, the largest image last."""
-    found: dict[str, list[list[Row]]] = {}
-    for case in by_case(tables.stages.to_pylist()):
-        found.setdefault(tables.name(case[0]), []).append(case)
+    found = identity.grouped(by_case(tables.stages.to_pylist()), lambda case: tables.name(case[0]))
     return {title: sorted(cases, key=lambda case: case[0]["n_pixels"]) for title, cases in found.items()}
 
 

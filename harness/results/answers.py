@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from harness.query import reference_timings
 from harness.results import advice, findings, history_rows, model_costs, ranks, speedups, tuning_results
@@ -58,7 +58,7 @@ def headline(tables: Tables) -> list[Finding]:
     if gains and len(nodes) == 1:
         return list(gains)
     name = series_namer(rows)
-    by_series = _by_series(name, rows)
+    by_series = identity.grouped(rows, name)
     if len(by_series) == 1:
         ends = {row["n_pixels"]: row for row in (pick(rows, key=lambda row: row["n_pixels"]) for pick in (min, max))}
         return [_time(tables, row, name(row)) for row in ends.values()]
@@ -88,7 +88,7 @@ def how_fast(tables: Tables) -> list[Finding]:
     """The time of each series at its largest image, and how it grows."""
     laws = {each.series: each.law for each in speedups.laws(tables)}
     found: list[Finding] = []
-    for series, rows in _by_series(tables.name, tables.cases).items():
+    for series, rows in identity.grouped(tables.cases, tables.name).items():
         found.append(_time(tables, max(rows, key=lambda row: row["n_pixels"]), series))
         if (law := laws.get(series)) and law.is_good:
             found.append(Growth(tuple(map(case, rows)), series, law.coefficients, law.relative_error))
@@ -99,7 +99,7 @@ def gain(tables: Tables) -> list[Finding]:
     """What accelerators gain at the largest image, and how that changes with size; else what others published."""
     if not tables.speedup_rows:
         return list(_elsewhere(tables))
-    names, rows = _short_names(tables), _by_series(tables.name, tables.speedup_rows)
+    names, rows = _short_names(tables), identity.grouped(tables.speedup_rows, tables.name)
     return [
         *_largest_speedups(tables),
         *(
@@ -224,17 +224,10 @@ def _short_names(tables: Tables) -> dict[str, str]:
 
 def _elsewhere(tables: Tables) -> list[Elsewhere]:
     """What others found, who told no spread."""
-    found: dict[str, list[float]] = {}
-    for row in reference_timings.speedups(tables.published).to_pylist() if tables.published is not None else []:
-        found.setdefault(speedups.published_name(row), []).append(row["speedup"])
-    return [Elsewhere((), name, min(each), max(each)) for name, each in found.items()]
-
-
-def _by_series(name: Callable[[Row], str], rows: Sequence[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(name(row), []).append(row)
-    return found
+    rows = [] if tables.published is None else reference_timings.speedups(tables.published).to_pylist()
+    found = identity.grouped(rows, speedups.published_name)
+    ratios = {name: [row["speedup"] for row in each] for name, each in found.items()}
+    return [Elsewhere((), name, min(each), max(each)) for name, each in ratios.items()]
 
 
 def _time(tables: Tables, row: Row, name: str) -> Time:

@@ -16,6 +16,7 @@ from harness.results import speedups, tuning_results
 from harness.results.formatting import Row, size_label
 from harness.results.tables import Tables
 from harness.results.tuning_results import TuningResult
+from harness.schema import identity
 
 MEASURED, LAW, BETWEEN, EXTRAPOLATED = "measured", "tile model", "between sizes", "extrapolated"
 START = ("import", "device_start", "model_load")  # phases of a process before its first call
@@ -99,11 +100,8 @@ def answer(tables: Tables, question: Question, model: str | None = None) -> Answ
 
 def _by_series(tables: Tables, model: str | None) -> dict[str, list[Row]]:
     """The cases of each series, the smallest image first."""
-    found: dict[str, list[Row]] = {}
-    for row in sorted(tables.cases, key=lambda row: row["n_pixels"]):
-        if row["protocol"] == "standard" and model in (None, row["model"]):
-            found.setdefault(tables.name(row), []).append(row)
-    return found
+    rows = (row for row in tables.cases if row["protocol"] == "standard" and model in (None, row["model"]))
+    return identity.grouped(sorted(rows, key=lambda row: row["n_pixels"]), tables.name)
 
 
 def _between(

@@ -67,7 +67,8 @@ PASSES = f"""
                round(max(mps_driver_bytes) / 1e9, 2) AS mps_driver_gb
         FROM memory GROUP BY ALL),
     joules AS (
-        SELECT run_id, case_id, max(energy_per_call_j) AS energy_per_call_j, max(energy_method) AS energy_method
+        SELECT run_id, case_id, max(gross_per_call_j) AS gross_per_call_j, max(energy_per_call_j) AS energy_per_call_j,
+               max(energy_method) AS energy_method
         FROM energy GROUP BY ALL)
     SELECT {", ".join(CASE)}, masks.* EXCLUDE (run_id, case_id), peaks.* EXCLUDE (run_id, case_id),
            joules.* EXCLUDE (run_id, case_id)

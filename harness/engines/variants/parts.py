@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.engines import base
 from harness.engines.base import STOCK, Variant
 from harness.errors import CellbenchError
+from harness.machine.accelerators import ACCELERATORS
 
 NOTHING = "nothing: the same operations on the same numbers"
 CHOICE = "the result itself, by as much as the value differs from cellpose's own"
-GPUS = ("cuda", "rocm")  # what torch reaches through its CUDA calls
+# What torch reaches through its CUDA calls.
+GPUS = tuple(name for name, kind in ACCELERATORS.items() if kind.torch_type == "cuda")
 
-SettingsT = TypeVar("SettingsT")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+SettingsT = TypeVar("SettingsT", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Parts(Generic[SettingsT]):
             for key, value in values.items():
                 if key in origin and getattr(made, key) != value:
                     raise CellbenchError(f"{origin[key]} and {name} contradict each other", "--variant", "choose one")
-                made, origin[key] = replace(made, **{key: value}), name  # pyright: ignore[reportArgumentType]  # a dataclass
+                made, origin[key] = replace(made, **{key: value}), name
         return made
 
     def canonical(self, text: str, backend: str | None = None) -> Variant:

@@ -143,16 +143,11 @@ def fold(net: Any) -> None:
         _into_previous(block.conv[2].conv, block.conv[3].conv, block.conv[3].full)
 
 
-def _scale(norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    return scale, norm.bias - norm.running_mean * scale
-
-
 @torch.no_grad()
 def _into_next(proj: Any) -> None:
     """norm → 1 × 1 convolution."""
     norm, conv = proj
-    scale, shift = _scale(norm)
+    scale, shift = winograd.affine(norm)
     conv.bias += conv.weight[:, :, 0, 0] @ shift
     conv.weight *= scale[None, :, None, None]
     proj[0] = nn.Identity()
@@ -161,7 +156,7 @@ def _into_next(proj: Any) -> None:
 @torch.no_grad()
 def _into_previous(before: Any, after: Any, style: Any = None) -> None:
     """convolution (plus a style vector) → norm."""
-    scale, shift = _scale(after[0])
+    scale, shift = winograd.affine(after[0])
     conv = before[2]
     conv.weight *= scale[:, None, None, None]
     conv.bias *= scale
