@@ -346,3 +346,22 @@ def test_a_child_that_dies_is_a_failed_check(quick: None, tmp_path: Path, monkey
     assert found["devices"].verdict == FAIL
     assert "out of luck" in found["devices"].evidence
     assert found["clock"].verdict == OK
+
+
+@pytest.mark.parametrize("python", ["/no/such/python", "sh"])
+def test_an_environment_that_cannot_measure_is_told(python: str, tmp_path: Path) -> None:
+    if python == "sh":  # something that is no Python
+        python = str(tmp_path / "python")
+        Path(python).write_text("#!/bin/sh\necho no\n")
+        Path(python).chmod(0o755)
+    [check] = machine_checks.another_environment(python)
+    assert (check.verdict, "--python" in check.fix) == (FAIL, True)
+    assert check.evidence.startswith("cellpose3: ")
+
+
+@pytest.mark.slow
+def test_another_environment_is_examined_by_its_python() -> None:
+    checks = {check.name: check for check in machine_checks.another_environment(sys.executable)}
+    assert {"engine", "accelerator", "computes cpu"} <= checks.keys()
+    assert checks["engine"].evidence.startswith("cellpose3 3.")
+    assert checks["computes cpu"].verdict == OK

@@ -37,6 +37,25 @@ def shell_of(home: Path) -> token.Ssh:
     return ssh
 
 
+@pytest.mark.parametrize(("environ", "is_made"), [({}, True), ({"RAY_AUTH_TOKEN": "t"}, False)])
+def test_the_token_is_there_before_ray_makes_a_readable_one(
+    environ: dict[str, str], is_made: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / ".ray" / "auth_token"
+    token.make_before_ray(environ, tmp_path)
+    assert path.exists() == is_made
+    if is_made:
+        text = path.read_text()
+        token.make_before_ray(environ, tmp_path)
+        assert (mode(path), path.read_text()) == (0o600, text)
+
+
+def test_where_no_token_can_be_written_ray_says_so_itself(tmp_path: Path) -> None:
+    (tmp_path / ".ray").write_text("a file")
+    token.make_before_ray({}, tmp_path)
+    assert (tmp_path / ".ray").read_text() == "a file"
+
+
 def test_a_token_is_made_once_and_only_for_its_owner(tmp_path: Path) -> None:
     old = os.umask(0)
     try:

@@ -49,7 +49,7 @@ EXAMPLES = {
     "schedule show": ("cellbench schedule show",),
     "schedule run-now": ("cellbench schedule run-now",),
     "schedule remove": ("cellbench schedule remove",),
-    "doctor": ("cellbench doctor",),
+    "doctor": ("cellbench doctor", "cellbench doctor --python ~/napari/bin/python"),
     "env": ("cellbench env --device cpu",),
     "node start": ("cellbench node start --head", "cellbench node start --address HOST:6379"),
     "node stop": ("cellbench node stop",),

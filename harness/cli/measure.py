@@ -240,6 +240,9 @@ def models_(
 def doctor_(
     out: Out = RESULTS,
     address: Annotated[str | None, typer.Option(help="HOST:PORT of Ray's head; RAY_ADDRESS if not given.")] = None,
+    python: Annotated[
+        str | None, typer.Option(help="Check another environment instead, by its Python: is the GPU used there?")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check this machine in seconds, before you measure.
@@ -249,7 +252,8 @@ def doctor_(
     from harness.doctor import machine_checks
     from harness.machine import checks
 
-    shown = checks.show(machine_checks.examine(out, address), json)
+    looks = machine_checks.another_environment(python) if python else machine_checks.examine(out, address)
+    shown = checks.show(looks, json)
     if failed := [check.name for check in shown if check.verdict == checks.FAIL]:
         what = f"{len(failed)} of {len(shown)} checks failed: {', '.join(failed)}"
         raise ChecksFailedError(what, "this machine", "see the fix of each above")

@@ -22,7 +22,8 @@ import psutil
 
 from harness import files
 from harness.doctor import installation
-from harness.engines import registry
+from harness.engines import environments, registry
+from harness.errors import CellbenchError
 from harness.machine import folders, interference, probe
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check, attempt
 from harness.machine.probe_io import Sources
@@ -76,6 +77,26 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
         looks["macOS"] = lambda: macos(sources, out, address, Path.home())
     for name, look in looks.items():
         yield from attempt(name, look)
+
+
+def another_environment(python: str) -> Iterator[Check]:
+    """Whether another environment, such as a GUI's, uses the devices of this machine.
+
+    python: its interpreter. The engine that it has is started there as a measurement starts it.
+    """
+    flaws = []
+    for name in registry.names():
+        if not registry.engine(name).requirement:
+            continue
+        try:
+            version = parent.version(environments.find(name, python))
+        except CellbenchError as error:
+            flaws.append(f"{name}: {error.what}")
+            continue
+        yield Check("engine", OK, f"{name} {version} in {python}")
+        yield from attempt("devices", lambda name=name: devices(partial(parent.ask, engine=name, python=python)))
+        return
+    yield Check("engine", FAIL, "; ".join(flaws), "give the Python of an environment that has cellpose: --python PATH")
 
 
 def devices(ask: Callable[..., list[dict[str, Any]]] = parent.ask) -> list[Check]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -21,7 +22,7 @@ from harness.fleet.driver import artifacts, scheduler, survey
 from harness.fleet.driver.actor import Relay
 from harness.fleet.driver.artifacts import Parcel
 from harness.fleet.driver.survey import Absent, Member
-from harness.fleet.nodes import daemon, status
+from harness.fleet.nodes import daemon, status, token
 from harness.machine import folders
 from harness.measure.wire import Order
 from harness.schema import Sample
@@ -123,6 +124,7 @@ def join(
 def start_local() -> Any:
     """Start the embedded Ray of one node, tagged like a node of a fleet, and return the ray module."""
     network.check_loopback()
+    token.make_before_ray(os.environ, Path.home())
     ray = _ray()
     try:
         _init(

@@ -89,6 +89,14 @@ def found_or_made(environ: Mapping[str, str], home: Path) -> tuple[Token, bool]:
     return keep(secrets.token_hex(32), file(environ, home)), True  # as long as Ray's own generator makes them
 
 
+def make_before_ray(environ: Mapping[str, str], home: Path) -> None:
+    """Make the token of this user where there is none: Ray would make one that every user of the machine can read."""
+    path = file(environ, home)
+    if not environ.get("RAY_AUTH_TOKEN") and not path.exists():
+        with suppress(CellbenchError):  # where it cannot be written, Ray says so itself
+            keep(secrets.token_hex(32), path)
+
+
 def keep(text: str, path: Path, replace: bool = False) -> Token:
     """Write a token into its file, readable by its owner only; a different one that is there stays unless replaced."""
     text = text.strip()
