@@ -91,7 +91,8 @@ def how_fast(tables: Tables) -> list[Finding]:
     for series, rows in identity.grouped(tables.cases, tables.name).items():
         found.append(_time(tables, max(rows, key=lambda row: row["n_pixels"]), series))
         if (law := laws.get(series)) and law.is_good:
-            found.append(Growth(tuple(map(case, rows)), series, law.coefficients, law.relative_error))
+            fitted = speedups.by_series(tables, rows)[series]
+            found.append(Growth(tuple(map(case, fitted)), series, law.coefficients, law.relative_error))
     return found
 
 
@@ -99,7 +100,7 @@ def gain(tables: Tables) -> list[Finding]:
     """What accelerators gain at the largest image, and how that changes with size; else what others published."""
     if not tables.speedup_rows:
         return list(_elsewhere(tables))
-    names, rows = _short_names(tables), identity.grouped(tables.speedup_rows, tables.name)
+    names, rows = _short_names(tables), speedups.by_series(tables, tables.speedup_rows)
     return [
         *_largest_speedups(tables),
         *(

@@ -87,7 +87,7 @@ def places(tables: Tables, rows: Sequence[Row]) -> list[Place]:
 def laws(tables: Tables) -> list[SeriesLaw]:
     """The scaling law of each series, by the tiles that its engine cuts of each image."""
     return [
-        SeriesLaw(series, len(rows), _law(tables, rows)) for series, rows in _by_series(tables, tables.cases).items()
+        SeriesLaw(series, len(rows), _law(tables, rows)) for series, rows in by_series(tables, tables.cases).items()
     ]
 
 
@@ -95,7 +95,7 @@ def laws(tables: Tables) -> list[SeriesLaw]:
 def by_size(tables: Tables) -> list[SeriesSpeedup]:
     """Each accelerator that one run measured at several sizes, as the CPU of its machine."""
     found = []
-    for series, rows in _by_series(tables, tables.speedup_rows).items():
+    for series, rows in by_series(tables, tables.speedup_rows).items():
         rows.sort(key=lambda row: row["n_pixels"])
         lengths = np.sqrt([row["n_pixels"] for row in rows])
         if len(set(lengths)) < 2:
@@ -111,7 +111,7 @@ def published_name(row: Row) -> str:
     return f"{row['device_name']}, {row['backend'].upper()} (published)"
 
 
-def _by_series(tables: Tables, rows: Sequence[Row]) -> dict[str, list[Row]]:
+def by_series(tables: Tables, rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows of each series from the run that has the most of them: its processes go through all of them."""
     found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
