@@ -1,11 +1,24 @@
 """The `cellbench` command: the way in, before anything else is imported."""
 
 import signal
+import sys
+from typing import NoReturn
 
 
 def main() -> None:
     """Run the command."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load: nothing has begun, nothing to say
-    from harness.cli.app import run
+    try:
+        from harness.cli.app import run
+    except Exception as error:  # of a package that is broken or hidden
+        _refuse(error)
+    else:
+        run()
 
-    run()
+
+def _refuse(error: Exception) -> NoReturn:
+    """Say which package cannot be imported, and end."""
+    from harness.machine.packages import explained
+
+    print("cellbench: {}\n  where: {}\n  fix:   {}".format(*explained(error)), file=sys.stderr)
+    sys.exit(2)

@@ -15,6 +15,7 @@ import typer
 from harness.cli import ab, charts, compare, engines, estimate, measure, node, results, schedule, surroundings, tuning
 from harness.cli.help import Group
 from harness.errors import CellbenchError, StoreWarning
+from harness.machine import packages
 
 _formatted = warnings.formatwarning
 
@@ -75,8 +76,11 @@ def run() -> None:
         if not interrupted:
             typer.echo(f"cellbench: {error}", err=True)
         sys.exit(error.exit_code)
-    except Exception as error:  # a fault of this program; whoever meets it gets one line and a file to attach
-        if not interrupted:
+    except Exception as error:
+        if packages.is_of_import(error):  # a package is broken, or another one hides it
+            typer.echo(f"cellbench: {CellbenchError(*packages.explained(error))}", err=True)
+            sys.exit(2)
+        if not interrupted:  # a fault of this program; whoever meets it gets one line and a file to attach
             typer.echo(f"cellbench: {_reported(error)}", err=True)
         sys.exit(70)
     finally:

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from harness import files, query
 from harness.engines import registry
 from harness.fleet.network import greet, split_address, why_not
+from harness.machine import packages
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
 from harness.store import Store
 
@@ -112,6 +113,13 @@ def _installed(name: str, distribution: Distribution) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
+
+
+def hidden(find: Callable[[], list[str]] = packages.hidden) -> Check:
+    """Whether another folder hides a package that is installed here, or a module of Python's own."""
+    if found := find():
+        return Check("packages", FAIL, "; ".join(found), packages.FIX)
+    return Check("packages", OK, "each is imported from where it is installed")
 
 
 # ---------------------------------------------------------------- other nodes

@@ -67,6 +67,7 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
         "disk": partial(disk, out),
         "home": lambda: home(folders.home()),
         "versions": installation.versions,
+        "packages": installation.hidden,
         "weights": lambda: registry.engine(registry.DEFAULT).check(registry.default_model()),
         "other nodes": lambda: installation.other_nodes(out, probe.facts()),
         "ray": lambda: installation.ray_head(address),

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from harness.engines.base import Work
-from harness.errors import DeviceFallbackError
+from harness.errors import CellbenchError, DeviceFallbackError
 from harness.machine import accelerators
 from harness.machine.accelerators import Accelerator, Device
 
@@ -30,7 +30,8 @@ class TorchProcess:
         return work.gflop / (rate_gflop_s * (threads if device.backend == "cpu" else 1))
 
     def devices(self) -> list[Device]:
-        """Every device that computes a small sum right here."""
+        """Every device that computes a small sum right here; CellbenchError where torch and numpy do not fit."""
+        check_pair()
         return accelerators.found()
 
     def accelerator(self, device: str) -> Accelerator:
@@ -91,6 +92,19 @@ class TorchProcess:
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             return "oom_host"
         return "crash"
+
+
+def check_pair() -> None:
+    """Raise CellbenchError where torch was built for another numpy, and so cannot hand arrays over."""
+    import numpy
+    import torch
+
+    try:
+        torch.from_numpy(numpy.zeros(1)).numpy()
+    except (RuntimeError, TypeError) as error:
+        what = f"torch {torch.__version__} does not work with numpy {numpy.__version__}: {error}"
+        fix = "install a pair that fits: pip install 'numpy<2' for torch before 2.3"
+        raise CellbenchError(what, torch.__file__, fix) from error
 
 
 def threads() -> dict[str, int]:

@@ -34,10 +34,13 @@ def main(name: str) -> None:
         answers.flush()
 
     threading.Thread(target=listen, daemon=True).start()
-    version = lacks = None
+    version = lacks = hidden = None
     try:
         if sys.version_info < PYTHON:
             raise ImportError(name=f"Python {'.'.join(map(str, PYTHON))}")
+        from harness.machine import packages
+
+        hidden = "; ".join(packages.hidden()) or None
         from harness.engines import registry
         from harness.measure import wire
         from harness.measure.answers import answers_to
@@ -48,7 +51,7 @@ def main(name: str) -> None:
         lacks = error.name or str(error)
     except CellbenchError:
         pass  # there is no such engine here, so it has no version
-    send(Hello(VERSION, __version__, name, version, lacks).line())
+    send(Hello(VERSION, __version__, name, version, lacks, hidden).line())
     # What this process lacks is known to the parent by now: it sends a request only where nothing is.
     for answer in answers_to(wire.request_from(lines.get()), engine):  # pyright: ignore[reportPossiblyUnboundVariable]  # bound where nothing is lacking
         send(json.dumps(answer))

@@ -13,7 +13,8 @@ class Hello:
     """Who a measuring process is.
 
     wire: version of the messages. harness: version of this program. engine_version: None where the engine is not
-    installed. lacks: the package, or the Python, without which nothing can be measured there.
+    installed. lacks: the package, or the Python, without which nothing can be measured there. hidden: packages that
+    another folder hides, as a sentence.
     """
 
     wire: int
@@ -21,6 +22,7 @@ class Hello:
     engine: str = ""
     engine_version: str | None = None
     lacks: str | None = None
+    hidden: str | None = None
 
     def line(self) -> str:
         """The greeting as one line."""

@@ -27,7 +27,7 @@ from harness.engines import environments, overlays, registry
 from harness.engines.environments import EngineSpec
 from harness.engines.registry import DEFAULT
 from harness.errors import CellbenchError
-from harness.machine import probe
+from harness.machine import packages, probe
 from harness.machine.accelerators import Device
 from harness.measure import greeting, rows, wire
 from harness.measure.block import Finished
@@ -68,7 +68,7 @@ def ask(request: Request, engine: str = DEFAULT, python: str | None = None) -> A
         )  # fmt: skip
     if not answers:
         raise CellbenchError(
-            f"{engine} could not be started to find out about {request.task}", f"{spec.where}: {child.error_text}",
+            f"{engine} could not be started to find out about {request.task}", f"{spec.where}: {_last_line(child)}",
             "see what is wrong there: cellbench doctor",
         )  # fmt: skip
     return answers[0]
@@ -79,9 +79,13 @@ def version(spec: EngineSpec) -> str | None:
     with _Child(spec, DevicesRequest(), environment(1)) as child:
         hello = child.greeting(ANSWER_S)
     if hello is None:
-        last = child.error_text.splitlines()[-1:]
-        raise CellbenchError(f"no measuring process can be started in {spec.where}", *last)
+        raise CellbenchError(f"no measuring process can be started in {spec.where}", _last_line(child))
     return hello.engine_version
+
+
+def _last_line(child: _Child) -> str | None:
+    """What a process said last, which of a traceback is what it is about."""
+    return next(reversed(child.error_text.splitlines()), None)
 
 
 def perform(order: Order) -> Iterator[Sample | Finished]:
@@ -283,6 +287,8 @@ def _checked_peer(spec: EngineSpec, line: str) -> Hello:
     if hello.wire != greeting.VERSION:
         what = f"cellbench {hello.harness} there speaks version {hello.wire} of the protocol, not {greeting.VERSION}"
         raise CellbenchError(what, spec.where, "install this version of cellbench there")
+    if hello.hidden:
+        raise CellbenchError(f"packages are hidden: {hello.hidden}", spec.where, packages.FIX)
     if hello.lacks:
         raise CellbenchError(f"{hello.lacks} is missing there", spec.where, "install this version of cellbench there")
     if hello.engine_version is None:
