@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(VERSION is None, reason="cellbench engines install cellpose4 was not run"),
 ]
+needs_network = pytest.mark.skipif(
+    not NETWORK.is_file(), reason="the stand-in network (1.2 GB) was not made on this machine"
+)
 
 PRELUDE = """
 import copy, json, sys, warnings
@@ -78,7 +83,7 @@ def in_child(code: str, *words: object, **environ: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_no_variant_is_further_from_the_exact_network_than_stock(tmp_path: Any) -> None:
+def test_no_variant_is_further_from_the_exact_network_than_stock(tmp_path: Path) -> None:
     found = in_child(
         """
         tiles = np.random.default_rng(0).standard_normal((2, 1, 256, 256)).astype(np.float32)
@@ -139,7 +144,7 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
     assert len(told) == 33
 
 
-def test_on_and_off_leave_stock_as_it_was(tmp_path: Any) -> None:
+def test_on_and_off_leave_stock_as_it_was(tmp_path: Path) -> None:
     told = in_child(
         """
         model, other = tiny(sys.argv[1]), tiny(sys.argv[1])
@@ -200,7 +205,7 @@ def test_on_and_off_leave_stock_as_it_was(tmp_path: Any) -> None:
     assert len(told) == 21
 
 
-def test_what_is_not_possible_here_is_noted_and_the_network_runs_as_it_can(tmp_path: Any) -> None:
+def test_what_is_not_possible_here_is_noted_and_the_network_runs_as_it_can(tmp_path: Path) -> None:
     told = in_child(
         """
         model, told = tiny(sys.argv[1]), {}
@@ -223,7 +228,7 @@ def test_what_is_not_possible_here_is_noted_and_the_network_runs_as_it_can(tmp_p
     }
 
 
-@pytest.mark.skipif(not NETWORK.is_file(), reason="the stand-in network (1.2 GB) was not made on this machine")
+@needs_network
 def test_the_real_network_on_one_tile_is_nearer_to_the_exact_one_than_stock() -> None:
     told = in_child(
         """
@@ -242,3 +247,28 @@ def test_the_real_network_on_one_tile_is_nearer_to_the_exact_one_than_stock() ->
         NETWORK,
     )
     assert 0 < told["flash+packed"] <= told["stock"] < 0.1
+
+
+@needs_network
+def test_both_models_are_measured_in_one_run_and_stand_in_one_report(tmp_path: Path) -> None:
+    home = {"CELLBENCH_HOME": str(NETWORK.parents[1]), "OMP_WAIT_POLICY": "passive"}
+
+    def cellbench(*words: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", *map(str, words), "--out", str(tmp_path / "out")],
+            cwd=REPOSITORY, env=os.environ | home, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    what = ("--models", "cyto3,cpsam_v2", "--weights", "standin", "--crops", "224", "--devices", "cpu")
+    cellbench("run", *what, "--warmups", "0", "--repeats", "1", "--no-ray")
+    sql = "SELECT model, engine, dtype, weights, n, n_cells FROM medians ORDER BY model"
+    sam, cyto3 = json.loads(cellbench("query", sql, "--json"))
+    assert (cyto3["engine"], cyto3["dtype"], cyto3["weights"], cyto3["n"]) == ("cellpose3", "float32", "standin", 1)
+    assert (sam["engine"], sam["dtype"], sam["weights"], sam["n"]) == ("cellpose4", "bfloat16", "standin", 1)
+    assert min(sam["n_cells"], cyto3["n_cells"]) > 0
+    report = cellbench("report", "--md")
+    assert "Cellpose 3 or Cellpose-SAM here" in report
+    assert "cpsam_v2 takes " in report
+    assert "not meaningful with stand-in weights" in report

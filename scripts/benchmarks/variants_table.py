@@ -31,6 +31,7 @@ from harness.store import Store, new_run_id
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="lossless+winograd")
+    parser.add_argument("--model", default=registry.default_model())
     parser.add_argument("--device", default="cpu", help="cpu, mps, cuda or cuda:N")
     parser.add_argument("--image", action="append", default=[])
     parser.add_argument("--crops", default="448,896")
@@ -38,10 +39,11 @@ def main() -> None:
     parser.add_argument("--weights", default="standin")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    variant = str(registry.engine(registry.DEFAULT).variant(args.variant, args.device.partition(":")[0]))
+    variant = str(registry.engine_of(args.model).variant(args.variant, args.device.partition(":")[0]))
     for image in args.image or ["sparse", "dense"]:
         for crop in config.split(args.crops):
-            what = {"image": image, "crops": (crop,), "devices": (args.device,), "weights": args.weights}
+            what = {"image": image, "crops": (crop,), "devices": (args.device,), "weights": args.weights,
+                    "models": (args.model,)}  # fmt: skip
             measured(what | {"control": False}, variant, args.rounds, args.out)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from harness.engines.cellpose4 import catalogue, model, surrogate, weights
 from harness.engines.cellpose4.variants import settings
 from harness.engines.torch_process import TorchProcess
 from harness.errors import CellbenchError
+from harness.machine import nvidia
 from harness.machine.checks import OK, WARN, Check
 from harness.machine.probe import distribution_version
 
 NOTE = (
     "The network is Cellpose-SAM's and takes as long. Its output is replaced by flows drawn from the image, so masks, "
-    "cell counts and the time that depends on them are not the model's."
+    "cell counts and the time that depends on them are not the model's, and equal masks say nothing of the network."
 )
 FIRST_WITH_V2 = (4, 2)
 
@@ -48,7 +50,9 @@ class Cellpose4(TorchProcess):
 
     def resolve(self, model: str, choice: str = "auto", trust: str | None = None) -> ModelFiles:
         """Find, check and if need be fetch a model's file."""
-        return weights.resolve(model, choice)
+        found = weights.resolve(model, choice)
+        warnings = [found.warning, *_shortages()]
+        return replace(found, warning=" ".join(filter(None, warnings)) or None)
 
     @cache  # noqa: B019  (there is one engine in a process)
     def variant(self, text: str, backend: str | None = None) -> Variant:
@@ -82,6 +86,8 @@ class Cellpose4(TorchProcess):
         if flaw := weights.flaw_of(file):
             evidence = f"{file} {flaw}: a run fetches it (1.2 GB) if it can, or else uses the network from a seed"
             return Check("weights", WARN, evidence, f"copy it into {file.parent}")
+        if short := _shortages():
+            return Check("weights", WARN, f"{file}. {' '.join(short)}", "see docs/cellpose-sam.md, Memory")
         return Check("weights", OK, f"{file}, of which no hash is on record")
 
     def accelerate(self, model: Any, variant: str) -> bool:
@@ -119,6 +125,15 @@ class Cellpose4(TorchProcess):
             raise CellbenchError(f"cellpose {version} has no {name}", "--models", "use cpsam, or install 4.2")
         kind = model.SurrogateModel if self._is_seeded else model.Cellpose4Model
         return kind(str(self._file), device, dtype)
+
+
+def _shortages() -> list[str]:
+    """What this machine has too little memory for, in sentences."""
+    import psutil
+
+    gpus = [nvidia.open_gpu(uuid) for uuid in nvidia.uuids()]
+    sizes = [gpu.facts()["gpu_memory_bytes"] for gpu in gpus if gpu]
+    return catalogue.shortages(psutil.virtual_memory().available, [size for size in sizes if size])
 
 
 ENGINE = Cellpose4()

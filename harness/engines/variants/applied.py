@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Self
 
 from harness.engines.torch_process import most_numba_threads
 from harness.engines.variants import hooks
@@ -32,7 +32,7 @@ class Applied:
         """What did not go as asked, at all or in the last call."""
         return []
 
-    def __enter__(self) -> Applied:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

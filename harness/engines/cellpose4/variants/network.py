@@ -64,25 +64,18 @@ class Runner:
 
     def _own(self, net: Any, settings: Settings, tables: Tables) -> Any:
         """Stock's network with other blocks: what is before and after them, and every weight, is the same object."""
-        layer, mlp = _as_it_is, _as_it_is
-        if settings.packed:
-            try:
-                Packed(net.encoder.blocks[0].attn.proj)
-                layer, mlp = Packed, PackedMlp
-            except (AttributeError, RuntimeError) as error:  # torch without oneDNN, or oneDNN without this precision
-                self.notes.append(
-                    f"packed is not possible, so the layers ran as they are: {str(error).splitlines()[0]}"
-                )
         attend, sides = self._attend(net, settings.attention), net.encoder.pos_embed.shape[1:3]
         own, own.encoder = _shallow(net), _shallow(net.encoder)
         blocks = [_shallow(block) for block in net.encoder.blocks]
-        for block in blocks:
-            if attend is not None:
+        if attend:
+            for block in blocks:
                 block.attn = Attention(block.attn, attend, tables, sides)
-            else:
-                block.attn = _shallow(block.attn)
-            block.attn.qkv, block.attn.proj = layer(block.attn.qkv), layer(block.attn.proj)
-            block.mlp = mlp(block.mlp)
+        if settings.packed:
+            try:
+                blocks = [PackedBlock(block) for block in blocks]
+            except (AttributeError, RuntimeError) as error:  # torch without oneDNN, or oneDNN without this precision
+                why = str(error).splitlines()[0]
+                self.notes.append(f"packed is not possible, so the layers ran as they are: {why}")
         own.encoder.blocks = nn.ModuleList(blocks)
         return own
 
@@ -119,6 +112,24 @@ class Attention(nn.Module):
         return self.proj(found.view(x.shape))
 
 
+class PackedBlock(nn.Module):
+    """Stock's block with packed layers, and with GELU and both sums where oneDNN has the numbers at hand."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        if not isinstance(stock.mlp.act, nn.GELU) or stock.mlp.act.approximate != "none":
+            raise RuntimeError(f"its activation is {stock.mlp.act}")
+        self._norm1, self._norm2, self._attn = stock.norm1, stock.norm2, _shallow(stock.attn)
+        self._proj = Packed(self._attn.proj)
+        self._attn.qkv, self._attn.proj = Packed(self._attn.qkv), nn.Identity()
+        self._up, self._down = Packed(stock.mlp.lin1, "gelu"), Packed(stock.mlp.lin2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens (n, height, width, channels)."""
+        x = self._proj.added(self._attn(self._norm1(x)), x)
+        return self._down.added(self._up(self._norm2(x)), x)
+
+
 class Packed(nn.Module):
     """A linear layer whose weights oneDNN holds in its own layout, and what oneDNN does with each sum at once."""
 
@@ -132,23 +143,9 @@ class Packed(nn.Module):
         # The last word is GELU's formula: the exact one, as stock's.
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, self._then, [], "none")
 
-
-class PackedMlp(nn.Module):
-    """Stock's two layers with GELU between them."""
-
-    def __init__(self, stock: Any) -> None:
-        super().__init__()
-        if not isinstance(stock.act, nn.GELU) or stock.act.approximate != "none":
-            raise RuntimeError(f"its activation is {stock.act}")
-        self._up, self._down = Packed(stock.lin1, "gelu"), Packed(stock.lin2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Tokens (n, height, width, channels)."""
-        return self._down(self._up(x))
-
-
-def _as_it_is(layer: Any) -> Any:
-    return layer
+    def added(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The layer's result + other."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "add")
 
 
 def _shallow(module: Any) -> Any:
