@@ -123,15 +123,17 @@ class Scene:
     def command(self, home: str, *words: str) -> subprocess.Popen:
         """Begin a command with a home of its own, as on a machine of its own; what it says goes into a file."""
         self.n_commands += 1
-        said = (self.folder / f"said-{self.n_commands}.txt").open("w")
-        self.log.append(f"cellbench {' '.join(words)}   > {said.name}")
+        output = (self.folder / f"said-{self.n_commands}.txt").open("w")
+        self.log.append(f"cellbench {' '.join(words)}   > {output.name}")
         environ = {
             **os.environ, "PYTHONPATH": str(ROOT), FOLDER: str(self.folder), "HOME": str(self.folder / home),
             "TMPDIR": str(self.folder / "tmp"), "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         command = [sys.executable, "-c", NOTED, *words]
-        with said:
-            return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/")
+        with output:
+            return subprocess.Popen(
+                command, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
+            )
 
     def run(self, *more: str) -> subprocess.Popen:
         how = ("--address", self.head) if self.head else () if self.ray else ("--no-ray",)
@@ -154,8 +156,8 @@ class Scene:
                 raise RuleBrokenError(f"{name} cannot join")
             time.sleep(5)  # it was unplugged, and the head has not noticed yet
         if not self.head:
-            said = (self.folder / f"said-{self.n_commands}.txt").read_text()
-            self.head = re.search(r"head of a fleet: (\S+)", said)[1]
+            output = (self.folder / f"said-{self.n_commands}.txt").read_text()
+            self.head = re.search(r"head of a fleet: (\S+)", output)[1]
         if name not in self.nodes:
             self.nodes.append(name)
 
@@ -178,15 +180,17 @@ class Scene:
         except subprocess.TimeoutExpired:
             raise RuleBrokenError(f"no end after {END_S:g} s: {process.args[3:5]}") from None
         self.log.append(f"exit code {code}")
-        said = "".join(path.read_text() for path in self.folder.glob("said-*.txt"))
-        looking = code == -signal.SIGINT and str(ROOT / "harness") not in said  # Python still looked for our first line
-        if "Traceback" in said and not looking:
+        output = "".join(path.read_text() for path in self.folder.glob("said-*.txt"))
+        looking = (
+            code == -signal.SIGINT and str(ROOT / "harness") not in output
+        )  # Python still looked for our first line
+        if "Traceback" in output and not looking:
             raise RuleBrokenError("a traceback was shown")
         if allowed and code not in allowed:
             raise RuleBrokenError(f"exit code {code} of {process.args[3:5]}, not {allowed}")
         return code
 
-    def told(self, process: subprocess.Popen) -> None:
+    def finish(self, process: subprocess.Popen) -> None:
         """Wait for the end of a run, whose exit code must be what its rows say: 3 if any failed."""
         if self.end(process, 0, 3) == 0:
             self.nothing_failed()
@@ -297,7 +301,7 @@ def kill(scene: Scene) -> None:
         if not scene.run_ids:
             return
         process = scene.resume(scene.run_ids[-1])
-    scene.told(process)
+    scene.finish(process)
 
 
 def kill_at_end(scene: Scene) -> None:
@@ -317,7 +321,7 @@ def kill_child(scene: Scene) -> None:
     scene.at_call(process, scene.dice.randint(2, N_CALLS))
     for child in scene.of("harness.measure.child"):
         scene.kill(child.pid)
-    scene.told(process)
+    scene.finish(process)
 
 
 def freeze_child(scene: Scene) -> None:
@@ -326,7 +330,7 @@ def freeze_child(scene: Scene) -> None:
     scene.at_call(process, scene.dice.randint(2, N_CALLS))
     for child in scene.of("harness.measure.child"):
         scene.kill(child.pid, signal.SIGSTOP)
-    scene.told(process)
+    scene.finish(process)
 
 
 # What becomes of the task whose call has such an accident; None: nothing.
@@ -342,7 +346,7 @@ def accident(scene: Scene) -> None:
     at = scene.dice.choice([n for n in range(2, N_CALLS) if n != N_CALLS // 2 + 1])  # not a process's very first
     scene.script(accident=what, at_call=at)
     scene.log.append(f"{what} at call {at}")
-    scene.told(scene.run())
+    scene.finish(scene.run())
     found = scene.failures()
     if found != ([ACCIDENTS[what]] if ACCIDENTS[what] else []):
         raise RuleBrokenError(f"{what} became {found}")
@@ -360,7 +364,7 @@ def fallback(scene: Scene) -> None:
         if not scene.run_ids:
             return
         process = scene.resume(scene.run_ids[-1])
-    scene.told(process)
+    scene.finish(process)
     if set(scene.failures()) != {"variant_fallback"}:
         raise RuleBrokenError(f"{name} became {scene.failures()}")
     scene.cannot = {name}
@@ -590,7 +594,7 @@ def late_node(scene: Scene) -> None:
     if scene.n_begun():
         raise RuleBrokenError("the run did not wait")
     scene.join("two")
-    scene.told(process)
+    scene.finish(process)
 
 
 KINDS: dict[str, Callable[[Scene], None]] = {
@@ -707,10 +711,10 @@ def play(kind: str, seed: int, number: int) -> Outcome:
             complete(scene)
             return Outcome(number, kind, scene.n_commands, *check(scene))
         except Exception as error:
-            said = "" if isinstance(error, RuleBrokenError) else traceback.format_exc()
+            output = "" if isinstance(error, RuleBrokenError) else traceback.format_exc()
             for path in sorted(scene.folder.glob("said-*.txt")):
-                said += f"\n{path.name}: {path.read_text()[-1500:]}"
-            return Outcome(number, kind, scene.n_commands, broken="\n  ".join([f"{error}", *scene.log, said]))
+                output += f"\n{path.name}: {path.read_text()[-1500:]}"
+            return Outcome(number, kind, scene.n_commands, broken="\n  ".join([f"{error}", *scene.log, output]))
 
 
 def main() -> int:

@@ -43,8 +43,8 @@ def findings(text: str, session: Session) -> list[Finding]:
     for match in QUERY.finditer(text):
         table = render(session, match[1])
         cells = {cell.strip() for line in table.splitlines()[2:] for cell in line.split("|")}
-        said = NUMBER.findall(text[begin : match.start()])
-        unbacked = tuple(figure for figure in said if figure not in cells)
+        output = NUMBER.findall(text[begin : match.start()])
+        unbacked = tuple(figure for figure in output if figure not in cells)
         found.append(Finding(match[1], match[2] or "", table, unbacked))
         begin = match.end()
     return found

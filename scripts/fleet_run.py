@@ -59,14 +59,14 @@ def installed():
 def wait_for_workers(cellbench, chosen):
     """Wait until every worker of cluster.yaml is up, and return those that are not; none where nodes were chosen."""
     expected = () if chosen else workers()
-    end_s, told = time.monotonic() + PATIENCE_S, False
+    end_s, answer = time.monotonic() + PATIENCE_S, False
     while expected:
         missing = sorted(set(expected) - up(cellbench))
         if not missing or time.monotonic() > end_s:
             return missing
-        if not told:
+        if not answer:
             say(f"waiting for {', '.join(missing)}")
-            told = True
+            answer = True
         time.sleep(3)
     return []
 

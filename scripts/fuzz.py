@@ -40,7 +40,7 @@ def child(kind: str, seed: int, first: int, last: int, scratch: Path) -> None:
     from tests import hostile
 
     written: list[str] = []
-    told = os.fdopen(os.dup(1), "w")
+    answer = os.fdopen(os.dup(1), "w")
     for number in range(3):  # import and start what has to be before the clock runs
         hostile.verdict(kind, hostile.draw(kind, random.Random(number)), scratch)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
@@ -55,7 +55,7 @@ def child(kind: str, seed: int, first: int, last: int, scratch: Path) -> None:
     sys.addaudithook(watch)
     for number in range(first, last):
         data = hostile.draw(kind, random.Random(f"{seed}/{kind}/{number}"))
-        print(json.dumps({"started": number}), file=told, flush=True)
+        print(json.dumps({"started": number}), file=answer, flush=True)
         try:
             outcome, error = hostile.verdict(kind, data, scratch), None
         except BaseException as raised:
@@ -63,7 +63,7 @@ def child(kind: str, seed: int, first: int, last: int, scratch: Path) -> None:
         if written:
             outcome, error = "defect", f"wrote outside: {written}"
             written.clear()
-        print(json.dumps({"number": number, "outcome": outcome, "error": error}), file=told, flush=True)
+        print(json.dumps({"number": number, "outcome": outcome, "error": error}), file=answer, flush=True)
 
 
 def tried(kind: str, seed: int, first: int, count: int, scratch: Path) -> Iterator[tuple[int, str, str | None]]:
@@ -77,13 +77,13 @@ def tried(kind: str, seed: int, first: int, count: int, scratch: Path) -> Iterat
         )  # fmt: skip
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=lambda p=process, q=lines: [q.put(x) for x in [*p.stdout, ""]], daemon=True).start()
-        told = psutil.Process(process.pid)
+        answer = psutil.Process(process.pid)
         cpu_s, running, silent_since = 0.0, False, time.monotonic()
         while True:
             try:
                 line = lines.get(timeout=1)
             except queue.Empty:
-                used_s = sum(told.cpu_times()[:2]) if process.poll() is None else 0.0
+                used_s = sum(answer.cpu_times()[:2]) if process.poll() is None else 0.0
                 hangs = running and used_s - cpu_s > DEADLINE_S
                 if not hangs and time.monotonic() - silent_since < STUCK_S:
                     continue
@@ -97,13 +97,13 @@ def tried(kind: str, seed: int, first: int, count: int, scratch: Path) -> Iterat
                     yield number, "defect", f"the process died: {process.wait()}"
                     number += 1
                 break
-            said = json.loads(line)
-            if "started" in said:
+            output = json.loads(line)
+            if "started" in output:
                 running = True
-                cpu_s = sum(told.cpu_times()[:2]) if process.poll() is None else cpu_s
-            if "number" in said:
-                yield said["number"], said["outcome"], said["error"]
-                number = said["number"] + 1
+                cpu_s = sum(answer.cpu_times()[:2]) if process.poll() is None else cpu_s
+            if "number" in output:
+                yield output["number"], output["outcome"], output["error"]
+                number = output["number"] + 1
         process.wait()
 
 
@@ -128,8 +128,8 @@ def main() -> int:
                 if error:
                     print(f"{kind} {number}: {error}", flush=True)
             defects += outcomes["defect"]
-            told = ", ".join(f"{outcomes[name]} {name}" for name in ("fine", "refused", "defect"))
-            print(f"{kind}: {sum(outcomes.values())} inputs, {told}, {time.monotonic() - begin_s:.0f} s", flush=True)
+            answer = ", ".join(f"{outcomes[name]} {name}" for name in ("fine", "refused", "defect"))
+            print(f"{kind}: {sum(outcomes.values())} inputs, {answer}, {time.monotonic() - begin_s:.0f} s", flush=True)
         stray = [str(p) for p in outside.iterdir() if p != scratch]
         if stray:
             print(f"written outside: {stray}")

@@ -79,10 +79,10 @@ def closure(target: Target, folder: Path, without: Iterable[str] = ("torch",), r
     without: packages that the machine has itself; they and what only they need are left out.
     """
     pinned, left_out = pins(root), {canonicalize_name(name) for name in without} | {"torch"}
-    asked = {canonicalize_name(r.name): r for r in map(Requirement, needs(root))}
+    request = {canonicalize_name(r.name): r for r in map(Requirement, needs(root))}
     found: dict[str, str] = {}
     extras: dict[str, set[str]] = {}
-    while todo := {name: r for name, r in asked.items() if name not in left_out}:
+    while todo := {name: r for name, r in request.items() if name not in left_out}:
         for name in todo.keys() - found.keys():
             if name not in pinned:
                 raise WheelError(f"constraints.txt does not say which version of {name} was tested")
@@ -90,14 +90,14 @@ def closure(target: Target, folder: Path, without: Iterable[str] = ("torch",), r
         if new:
             download(target, [f"{name}=={version}" for name, version in new.items()], folder)
         found |= new
-        asked = {}
+        request = {}
         for name, requirement in todo.items():
             if requirement.extras <= extras.get(name, {""}) and name not in new:
                 continue
             extras.setdefault(name, {""}).update(requirement.extras)
             for inner in _requires(_wheel(folder, name, found[name])):
                 if _holds(inner, target, extras[name]):
-                    known = asked.setdefault(canonicalize_name(inner.name), inner)
+                    known = request.setdefault(canonicalize_name(inner.name), inner)
                     known.extras |= inner.extras
     return dict(sorted(found.items()))
 

@@ -81,9 +81,9 @@ class Machine:
             ["nsenter", "--target", str(self.first), "--all", "--", "env", "-i", *environ, *map(str, words)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=180,
         )  # fmt: skip
-        said = done.stdout + done.stderr
-        assert may_fail or done.returncode == 0, f"{words}: {said}\n{self.console.read_text()}"
-        return said
+        output = done.stdout + done.stderr
+        assert may_fail or done.returncode == 0, f"{words}: {output}\n{self.console.read_text()}"
+        return output
 
     def cellbench(self, *words: object, **options: bool) -> str:
         return self.run(sys.executable, "-m", "harness", *words, **options)
@@ -95,13 +95,13 @@ class Machine:
 @contextmanager
 def booted(home: Path, console: Path) -> Iterator[Machine]:
     """A machine for as long as the context lasts; console: file for what its systemd says."""
-    with _group() as group, console.open("w") as said:
+    with _group() as group, console.open("w") as output:
         process = subprocess.Popen(
             [
                 "setpriv", "--pdeathsig", "KILL", "sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group),
                 "unshare", *NAMESPACES, "--kill-child", "--mount-proc", "--", "sh", "-c", BOOT, "boot", str(_version()),
             ],
-            stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
         try:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

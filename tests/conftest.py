@@ -147,7 +147,7 @@ def serve() -> Iterator[Callable[..., int]]:
     """Starts a service that says something to whoever connects, as a head of Ray if not given; returns its port."""
     servers, peers, threads = [], [], []
 
-    def start(said: bytes = b"\0\0\0\4\0\0\0\0\0", hangs_up: bool = False) -> int:
+    def start(output: bytes = b"\0\0\0\4\0\0\0\0\0", hangs_up: bool = False) -> int:
         server = socket.create_server(("127.0.0.1", 0))
         servers.append(server)
 
@@ -157,7 +157,7 @@ def serve() -> Iterator[Callable[..., int]]:
                     peer, _ = server.accept()
                     peers.append(peer)
                     with suppress(OSError):
-                        peer.sendall(said)
+                        peer.sendall(output)
                         if hangs_up:
                             peer.shutdown(socket.SHUT_RDWR)
 

@@ -29,8 +29,8 @@ def samples(index: int, repeats: int = 5, crops: dict[str, tuple[int, int]] = CR
         fixed_s, per_mpx_s = (value * (1 + index / 50) for value in facts["law"])
         about = {"node": node, "device": device, "device_used": device, "backend": facts["backend"]}
         about |= {"device_name": facts["device_name"], "cpu_model": "Some CPU"}
-        told = {"cpu_model": "Some CPU", "torch_version": f"2.{12 + index % 2}.0", "smt": index % 3 == 0}
-        load = {"role": "cold", "phase": "model_load", "environment": json.dumps(told), "crop": "control"}
+        answer = {"cpu_model": "Some CPU", "torch_version": f"2.{12 + index % 2}.0", "smt": index % 3 == 0}
+        load = {"role": "cold", "phase": "model_load", "environment": json.dumps(answer), "crop": "control"}
         found.append(make_sample(**about, **load))
         for position, (crop, (height_px, width_px)) in enumerate(crops.items()):
             mean_s = fixed_s + per_mpx_s * height_px * width_px / 1e6

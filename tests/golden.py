@@ -43,8 +43,8 @@ def write(version: int = schema.VERSION) -> None:
 def remember(version: int) -> None:
     """Write down what a golden file holds, nulls left out."""
     held = pq.read_table(FOLDER / f"v{version}.parquet").to_pylist()
-    said = [{name: plain(value) for name, value in row.items() if value is not None} for row in held]
-    (FOLDER / f"v{version}.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+    output = [{name: plain(value) for name, value in row.items() if value is not None} for row in held]
+    (FOLDER / f"v{version}.json").write_text(json.dumps(output, indent=1, ensure_ascii=False) + "\n")
 
 
 def plain(value: object) -> object:

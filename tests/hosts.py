@@ -306,8 +306,8 @@ def _mount(*words: str) -> None:
 def main() -> None:
     """Process 1: become the host, then take care of orphans until killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    said = json.load(sys.stdin)
-    become(Setup(**{**said, "kept": tuple(said["kept"])}))
+    output = json.load(sys.stdin)
+    become(Setup(**{**output, "kept": tuple(output["kept"])}))
     while True:
         try:
             os.wait()

@@ -40,8 +40,8 @@ def timed(
 
 def memory(run: str, peak_rss_bytes: int, **columns: Any) -> schema.Sample:
     """The memory pass of one case."""
-    told = {"role": "memory", "peak_rss_bytes": peak_rss_bytes, "rss_method": "VmHWM"}
-    return make_sample(run_id=run, **told | columns)
+    answer = {"role": "memory", "peak_rss_bytes": peak_rss_bytes, "rss_method": "VmHWM"}
+    return make_sample(run_id=run, **answer | columns)
 
 
 def store(folder: Path, samples: Iterable[schema.Sample]) -> Store:

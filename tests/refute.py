@@ -175,14 +175,16 @@ def _collect(value: Any, numbers: set[float], names: list[str]) -> None:
 
 def unsaid(raw: Raw, cases: Iterable[Case], notes: Iterable[Any]) -> list[str]:
     """What a reader had to be told of these cases: simulated, without cells, flagged from the first to the last."""
-    cases, told = list(cases), {str(note.kind): set(note.cases) for note in notes}
+    cases, answer = list(cases), {str(note.kind): set(note.cases) for note in notes}
     must = {
         kind: {case for case in cases if all(holds(raw, [row]) for row in raw.timed[case])}
         for kind, holds in NOTES.items()
         if kind in ("simulated", "no cells", "all flagged", "synthetic", "imported")
     }
     return [
-        f"{kind} of {having - told.get(kind, set())}" for kind, having in must.items() if having - told.get(kind, set())
+        f"{kind} of {having - answer.get(kind, set())}"
+        for kind, having in must.items()
+        if having - answer.get(kind, set())
     ]
 
 
@@ -514,9 +516,9 @@ def _compared(raw: Raw, finding: Any) -> Reasons:
     """A case of `compare`; its cases are those of A and those of B."""
     sides = [[raw.first(case) for case in cases] for cases in finding.cases]
     processes = [[time for case in cases for time in raw.processes(case)] for cases in finding.cases]
-    for said, times in zip((finding.a_s, finding.b_s), processes, strict=True):
+    for output, times in zip((finding.a_s, finding.b_s), processes, strict=True):
         if times:
-            yield from _near("median", said, float(np.median(times)))
+            yield from _near("median", output, float(np.median(times)))
     hashes = [{row["mask_sha256"] for case in cases for row in raw.timed[case]} - {None} for cases in finding.cases]
     has_cells = any(fewest != 0 for cases in finding.cases for case in cases for fewest in raw.fewest_cells(case))
     same = hashes[0] == hashes[1] if all(hashes) and has_cells else None
@@ -622,27 +624,27 @@ def _evidence(known: Any, processes: Sequence[Sequence[float]], calls: Sequence[
     yield from _at_least_as_wide((known.low, known.high), (centre - reach, centre + reach))
 
 
-def _at_least_as_wide(said: tuple[float, float], logs: tuple[float, float]) -> Reasons:
+def _at_least_as_wide(output: tuple[float, float], logs: tuple[float, float]) -> Reasons:
     low, high = (math.exp(each) for each in logs)
-    if said[0] > low * 1.001 or said[1] < high * 0.999:
-        yield f"has the interval {said}, and Student's is {(low, high)}"
+    if output[0] > low * 1.001 or output[1] < high * 0.999:
+        yield f"has the interval {output}, and Student's is {(low, high)}"
 
 
-def _near(what: str, said: float, found: float) -> Reasons:
-    if not math.isclose(said, found, rel_tol=1e-9, abs_tol=1e-12):
-        yield f"{what}: {said}, and the rows give {found}"
+def _near(what: str, output: float, found: float) -> Reasons:
+    if not math.isclose(output, found, rel_tol=1e-9, abs_tol=1e-12):
+        yield f"{what}: {output}, and the rows give {found}"
 
 
-def _equal(what: str, said: Any, found: Any) -> Reasons:
-    if said != found:
-        yield f"{what}: {said}, and the rows give {found}"
+def _equal(what: str, output: Any, found: Any) -> Reasons:
+    if output != found:
+        yield f"{what}: {output}, and the rows give {found}"
 
 
-def _size(said: str, rows: Sequence[Row]) -> Reasons:
+def _size(output: str, rows: Sequence[Row]) -> Reasons:
     names = {"full image" if row["crop"] == "full" else row["crop"] or "" for row in rows}
     names |= {f"{row['height_px']} × {row['width_px']}" for row in rows}
-    if not any(name and name in said for name in names):
-        yield f"is of {names}, not of {said}"
+    if not any(name and name in output for name in names):
+        yield f"is of {names}, not of {output}"
 
 
 def _counts(raw: Raw, finding: Any) -> list[int]:

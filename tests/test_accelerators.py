@@ -293,12 +293,12 @@ def test_a_monitor_by_uuid_does_not_touch_the_device(monkeypatch: pytest.MonkeyP
 
 
 def test_facts_are_those_of_the_list(torch: FakeTorch, kind: Accelerator, contract: Contract) -> None:
-    told = kind.facts(contract.ids[-1])
-    assert told.keys() <= FACTS
+    answer = kind.facts(contract.ids[-1])
+    assert answer.keys() <= FACTS
     if contract.functions:
-        assert told["gpu_memory_free_bytes"] == 7001
+        assert answer["gpu_memory_free_bytes"] == 7001
     if kind.backend == "rocm":
-        assert told["gpu_compute_capability"] == "gfx90a"
+        assert answer["gpu_compute_capability"] == "gfx90a"
 
 
 def test_torch_is_built_for_the_kind_alone(torch: FakeTorch, backend: str) -> None:

@@ -30,7 +30,7 @@ def cases(session: Session) -> list[list[advice.Row]]:
     return advice.by_case(session.table("SELECT * FROM stages ORDER BY backend DESC").to_pylist())
 
 
-def said(found: Sequence[Finding]) -> list[str]:
+def texts(found: Sequence[Finding]) -> list[str]:
     return [sentence(each).replace("\u00a0", " ") for each in found]
 
 
@@ -61,16 +61,16 @@ def test_lines_add_up_to_the_call_in_the_order_of_the_stages(session: Session) -
 def test_findings_tell_the_rate_the_ceiling_and_the_sum(session: Session) -> None:
     on_cpu = max(cases(session), key=lambda case: case[0]["total_s"])
     ceiling = {"matmul_gflop_s": 200.0, "copy_gb_s": 50.0}
-    network, check = said(advice.findings(on_cpu, ceiling))
+    network, check = texts(advice.findings(on_cpu, ceiling))
     # 930 GFLOP in 8.8 s, where 200 GFLOP/s would allow 4.65 s.
     assert network == "Network: 30 tiles at 106 GFLOP/s, 53 % of the best that this device’s arithmetic allows."
     assert check == "Attributed 99.0 % of the call; the stage pass took 2.0 % longer than the timed median."
-    assert said(advice.findings(on_cpu, None))[0] == "Network: 30 tiles at 106 GFLOP/s."
+    assert texts(advice.findings(on_cpu, None))[0] == "Network: 30 tiles at 106 GFLOP/s."
 
 
 def test_a_stage_pass_alone_has_nothing_to_compare_with(session: Session) -> None:
     on_gpu = min(cases(session), key=lambda case: case[0]["total_s"])
-    assert said(advice.findings(on_gpu, None))[1] == "Attributed 98.0 % of the call."
+    assert texts(advice.findings(on_gpu, None))[1] == "Attributed 98.0 % of the call."
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_advice(backend: str, shares: Shares, starts: list[str]) -> None:
         {"run_id": "", "case_id": "", "backend": backend, "stage_pass": name, "stage": stage, "share": share, "n": 3}
         for (name, stage), share in (shares or {("mask", "qc"): 0.0}).items()
     ]
-    texts = said(advice.advise(case))
-    assert len(texts) == len(starts)
-    assert all(text.startswith(start) for text, start in zip(texts, starts, strict=True))
+    found = texts(advice.advise(case))
+    assert len(found) == len(starts)
+    assert all(text.startswith(start) for text, start in zip(found, starts, strict=True))
     assert all(text.endswith("(stage pass, n = 3)") for text in texts)
 
 

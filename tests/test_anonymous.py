@@ -33,22 +33,22 @@ WORDS = (HOST, HOST.partition(".")[0], USER, HOME, IMAGE, "4711", "feedfacecafe0
 
 def environment() -> dict[str, Any]:
     """Every fact with something private in it, where it is a text or private as such."""
-    told = {**probe.environment(), "gpu_uuid": "GPU-0123-4567", "booted_at": "2026-01-01T23:59:58+00:00"}
-    told |= {"thread_settings": f"OMP_NUM_THREADS=2 KMP_SETTINGS={HOME}/omp KMP_USER={USER}"}
-    texts = {each.name: f"{told.get(each.name) or 'x'} {HOST} {HOME}/.x" for each in facts.FACTS if each.type is str}
-    return told | texts
+    answer = {**probe.environment(), "gpu_uuid": "GPU-0123-4567", "booted_at": "2026-01-01T23:59:58+00:00"}
+    answer |= {"thread_settings": f"OMP_NUM_THREADS=2 KMP_SETTINGS={HOME}/omp KMP_USER={USER}"}
+    texts = {each.name: f"{answer.get(each.name) or 'x'} {HOST} {HOME}/.x" for each in facts.FACTS if each.type is str}
+    return answer | texts
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    told = json.dumps(environment())
+    answer = json.dumps(environment())
     begins = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     rows = []
     for hour, run_id in enumerate(("20260102T030405Z-aaaaaa", "20260102T040405Z-bbbbbb", "20260103T030405Z-cccccc")):
         at = begins + timedelta(hours=hour if hour < 2 else 24)
         common = {**SECRETS, "run_id": run_id, "image_is_synthetic": False}
         rows += [make_sample(**common, repetition=i, started_at=at + timedelta(seconds=i)) for i in range(3)]
-        cold = {"role": "cold", "phase": "model_load", "environment": told, "started_at": at}
+        cold = {"role": "cold", "phase": "model_load", "environment": answer, "started_at": at}
         rows += [make_sample(**common, **cold), make_sample(**{**common, "node": "b"}, started_at=at)]
     return make_store(tmp_path / "results", rows)
 
@@ -69,8 +69,8 @@ def test_nothing_private_is_left(store: Store, tmp_path: Path, monkeypatch: pyte
     done = CliRunner().invoke(app, ["anonymise", "--out", str(store.root), "--to", str(tmp_path / "shared")])
     assert done.exit_code == 0, done.output
     found = everything(tmp_path / "shared")
-    told = environment()
-    private = [str(told[each.name]) for each in facts.FACTS if each.private]
+    answer = environment()
+    private = [str(answer[each.name]) for each in facts.FACTS if each.private]
     assert len(private) >= 3
     own = {name for name in (socket.gethostname(), getpass.getuser(), str(Path.home())) if len(name) > 3}
     for word in (*WORDS, *private, *own):

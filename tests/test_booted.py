@@ -46,7 +46,7 @@ def test_three_schedulers_start_a_night(machine: Machine, tmp_path: Path) -> Non
         assert ": ok, run " in shown
         assert (soon + timedelta(days=1)).strftime("%Y-%m-%d %H:%M:00") in shown or kind == "cron"
     assert "nothing unusual" in (tmp_path / "cron/schedule/cron/scheduler.log").read_text()
-    assert "nothing unusual" in _said(machine, "cellbench-systemd")
+    assert "nothing unusual" in _log(machine, "cellbench-systemd")
 
     out = tmp_path / "systemd"
     n_rows = Store.at(out).table().num_rows
@@ -55,7 +55,7 @@ def test_three_schedulers_start_a_night(machine: Machine, tmp_path: Path) -> Non
     machine.run("systemctl", "stop", "cellbench-systemd.service")
     assert not steps.running_runs(out)
     assert Store.at(out).table().num_rows > n_rows
-    until("what it says as it stops", lambda: "what was measured is saved" in _said(machine, "cellbench-systemd"), 20)
+    until("what it says as it stops", lambda: "what was measured is saved" in _log(machine, "cellbench-systemd"), 20)
 
     assert "cellbench" in machine.run("crontab", "-l")
     for kind in KINDS:
@@ -66,7 +66,7 @@ def test_three_schedulers_start_a_night(machine: Machine, tmp_path: Path) -> Non
     assert "cellbench" not in machine.run("crontab", "-l")
 
 
-def _said(machine: Machine, service: str) -> str:
+def _log(machine: Machine, service: str) -> str:
     return machine.run("journalctl", "--unit", f"{service}.service", "--output", "cat")
 
 
@@ -75,10 +75,10 @@ def _turned_off_for_two_days(machine: Machine, out: Path) -> None:
     machine.run("systemctl", "stop", "cellbench-systemd.timer")
     machine.run("touch", "--date", "2 days ago", "/var/lib/systemd/timers/stamp-cellbench-systemd.timer")
     path = definition.read(out, "systemd").home / "state.json"
-    told = json.loads(path.read_text())
+    answer = json.loads(path.read_text())
     for name in ("installed_at", "begun_at"):
-        told[name] = (datetime.fromisoformat(told[name]) - timedelta(days=2)).isoformat()
-    path.write_text(json.dumps(told))
+        answer[name] = (datetime.fromisoformat(answer[name]) - timedelta(days=2)).isoformat()
+    path.write_text(json.dumps(answer))
     machine.run("systemctl", "start", "cellbench-systemd.timer")
 
 
@@ -94,7 +94,7 @@ def test_systemd_keeps_a_node_up(machine: Machine) -> None:
     machine.run("kill", "-KILL", *first)
     until("another raylet", lambda: _pids(machine, "raylet/raylet") - first, 90)
     until("the node again", is_up, 90)
-    assert f"is the head of a fleet: {booted.ADDRESS}:6379" in _said(machine, "cellbench-node")
+    assert f"is the head of a fleet: {booted.ADDRESS}:6379" in _log(machine, "cellbench-node")
 
     machine.cellbench("node", "uninstall")
     assert _pids(machine, "ray|harness") == set()

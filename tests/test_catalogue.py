@@ -39,5 +39,5 @@ def test_every_picture_of_the_documents_is_of_a_figure() -> None:
 
 
 def test_the_help_of_the_command_names_every_figure() -> None:
-    said = CliRunner().invoke(app, ["chart", "--help"]).stdout.split("Figures:")[1]
-    assert re.findall(r"^  (\S+)", said, re.MULTILINE) == [figure.name for figure in catalogue.FIGURES]
+    output = CliRunner().invoke(app, ["chart", "--help"]).stdout.split("Figures:")[1]
+    assert re.findall(r"^  (\S+)", output, re.MULTILINE) == [figure.name for figure in catalogue.FIGURES]

@@ -111,7 +111,7 @@ def test_no_variant_is_further_from_the_exact_network_than_stock(tmp_path: Path)
 
 
 def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
-    told = in_child(
+    answer = in_child(
         """
         from harness.engines.cellpose4.variants import quality
         from harness.engines.variants import postprocessing as fast
@@ -140,12 +140,12 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
         print(json.dumps({name: bool(same) for name, same in told.items()}))
         """
     )
-    assert [name for name, same in told.items() if not same] == []
-    assert len(told) == 33
+    assert [name for name, same in answer.items() if not same] == []
+    assert len(answer) == 33
 
 
 def test_on_and_off_leave_stock_as_it_was(tmp_path: Path) -> None:
-    told = in_child(
+    answer = in_child(
         """
         model, other = tiny(sys.argv[1]), tiny(sys.argv[1])
         image = synthetic.dense(height_px=128, width_px=300).image
@@ -201,12 +201,12 @@ def test_on_and_off_leave_stock_as_it_was(tmp_path: Path) -> None:
         """,
         tmp_path / "tiny",
     )
-    assert [name for name, same in told.items() if not same] == []
-    assert len(told) == 21
+    assert [name for name, same in answer.items() if not same] == []
+    assert len(answer) == 21
 
 
 def test_what_is_not_possible_here_is_noted_and_the_network_runs_as_it_can(tmp_path: Path) -> None:
-    told = in_child(
+    answer = in_child(
         """
         model, told = tiny(sys.argv[1]), {}
         tiles = np.zeros((1, 1, 256, 256), np.float32)
@@ -221,7 +221,7 @@ def test_what_is_not_possible_here_is_noted_and_the_network_runs_as_it_can(tmp_p
         """,
         tmp_path / "tiny", PATH="/nonexistent", CELLBENCH_HOME=str(tmp_path),
     )  # fmt: skip
-    assert told == {
+    assert answer == {
         "flash": [True, "flash is not possible, so fused attention ran: there is no C++ compiler"],
         "packed": [True, "packed is not possible, so the layers ran as they are: no oneDNN"],
         "fused+compiled": [True, "torch.compile failed, so the network ran uncompiled: no oneDNN"],
@@ -230,7 +230,7 @@ def test_what_is_not_possible_here_is_noted_and_the_network_runs_as_it_can(tmp_p
 
 @needs_network
 def test_the_real_network_on_one_tile_is_nearer_to_the_exact_one_than_stock() -> None:
-    told = in_child(
+    answer = in_child(
         """
         torch.set_num_threads(2)
         tiles = np.random.default_rng(0).standard_normal((1, 1, 256, 256)).astype(np.float32)
@@ -246,7 +246,7 @@ def test_the_real_network_on_one_tile_is_nearer_to_the_exact_one_than_stock() ->
         """,
         NETWORK,
     )
-    assert 0 < told["flash+packed"] <= told["stock"] < 0.1
+    assert 0 < answer["flash+packed"] <= answer["stock"] < 0.1
 
 
 @needs_network

@@ -114,11 +114,11 @@ def test_a_series_looks_the_same_in_every_figure(tables_of: Callable[..., Tables
 
 def test_the_picture_says_what_limits_it(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of({**CPU, "repeats": 3}, {**CPU, "protocol": "article"}, {**CUDA, "failed": True})
-    said = _subtitle(_spec("time", tables))
+    output = _subtitle(_spec("time", tables))
     for note in ("simulated workload", "stand-in weights", "synthetic image", "few repetitions (n = 3)",
                  "10 failed repetitions excluded", "mixed protocols: article and standard", "without spread",
                  "model construction not included"):  # fmt: skip
-        assert note in said.replace("\u00a0", " ")
+        assert note in output.replace("\u00a0", " ")
 
 
 def test_honest_data_needs_no_caution(tables_of: Callable[..., Tables]) -> None:
@@ -298,9 +298,9 @@ def test_the_largest_crops_are_drawn_and_the_figure_says_so(tmp_path: Path) -> N
 
 
 def test_a_stage_figure_carries_the_same_cautions(staged: Tables) -> None:
-    said = _subtitle(_spec("stages", staged)).replace("\u00a0", " ")
+    output = _subtitle(_spec("stages", staged)).replace("\u00a0", " ")
     for note in ("simulated workload", "stand-in weights", "synthetic image"):
-        assert note in said
+        assert note in output
 
 
 def test_without_a_stage_pass_the_figure_says_so(tables_of: Callable[..., Tables]) -> None:
@@ -332,10 +332,10 @@ def _dots(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_history_draws_what_needs_a_look_first_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     spec = _spec("history", _past(tmp_path))
-    said = _subtitle(spec).replace("\u00a0", " ")
+    output = _subtitle(spec).replace("\u00a0", " ")
     for note in ("8 of 9 series", "each strip reaches to ±50 %", "shaded: where a run was expected", "other software"):
-        assert note in said
-    assert "accepted" not in said
+        assert note in output
+    assert "accepted" not in output
     assert len({row["strip"] for row in _dots(spec)}) == 8
     slow = [row for row in _dots(spec) if row["strip"].startswith("320 px")]
     assert [row["state"] for row in slow] == ["learning"] * 5 + ["usual"] * 3 + ["suspect", "alarm"]

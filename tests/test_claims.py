@@ -216,11 +216,11 @@ ONCE_FALSE = {
 
 @pytest.mark.parametrize("name", ONCE_FALSE)
 def test_a_sentence_that_was_false_is_not_said(name: str, tmp_path: Path) -> None:
-    rows, said, unsaid_words = ONCE_FALSE[name]
+    rows, output, unsaid_words = ONCE_FALSE[name]
     session = Session(make_store(tmp_path, rows))
     text = markdown.text(html_report.prepare(session, scope.resolve(session), with_published=False))
     text = text.replace("\u00a0", " ").split("| --- ")[0].split("<details>")[0]
-    for words in said:
+    for words in output:
         assert re.search(words.replace("(1", r"\(1").replace("case)", r"case\)"), text), words
     for words in unsaid_words:
         assert not re.search(words, text), words

@@ -62,7 +62,7 @@ def test_usage_errors_exit_with_2(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "output"),
     [
         (["--profile", "nightly"], "no profile"),
         (["--image", "/nowhere/x.tif"], "/nowhere/x.tif"),
@@ -77,16 +77,16 @@ def test_usage_errors_exit_with_2(words: list[str]) -> None:
         pytest.param(["--weights", "cyto3", "--crops", "64"], "cyto3", marks=pytest.mark.slow),
     ],
 )
-def test_bad_input_is_refused_before_anything_runs(image: Path, tmp_path: Path, flags: list[str], said: str) -> None:
+def test_bad_input_is_refused_before_anything_runs(image: Path, tmp_path: Path, flags: list[str], output: str) -> None:
     words = flags if "--image" in flags else ["--image", image, *flags]
-    assert said in refused("run", *words, out=tmp_path / "out")
+    assert output in refused("run", *words, out=tmp_path / "out")
 
 
 @pytest.mark.slow
 def test_a_device_that_this_machine_lacks(image: Path, tmp_path: Path) -> None:
-    said = refused("run", "--image", image, "--crops", "64", "--devices", "cuda:7", out=tmp_path / "out")
-    assert "no device cuda:7" in said
-    assert "it has: " in said
+    output = refused("run", "--image", image, "--crops", "64", "--devices", "cuda:7", out=tmp_path / "out")
+    assert "no device cuda:7" in output
+    assert "it has: " in output
 
 
 @pytest.mark.slow
@@ -176,8 +176,8 @@ def test_ray_gives_the_same_rows_and_is_gone_afterwards(image: Path, tmp_path: P
     same = [[{k: v for k, v in row.items() if k not in varying} for row in seen[name]] for name in seen]
     assert same[0] == same[1]
     assert {row["dispatch"] for row in seen["ray"]} == {"ray"}
-    told = [json.loads(row["environment"]) for rows in seen.values() for row in rows if row["environment"]]
-    assert [facts["niceness"] for facts in told] == [os.getpriority(os.PRIO_PROCESS, 0)] * 2
+    answer = [json.loads(row["environment"]) for rows in seen.values() for row in rows if row["environment"]]
+    assert [facts["niceness"] for facts in answer] == [os.getpriority(os.PRIO_PROCESS, 0)] * 2
     assert _ray_processes() == []
 
 
@@ -193,10 +193,10 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(image: Path, tmp_p
         assert process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "saved" in said
-    assert f"cellbench resume {next(out.glob('runs/*.json')).stem}" in said
+    assert "saved" in output
+    assert f"cellbench resume {next(out.glob('runs/*.json')).stem}" in output
     [run] = json.loads(cellbench("list", "--out", out, "--json").stdout)
     assert run["n_timed"] >= 1
     assert not list(journals.iterdir())

@@ -239,13 +239,13 @@ def test_every_way_to_choose(tmp_path: Path) -> None:
         "2026-01-01..2026-01-02": (A, B), "tag=good,node=desk": (B,), "run=latest,crop=224": (C,),
         "threads=8": (A, B, C), str(tmp_path / "here"): (A, B, C), str(one_file): (A, B, C),
     }  # fmt: skip
-    for asked, runs in chosen.items():
-        assert selection.select(tmp_path / "here", asked).runs == runs, asked
+    for request, runs in chosen.items():
+        assert selection.select(tmp_path / "here", request).runs == runs, request
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("request", "output"),
     [
         ("nothing", "no run, date, tag, node or file"),
         ("2026-01", "no run, date"),
@@ -258,7 +258,7 @@ def test_every_way_to_choose(tmp_path: Path) -> None:
         ("'; DROP VIEW timed; --", "no run, date"),
     ],
 )
-def test_a_choice_that_chooses_nothing_says_so(tmp_path: Path, asked: str, said: str) -> None:
+def test_a_choice_that_chooses_nothing_says_so(tmp_path: Path, request: str, output: str) -> None:
     nights.store(tmp_path, both())
-    with pytest.raises(CellbenchError, match=said):
-        selection.select(tmp_path, asked)
+    with pytest.raises(CellbenchError, match=output):
+        selection.select(tmp_path, request)

@@ -43,11 +43,11 @@ def test_compare_as_table_json_and_markdown(tmp_path: Path) -> None:
     assert re.search(r"desk +torch_version +2\.12 +2\.13", table.stdout)
     assert re.search(r"runs of different days lie 0\.\d % apart", table.stderr)
     assert "evidence of A and B: 1 and 1 days" in table.stderr
-    told = json.loads(cellbench("compare", A, B, "--out", out, "--json").stdout)
-    [case] = told["cases"]
+    answer = json.loads(cellbench("compare", A, B, "--out", out, "--json").stdout)
+    [case] = answer["cases"]
     assert (case["verdict"], case["crop"], case["same_masks"], case["unit"]) == ("SLOWER", "224", True, "days")
-    assert (case["n_before"], case["more"], told["overall"]) == (1, None, None)
-    assert told["environment"] == [{"node": "desk", "fact": "torch_version", "before": "2.12", "after": "2.13"}]
+    assert (case["n_before"], case["more"], answer["overall"]) == (1, None, None)
+    assert answer["environment"] == [{"node": "desk", "fact": "torch_version", "before": "2.12", "after": "2.13"}]
     assert "| SLOWER |" in cellbench("compare", A, B, "--out", out, "--md").stdout
 
 
@@ -109,8 +109,8 @@ def test_from_an_alarm_to_its_acceptance(tmp_path: Path) -> None:
 def test_a_tag_names_a_run(tmp_path: Path) -> None:
     out = two_runs(tmp_path, 1.0)
     assert cellbench("tag", "previous", "before-update", "--out", out).exit_code == 0
-    told = json.loads(cellbench("compare", "before-update", "latest", "--out", out, "--json").stdout)
-    assert (told["a"]["runs"], told["b"]["runs"]) == ([A], [B])
+    answer = json.loads(cellbench("compare", "before-update", "latest", "--out", out, "--json").stdout)
+    assert (answer["a"]["runs"], answer["b"]["runs"]) == ([A], [B])
 
 
 @pytest.mark.slow
@@ -141,8 +141,8 @@ def test_the_pages(tmp_path: Path) -> None:
 def test_a_browser_draws_the_history(tmp_path: Path, width_px: int) -> None:
     samples = series([*STEADY, 1.3, 1.3], node="n" * 80)
     for night in range(10):
-        told = {"mask_sha256": ("a" if night < 8 else "b") * 64, "n_cells": 50 + (night > 7)}
-        samples += nights.timed(nights.run_id(night), [2.0], crop="448", **told)
+        answer = {"mask_sha256": ("a" if night < 8 else "b") * 64, "n_cells": 50 + (night > 7)}
+        samples += nights.timed(nights.run_id(night), [2.0], crop="448", **answer)
         word = "equivalent" if night < 8 else "close"
         about = {"role": "masks", "agreement": word, "crop": "448", "diameter_asked_px": 0.0, "source": "measured"}
         samples.append(nights.make_sample(run_id=nights.run_id(night), **about))
@@ -158,7 +158,9 @@ def test_a_browser_draws_the_history(tmp_path: Path, width_px: int) -> None:
             assert chromium.evaluate(DRAWN)
             assert chromium.evaluate("document.documentElement.scrollWidth") <= width_px
         words = chromium.evaluate("[...document.querySelectorAll('.chart svg text')].map((text) => text.textContent)")
-        said = [event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")]
+        output = [
+            event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")
+        ]
     assert {"50", "51", "cells", "equivalent", "close", "masks"} <= set(words)
     assert not any("50." in word for word in words)  # half a cell
-    assert said == []
+    assert output == []

@@ -67,7 +67,7 @@ def test_all_mistakes_at_once_with_their_lines(tmp_path: Path) -> None:
     )
     with pytest.raises(CellbenchError) as caught:
         config.load(path, {"seed": -1})
-    said = caught.value.where or ""
+    output = caught.value.where or ""
     for mistake in (
         f"{path}:3 crops",
         f"{path}:4 repeats",
@@ -75,9 +75,9 @@ def test_all_mistakes_at_once_with_their_lines(tmp_path: Path) -> None:
         f"{path}:6 devices",
         f"{path}:7 blocks",
     ):
-        assert mistake in said
-    assert "--seed" in said
-    assert "tpu" in said
+        assert mistake in output
+    assert "--seed" in output
+    assert "tpu" in output
     assert caught.value.exit_code == 2
 
 
@@ -130,7 +130,7 @@ def test_models_are_named_in_a_profile_or_by_a_flag(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "output"),
     [
         ({"models": ("cyto3", "cyto9")}, r"--models: there is no model 'cyto9'; models are cyto3, cyto2, nuclei"),
         ({"models": (3,)}, "--models: a model is a name"),
@@ -148,8 +148,8 @@ def test_models_are_named_in_a_profile_or_by_a_flag(tmp_path: Path) -> None:
         ({"repeats": 1, "precision": 0.02}, "--precision: one repetition has no spread; give repeats of at least 2"),
     ],
 )
-def test_what_cannot_be_is_named_with_its_flag(flags: dict[str, object], said: str) -> None:
-    with pytest.raises(CellbenchError, match=said):
+def test_what_cannot_be_is_named_with_its_flag(flags: dict[str, object], output: str) -> None:
+    with pytest.raises(CellbenchError, match=output):
         config.load("quick", flags)
 
 

@@ -236,14 +236,14 @@ def test_rays_leave_to_form_a_cluster_on_a_mac() -> None:
 
 
 def test_what_the_child_found() -> None:
-    asked: list[object] = []
+    requests: list[object] = []
 
     def ask(request: object) -> list[dict[str, Any]]:
-        asked.append(request)
+        requests.append(request)
         return [{"name": "sync cpu", "verdict": OK, "evidence": "synchronous", "fix": None}]
 
     assert machine_checks.devices(ask) == [Check("sync cpu", OK, "synchronous")]
-    assert asked == [SelfcheckRequest((), probe.n_cores())]
+    assert requests == [SelfcheckRequest((), probe.n_cores())]
 
 
 @pytest.fixture

@@ -32,22 +32,22 @@ class Machine:
     def __init__(self, idle_w: float = 20.0, busy_w: float = 100.0, call_s: float = 2.0) -> None:
         self.idle_w, self.busy_w, self.call_s = idle_w, busy_w, call_s
         self.now_s, self.spent_j, self.queued_s = 50.0, 1e6, 0.0
-        self.said: list[str] = []
+        self.log: list[str] = []
 
     def pass_time(self, seconds: float, power_w: float) -> None:
         self.now_s += seconds
         self.spent_j += seconds * power_w
 
     def sleep(self, seconds: float) -> None:
-        self.said.append(f"idle {seconds:g}")
+        self.log.append(f"idle {seconds:g}")
         self.pass_time(seconds, self.idle_w)
 
     def call(self) -> None:
-        self.said.append("call")
+        self.log.append("call")
         self.queued_s += self.call_s
 
     def sync(self) -> None:
-        self.said.append("sync")
+        self.log.append("sync")
         self.pass_time(self.queued_s, self.idle_w + self.busy_w)
         self.queued_s = 0.0
 
@@ -72,7 +72,7 @@ def test_the_windows_are_filled_with_calls() -> None:
         "idle_power_w": 20.0, "energy_class": "sensor", "energy_method": "nvml gpu",
     }  # fmt: skip
     assert machine.windows() == [window] * 3
-    assert machine.said == ["sync", *["call", "sync"] * 9]
+    assert machine.log == ["sync", *["call", "sync"] * 9]
 
 
 def test_windows_that_differ_are_told_apart() -> None:
@@ -88,7 +88,7 @@ def test_windows_that_differ_are_told_apart() -> None:
 def test_idle_is_measured_over_a_span_of_rest() -> None:
     machine = Machine(idle_w=33.0)
     assert machine.idle_power_w(10.0) == pytest.approx(33.0)
-    assert machine.said == ["idle 10"]
+    assert machine.log == ["idle 10"]
 
 
 def test_a_context_that_draws_power_is_not_idle() -> None:
@@ -122,8 +122,8 @@ def test_joules_are_null_where_a_counter_stops_telling(silent: int) -> None:
     machine, reads = Machine(), iter(range(4))
     machine.energy_j = lambda: None if next(reads) == silent else machine.spent_j
     rows = machine.windows(n_windows=2)
-    told = [row["energy_gross_j"] is not None for row in rows]
-    assert told == [row["energy_j"] is not None for row in rows] == [silent // 2 != 0, silent // 2 != 1]
+    answer = [row["energy_gross_j"] is not None for row in rows]
+    assert answer == [row["energy_j"] is not None for row in rows] == [silent // 2 != 0, silent // 2 != 1]
     assert [(row["n_calls"], row["energy_method"]) for row in rows] == [(3, "nvml gpu")] * 2
 
 
@@ -160,16 +160,16 @@ class Watched(Simulated):
 
     def __init__(self, uuid: str | None) -> None:
         super().__init__(Script(call_s=0.0))
-        self.device, self.said = Device("cuda", 0, "simulated", uuid), []
+        self.device, self.log = Device("cuda", 0, "simulated", uuid), []
 
     def accelerator(self, device: str) -> Accelerator:
         found = super().accelerator(device)
-        found.monitor = lambda _device, uuid=None: self.said.append(f"monitor {uuid}") or SEEN
-        found.synchronizer = lambda _device: lambda: self.said.append("touched")
+        found.monitor = lambda _device, uuid=None: self.log.append(f"monitor {uuid}") or SEEN
+        found.synchronizer = lambda _device: lambda: self.log.append("touched")
         return found
 
     def start(self, *arguments: Any) -> None:
-        self.said.append("started")
+        self.log.append("started")
         super().start(*arguments)
 
 
@@ -182,7 +182,7 @@ def energy_rows(order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch) ->
         engine: Watched, source: energy_counters.EnergySource | None, earlier_s: tuple[float, ...] = ()
     ) -> list[dict[str, Any]]:
         monkeypatch.setattr(energy_counters, "find", lambda _accelerator, _monitor: source)
-        monkeypatch.setattr(energy_counters, "idle_power_w", lambda _: engine.said.append("rest") or 75.0)
+        monkeypatch.setattr(energy_counters, "idle_power_w", lambda _: engine.log.append("rest") or 75.0)
         todo = Task("energy", Case("32", 32, 32, "standard", model="sleep"), 0, earlier_s)
         planned = replace(order(todo, device=engine.device).block, engine="simulated")
         samples = block.samples(order(todo, block=planned), engine)
@@ -199,7 +199,7 @@ def test_rest_comes_before_the_device_is_touched_and_each_window_is_a_row(
 ) -> None:
     engine = Watched("5f0b")
     rows = energy_rows(engine, COUNTER)
-    assert engine.said[:4] == ["monitor 5f0b", "rest", "started", "touched"]
+    assert engine.log[:4] == ["monitor 5f0b", "rest", "started", "touched"]
     assert [(row["repetition"], row["status"], row["n_calls"]) for row in rows] == [(i, "ok", 1) for i in range(3)]
     assert {(row["energy_gross_j"], row["idle_power_w"]) for row in rows} == {(10.0, 75.0)}
 
@@ -209,7 +209,7 @@ def test_a_device_without_a_uuid_is_known_to_its_driver_once_it_is_touched(
 ) -> None:
     engine = Watched(None)
     energy_rows(engine, COUNTER)
-    assert engine.said.index("rest") < engine.said.index("touched") < engine.said.index("monitor None")
+    assert engine.log.index("rest") < engine.log.index("touched") < engine.log.index("monitor None")
 
 
 def test_windows_from_before_an_interruption_are_not_made_again(
@@ -223,7 +223,7 @@ def test_without_a_counter_the_row_tells_it_and_nobody_rests(energy_rows: Callab
     [row] = energy_rows(engine, None)
     assert (row["status"], row["elapsed_s"]) == ("skipped", None)
     assert "counter" in row["error_message"]
-    assert "rest" not in engine.said
+    assert "rest" not in engine.log
 
 
 # ------------------------------------------------------------------ RAPL

@@ -216,20 +216,20 @@ def test_devices_are_listed_the_cpu_last(seen: Seen) -> None:
 
 
 def test_threads_are_what_was_asked_for(seen: Seen) -> None:
-    told = seen[1]["threads"]
-    assert told.keys() <= COLUMNS
-    assert told["torch_threads"] == contract.THREADS
+    answer = seen[1]["threads"]
+    assert answer.keys() <= COLUMNS
+    assert answer["torch_threads"] == contract.THREADS
 
 
 def test_a_call_finds_the_same_labels_each_time(seen: Seen) -> None:
-    told = seen[1]
-    assert tuple(told["shape"]) == contract.SIDES_PX
-    assert told["kind"] in "iu"
-    assert told["n_cells"] == told["n_labels"] > 0
-    assert len(set(told["hashes"])) == 1
-    assert told["pixels_stay"]
-    assert told["diameters_px"][0] > 0
-    assert told["diameters_px"][1] == contract.GIVEN_PX
+    answer = seen[1]
+    assert tuple(answer["shape"]) == contract.SIDES_PX
+    assert answer["kind"] in "iu"
+    assert answer["n_cells"] == answer["n_labels"] > 0
+    assert len(set(answer["hashes"])) == 1
+    assert answer["pixels_stay"]
+    assert answer["diameters_px"][0] > 0
+    assert answer["diameters_px"][1] == contract.GIVEN_PX
 
 
 def test_a_model_proves_its_device_and_tells_known_columns(seen: Seen) -> None:
@@ -238,13 +238,13 @@ def test_a_model_proves_its_device_and_tells_known_columns(seen: Seen) -> None:
 
 
 def test_stages_are_in_the_catalogue_and_sum_to_the_call(seen: Seen) -> None:
-    engine, told = seen
+    engine, answer = seen
     names = [stage.name for stage in engine.stages.stages]
-    assert {part["stage"] for part in told["parts"]} <= set(names)
-    assert {part["stage_pass"] for part in told["parts"]} <= engine.stages.passes.keys()
-    assert sum(part["elapsed_s"] for part in told["parts"]) == pytest.approx(told["total_s"])
-    assert told["parts"][-1]["stage"] == names[-1]
-    assert sum(part["n_tiles"] or 0 for part in told["parts"]) > 0
+    assert {part["stage"] for part in answer["parts"]} <= set(names)
+    assert {part["stage_pass"] for part in answer["parts"]} <= engine.stages.passes.keys()
+    assert sum(part["elapsed_s"] for part in answer["parts"]) == pytest.approx(answer["total_s"])
+    assert answer["parts"][-1]["stage"] == names[-1]
+    assert sum(part["n_tiles"] or 0 for part in answer["parts"]) > 0
 
 
 def test_what_it_tells_of_the_environment_are_facts(seen: Seen) -> None:
@@ -259,18 +259,18 @@ def test_errors_have_known_statuses(seen: Seen) -> None:
 
 
 def test_a_variant_is_in_force_and_gone_again(seen: Seen) -> None:
-    engine, told = seen
+    engine, answer = seen
     stored = {"batch": "batch_size", "diameter": "diameter_asked_px", "threads": "torch_threads"}
-    assert told["variants"] or not engine.searched
-    for text, each in told["variants"].items():
+    assert answer["variants"] or not engine.searched
+    for text, each in answer["variants"].items():
         assert each["columns"].keys() <= COLUMNS
         assert each["notes"] == []
-        asked = dict(word.split("=") for word in text.split("+") if "=" in word)
-        assert {name: each["columns"][stored[name]] for name in asked} == {k: float(v) for k, v in asked.items()}
-        assert each["diameter_px"] == float(asked.get("diameter", each["diameter_px"]))
-        assert each["threads"] in (None, int(asked.get("threads", contract.THREADS)))
+        request = dict(word.split("=") for word in text.split("+") if "=" in word)
+        assert {name: each["columns"][stored[name]] for name in request} == {k: float(v) for k, v in request.items()}
+        assert each["diameter_px"] == float(request.get("diameter", each["diameter_px"]))
+        assert each["threads"] in (None, int(request.get("threads", contract.THREADS)))
         assert each["is_restored"] == [True, True]
-        assert each["sha256"] == told["hashes"][0]
+        assert each["sha256"] == answer["hashes"][0]
 
 
 # ------------------------------------------------------------------ nothing else knows an engine by heart

@@ -50,7 +50,7 @@ def test_every_fact_has_a_line_in_its_group() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A node with a GPU; collects for which devices it was asked."""
     seen: list[str] = []
 
@@ -64,17 +64,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(("word", "device"), [("auto", "cuda:0"), ("cuda", "cuda:0"), ("cpu", "cpu")])
-def test_one_device_is_asked_and_every_fact_is_there(asked: list[str], word: str, device: str) -> None:
-    told = find_environment(word)
-    assert asked == [device]
-    assert list(told) == [fact.name for fact in facts.FACTS]
-    assert {name for name, value in told.items() if value is not None} == {"cpu_model"}
+def test_one_device_is_asked_and_every_fact_is_there(requests: list[str], word: str, device: str) -> None:
+    answer = find_environment(word)
+    assert requests == [device]
+    assert list(answer) == [fact.name for fact in facts.FACTS]
+    assert {name for name, value in answer.items() if value is not None} == {"cpu_model"}
 
 
-def test_a_device_that_this_machine_lacks(asked: list[str]) -> None:
+def test_a_device_that_this_machine_lacks(requests: list[str]) -> None:
     with pytest.raises(CellbenchError, match="no device mps"):
         find_environment("mps")
-    assert asked == []
+    assert requests == []
 
 
 @pytest.mark.slow
@@ -84,15 +84,15 @@ def test_the_real_command() -> None:
 
     done = cellbench("env", "--json", "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert list(told) == [fact.name for fact in facts.FACTS]
-    assert told["torch_version"]
-    assert told["torch_threads"] == told["opencv_threads"]
-    assert told["gpu_uuid"] is None
-    assert "OMP_NUM_THREADS=" in told["thread_settings"]
+    answer = json.loads(done.stdout)
+    assert list(answer) == [fact.name for fact in facts.FACTS]
+    assert answer["torch_version"]
+    assert answer["torch_threads"] == answer["opencv_threads"]
+    assert answer["gpu_uuid"] is None
+    assert "OMP_NUM_THREADS=" in answer["thread_settings"]
     shown = cellbench("env", "--device", "cpu")
     assert shown.returncode == 0, shown.stderr
-    assert told["cpu_model"] in shown.stdout
+    assert answer["cpu_model"] in shown.stdout
     refused = cellbench("env", "--device", "cuda:7")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "no device cuda:7" in refused.stderr

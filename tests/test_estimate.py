@@ -50,12 +50,12 @@ def samples(
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Callable[..., Answer]:
-    def asked(rows: list[Sample], question: Question, **options: Any) -> Answer:
+    def of(rows: list[Sample], question: Question, **options: Any) -> Answer:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         session = Session(make_store(folder, rows))
         return estimates.answer(tables.load(session, scope.resolve(session, RUN_ID), False), question, **options)
 
-    return asked
+    return of
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -144,10 +144,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "tile model" in shown.stdout
     assert "95 % interval" in shown.stderr
-    told = json.loads(estimate(tmp_path, "500", "--size", "448x896", "--json", "--price", "cuda:0=2.5").stdout)
-    fast, slow = told["estimates"]
+    answer = json.loads(estimate(tmp_path, "500", "--size", "448x896", "--json", "--price", "cuda:0=2.5").stdout)
+    fast, slow = answer["estimates"]
     assert fast["images_per_price"] == pytest.approx(3600 / fast["image_s"] / 2.5)
-    assert (slow["images_per_price"], fast["device"], told["n_images"]) == (None, "cuda:0", 500)
+    assert (slow["images_per_price"], fast["device"], answer["n_images"]) == (None, "cuda:0", 500)
     beyond = estimate(tmp_path, "500", "--size", "9000")
     assert (beyond.exit_code, "2240 px is the largest" in str(beyond.exception)) == (1, True)
 

@@ -30,7 +30,7 @@ cpu,224,224,1.5,3,desk
 cpu,224,224,1.25,3,desk
 cuda:0,2160,2560,2.5,160,desk
 """
-ASKED = Origin("desktop", THEN, "cuda", {"device_name": "RTX 4070"})
+REQUEST = Origin("desktop", THEN, "cuda", {"device_name": "RTX 4070"})
 
 
 def written(folder: Path, text: str) -> Path:
@@ -49,7 +49,7 @@ def run(*words: object) -> tuple[int, str, str]:
 
 def test_the_articles_file_becomes_samples(tmp_path: Path) -> None:
     store = Store.make(tmp_path / "store")
-    store.add(csv_import.read(written(tmp_path, ARTICLE), ASKED))
+    store.add(csv_import.read(written(tmp_path, ARTICLE), REQUEST))
     rows = Session(store).table("SELECT * FROM samples ORDER BY elapsed_s").to_pylist()
     assert [(r["device"], r["crop"], r["height_px"], r["width_px"], r["n_cells"], r["repetition"]) for r in rows] == [
         ("cuda:0", "224", 224, 224, 3, 1), ("cuda:0", "224", 224, 224, 3, 0), ("cpu", "224", 224, 224, 3, 0),
@@ -77,21 +77,21 @@ def test_a_simple_file_becomes_samples_and_nothing_is_invented(tmp_path: Path) -
 
 def test_imported_timings_are_never_in_a_series_with_measured_ones(tmp_path: Path) -> None:
     mine = make_sample(node="desk")
-    said = {"device_name": "Some CPU", "cpu_model": "Some CPU"}
-    [theirs, *_] = csv_import.read(written(tmp_path, SIMPLE), Origin(measured_at=THEN, columns=said)).to_pylist()
+    output = {"device_name": "Some CPU", "cpu_model": "Some CPU"}
+    [theirs, *_] = csv_import.read(written(tmp_path, SIMPLE), Origin(measured_at=THEN, columns=output)).to_pylist()
     assert theirs["series_key"] != mine["series_key"]
 
 
 def test_the_same_file_again_is_no_harm(tmp_path: Path) -> None:
     words = ["import", written(tmp_path, SIMPLE), "--date", "2024-08-31", "--out", tmp_path / "store"]
     assert run(*words)[0] == 0
-    code, _, said = run(*words)
-    assert (code, "imported before" in said) == (0, True)
+    code, _, output = run(*words)
+    assert (code, "imported before" in output) == (0, True)
     assert Store.at(tmp_path / "store").dataset().count_rows() == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         ("", "columns are missing: device"),
         ("device,height_px\ncpu,3\n", "columns are missing: elapsed_s, width_px"),
@@ -113,16 +113,16 @@ def test_the_same_file_again_is_no_harm(tmp_path: Path) -> None:
         (ARTICLE.replace("GPU", "TPU"), "neither CPU nor GPU"),
     ],
 )
-def test_a_file_that_makes_no_sense_changes_nothing(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_makes_no_sense_changes_nothing(tmp_path: Path, text: str, output: str) -> None:
     words = ["import", written(tmp_path, text), "--date", "2024-08-31", "--gpu", "cuda"]
     words += ["--node", "x"] if text.startswith("Proc") else []
     code, _, error = run(*words, "--out", tmp_path / "store")
-    assert (code, said in error) == (2, True), error
+    assert (code, output in error) == (2, True), error
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "output"),
     [
         (["--date", "yesterday"], "no date like"),
         (["--date", "2024-08-31", "--gpu", "tpu"], "known are cuda, rocm, mps, xpu"),
@@ -131,9 +131,9 @@ def test_a_file_that_makes_no_sense_changes_nothing(tmp_path: Path, text: str, s
         ([], "--date 2024-08-31"),
     ],
 )
-def test_flags_that_make_no_sense(tmp_path: Path, words: list[str], said: str) -> None:
+def test_flags_that_make_no_sense(tmp_path: Path, words: list[str], output: str) -> None:
     code, _, error = run("import", written(tmp_path, SIMPLE), *words, "--out", tmp_path / "store")
-    assert (code, said in error) == (2, True), error
+    assert (code, output in error) == (2, True), error
     assert not (tmp_path / "store").exists()
 
 
@@ -147,7 +147,7 @@ def test_files_that_are_no_csv(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (SEED_DATA / "published_single_run.csv").is_file(), reason="the author's file is not here")
 def test_the_authors_own_file(tmp_path: Path) -> None:
-    rows = csv_import.read(SEED_DATA / "published_single_run.csv", ASKED).to_pylist()
+    rows = csv_import.read(SEED_DATA / "published_single_run.csv", REQUEST).to_pylist()
     assert len(rows) == 20
     assert {row["crop"] for row in rows} >= {"224", "2016", "full"}
     full = [row for row in rows if row["crop"] == "full"]
@@ -191,11 +191,11 @@ def test_every_format_holds_the_same(store: Path, tmp_path: Path, name: str) -> 
 
 
 def test_exports_that_cannot_be(store: Path, tmp_path: Path) -> None:
-    for words, said in (
+    for words, output in (
         (["--to", tmp_path / "x.xls"], "unknown format"),
         (["--to", tmp_path / "x.csv", "--run", "nope"], "no run nope"),
         (["--to", tmp_path / "none" / "x.csv"], "cannot be written"),
     ):
         code, _, error = run("export", "--out", store, *words)
-        assert (code, said in error) == (2, True), error
+        assert (code, output in error) == (2, True), error
     assert os.listdir(tmp_path) == ["store"]

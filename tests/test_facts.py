@@ -53,12 +53,12 @@ def of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 @pytest.mark.slow
 def test_every_fact_is_told_by_someone_and_with_its_type(of_a_gpu: set[str]) -> None:
-    told = parent.ask(EnvironmentRequest("cpu"))
-    assert told.keys() - NAMES == set()
+    answer = parent.ask(EnvironmentRequest("cpu"))
+    assert answer.keys() - NAMES == set()
     live = set(LIVE) & NAMES
-    assert NAMES - told.keys() - gpu().facts().keys() - of_a_gpu - live - WORKER == set()
+    assert NAMES - answer.keys() - gpu().facts().keys() - of_a_gpu - live - WORKER == set()
     for fact in facts.FACTS:
-        value = told.get(fact.name)
+        value = answer.get(fact.name)
         wanted = (int, float) if fact.type is float else fact.type
         assert value is None or (isinstance(value, wanted) and isinstance(value, bool) == (fact.type is bool)), fact
 
@@ -121,15 +121,15 @@ def test_the_library_behind_matrix_products(config: str, blas: str | None) -> No
 
 def test_the_driver_names_the_gpu_where_the_machine_has_no_name_for_it() -> None:
     driver = SimpleNamespace(facts=lambda: {"gpu_name": "NVIDIA H200"}, live=lambda: {"gpu_mhz": 1980})
-    told = block.environment(Simulated(), "cuda:0", {"torch_version": "2.11.0+cu130"}, driver)
-    assert (told["gpu_name"], told["gpu_mhz"], told["torch_version"]) == ("NVIDIA H200", 1980, "2.11.0+cu130")
+    answer = block.environment(Simulated(), "cuda:0", {"torch_version": "2.11.0+cu130"}, driver)
+    assert (answer["gpu_name"], answer["gpu_mhz"], answer["torch_version"]) == ("NVIDIA H200", 1980, "2.11.0+cu130")
 
 
 @pytest.mark.slow
 def test_a_cuda_device_tells_which_unit_it_is(of_a_gpu: set[str]) -> None:
     engine = torch_process.TorchProcess()
-    told = engine.environment("cuda:0")
-    assert told["gpu_uuid"] == str(UUID(int=7))
-    assert (told["gpu_compute_capability"], told["gpu_multiprocessors"]) == ("8.9", 46)
-    assert told["gpu_memory_free_bytes"] == 11_000_000_000
-    assert told.keys() == engine.environment("cpu").keys() | of_a_gpu
+    answer = engine.environment("cuda:0")
+    assert answer["gpu_uuid"] == str(UUID(int=7))
+    assert (answer["gpu_compute_capability"], answer["gpu_multiprocessors"]) == ("8.9", 46)
+    assert answer["gpu_memory_free_bytes"] == 11_000_000_000
+    assert answer.keys() == engine.environment("cpu").keys() | of_a_gpu

@@ -153,11 +153,11 @@ def test_what_failed_in_the_middle_of_its_race_never_wins(status: str) -> None:
         } | columns
 
     masks = [row(name, role="masks", agreement="identical") for name in ("stock", "fast")]
-    raced = [each for n in (0, 1) for each in (row("stock", repetition=n), row("fast", elapsed_s=0.1, repetition=n))]
-    outcome = tune.outcomes([*masks, *raced, row("fast", status=status, error_message="why")])[1]
+    race = [each for n in (0, 1) for each in (row("stock", repetition=n), row("fast", elapsed_s=0.1, repetition=n))]
+    outcome = tune.outcomes([*masks, *race, row("fast", status=status, error_message="why")])[1]
     assert (outcome.variant, outcome.n, outcome.note) == ("fast", 2, f"{status}: why")
     assert not outcome.passes("equivalent")
-    assert tune.outcomes([*masks, *raced])[1].passes("identical")
+    assert tune.outcomes([*masks, *race])[1].passes("identical")
 
 
 def test_a_search_never_finds_what_did_not_run(command: Command, folder: Path, tmp_path: Path) -> None:

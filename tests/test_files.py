@@ -138,9 +138,9 @@ def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     os.mkfifo(tmp_path / "pipe")
     with ThreadPoolExecutor(1) as pool:
-        heard = pool.submit((tmp_path / "pipe").read_text)
+        received = pool.submit((tmp_path / "pipe").read_text)
         files.write(tmp_path / "pipe", "x")
-        assert heard.result() == "x"
+        assert received.result() == "x"
     with pytest.raises(StorageError, match="Is a directory"):
         files.write(tmp_path, "x")
 

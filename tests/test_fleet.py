@@ -108,22 +108,22 @@ class Ray:
         class RayTaskError(RayError): ...
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     def wait(self, refs: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
         return refs[:1], refs[1:]
 
     def get(self, ref: "Ref", timeout: float | None = None) -> Any:
-        self.asked.append(ref.node)
-        if isinstance(ref.said, Exception):
-            raise ref.said
-        return ref.said
+        self.requests.append(ref.node)
+        if isinstance(ref.messages, Exception):
+            raise ref.messages
+        return ref.messages
 
 
 @dataclasses.dataclass(eq=False)
 class Ref:
     node: str
-    said: Any
+    messages: Any
 
 
 class Actor:
@@ -160,7 +160,7 @@ def test_nodes_take_turns_and_every_sample_comes(order: Callable[..., Order]) ->
         ("a", 0, "64"), ("a", 0, "96"), ("a", 1, "64"), ("a", 1, "96"), ("b", 0, "64"), ("b", 0, "96")
     ]  # fmt: skip
     assert {(s["dispatch"], s["ray_version"]) for s in done} == {("ray", "0.0")}
-    assert ray.asked[:4] == ["a", "b", "a", "b"]
+    assert ray.requests[:4] == ["a", "b", "a", "b"]
 
 
 def test_a_node_is_asked_again_only_when_its_sample_has_been_dealt_with(order: Callable[..., Order]) -> None:
@@ -187,15 +187,15 @@ def test_a_lost_node_s_tasks_are_rows_and_the_others_go_on(order: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("said", "cure"),
+    ("output", "cure"),
     [
         ("InvalidAuthToken: bad token", "token"),
         ("Version mismatch: The cluster was started with", "versions of Ray"),
         ("Can't find a node_ip_address.json file", "runs on a node of the fleet"),
     ],
 )
-def test_every_refusal_has_its_cure(said: str, cure: str) -> None:
-    assert cure in cluster._cure(said)
+def test_every_refusal_has_its_cure(output: str, cure: str) -> None:
+    assert cure in cluster._cure(output)
 
 
 def test_what_a_killed_command_kept_for_itself_goes_with_the_next(

@@ -119,8 +119,8 @@ def _tell(lan: dict[str, Host], scratch: Path) -> Story:
         time.sleep(0.5)
     submitted, job_done = first.wait(1), job.wait(900)
     status = json.loads(head.run("~/cellbench/.venv/bin/cellbench node status --json 2>/dev/null").text)
-    told = re.search(r"ray rsync-down cluster.yaml .*", submitted.text)
-    desk.run(f"{IN_PATH} mkdir brought; {(told or ['false'])[0].replace(' results/', ' brought/')}")
+    answer = re.search(r"ray rsync-down cluster.yaml .*", submitted.text)
+    desk.run(f"{IN_PATH} mkdir brought; {(answer or ['false'])[0].replace(' results/', ' brought/')}")
     brought = _samples(desk.home / "cellbench/brought")
 
     asked_for_mps = desk.run("cd cellbench; scripts/fleet --profile tiny.toml --nodes mac --devices mps", 600)

@@ -43,9 +43,9 @@ def run(home: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[
 def test_hands_its_options_to_the_installed_cellbench(home: Path) -> None:
     done = run(home, "--profile", "my profile.toml", "--receipt=abc")
     assert done.returncode == 0, done.stderr
-    asked = (home / "asked").read_text().splitlines()
+    request = (home / "asked").read_text().splitlines()
     results = str(home / "cellbench-results")
-    assert asked == ["run", "--address", "auto", "--out", results, "--profile", "my profile.toml"]
+    assert request == ["run", "--address", "auto", "--out", results, "--profile", "my profile.toml"]
     assert "ray rsync-down cluster.yaml '~/cellbench-results/' results/" in done.stderr
     assert (home / "cellbench-results/receipts/abc").read_text() == "0"
 

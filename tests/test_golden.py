@@ -25,8 +25,8 @@ def test_a_past_version_is_read_as_it_was_written(tmp_path: Path, version: int) 
     shutil.copy(golden.FOLDER / f"v{version}.parquet", tmp_path / "samples")
     store = Store.at(tmp_path)
     found = store.dataset().to_table().to_pylist()
-    told = [{name: golden.plain(value) for name, value in row.items() if value is not None} for row in found]
-    assert told == json.loads((golden.FOLDER / f"v{version}.json").read_text())
+    answer = [{name: golden.plain(value) for name, value in row.items() if value is not None} for row in found]
+    assert answer == json.loads((golden.FOLDER / f"v{version}.json").read_text())
     session = Session(store)
     for view in ("samples", "timed", "medians", "stages", "runs"):
         assert view == "samples" or view in VIEWS

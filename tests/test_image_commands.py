@@ -98,8 +98,8 @@ def test_one_comparison_of_cells_is_enough(words: tuple[str | None, ...]) -> Non
 
 def test_images_without_cells_are_not_compared_in_tables_and_charts(tmp_path: Path) -> None:
     blank = {"case_id": "a", "n_cells": 0, "agreement": None, "diameter_asked_px": 0.0}
-    raced = [make_sample(role="tune", variant=name, n_cells=0) for name in ("stock", "lossless")]
-    samples = [make_sample(**blank), make_sample(**blank, role="masks"), *raced, *compared(None)]
+    races = [make_sample(role="tune", variant=name, n_cells=0) for name in ("stock", "lossless")]
+    samples = [make_sample(**blank), make_sample(**blank, role="masks"), *races, *compared(None)]
     session = Session(make_store(tmp_path, samples))
     data = tables.load(session, scope.resolve(session))
     assert [cell.state for cell in agreement_chart.cells(data)] == ["not compared"]

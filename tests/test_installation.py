@@ -78,17 +78,17 @@ def test_cellpose_4_is_a_failure_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "output"),
     [
         ({"torch": "2.5.1"}, "cellbench needs torch >=2.6, not 2.5.1"),
         ({"ray": "2.49.0"}, "cellbench needs ray ==2.60.*, not 2.49.0"),
         ({"cellpose": None}, "cellpose is missing, which cellbench needs"),
     ],
 )
-def test_what_cellbench_needs_is_a_failure_if_it_is_not_there(changes: dict[str, Any], said: str) -> None:
+def test_what_cellbench_needs_is_a_failure_if_it_is_not_there(changes: dict[str, Any], output: str) -> None:
     check = installation.versions(environment(**changes), "3.11.7")
     assert check.verdict == FAIL
-    assert said in check.evidence
+    assert output in check.evidence
     assert check.fix.startswith("python -m pip install ")
 
 

@@ -44,7 +44,7 @@ class FakeMachine:
 
     def __init__(self, root: Path, n_logical: int = 8, system: str = "linux") -> None:
         self.awake_s = self.slept_s = self.jumped_s = self.busy_s = self.own_s = 0.0
-        self.asked: list[str] = []
+        self.commands: list[str] = []
         self.answers: dict[str, str | None] = {"pmset": PMSET_QUIET, "notifyutil": PRESSURE.format(level=0)}
         self.battery: Any = None
         self.machine = Machine(
@@ -61,7 +61,7 @@ class FakeMachine:
         )
 
     def tool(self, command: Sequence[str]) -> str | None:
-        self.asked.append(command[0])
+        self.commands.append(command[0])
         return self.answers[Path(command[0]).name]
 
     def run(
@@ -564,12 +564,12 @@ def test_slow_questions_are_asked_every_two_seconds_at_most(tmp_path: Path) -> N
         finish = watch.begin()
         mac.run(0.1)
         finish()
-    assert len(mac.asked) == 2 * 3
+    assert len(mac.commands) == 2 * 3
 
 
 def test_linux_is_not_asked_for_the_tools_of_a_mac(machine: FakeMachine) -> None:
     columns(machine)
-    assert machine.asked == []
+    assert machine.commands == []
 
 
 # ---------------------------------------------------------------- power
@@ -592,8 +592,8 @@ def test_a_mac_on_its_battery_is_flagged(plugged: bool | None, raised: list[str]
 def test_a_laptop_on_its_battery_is_flagged_and_a_wireless_mouse_is_not(
     supplies: dict[str, tuple[str | None, ...]], raised: list[str], machine: FakeMachine, tmp_path: Path
 ) -> None:
-    for name, said in supplies.items():
-        for file, text in zip(("type", "scope", "status"), said, strict=True):
+    for name, output in supplies.items():
+        for file, text in zip(("type", "scope", "status"), output, strict=True):
             if text:
                 write(tmp_path / "sys/class/power_supply" / name / file, text)
     assert flags(machine) == raised

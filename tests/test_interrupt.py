@@ -74,8 +74,8 @@ def test_the_prompt_stops_a_query_and_stays(tmp_path: Path) -> None:
     working(process)
     process.send_signal(signal.SIGINT)
     os.write(ours, b"exit\r")
-    said = process.communicate(timeout=60)[1]
+    output = process.communicate(timeout=60)[1]
     os.close(ours)
     os.close(theirs)
-    assert said.splitlines()[-1] == "stopped"
+    assert output.splitlines()[-1] == "stopped"
     assert process.returncode == 0

@@ -137,17 +137,17 @@ def test_two_fleets_on_one_host_share_no_port() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         ({"port_base": 80}, "--port-base"), ({"port_base": 65_500}, "--port-base"),
         ({"head": "10.0.0.5:20001"}, "--port"), ({"head": "10.0.0.5:80"}, "--port"),
         ({"temp_dir": "/x" * 25}, "too long"),
     ],
 )  # fmt: skip
-def test_ports_and_folders_that_ray_cannot_use_are_refused(change: dict, said: str) -> None:
+def test_ports_and_folders_that_ray_cannot_use_are_refused(change: dict, output: str) -> None:
     with pytest.raises(CellbenchError) as refused:
         command.check(replace(HEAD, **change), "linux")
-    assert said in str(refused.value)
+    assert output in str(refused.value)
     command.check(HEAD, "linux")
 
 

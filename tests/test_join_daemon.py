@@ -104,8 +104,8 @@ def test_the_file_that_would_mislead_ray_goes_with_its_head(tmp_path: Path, fold
     ray = tmp_path / "ray"
     ray.mkdir()
     known = ray / "ray_current_cluster"
-    for said, stays in (("127.0.0.1:6379\n", False), ("another:6379", True)):
-        known.write_text(said)
+    for output, stays in (("127.0.0.1:6379\n", False), ("another:6379", True)):
+        known.write_text(output)
         _, node = begin(folder, "exec sleep 60", replace(SETUP, temp_dir=str(ray)))
         daemon.stop(node, folder)
         assert known.exists() == stays
@@ -126,17 +126,17 @@ def test_a_node_is_up_when_its_head_lists_it(folder: Path) -> None:
         mine = Member("mine", "desk", "127.0.0.1", setup.node_port, "up", True, {"cpu": 1})
         others = [replace(mine, node_id="old", state="lost"), replace(mine, node_id="other", port=1)]
         answers = [None, others, [*others, mine]]
-        asked: list[str] = []
+        request: list[str] = []
 
         def look(address: str) -> Head:
-            asked.append(address)
-            members = answers[len(asked) - 1]
+            request.append(address)
+            members = answers[len(request) - 1]
             if members is None:
                 raise FleetUnreachableError("not yet")
             return Head(address, {}, True, tuple(members))
 
         assert daemon.wait_until_up(process, setup, Path(node.log), look, sleep=lambda _s: None) == mine
-    assert asked == ["127.0.0.1:6379"] * 3
+    assert request == ["127.0.0.1:6379"] * 3
 
 
 def test_a_node_that_never_comes_up_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_where_a_node_is_to_be(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("lan")
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("request", "output"),
     [
         (NodeOptions(), "--head"), (NodeOptions(is_head=True, address="desk:6379"), "either"),
         (NodeOptions(address="desk"), "HOST:PORT"),
@@ -211,10 +211,10 @@ def test_where_a_node_is_to_be(tmp_path: Path) -> None:
         (NodeOptions(is_head=True, autoscaling_config="/nowhere/x"), "no such file"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused(asked: NodeOptions, said: str) -> None:
+def test_what_makes_no_sense_is_refused(request: NodeOptions, output: str) -> None:
     with pytest.raises(CellbenchError) as refused:
-        node_setup.place(asked)
-    assert said in str(refused.value)
+        node_setup.place(request)
+    assert output in str(refused.value)
     assert refused.value.exit_code == 2
 
 
@@ -296,7 +296,7 @@ def test_tags_are_proved_unless_they_are_given() -> None:
 
 
 def test_a_head_says_how_others_join() -> None:
-    said = node_setup.welcome(replace(SETUP, ip="10.0.0.5", head="10.0.0.5:6379"), TAGS)
-    assert "@10.0.0.5 && cellbench node start --address 10.0.0.5:6379\n" in said
-    assert "6379, 20001-20006, 20100-20199" in said
+    output = node_setup.welcome(replace(SETUP, ip="10.0.0.5", head="10.0.0.5:6379"), TAGS)
+    assert "@10.0.0.5 && cellbench node start --address 10.0.0.5:6379\n" in output
+    assert "6379, 20001-20006, 20100-20199" in output
     assert "node start" not in node_setup.welcome(replace(SETUP, is_head=False), TAGS)

@@ -64,16 +64,18 @@ def test_the_same_versions_are_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("there", "output"),
     [
         ({"ray": "2.59.1"}, '"ray[default]==2.59.1"'), ({"python": "3.12.7"}, "Python 3.12"),
         ({"numpy": "1.26.4"}, '"numpy==1.26.4"'),
     ],
 )  # fmt: skip
-def test_versions_that_cannot_work_together_are_refused_with_what_to_install(there: dict[str, str], said: str) -> None:
+def test_versions_that_cannot_work_together_are_refused_with_what_to_install(
+    there: dict[str, str], output: str
+) -> None:
     with pytest.raises(CellbenchError, match="cannot join") as refused:
         compare(**there)
-    assert said in refused.value.fix
+    assert output in refused.value.fix
     assert refused.value.exit_code == 2
     name, version = next(iter(there.items()))
     assert f"{name} {HERE[name]} here, {version} there" in refused.value.what
@@ -102,19 +104,19 @@ def test_a_version_that_is_missing_here_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "output"),
     [
         ({"refused": "InvalidAuthToken"}, "does not take this machine's token"),
         ({"failed": "RpcError"}, "does not answer"),
         (None, "does not answer"),
     ],
 )
-def test_what_the_child_says_is_told(monkeypatch: pytest.MonkeyPatch, answer: Any, said: str) -> None:
+def test_what_the_child_says_is_told(monkeypatch: pytest.MonkeyPatch, answer: Any, output: str) -> None:
     def run(argv: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(argv, 0, json.dumps(answer) if answer else "", "killed by Ray")
 
     monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(FleetUnreachableError, match=said):
+    with pytest.raises(FleetUnreachableError, match=output):
         head.look("desk:6379")
 
 
@@ -125,9 +127,9 @@ def test_something_that_is_no_head_does_not_hang(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_head_publishes_what_it_has() -> None:
-    said: list[Any] = []
-    head.publish("desk:6379", versions(), lambda *args, **kwargs: said.append((args, kwargs)) or {})
-    [(args, kwargs)] = said
+    output: list[Any] = []
+    head.publish("desk:6379", versions(), lambda *args, **kwargs: output.append((args, kwargs)) or {})
+    [(args, kwargs)] = output
     assert args == ("publish", "desk:6379")
     assert kwargs["versions"] == versions()
 
@@ -179,5 +181,5 @@ def test_the_fleet_as_rows() -> None:
     assert [row["node"] for row in rows.values() if row["here"]] == ["mac"]
     assert status.sentence(fleet, [MINE]) == "3 nodes of the fleet of desk:6379; this machine is mac"
     assert "not one of them" in status.sentence(fleet, [])
-    told = json.loads(json.dumps(status.summary(fleet, [MINE])))
-    assert (told["head"], told["here"][0]["name"], len(told["nodes"])) == ("desk:6379", "mac", 7)
+    answer = json.loads(json.dumps(status.summary(fleet, [MINE])))
+    assert (answer["head"], answer["here"][0]["name"], len(answer["nodes"])) == ("desk:6379", "mac", 7)

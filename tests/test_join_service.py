@@ -99,20 +99,20 @@ def test_without_rights_the_command_for_sudo_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 @pytest.mark.parametrize(("port_base", "name"), [(20_000, "cellbench-node"), (21_000, "cellbench-node-21000")])
 def test_how_to_stop_what_runs(tmp_path: Path, platform: str, port_base: int, name: str) -> None:
-    told = service_setup.how_to_stop(port_base, machine(tmp_path, platform=platform))
+    answer = service_setup.how_to_stop(port_base, machine(tmp_path, platform=platform))
     if platform == "darwin":
-        assert told == f"sudo launchctl bootout system/org.{name.replace('-', '.', 1)}"
+        assert answer == f"sudo launchctl bootout system/org.{name.replace('-', '.', 1)}"
     else:
-        assert told == f"sudo systemctl stop {name}.service, or systemctl --user stop {name}.service"
+        assert answer == f"sudo systemctl stop {name}.service, or systemctl --user stop {name}.service"
 
 
 def test_what_is_asked_for_reaches_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUDO_USER", raising=False)
     here = machine(tmp_path, environment={"PYTHONPATH": "/src"})
-    asked = NodeOptions(address="127.0.0.1:6379", name="box", port_base=21_000)
+    request = NodeOptions(address="127.0.0.1:6379", name="box", port_base=21_000)
     with pytest.raises(CellbenchError, match="no token"):
-        service_setup.service_for(asked, None, "system", None, here)
-    shown, again = service_setup.service_for(asked, "cpu,cuda=2", "system", None, here, only_shown=True)
+        service_setup.service_for(request, None, "system", None, here)
+    shown, again = service_setup.service_for(request, "cpu,cuda=2", "system", None, here, only_shown=True)
     words = ["--address", "127.0.0.1:6379", "--name", "box", "--port-base", "21000", "--tags", "cpu,cuda=2"]
     [line] = settings(shown.files[shown.path])["ExecStart"]
     assert shlex.split(line)[-len(words) :] == words
@@ -121,4 +121,4 @@ def test_what_is_asked_for_reaches_the_service(tmp_path: Path, monkeypatch: pyte
     for bad in ({"scope": "galaxy"}, {"user": "no-such-user-here"}):
         known = {"scope": "system", "user": None, **bad}
         with pytest.raises(CellbenchError):
-            service_setup.service_for(asked, None, machine=here, only_shown=True, **known)
+            service_setup.service_for(request, None, machine=here, only_shown=True, **known)

@@ -75,8 +75,8 @@ def test_where_ray_looks_comes_first(tmp_path: Path) -> None:
     elsewhere = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "folder" / "token")}
     made, _ = token.found_or_made(elsewhere, tmp_path / "home")
     assert made.place == elsewhere["RAY_AUTH_TOKEN_PATH"]
-    told = token.required(elsewhere | {"RAY_AUTH_TOKEN": "spoken"}, tmp_path)
-    assert (told.text, told.place) == ("spoken", "RAY_AUTH_TOKEN")
+    answer = token.required(elsewhere | {"RAY_AUTH_TOKEN": "spoken"}, tmp_path)
+    assert (answer.text, answer.place) == ("spoken", "RAY_AUTH_TOKEN")
 
 
 def test_a_missing_token_is_refused_with_how_to_get_one(tmp_path: Path) -> None:

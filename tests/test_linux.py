@@ -9,7 +9,7 @@ from tests import recorded
 
 
 def test_a_laptop_on_its_battery(tmp_path: Path) -> None:
-    told = linux.facts(recorded.linux(tmp_path, recorded.LAPTOP))
+    answer = linux.facts(recorded.linux(tmp_path, recorded.LAPTOP))
     expected = {
         "machine_model": "LENOVO 21AHCTO1WW ThinkPad T14 Gen 3",
         "cpu_model": "12th Gen Intel(R) Core(TM) i7-1260P",
@@ -50,31 +50,31 @@ def test_a_laptop_on_its_battery(tmp_path: Path) -> None:
         "gpu_cores": None,
         "metal_support": None,
     }
-    assert told == expected
+    assert answer == expected
 
 
 def test_a_server_of_two_sockets(tmp_path: Path) -> None:
-    told = linux.facts(recorded.linux(tmp_path, recorded.SERVER))
-    assert (told["cpu_sockets"], told["cpu_physical_cores"], told["numa_nodes"]) == (2, 4, 2)
-    assert (told["smt"], told["turbo"], told["swap_bytes"]) == (False, False, 0)
-    assert told["cpu_governor"] == "performance schedutil"
-    assert "avx512_bf16 amx_tile" in told["cpu_instructions"]
-    assert (told["cpu_performance_cores"], told["cpu_efficiency_cores"]) == (None, None)
-    assert (told["power_source"], told["cpu_base_mhz"], told["cpu_max_mhz"]) == (None, None, None)
+    answer = linux.facts(recorded.linux(tmp_path, recorded.SERVER))
+    assert (answer["cpu_sockets"], answer["cpu_physical_cores"], answer["numa_nodes"]) == (2, 4, 2)
+    assert (answer["smt"], answer["turbo"], answer["swap_bytes"]) == (False, False, 0)
+    assert answer["cpu_governor"] == "performance schedutil"
+    assert "avx512_bf16 amx_tile" in answer["cpu_instructions"]
+    assert (answer["cpu_performance_cores"], answer["cpu_efficiency_cores"]) == (None, None)
+    assert (answer["power_source"], answer["cpu_base_mhz"], answer["cpu_max_mhz"]) == (None, None, None)
 
 
 def test_cores_of_two_kinds_on_arm(tmp_path: Path) -> None:
-    told = linux.facts(recorded.linux(tmp_path, recorded.ARM))
-    assert (told["cpu_performance_cores"], told["cpu_efficiency_cores"]) == (2, 2)
-    assert told["machine_model"] == "Apple Mac mini (M1, 2020)"
-    assert told["cpu_instructions"] == "asimd bf16 i8mm"
-    assert (told["cpu_model"], told["virtualisation"], told["cpu_base_mhz"]) == (None, None, 2064)
+    answer = linux.facts(recorded.linux(tmp_path, recorded.ARM))
+    assert (answer["cpu_performance_cores"], answer["cpu_efficiency_cores"]) == (2, 2)
+    assert answer["machine_model"] == "Apple Mac mini (M1, 2020)"
+    assert answer["cpu_instructions"] == "asimd bf16 i8mm"
+    assert (answer["cpu_model"], answer["virtualisation"], answer["cpu_base_mhz"]) == (None, None, 2064)
 
 
 def test_cores_of_one_kind_are_not_divided(tmp_path: Path) -> None:
     alike = {f"{recorded.CPU}/cpu{n}/cpu_capacity": "1024" for n in range(4)}
-    told = linux.facts(recorded.linux(tmp_path, recorded.ARM | alike))
-    assert (told["cpu_performance_cores"], told["cpu_efficiency_cores"]) == (None, None)
+    answer = linux.facts(recorded.linux(tmp_path, recorded.ARM | alike))
+    assert (answer["cpu_performance_cores"], answer["cpu_efficiency_cores"]) == (None, None)
 
 
 def test_a_machine_that_tells_nothing_has_nulls_and_no_zeros(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_a_machine_that_tells_nothing_has_nulls_and_no_zeros(tmp_path: Path) -> 
 
 def test_files_without_sense_are_nulls(tmp_path: Path) -> None:
     files = {f"{recorded.CPU}/cpu0/cpufreq/cpuinfo_max_freq": "<unknown>", f"{recorded.CPU}/cpu0/cache/index0/size": ""}
-    told = linux.facts(recorded.linux(tmp_path, files))
-    assert (told["cpu_max_mhz"], told["cpu_l1d_bytes"]) == (None, None)
+    answer = linux.facts(recorded.linux(tmp_path, files))
+    assert (answer["cpu_max_mhz"], answer["cpu_l1d_bytes"]) == (None, None)
 
 
 @pytest.mark.parametrize(

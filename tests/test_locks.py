@@ -31,15 +31,15 @@ HELD = sorted(locks.HELD)
 @contextmanager
 def flock(monkeypatch: pytest.MonkeyPatch, number: int) -> Any:
     """Every lock is answered with this error; lists what was asked for."""
-    asked: list[int] = []
+    request: list[int] = []
 
     def answer(_file: object, how: int) -> None:
-        asked.append(how)
+        request.append(how)
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", answer)
-        yield asked
+        yield request
 
 
 @pytest.mark.parametrize("number", [*WITHOUT, *HELD], ids=errno.errorcode.get)
@@ -149,9 +149,9 @@ def test_a_command_without_locks_ends_with_one_error_and_leaves_nothing(
     make_store(tmp_path / "results", [make_sample(node=node) for node in ("a", "b")])
     words = COMMANDS[name](tmp_path / "results")
     before = listing(tmp_path)
-    with flock(monkeypatch, number) as asked:
+    with flock(monkeypatch, number) as request:
         done = CliRunner().invoke(app, words)
-    assert asked
+    assert request
     assert isinstance(done.exception, StorageError)
     assert done.exception.exit_code == 2
     assert "cannot be locked" in done.exception.what

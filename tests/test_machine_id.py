@@ -77,10 +77,10 @@ def test_instruction_sets_in_short(words: str | None, short: str | None) -> None
 def test_the_columns_of_recorded_machines(
     tmp_path: Path, machine: str, instruction_set: str, quota: float | None
 ) -> None:
-    told = machine_id.columns(recorded.linux(tmp_path, getattr(recorded, machine)), [])
-    assert (told["instruction_set"], told["cpu_quota_cores"]) == (instruction_set, quota)
+    answer = machine_id.columns(recorded.linux(tmp_path, getattr(recorded, machine)), [])
+    assert (answer["instruction_set"], answer["cpu_quota_cores"]) == (instruction_set, quota)
 
 
 def test_the_columns_of_a_mac(tmp_path: Path) -> None:
-    told = machine_id.columns(recorded.mac(recorded.MAC, tmp_path), [])
-    assert (told["instruction_set"], told["cpu_quota_cores"], len(told["machine_id"])) == ("neon", None, 16)
+    answer = machine_id.columns(recorded.mac(recorded.MAC, tmp_path), [])
+    assert (answer["instruction_set"], answer["cpu_quota_cores"], len(answer["machine_id"])) == ("neon", None, 16)

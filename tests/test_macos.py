@@ -9,7 +9,7 @@ from tests import recorded
 
 
 def test_an_apple_laptop(tmp_path: Path) -> None:
-    told = macos.facts(recorded.mac(recorded.MAC, tmp_path))
+    answer = macos.facts(recorded.mac(recorded.MAC, tmp_path))
     expected = {
         "machine_model": "MacBookPro18,3",
         "virtualisation": "none",
@@ -38,7 +38,7 @@ def test_an_apple_laptop(tmp_path: Path) -> None:
         "os_kernel": "24.1.0",
         "os_build": "24B83",
     }
-    assert told == expected | dict.fromkeys(macos.LINUX_ONLY)
+    assert answer == expected | dict.fromkeys(macos.LINUX_ONLY)
 
 
 def test_an_intel_mac(tmp_path: Path) -> None:
@@ -52,13 +52,17 @@ def test_an_intel_mac(tmp_path: Path) -> None:
         "/usr/sbin/system_profiler": "      Chipset Model: Intel UHD Graphics 630\n      Bus: Built-In\n"
         "      Metal Family: Supported, Metal GPUFamily macOS 2\n      Chipset Model: AMD Radeon Pro 5300M\n",
     }
-    told = macos.facts(recorded.mac(outputs, tmp_path))
-    assert (told["smt"], told["cpu_performance_cores"], told["cpu_efficiency_cores"]) == (True, None, None)
-    assert (told["cpu_l1d_bytes"], told["cpu_l2_bytes"], told["cpu_l3_bytes"]) == (32 * 1024, 256 * 1024, 12 * 2**20)
-    assert (told["cpu_base_mhz"], told["cpu_instructions"]) == (2600, "avx2 fma")
-    assert (told["power_mode"], told["power_source"], told["virtualisation"]) == ("low", "mains", "unnamed")
-    assert (told["gpu_name"], told["gpu_cores"]) == ("Intel UHD Graphics 630", None)
-    assert told["metal_support"] == "Supported, Metal GPUFamily macOS 2"
+    answer = macos.facts(recorded.mac(outputs, tmp_path))
+    assert (answer["smt"], answer["cpu_performance_cores"], answer["cpu_efficiency_cores"]) == (True, None, None)
+    assert (answer["cpu_l1d_bytes"], answer["cpu_l2_bytes"], answer["cpu_l3_bytes"]) == (
+        32 * 1024,
+        256 * 1024,
+        12 * 2**20,
+    )
+    assert (answer["cpu_base_mhz"], answer["cpu_instructions"]) == (2600, "avx2 fma")
+    assert (answer["power_mode"], answer["power_source"], answer["virtualisation"]) == ("low", "mains", "unnamed")
+    assert (answer["gpu_name"], answer["gpu_cores"]) == ("Intel UHD Graphics 630", None)
+    assert answer["metal_support"] == "Supported, Metal GPUFamily macOS 2"
 
 
 @pytest.mark.parametrize(("line", "mode"), [("lowpowermode 0", "automatic"), ("powermode 1", "low"), ("sleep 1", None)])
@@ -67,8 +71,8 @@ def test_power_mode(tmp_path: Path, line: str, mode: str | None) -> None:
 
 
 def test_a_mac_without_its_tools_has_nulls_and_no_zeros(tmp_path: Path) -> None:
-    told = macos.facts(recorded.mac({}, tmp_path))
-    assert {name for name, value in told.items() if value is not None} == {"container"}
+    answer = macos.facts(recorded.mac({}, tmp_path))
+    assert {name for name, value in answer.items() if value is not None} == {"container"}
 
 
 def test_both_systems_tell_the_same_facts(tmp_path: Path) -> None:
@@ -76,5 +80,5 @@ def test_both_systems_tell_the_same_facts(tmp_path: Path) -> None:
 
 
 def test_libraries_in_the_process(tmp_path: Path) -> None:
-    told = macos.loaded_libraries(recorded.mac(recorded.MAC, tmp_path))
-    assert told == ["/opt/venv/torch/lib/libomp.dylib", "/usr/lib/dyld"]
+    answer = macos.loaded_libraries(recorded.mac(recorded.MAC, tmp_path))
+    assert answer == ["/opt/venv/torch/lib/libomp.dylib", "/usr/lib/dyld"]

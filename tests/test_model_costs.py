@@ -38,7 +38,7 @@ def loaded(folder: Path, samples: list[Sample]) -> tables.Tables:
     return tables.load(session, scope.resolve(session, None), with_published=False)
 
 
-def said(found: tables.Tables) -> list[str]:
+def sentences(found: tables.Tables) -> list[str]:
     """What the report says of models."""
     return next((each.sentences for each in narrative.answers(found) if each.question == narrative.MODELS), [])
 
@@ -49,7 +49,7 @@ def test_a_ratio_has_an_interval_from_three_processes(tmp_path: Path) -> None:
     assert cost.known.value == pytest.approx(20)
     assert cost.known.low is not None
     assert cost.known.low < 20 < (cost.known.high or 0)
-    first, second = said(found)
+    first, second = sentences(found)
     assert "cpsam_v2" in first
     assert "takes 20.0 times (95 % interval" in first
     assert "20\u00a0s instead of 1.0\u00a0s" in first
@@ -67,7 +67,7 @@ def test_a_ratio_has_an_interval_from_three_processes(tmp_path: Path) -> None:
 def test_times_of_other_work_or_another_place_are_not_divided(tmp_path: Path, other: dict[str, Any]) -> None:
     found = loaded(tmp_path, timed(1.0, **CYTO3) + timed(20.0, **SAM | other))
     assert model_costs.costs(found) == []
-    assert said(found) == []
+    assert sentences(found) == []
 
 
 def test_each_precision_has_a_ratio_of_its_own(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_accuracy_with_published_weights_stands_beside_the_cost(tmp_path: Path) 
         role="masks", workload="cellpose", agreement="identical", n_cells=38, **SAM | published | scores
     )
     found = loaded(tmp_path, [*rows, looked])
-    _, accuracy = said(found)
+    _, accuracy = sentences(found)
     assert "38 cells where 40 were drawn" in accuracy
     assert "AP@0.5 0.950, AP@0.75 0.900, AP@0.9 0.500, F1 0.970" in accuracy
 
@@ -111,8 +111,8 @@ def test_accuracy_counts_cells_at_each_overlap() -> None:
     truth[10:30, 10:30], truth[10:30, 50:70] = 1, 2
     seen = np.zeros_like(truth)
     seen[10:30, 10:30], seen[10:30, 54:70], seen[35:39, 90:99] = 5, 9, 2  # IoU 1, IoU 0.8, one of nothing
-    told = agreement.accuracy(truth, Segmentation(seen, 30.0))
-    assert told == {
+    answer = agreement.accuracy(truth, Segmentation(seen, 30.0))
+    assert answer == {
         "truth_ap50": pytest.approx(2 / 3), "truth_ap75": pytest.approx(2 / 3), "truth_ap90": pytest.approx(1 / 4),
         "truth_f1": pytest.approx(4 / 5), "truth_n_cells": 2,
     }  # fmt: skip

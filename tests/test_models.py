@@ -36,8 +36,8 @@ def cellbench(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_model_is_listed_with_what_a_run_would_use() -> None:
-    told = CliRunner().invoke(app, ["models", "--json"])
-    found = {each["model"]: each for each in json.loads(told.stdout)}
+    answer = CliRunner().invoke(app, ["models", "--json"])
+    found = {each["model"]: each for each in json.loads(answer.stdout)}
     assert [(each["engine"], each["model"]) for each in found.values()] == ENGINES
     for name, each in found.items():
         assert each["version"] == registry.version(each["engine"])
@@ -109,7 +109,7 @@ def test_an_interpreter_that_is_not_there_is_a_problem_of_each_engine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "output"),
     [
         ("exit 3", "no measuring process can be started"),
         ("echo 'no module named harness' >&2; exit 1", "no module named harness"),
@@ -118,32 +118,32 @@ def test_an_interpreter_that_is_not_there_is_a_problem_of_each_engine() -> None:
     ],
 )
 def test_an_interpreter_that_cannot_measure_is_a_problem_with_its_reason(
-    script: str, said: str, tmp_path: Path
+    script: str, output: str, tmp_path: Path
 ) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     found = list(models.listed(str(python)))
     assert len(found) == len(ENGINES)
-    assert all(said in each.problem and str(python) in each.environment for each in found)
+    assert all(output in each.problem and str(python) in each.environment for each in found)
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "output"),
     [("4.0.6", "needs cellpose>=3.1.1,<4, but 4.0.6 is installed there"), (None, "cellpose3 is not installed there")],
 )
 def test_the_version_is_that_of_the_environment_and_not_of_this_process(
-    version: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str | None, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = environments.overlay("cellpose3")
     assert not folder.exists(), "the tests have a home of their own"
     folder.mkdir(parents=True)
-    told = "None" if version is None else repr(version)
+    answer = "None" if version is None else repr(version)
     (folder / "sitecustomize.py").write_text(
-        f"from harness.engines.cellpose3 import engine\nengine.Cellpose3.version = lambda _: {told}\n"
+        f"from harness.engines.cellpose3 import engine\nengine.Cellpose3.version = lambda _: {answer}\n"
     )
     found = by_engine(list(models.listed()))
-    assert said in found["cellpose3"].problem
+    assert output in found["cellpose3"].problem
     assert found["cellpose3"].environment == f"{folder} over {sys.executable}"
     assert found["simulated"].problem is None
 

@@ -133,15 +133,15 @@ def test_the_command_lists_prints_and_asks(store: Store, tmp_path: Path) -> None
     assert json.loads(query(store, "start-up", "--json", "--param", f"run={RUN_ID}")[1])[0]["median_s"] == 5.0
     assert json.loads(query(store, "-", "--json", stdin="SELECT 1 AS x")[1]) == [{"x": 1}]
     assert query(store, "SELECT sum(1) AS n, [1, 2] AS l", "--csv")[1] == '"n","l"\n1,"[1, 2]"\n'
-    code, shown, said = query(store, "FROM range(1000)", "--limit", "2")
-    assert (code, shown.split(), "first 2 rows" in said) == (0, ["range", "0", "1"], True)
+    code, shown, output = query(store, "FROM range(1000)", "--limit", "2")
+    assert (code, shown.split(), "first 2 rows" in output) == (0, ["range", "0", "1"], True)
     assert len(query(store, "FROM range(1000)", "--csv")[1].splitlines()) == 1001
     assert query(store, "SELECT crop FROM medians", "--parquet", tmp_path / "x.parquet")[0] == 0
     assert pq.read_table(tmp_path / "x.parquet").column_names == ["crop"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "output"),
     [
         ([], "nothing was asked"),
         (["nope"], "no query or view"),
@@ -154,9 +154,9 @@ def test_the_command_lists_prints_and_asks(store: Store, tmp_path: Path) -> None
         (["SELECT 1", "--parquet", "/nowhere/x.parquet"], "cannot be written"),
     ],
 )
-def test_what_cannot_be_answered(store: Store, words: list[str], said: str) -> None:
+def test_what_cannot_be_answered(store: Store, words: list[str], output: str) -> None:
     code, shown, error = query(store, *words)
-    assert (code, shown, said in error) == (2, "", True), error
+    assert (code, shown, output in error) == (2, "", True), error
 
 
 # ------------------------------------------------------------------ the prompt
@@ -164,18 +164,18 @@ def test_what_cannot_be_answered(store: Store, words: list[str], said: str) -> N
 
 def test_the_prompt_goes_on_after_a_mistake_and_remembers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    asked, told = [], []
+    request, facts = [], []
 
     def answer(text: str) -> None:
-        asked.append(text)
+        request.append(text)
         if text == "bad":
             raise CellbenchError("that was wrong")
 
     with create_pipe_input() as typed:
         typed.send_text("bad\nSELECT 1;\n\nexit\n")
-        prompt.ask(answer, told.append, typed, DummyOutput())
-    assert asked == ["bad", "SELECT 1"]
-    assert told == [prompt.GREETING, "that was wrong"]
+        prompt.ask(answer, facts.append, typed, DummyOutput())
+    assert request == ["bad", "SELECT 1"]
+    assert facts == [prompt.GREETING, "that was wrong"]
     assert "SELECT 1" in (tmp_path / "cellbench" / "query-history").read_text()
 
 

@@ -77,17 +77,22 @@ def test_what_is_suspicious_is_measured_again_alone_after_a_pause(tmp_path: Path
     assert play.measured()[1][-2:] == ["--only", "desk/cuda:0/448,mac/mps/full"]
     assert (found.status, found.exit_code, found.new) == ("alarm", 1, ("ab12cd34",))
     text = nightly.message(make(tmp_path), found)["text"]
-    for said in ("1 new alarm", "slower: 1.3 s instead of 1 s, new", "torch_version: 2.12 → 2.13", "cellbench accept"):
-        assert said in text
+    for output in (
+        "1 new alarm",
+        "slower: 1.3 s instead of 1 s, new",
+        "torch_version: 2.12 → 2.13",
+        "cellbench accept",
+    ):
+        assert output in text
 
 
 def test_a_suspicion_that_could_not_be_measured_again_is_news(tmp_path: Path) -> None:
     suspect = CALM | {"suspects": [{"case": "desk/cuda:0/448"}]}
     found = night(make(tmp_path), Cellbench([suspect, suspect], again_status=steps.TIMED_OUT))
     assert (found.status, found.exit_code) == ("ok", 3)
-    told = nightly.message(make(tmp_path), found)
-    assert told["is_news"]
-    assert "suspicious ended with status 124: desk/cuda:0/448" in told["text"]
+    answer = nightly.message(make(tmp_path), found)
+    assert answer["is_news"]
+    assert "suspicious ended with status 124: desk/cuda:0/448" in answer["text"]
 
 
 def test_an_alarm_that_is_old_is_no_news(tmp_path: Path) -> None:

@@ -140,17 +140,17 @@ def test_a_fleet_comes_together_and_apart(machines: Callable[[str], Machine]) ->
 
     joined = mac.start("--address", address, "--tags", "cpu,mps", "--name", "mac")
     assert joined.returncode == 0, joined.stderr
-    told = json.loads(mac.node("status", "--json").stdout)
-    assert told["head"] == address
-    assert told["versions"]["code"] == versions()["code"]
-    nodes = {node["name"]: node for node in told["nodes"]}
+    answer = json.loads(mac.node("status", "--json").stdout)
+    assert answer["head"] == address
+    assert answer["versions"]["code"] == versions()["code"]
+    nodes = {node["name"]: node for node in answer["nodes"]}
     assert {name: (node["state"], node["is_head"]) for name, node in nodes.items()} == {
         "desk": ("up", True), "mac": ("up", False),
     }  # fmt: skip
     assert nodes["mac"]["counts"] == {"mps": 1, "cpu": 1}
     assert nodes["mac"]["port"] == mac.base + 1
     assert nodes["desk"]["counts"]["cpu"] == 1
-    assert {node["name"] for node in told["here"]} == {"mac"}
+    assert {node["name"] for node in answer["here"]} == {"mac"}
 
     stopped = mac.node("stop")
     assert stopped.returncode == 0, stopped.stderr

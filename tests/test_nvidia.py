@@ -174,10 +174,10 @@ def known(*uuids: str) -> Callable[[str], str]:
     return by_uuid
 
 
-@pytest.mark.parametrize("asked", [UUID, UUID.removeprefix("GPU-")])
-def test_a_gpu_is_found_by_uuid_with_and_without_prefix(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("request", [UUID, UUID.removeprefix("GPU-")])
+def test_a_gpu_is_found_by_uuid_with_and_without_prefix(request: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(nvmlDeviceGetHandleByUUID=known(UUID)))
-    found = nvidia.open_gpu(asked)
+    found = nvidia.open_gpu(request)
     assert found is not None
     assert found.handle == UUID
     assert {os.getpid(), os.getppid()} <= found.family

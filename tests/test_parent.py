@@ -70,10 +70,10 @@ def test_a_block_is_measured_in_a_process_of_its_own(order: Callable[..., Order]
     samples = samples_of(replace(made, block=replace(made.block, threads=3)))
     assert ends(samples) == [("64", "ok", ""), ("32", "ok", "")]
     assert {s["openmp_threads"] for s in samples} == {"3"}
-    told = [line.split() for line in witness.read_text().splitlines()]
-    assert len({pid for _, pid, *_ in told}) == 1
-    assert int(told[0][1]) != os.getpid()
-    finished = [masks for word, _, *rest in told if word == "end" for masks in rest]
+    answer = [line.split() for line in witness.read_text().splitlines()]
+    assert len({pid for _, pid, *_ in answer}) == 1
+    assert int(answer[0][1]) != os.getpid()
+    finished = [masks for word, _, *rest in answer if word == "end" for masks in rest]
     assert finished == [s["mask_sha256"] for s in samples if s["phase"] == "call"]
 
 

@@ -8,7 +8,7 @@ from harness.stats import selection
 RNG = np.random.default_rng(5)
 
 
-def raced(without: dict[str, float], stock: float = 2.0, processes: int = 5) -> selection.Choice:
+def race(without: dict[str, float], stock: float = 2.0, processes: int = 5) -> selection.Choice:
     """A stack that takes 1 s, and what it takes without each part; each process has its own luck."""
     luck = np.exp(RNG.normal(0, 0.2, (processes, 1)))
 
@@ -19,7 +19,7 @@ def raced(without: dict[str, float], stock: float = 2.0, processes: int = 5) -> 
 
 
 def test_parts_that_help_stay() -> None:
-    found = raced({"a": 1.5, "b": 1.2})
+    found = race({"a": 1.5, "b": 1.2})
     assert (found.drop, found.is_answer) == (None, True)
     assert found.over_stock.low < 2 < found.over_stock.high
     assert found.over_without["b"].times == pytest.approx(1.2, rel=0.02)
@@ -27,29 +27,29 @@ def test_parts_that_help_stay() -> None:
 
 @pytest.mark.parametrize("useless", [1.0, 0.9, 1.001])
 def test_a_part_that_does_nothing_or_harms_goes(useless: float) -> None:
-    found = raced({"a": 1.5, "b": useless})
+    found = race({"a": 1.5, "b": useless})
     assert (found.drop, found.is_answer) == ("b", False)
 
 
 def test_one_part_goes_at_a_time_the_worst_first() -> None:
     """Two parts that do the same are each useless beside the other."""
-    assert raced({"a": 1.0, "b": 0.95, "c": 1.0}).drop == "b"
+    assert race({"a": 1.0, "b": 0.95, "c": 1.0}).drop == "b"
 
 
 def test_a_single_part_that_does_nothing_leaves_stock() -> None:
-    found = raced({"a": 1.0}, stock=1.0)
+    found = race({"a": 1.0}, stock=1.0)
     assert (found.drop, found.is_answer) == ("a", False)
 
 
 def test_a_stack_that_does_not_beat_stock_is_no_answer() -> None:
     """Each part mends what the other one breaks."""
-    found = raced({"a": 1.5, "b": 1.5}, stock=1.0)
+    found = race({"a": 1.5, "b": 1.5}, stock=1.0)
     assert (found.drop, found.is_answer) == (None, False)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_fewer_than_three_processes_choose_nothing(processes: int) -> None:
-    found = raced({"a": 2.0}, processes=processes)
+    found = race({"a": 2.0}, processes=processes)
     assert (found.is_answer, found.drop, found.over_stock.low) == (False, "a", None)
 
 
@@ -61,4 +61,4 @@ def test_calls_that_are_missing_are_left_out() -> None:
 
 def test_a_stack_without_parts_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one part"):
-        raced({})
+        race({})

@@ -23,23 +23,23 @@ def test_the_columns_of_a_sample() -> None:
 
 
 def test_this_machine() -> None:
-    told = probe.environment()
-    assert told["ram_bytes"] == psutil.virtual_memory().total
-    assert told["cpu_model"] in (probe.cpu_model(), None)
-    assert told["cpu_logical_cores"] == psutil.cpu_count()
-    assert 0 < told["clock_resolution_ns"] <= 1000
-    assert told["uptime_s"] > 0
-    assert told["temp_free_bytes"] > 0
-    assert json.loads(json.dumps(told)) == told
+    answer = probe.environment()
+    assert answer["ram_bytes"] == psutil.virtual_memory().total
+    assert answer["cpu_model"] in (probe.cpu_model(), None)
+    assert answer["cpu_logical_cores"] == psutil.cpu_count()
+    assert 0 < answer["clock_resolution_ns"] <= 1000
+    assert answer["uptime_s"] > 0
+    assert answer["temp_free_bytes"] > 0
+    assert json.loads(json.dumps(answer)) == answer
 
 
 def test_a_container_on_a_virtual_machine(tmp_path: Path) -> None:
-    told = probe.environment(recorded.linux(tmp_path, recorded.CONTAINER))
-    assert (told["container"], told["virtualisation"]) == ("docker", "unnamed")
+    answer = probe.environment(recorded.linux(tmp_path, recorded.CONTAINER))
+    assert (answer["container"], answer["virtualisation"]) == ("docker", "unnamed")
     # It shows neither topology nor clocks nor sensors.
     unknown = ("cpu_physical_cores", "cpu_sockets", "smt", "cpu_mhz", "cpu_temperature_c", "power_source", "os_name")
-    assert [told[name] for name in unknown] == [None] * len(unknown)
-    assert told["cpu_logical_cores"] == 2
+    assert [answer[name] for name in unknown] == [None] * len(unknown)
+    assert answer["cpu_logical_cores"] == 2
 
 
 def test_every_system_tells_the_same_facts(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_settings_are_those_that_matter_and_no_others(tmp_path: Path) -> None:
         "OMP_NUM_THREADS": "6", "MKL_NUM_THREADS": "6", "PYTORCH_ENABLE_MPS_FALLBACK": "1",
         "NUMBA_CACHE_DIR": "/home/me", "TORCH_HOME": "/home/me", "HOME": "/home/me", "MY_OMP_X": "1",
     }  # fmt: skip
-    told = probe.environment(recorded.linux(tmp_path, {}, environ))
-    assert told["thread_settings"] == "MKL_NUM_THREADS=6 OMP_NUM_THREADS=6"
-    assert told["torch_settings"] == "PYTORCH_ENABLE_MPS_FALLBACK=1"
+    answer = probe.environment(recorded.linux(tmp_path, {}, environ))
+    assert answer["thread_settings"] == "MKL_NUM_THREADS=6 OMP_NUM_THREADS=6"
+    assert answer["torch_settings"] == "PYTORCH_ENABLE_MPS_FALLBACK=1"
     assert probe.environment(recorded.linux(tmp_path, {}))["torch_settings"] == "none"
 
 

@@ -35,9 +35,9 @@ def prepared(*names: str, promised: dict[str, int] | None = None, **flags: objec
     return Prepared(Material(wanted, sparse(), models), members, planned)
 
 
-def shown(told: Prepared, samples: list[dict[str, object]], absent: tuple[Absent, ...] = ()) -> list[str]:
+def shown(answer: Prepared, samples: list[dict[str, object]], absent: tuple[Absent, ...] = ()) -> list[str]:
     out = io.StringIO()
-    progress = Progress(told, Console(file=out, width=200))
+    progress = Progress(answer, Console(file=out, width=200))
     progress.begin(absent)
     with progress:
         for sample in samples:
@@ -45,7 +45,7 @@ def shown(told: Prepared, samples: list[dict[str, object]], absent: tuple[Absent
     return out.getvalue().splitlines()
 
 
-def case_rows(told: Prepared, node: str, seconds: float) -> list[dict[str, object]]:
+def case_rows(answer: Prepared, node: str, seconds: float) -> list[dict[str, object]]:
     """Two timed repetitions of every case of a node, in the order of its blocks."""
     return [
         make_sample(
@@ -53,7 +53,7 @@ def case_rows(told: Prepared, node: str, seconds: float) -> list[dict[str, objec
             model=case.model, repetition=i,
             elapsed_s=seconds * (10 if case.variant != "stock" else 1), stop_reason="fixed_n" if i else None,
         )
-        for block in told.blocks
+        for block in answer.blocks
         if block.node == node
         for case in block.cases
         for i in range(2)
@@ -61,35 +61,35 @@ def case_rows(told: Prepared, node: str, seconds: float) -> list[dict[str, objec
 
 
 def test_one_machine_has_a_line_for_each_case() -> None:
-    told = prepared("desk")
-    lines = [line for line in shown(told, case_rows(told, "desk", 1.0)) if line.startswith("cpu ")]
+    answer = prepared("desk")
+    lines = [line for line in shown(answer, case_rows(answer, "desk", 1.0)) if line.startswith("cpu ")]
     assert {line.split(":")[0] for line in lines} == {"cpu 64 standard", "cpu 96 standard"}
     assert all("1 s (median of 2)" in line for line in lines)
     assert lines[-1].endswith("done")
 
 
 def test_a_pass_is_told_once_however_many_rows_it_has() -> None:
-    told = prepared("desk", crops=(64,), passes=("stages", "memory"))
-    case = told.blocks[0].cases[0]
+    answer = prepared("desk", crops=(64,), passes=("stages", "memory"))
+    case = answer.blocks[0].cases[0]
     same = {"crop": case.crop, "variant": case.variant, "protocol": case.protocol}
     rows = [make_sample(**same, node="desk", role=role, phase=phase, stop_reason=None)
             for role in ("stages", "memory") for phase in ("stage", "stage", "call") for _ in range(3)]  # fmt: skip
-    lines = shown(told, [*case_rows(told, "desk", 1.0), *rows])
+    lines = shown(answer, [*case_rows(answer, "desk", 1.0), *rows])
     assert [sum(f"standard: {name}" in line for line in lines) for name in ("stages", "memory")] == [1, 1]
 
 
 def test_variants_of_a_crop_are_not_mixed() -> None:
-    told = prepared("desk", crops=(64,), variants=("stock", "lossless"))
-    lines = [line for line in shown(told, case_rows(told, "desk", 1.0)) if line.startswith("cpu ")]
+    answer = prepared("desk", crops=(64,), variants=("stock", "lossless"))
+    lines = [line for line in shown(answer, case_rows(answer, "desk", 1.0)) if line.startswith("cpu ")]
     assert {line.split(";")[0] for line in lines} == {
         "cpu 64 standard: 1 s (median of 2), 3 cells", "cpu 64 standard lossless: 10 s (median of 2), 3 cells"
     }  # fmt: skip
 
 
 def test_lines_of_several_models_say_which_and_have_a_pace_of_their_own() -> None:
-    told = prepared("desk", crops=(64,), models=("cyto3", "sleep"))
-    first, second = told.blocks
-    lines = shown(told, case_rows(told, "desk", 100.0))
+    answer = prepared("desk", crops=(64,), models=("cyto3", "sleep"))
+    first, second = answer.blocks
+    lines = shown(answer, case_rows(answer, "desk", 100.0))
     assert any("model cyto3, weights: standin; sleep, weights: standin" in line for line in lines)
     done = [line for line in lines if "median of" in line]
     assert [line.split(":")[0] for line in done] == [f"cpu {each.model} 64 standard" for each in (first, second)]
@@ -98,16 +98,16 @@ def test_lines_of_several_models_say_which_and_have_a_pace_of_their_own() -> Non
 
 
 def test_lines_of_several_nodes_say_which() -> None:
-    told = prepared("desk", "mac")
-    lines = shown(told, [*case_rows(told, "desk", 1.0), *case_rows(told, "mac", 2.0)])
+    answer = prepared("desk", "mac")
+    lines = shown(answer, [*case_rows(answer, "desk", 1.0), *case_rows(answer, "mac", 2.0)])
     assert any("4 cases" in line and "2 device(s) on 2 nodes" in line for line in lines)
     assert {line.split(" cpu ")[0] for line in lines if "median of" in line} == {"desk", "mac"}
 
 
 def test_who_cannot_do_what_was_hoped_is_said() -> None:
-    told = prepared("desk", promised={"mps": 1})
-    old = replace(told.members[0], versions={**told.members[0].versions, "torch": "2.0.0"})
-    lines = shown(replace(told, members=(old,)), [], (Absent("mac", "its link was cut"),))
+    answer = prepared("desk", promised={"mps": 1})
+    old = replace(answer.members[0], versions={**answer.members[0].versions, "torch": "2.0.0"})
+    lines = shown(replace(answer, members=(old,)), [], (Absent("mac", "its link was cut"),))
     assert "! mac is left out: its link was cut" in lines
     assert any(line.startswith("! desk is tagged for mps") for line in lines)
     assert any(line.startswith("! desk has other versions: torch 2.0.0 (here 2.") for line in lines)
@@ -115,11 +115,11 @@ def test_who_cannot_do_what_was_hoped_is_said() -> None:
 
 @pytest.mark.parametrize("status", ["oom_device", "node_lost"])
 def test_a_failure_is_said_with_its_reason(status: str) -> None:
-    told = prepared("desk")
-    crop = told.blocks[0].cases[0].crop
+    answer = prepared("desk")
+    crop = answer.blocks[0].cases[0].crop
     [line] = [
         line
-        for line in shown(told, [make_sample(crop=crop, status=status, elapsed_s=None, error_message="why [x]")])
+        for line in shown(answer, [make_sample(crop=crop, status=status, elapsed_s=None, error_message="why [x]")])
         if "why" in line
     ]
     assert f"cpu {crop} standard: {status}: why [x]" in line

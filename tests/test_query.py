@@ -177,15 +177,15 @@ def test_energy_is_told_gross_with_its_range_and_above_idle(tmp_path: Path) -> N
     assert (row["n_windows"], row["n_calls"], row["window_s"], row["idle_power_w"]) == (3, 32, 5.0, 75.0)
 
 
-@pytest.mark.parametrize(("gross_j", "net_j", "told"), [
+@pytest.mark.parametrize(("gross_j", "net_j", "answer"), [
     (300.0, None, (30.0, 10.0)),  # idle was not known for this window
     (None, None, (30.0, 10.0)),  # a counter did not tell
 ])  # fmt: skip
 def test_a_window_without_joules_takes_no_part_in_them(
-    tmp_path: Path, gross_j: float | None, net_j: float | None, told: tuple[float, float]
+    tmp_path: Path, gross_j: float | None, net_j: float | None, answer: tuple[float, float]
 ) -> None:
     [row] = energies(tmp_path, window(300.0, 100.0), window(gross_j, net_j))
-    assert (row["gross_per_call_j"], row["energy_per_call_j"]) == told
+    assert (row["gross_per_call_j"], row["energy_per_call_j"]) == answer
 
 
 def test_two_cases_and_two_methods_are_rows_of_their_own(tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_every_view_works_on_an_empty_store(empty: Session, view: str) -> None:
 
 
 def test_columns_explain_themselves(session: Session) -> None:
-    said = session.table("SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'samples'").to_pylist()
-    assert {row["column_name"] for row in said if row["comment"]} == {c.name for c in schema.SAMPLES}
+    output = session.table("SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'samples'").to_pylist()
+    assert {row["column_name"] for row in output if row["comment"]} == {c.name for c in schema.SAMPLES}
 
 
 @pytest.mark.parametrize(
@@ -327,10 +327,12 @@ def test_coverage_names_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_column_of_every_view_has_a_meaning(session: Session) -> None:
-    said = session.table("SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal").to_pylist()
-    assert {row["table_name"] for row in said} >= {"samples", *VIEWS}
+    output = session.table(
+        "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal"
+    ).to_pylist()
+    assert {row["table_name"] for row in output} >= {"samples", *VIEWS}
     assert [
-        row for row in said if not row["comment"] and row["table_name"] not in ("stored_samples", "published_means")
+        row for row in output if not row["comment"] and row["table_name"] not in ("stored_samples", "published_means")
     ] == []
 
 
@@ -361,10 +363,10 @@ def two_runs(tmp_path: Path) -> Store:
     return make_store(tmp_path, [make_sample(run_id=run, elapsed_s=s) for run, s in ((OLDER, 1.0), (NEWER, 2.0))])
 
 
-@pytest.mark.parametrize("asked", [OLDER, NEWER, None])
-def test_a_session_of_one_run_leaves_the_others_unread(two_runs: Store, asked: str | None) -> None:
-    session, run = Session.of_run(two_runs, asked)
-    assert run == (asked or NEWER)
+@pytest.mark.parametrize("request", [OLDER, NEWER, None])
+def test_a_session_of_one_run_leaves_the_others_unread(two_runs: Store, request: str | None) -> None:
+    session, run = Session.of_run(two_runs, request)
+    assert run == (request or NEWER)
     assert session.table("SELECT DISTINCT run_id FROM samples")["run_id"].to_pylist() == [run]
 
 

@@ -65,7 +65,7 @@ FULL_SIZE = "64 s at the full image (range 61.4–66.6, n = 5 in 1 process)"
 
 
 @pytest.mark.parametrize(
-    ("machines", "said"),
+    ("machines", "output"),
     [
         ([CPU], f"Simulated workload on Intel i7-8086K (cpu, 6 threads): {SMALL}, {FULL_SIZE}"),
         ([{**CPU, "seconds": {"224": 1.0}}], f"Simulated workload on Intel i7-8086K (cpu, 6 threads): {SMALL}"),
@@ -85,8 +85,8 @@ FULL_SIZE = "64 s at the full image (range 61.4–66.6, n = 5 in 1 process)"
         ),
     ],
 )
-def test_headline_claims_nothing_beyond_its_rows(tmp_path: Path, machines: list[dict[str, Any]], said: str) -> None:
-    assert _headline(simulated(tmp_path, machines)) == said
+def test_headline_claims_nothing_beyond_its_rows(tmp_path: Path, machines: list[dict[str, Any]], output: str) -> None:
+    assert _headline(simulated(tmp_path, machines)) == output
 
 
 def test_unknown_and_missing_runs_are_explained(both: Session, tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_unknown_and_missing_runs_are_explained(both: Session, tmp_path: Path) -
 
 def test_banners_say_what_limits_the_numbers(tmp_path: Path) -> None:
     few = simulated(tmp_path, [{**CPU, "repeats": 3}, {**CUDA, "n_cells": 9}, {**CPU, "node": "b", "failed": True}])
-    said = "\n".join(narrative.banners(_data(few)))
+    output = "\n".join(narrative.banners(_data(few)))
     for text in ("Simulated", "Stand-in", "Synthetic", "10 repetitions failed", "2 cases with fewer than 5"):
-        assert text in said
-    assert "different numbers of cells in 2 cases" in said
+        assert text in output
+    assert "different numbers of cells in 2 cases" in output
 
 
 def test_the_page_loads_nothing(both: Session) -> None:
@@ -152,11 +152,11 @@ def test_failures_only_and_nothing_timed_still_make_a_page(tmp_path: Path) -> No
 
 
 def test_command_measures_the_same_again(both: Session, tmp_path: Path) -> None:
-    asked = "cellbench run --image sparse --weights standin --profile quick --crops 224,full --devices cpu,cuda:0"
-    assert f"{asked} --protocol standard --blocks 1 --repeats 5" in _page(both)
+    request = "cellbench run --image sparse --weights standin --profile quick --crops 224,full --devices cpu,cuda:0"
+    assert f"{request} --protocol standard --blocks 1 --repeats 5" in _page(both)
     many = make_sample(role="throughput", variant="lossless", n_images=12, n_processes=2, n_in_flight=1)
-    said = "cellbench throughput --image sparse --weights standin --variants lossless --device cpu --crop 224"
-    assert f"{said} --n-images 12" in _page(Session(make_store(tmp_path / "many", [many])))
+    output = "cellbench throughput --image sparse --weights standin --variants lossless --device cpu --crop 224"
+    assert f"{output} --n-images 12" in _page(Session(make_store(tmp_path / "many", [many])))
     failed = make_sample(role="warmup", status="crashed", elapsed_s=None, stop_reason=None)
     assert "--crops 224 --devices cpu" in _page(Session(make_store(tmp_path / "failed", [failed])))
     own = simulated(tmp_path / "own", [{**CPU, "image": "my cells.tif", "image_is_synthetic": False}])
@@ -198,8 +198,8 @@ def test_a_stage_pass_is_a_figure_with_advice_and_its_check(staged: Session) -> 
 
 
 def test_remarks_are_those_of_the_largest_image(staged: Session) -> None:
-    said = stage_chart.remarks(_data(staged))
-    assert [title.rsplit(", ", 1)[1] for title in said] == ["full image"] * 2
+    output = stage_chart.remarks(_data(staged))
+    assert [title.rsplit(", ", 1)[1] for title in output] == ["full image"] * 2
 
 
 def test_the_table_of_stages_adds_up(staged: Session) -> None:
@@ -279,7 +279,7 @@ MISPLACED = """(() => {
       .map(([other]) => one + " on " + other)));
   }));
 })()"""
-SAID = "document.body.innerText + [...document.querySelectorAll('[aria-label]')].map((each) => each.ariaLabel).join()"
+WORDS = "document.body.innerText + [...document.querySelectorAll('[aria-label]')].map((each) => each.ariaLabel).join()"
 
 
 @pytest.mark.slow
@@ -294,14 +294,16 @@ def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, A
         assert min(chromium.evaluate(MARKS)) > 0
         assert chromium.evaluate("document.documentElement.scrollWidth") <= 320
         assert json.loads(chromium.evaluate(MISPLACED)) == []
-        assert odd_stores.leaked(chromium.evaluate(SAID)) == []
+        assert odd_stores.leaked(chromium.evaluate(WORDS)) == []
         if machines[0] is CPU:
             before = chromium.evaluate(AXIS)
             chromium.evaluate("document.querySelector('#time input[value=log]').click()")
             chromium.evaluate("new Promise((done) => setTimeout(done, 200))")
             assert chromium.evaluate(AXIS) != before
-        said = [event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")]
-        assert said == []
+        output = [
+            event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")
+        ]
+        assert output == []
         requests = [event["params"]["request"]["url"] for event in chromium.events
                     if event["method"] == "Network.requestWillBeSent"]  # fmt: skip
         assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -397,8 +399,8 @@ def test_among_the_newest_of_each_series_a_pass_may_be_older_than_the_times(tmp_
 
 def test_masks_of_a_variant_do_not_stand_for_those_of_stock(tmp_path: Path) -> None:
     masks = {"role": "masks", "diameter_asked_px": 0.0}
-    raced = make_sample(**CARD, **masks, case_id="b", variant="bf16", agreement="different")
-    stock = [make_sample(**CARD, case_id="a"), make_sample(**CARD, **masks, case_id="a", agreement="identical"), raced]
+    race = make_sample(**CARD, **masks, case_id="b", variant="bf16", agreement="different")
+    stock = [make_sample(**CARD, case_id="a"), make_sample(**CARD, **masks, case_id="a", agreement="identical"), race]
     session = Session(make_store(tmp_path, stock))
     data = tables.load(session, scope.resolve(session))
     assert [cell.state for cell in agreement_chart.cells(data)] == ["identical"]
@@ -438,6 +440,8 @@ def test_a_browser_draws_history_on_a_phone(tmp_path: Path) -> None:
         assert chromium.evaluate("document.querySelectorAll('#history .mark-symbol path').length") >= len(levels)
         assert chromium.evaluate("document.documentElement.scrollWidth") <= 320
         assert json.loads(chromium.evaluate(MISPLACED)) == []
-        assert odd_stores.leaked(chromium.evaluate(SAID)) == []
-        said = [event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")]
-        assert said == []
+        assert odd_stores.leaked(chromium.evaluate(WORDS)) == []
+        output = [
+            event for event in chromium.events if event["method"] in ("Runtime.consoleAPICalled", "Log.entryAdded")
+        ]
+        assert output == []

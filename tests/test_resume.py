@@ -97,7 +97,7 @@ def test_a_manifest_comes_back_as_it_was_and_is_written_once(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         (None, "not in this store"),
         ("{", "cannot be read"),
@@ -106,12 +106,12 @@ def test_a_manifest_comes_back_as_it_was_and_is_written_once(tmp_path: Path) -> 
         ('{"version": 2}', "cannot be read"),
     ],
 )
-def test_a_manifest_that_is_not_there_or_broken(tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_manifest_that_is_not_there_or_broken(tmp_path: Path, text: str | None, output: str) -> None:
     store = Store.make(tmp_path)
     if text:
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs" / f"{RUN_ID}.json").write_text(text)
-    with pytest.raises(CellbenchError, match=said):
+    with pytest.raises(CellbenchError, match=output):
         resume.read(store, RUN_ID)
 
 

@@ -24,7 +24,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "output"),
     [
         ({"at": "25:00"}, "--at: a time of day is HH:MM"),
         ({"at": "2:30"}, "--at"),
@@ -35,10 +35,10 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ({"notify": "never"}, "--notify"),
     ],
 )
-def test_mistakes_are_named_by_their_flag(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+def test_mistakes_are_named_by_their_flag(tmp_path: Path, changes: dict[str, object], output: str) -> None:
     with pytest.raises(CellbenchError) as error:
         make(tmp_path, **changes)
-    assert said in error.value.where
+    assert output in error.value.where
 
 
 @pytest.mark.parametrize("text", ["name = ", "profile = 1\nout = 'x'\nfolder = 'y'", "colour = 'red'", "\xff"])

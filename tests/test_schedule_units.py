@@ -103,11 +103,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("words", [["install"], ["install", "--dry-run"]], ids=["install", "dry-run"])
 def test_install_says_when_it_starts_and_what_it_keeps(here: Path, words: list[str]) -> None:
-    said = invoke(*words, "--out", here).stderr
-    assert said.count("  starts ") == 3
-    assert "  keeps CUDA_VISIBLE_DEVICES=1\n" in said
-    assert "HTTP_PROXY is not kept: it holds a password" in said
-    assert "pass@" not in said
+    output = invoke(*words, "--out", here).stderr
+    assert output.count("  starts ") == 3
+    assert "  keeps CUDA_VISIBLE_DEVICES=1\n" in output
+    assert "HTTP_PROXY is not kept: it holds a password" in output
+    assert "pass@" not in output
 
 
 def test_show_says_when_it_starts_and_what_it_keeps(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

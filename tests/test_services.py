@@ -208,9 +208,9 @@ def test_install_again_and_remove(tmp_path: Path, kind: str) -> None:
     [("systemd", "enable"), ("systemd-user", "daemon-reload"), ("launchd", "bootstrap"), ("cron", "-")],
 )
 @pytest.mark.parametrize("before", [None, "an older unit"])
-@pytest.mark.parametrize(("status", "said"), [(1, "failed: not today"), (127, "there is no command")])
+@pytest.mark.parametrize(("status", "output"), [(1, "failed: not today"), (127, "there is no command")])
 def test_what_cannot_be_started_leaves_what_was_there(
-    tmp_path: Path, kind: str, word: str, before: str | None, status: int, said: str
+    tmp_path: Path, kind: str, word: str, before: str | None, status: int, output: str
 ) -> None:
     here = machine(tmp_path, answers={word: status})
     made = unit(kind, here)
@@ -218,7 +218,7 @@ def test_what_cannot_be_started_leaves_what_was_there(
         path.parent.mkdir(parents=True, exist_ok=True)
         if before:
             path.write_text(before)
-    with pytest.raises(CellbenchError, match=said):
+    with pytest.raises(CellbenchError, match=output):
         manager.install(made, here)
     for path in made.files:
         assert (path.read_text() if before else path.exists()) == (before or False)

@@ -36,11 +36,11 @@ def test_every_script_writes_its_tables(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [script.__name__, "--quick"])
     script.main()
-    said = capsys.readouterr().out
-    assert said.startswith("seed ")
-    rows = [line for line in said.splitlines() if line.startswith("|")]
+    output = capsys.readouterr().out
+    assert output.startswith("seed ")
+    rows = [line for line in output.splitlines() if line.startswith("|")]
     assert len(rows) > 5
-    assert "nan" not in said
+    assert "nan" not in output
 
 
 @of("compare_errors")

@@ -60,7 +60,7 @@ def measured(tmp_path: Path) -> Callable[..., Tables]:
 
 
 @pytest.mark.parametrize(
-    ("gains", "said"),
+    ("gains", "output"),
     [
         ([4, 8, 10, 10, 10, 10], "is flat from 896 to 2240 px, within 10 %. It is faster than the CPU at every size"),
         ([2, 3, 5, 8, 12, 20], "rises from 1344 to 2240 px, the largest image measured (2.4"),
@@ -69,9 +69,9 @@ def measured(tmp_path: Path) -> Callable[..., Tables]:
         ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], "It is slower than the CPU at 2240 px, the largest image measured."),
     ],
 )
-def test_a_speedup_over_the_sizes(gains: Sequence[float], said: str, measured: Callable[..., Tables]) -> None:
+def test_a_speedup_over_the_sizes(gains: Sequence[float], output: str, measured: Callable[..., Tables]) -> None:
     text = of_gain(measured(gains))
-    assert said in text
+    assert output in text
     assert "approaches" not in text
 
 
@@ -130,7 +130,7 @@ def test_a_speedup_is_of_one_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "processes", "said"),
+    ("gain", "processes", "output"),
     [
         (10, 3, "the fastest of 2: NVIDIA RTX 4070"),
         (10, 2, "these results cannot tell which is the fastest with fewer than 3 processes each: "),
@@ -138,9 +138,9 @@ def test_a_speedup_is_of_one_run(tmp_path: Path) -> None:
     ],
 )
 def test_a_fastest_takes_processes_that_show_it(
-    gain: float, processes: int, said: str, measured: Callable[..., Tables]
+    gain: float, processes: int, output: str, measured: Callable[..., Tables]
 ) -> None:
     [answer] = [
         each for each in narrative.answers(measured([gain] * 6, processes)) if each.question.startswith("Which")
     ]
-    assert said in answer.sentences[0]
+    assert output in answer.sentences[0]

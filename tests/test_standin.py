@@ -36,7 +36,7 @@ def performed(pixels: np.ndarray, folder: Path, role: str) -> list[Sample]:
     found = weights.resolve("standin")
     constants = {"schema_version": schema.VERSION, "run_id": RUN_ID, "source": "measured"}
     order = Order(block, str(folder / "image.npy"), images.hash_pixels(pixels), found.folder, constants)
-    samples = [said for said in parent.perform(order) if not isinstance(said, Finished)]
+    samples = [output for output in parent.perform(order) if not isinstance(output, Finished)]
     assert samples[-1]["status"] == "ok", samples[-1]["error_message"]
     return samples
 

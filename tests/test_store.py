@@ -469,12 +469,12 @@ def runs_of_a_clock_that_was_ahead(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("ahead", [[], AHEAD[:1], AHEAD], ids=len)
 def test_runs_in_order_without_those_of_the_future(ahead: list[str]) -> None:
     warn_once.cache_clear()
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as output:
         warnings.simplefilter("always")
         for _ in range(2):
             assert past_runs([*ahead, *reversed(PAST), "a-test"]) == [*PAST, "a-test"]
-    assert [str(each.message).split()[1] for each in said] == ahead
-    assert all("samples/month=" in str(each.message) for each in said)
+    assert [str(each.message).split()[1] for each in output] == ahead
+    assert all("samples/month=" in str(each.message) for each in output)
 
 
 def test_where_every_run_is_of_the_future_this_clock_is_wrong() -> None:

@@ -104,12 +104,12 @@ def test_the_command_measures_and_stores_real_throughput(tmp_path: Path) -> None
     assert (one["way"]["n_processes"], two["way"]["n_processes"]) == (1, 2)
     assert two["same_masks"]
     assert one["images_per_minute"] > 0
-    asked = subprocess.run(
+    request = subprocess.run(
         [sys.executable, "-m", "harness", "query", "--json", "--out", str(tmp_path),
          "SELECT n_images, n_processes, torch_threads, images_per_minute FROM throughput ORDER BY n_processes"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    stored = json.loads(asked.stdout)
+    stored = json.loads(request.stdout)
     assert [each["n_images"] for each in stored] == [3, 3]
     assert stored[0]["images_per_minute"] == pytest.approx(one["images_per_minute"])
     assert stored[1]["torch_threads"] == max(1, stored[0]["torch_threads"] // 2)

@@ -201,15 +201,16 @@ def test_what_can_be_had_without_this_package_is_written_out() -> None:
 
 def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
     found = tune.Tuning("run", "cyto2", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
-    said = tuning_view.text(found)
-    assert "fastest with identical masks:  none beats stock" in said
+    output = tuning_view.text(found)
+    assert "fastest with identical masks:  none beats stock" in output
     assert (
-        "fastest with equivalent masks: lossless+plain, 2.00 times as fast (95 % interval 1.90 to 2.10, n = 5)" in said
+        "fastest with equivalent masks: lossless+plain, 2.00 times as fast (95 % interval 1.90 to 2.10, n = 5)"
+        in output
     )
-    assert 'models.Cellpose(model_type="cyto2")' in said
-    assert 'accelerate(model, "lossless+plain")' in said
-    assert "# plain: " in said
-    assert "left out: x: why" in said
+    assert 'models.Cellpose(model_type="cyto2")' in output
+    assert 'accelerate(model, "lossless+plain")' in output
+    assert "# plain: " in output
+    assert "left out: x: why" in output
 
 
 def cellbench(*words: str) -> subprocess.CompletedProcess[str]:
@@ -224,10 +225,10 @@ def test_masks_are_verified_and_the_gate_has_an_exit_code(tmp_path: Path) -> Non
     words = ("verify-masks", "--image", "dense", "--crop", "128", "--weights", "standin", "--out", str(tmp_path))
     good = cellbench(*words, "--variant", "lossless", "--gate", "identical", "--json")
     assert good.returncode == 0, good.stderr
-    told = json.loads(good.stdout)
-    assert [row["crop"] for row in told] == ["85", "85", "128", "128"]
-    assert {row["agreement"] for row in told} == {"identical"}
-    assert max(row["n_cells"] for row in told) > 3
+    answer = json.loads(good.stdout)
+    assert [row["crop"] for row in answer] == ["85", "85", "128", "128"]
+    assert {row["agreement"] for row in answer} == {"identical"}
+    assert max(row["n_cells"] for row in answer) > 3
     bad = cellbench(*words, "--variant", "lossless+diameter=60")
     assert bad.returncode == 5, bad.stdout + bad.stderr
 

@@ -61,7 +61,7 @@ VALUES = {
 every_engine = pytest.mark.parametrize("every", [ALL, cellpose4.ALL], ids=["cellpose3", "cellpose4"])
 
 
-def asked(every: Parts[object], seed: int) -> list[str]:
+def request(every: Parts[object], seed: int) -> list[str]:
     """Some words of a variant, which do not contradict each other."""
     rng = random.Random(seed)
     parts = (f"{part.name}={rng.choice(VALUES[part.name])}" if part.takes else part.name for part in every.parts)
@@ -79,7 +79,7 @@ def asked(every: Parts[object], seed: int) -> list[str]:
 @every_engine
 @pytest.mark.parametrize("seed", range(60))
 def test_a_variant_has_one_spelling_that_sets_what_was_asked(every: Parts[object], seed: int) -> None:
-    words = asked(every, seed)
+    words = request(every, seed)
     made = every.canonical("+".join(words))
     for _ in range(3):
         random.Random(seed).shuffle(words)
@@ -150,7 +150,7 @@ def in_child(code: str) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
-    told = in_child(
+    answer = in_child(
         """
         rng = np.random.default_rng(0)
         scene = synthetic.dense(height_px=150, width_px=170)
@@ -189,13 +189,13 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
         print(json.dumps(told))
         """
     )
-    assert [name for name, same in told.items() if not same] == []
-    assert len(told) > 35
+    assert [name for name, same in answer.items() if not same] == []
+    assert len(answer) > 35
 
 
 @pytest.mark.slow
 def test_on_and_off_leave_stock_as_it_was() -> None:
-    told = in_child(
+    answer = in_child(
         """
         model = models.Cellpose(model_type="cyto3")
         other = models.Cellpose(model_type="cyto3")
@@ -237,12 +237,12 @@ def test_on_and_off_leave_stock_as_it_was() -> None:
         print(json.dumps(told))
         """
     )
-    assert [name for name, same in told.items() if not same] == []
+    assert [name for name, same in answer.items() if not same] == []
 
 
 @pytest.mark.slow
 def test_a_model_that_was_accelerated_takes_as_long_as_one_that_never_was() -> None:
-    told = in_child(
+    answer = in_child(
         """
         import time
         touched, other = models.Cellpose(model_type="cyto3"), models.Cellpose(model_type="cyto3")
@@ -259,12 +259,12 @@ def test_a_model_that_was_accelerated_takes_as_long_as_one_that_never_was() -> N
         print(json.dumps({"ratio": min(a for a, _ in pairs) / min(b for _, b in pairs)}))
         """
     )
-    assert 1 / 1.25 < told["ratio"] < 1.25
+    assert 1 / 1.25 < answer["ratio"] < 1.25
 
 
 @pytest.mark.slow
 def test_a_compiler_that_fails_is_noted_and_the_network_runs_uncompiled() -> None:
-    told = in_child(
+    answer = in_child(
         """
         def broken(*_, **__):
             def run(_x):
@@ -279,5 +279,5 @@ def test_a_compiler_that_fails_is_noted_and_the_network_runs_uncompiled() -> Non
         print(json.dumps({"notes": applied.notes, "cells": int(masks.max())}))
         """
     )
-    assert told["cells"] > 0
-    assert told["notes"] == ["torch.compile failed, so the network ran uncompiled: no C++ compiler"]
+    assert answer["cells"] > 0
+    assert answer["notes"] == ["torch.compile failed, so the network ran uncompiled: no C++ compiler"]

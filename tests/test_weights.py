@@ -83,7 +83,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.closing = threading.Event()
         self.answer: Callable[[Handler, str], None] = lambda handler, name: handler.send(GOOD[name])
 
@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = self.path.rpartition("/")[2]
-        self.server.asked.append(name)
+        self.server.requests.append(name)
         self.server.answer(self, name)
 
     def send(self, content: bytes, declared_bytes: int | None = None) -> None:
@@ -131,7 +131,7 @@ def test_published_files_are_fetched_once(server: Server, models: Path) -> None:
     )
     assert {path.name: path.read_bytes() for path in models.iterdir()} == GOOD
     assert weights.resolve("cyto3", base_url=server.url) == first
-    assert sorted(server.asked) == ["cyto3", "size_cyto3.npy"]
+    assert sorted(server.requests) == ["cyto3", "size_cyto3.npy"]
 
 
 def test_fetched_files_can_be_read_by_others_as_far_as_the_umask_allows(server: Server, models: Path) -> None:
@@ -144,7 +144,7 @@ def test_fetched_files_can_be_read_by_others_as_far_as_the_umask_allows(server: 
 def test_only_the_missing_file_is_fetched(server: Server, models: Path) -> None:
     write(models, {"cyto3": NETWORK})
     assert weights.resolve("cyto3", base_url=server.url).kind == "published"
-    assert server.asked == ["size_cyto3.npy"]
+    assert server.requests == ["size_cyto3.npy"]
 
 
 def test_the_environment_names_server_and_folder(server: Server, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ def test_certificates_are_checked_though_cellpose_turns_that_off(
     monkeypatch.setattr(ssl, "_create_default_https_context", ssl._create_unverified_context)
     with pytest.raises(CellbenchError, match="CERTIFICATE_VERIFY_FAILED"):
         weights.resolve("cyto3", base_url=server.url.replace("http:", "https:"))
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_auto_falls_back_to_the_standin_and_says_why(server: Server, here: Path) -> None:
@@ -291,7 +291,7 @@ def test_the_standin_can_be_asked_for(server: Server, models: Path) -> None:
     found = weights.resolve("standin", base_url=server.url)
     assert found.kind == "standin"
     assert found.warning.startswith("Stand-in weights are used. ")
-    assert server.asked == []
+    assert server.requests == []
     assert not models.exists()
 
 
@@ -321,7 +321,7 @@ def test_a_bad_file_in_the_model_folder_is_named_and_left_alone(
     assert found.kind == "standin"
     assert str(models / "cyto3") in found.warning
     assert reason in found.warning
-    assert server.asked == []
+    assert server.requests == []
     assert (models / "cyto3").read_bytes() == content
 
 
@@ -339,7 +339,7 @@ def test_a_folder_that_cannot_be_written(server: Server, here: Path, monkeypatch
         weights.resolve("cyto3", base_url=server.url)
     assert caught.value.where == str(here / "file" / "models" / "cyto3")
     assert weights.resolve("auto", base_url=server.url).kind == "standin"
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_full_disk_leaves_nothing_behind(server: Server, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,7 +485,7 @@ def test_weights_that_are_not_there_are_a_warning(
     assert not models.exists()
     write(models, {"cyto3": NETWORK})
     assert "no size_cyto3.npy in" in weights.check("cyto3").evidence
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_the_published_weights_are_fine(models: Path) -> None:
@@ -495,12 +495,12 @@ def test_the_published_weights_are_fine(models: Path) -> None:
     assert "as on record" in check.evidence
 
 
-@pytest.mark.parametrize(("content", "said"), [(network_bytes(2), "another sha256"), (HTML, "web page")])
-def test_weights_that_are_not_those_on_record_are_a_warning(content: bytes, said: str, models: Path) -> None:
+@pytest.mark.parametrize(("content", "output"), [(network_bytes(2), "another sha256"), (HTML, "web page")])
+def test_weights_that_are_not_those_on_record_are_a_warning(content: bytes, output: str, models: Path) -> None:
     write(models, {**GOOD, "cyto3": content})
     check = weights.check("cyto3")
     assert check.verdict == WARN
-    assert said in check.evidence
+    assert output in check.evidence
     assert "delete" in check.fix
 
 
@@ -543,7 +543,7 @@ def test_other_models_are_read_from_files_of_their_names_once_the_size_model_is_
     assert (found.net_sha256, found.size_sha256) == (sha256(network_bytes(3)), sha256(STRANGE))
     assert found.kind == ("custom" if word == "a folder" else "published")
     assert bool(found.warning) == (found.kind == "published"), "that no hash is on record is said"
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("model", OTHER_MODELS)
@@ -560,7 +560,7 @@ def test_other_models_are_fetched_by_their_names(model: str, word: str, models: 
     found = weights.resolve(word, model, trust=(sha256(STRANGE),), base_url=server.url)
     assert found.kind == "published"
     assert "not checked" in found.warning
-    assert server.asked == list(files_of(model))
+    assert server.requests == list(files_of(model))
     assert {path.name: path.read_bytes() for path in models.iterdir()} == files_of(model)
 
 

@@ -47,14 +47,14 @@ print(json.dumps(told))
 
 @pytest.mark.slow
 def test_a_layer_is_what_torch_computes_with_borders_sums_and_halved_images() -> None:
-    told = in_child(LAYERS)
-    assert len(told) == 16
-    assert {name: off for name, off in told.items() if not off < 2e-6} == {}  # some float32 roundings
+    answer = in_child(LAYERS)
+    assert len(answer) == 16
+    assert {name: off for name, off in answer.items() if not off < 2e-6} == {}  # some float32 roundings
 
 
 @pytest.mark.slow
 def test_the_network_is_as_exact_as_torch_and_the_same_for_any_number_of_threads() -> None:
-    told = in_child(
+    answer = in_child(
         """
         from harness.engines.cellpose3.variants import network, winograd
         model = models.Cellpose(model_type="cyto3")
@@ -81,16 +81,16 @@ def test_the_network_is_as_exact_as_torch_and_the_same_for_any_number_of_threads
         print(json.dumps(told))
         """
     )
-    assert told["threads"] is True
-    assert told["style alone"] is True
-    assert told["ours"] < 4 * told["torch"] + 1e-7
-    assert told["style"] < 1e-5
-    assert told["small"] < 1e-5
+    assert answer["threads"] is True
+    assert answer["style alone"] is True
+    assert answer["ours"] < 4 * answer["torch"] + 1e-7
+    assert answer["style"] < 1e-5
+    assert answer["small"] < 1e-5
 
 
 @pytest.mark.slow
 def test_masks_stay_and_stock_is_stock_again() -> None:
-    told = in_child(
+    answer = in_child(
         """
         model, told = models.Cellpose(model_type="cyto3"), {}
         for name, image in (("sparse", synthetic.sparse(height_px=260, width_px=240).image),
@@ -108,12 +108,12 @@ def test_masks_stay_and_stock_is_stock_again() -> None:
         """
     )
     for name in ("sparse", "dense"):
-        n_cells, precision, off, notes = told[name]
+        n_cells, precision, off, notes = answer[name]
         assert n_cells > 0
         assert precision == [1.0]
         assert off < 1e-3
         assert notes == []
-        assert told[f"{name} again"] is True
+        assert answer[f"{name} again"] is True
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(
         compiler.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}")
     monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path / "home"))
-    told = in_child(
+    answer = in_child(
         """
         model = models.Cellpose(model_type="cyto3")
         with variants.apply(model, "winograd") as applied:
@@ -138,10 +138,10 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(
         print(json.dumps({"notes": applied.notes, "cells": int(masks.max())}))
         """
     )
-    assert told["cells"] > 0
-    assert len(told["notes"]) == 1
-    assert "the network ran without it" in told["notes"][0]
-    assert why in told["notes"][0]
+    assert answer["cells"] > 0
+    assert len(answer["notes"]) == 1
+    assert "the network ran without it" in answer["notes"][0]
+    assert why in answer["notes"][0]
     assert list((tmp_path / "home").rglob("*.so")) == []
 
 

@@ -35,15 +35,17 @@ def test_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "output"),
     [
         ((0, 3, {}), None),
         ((1, 1, {"load": 1}), "1 of 1 repetition carries a flag: load 1"),
         ((2, 4, {"load": 2, "drift": 1}), "2 of 4 repetitions carry a flag: load 2, drift 1"),
     ],
 )
-def test_flags_are_counted_by_repetition_and_by_kind(flags: tuple[int, int, dict[str, int]], said: str | None) -> None:
-    assert formatting.flagged(*flags) == said
+def test_flags_are_counted_by_repetition_and_by_kind(
+    flags: tuple[int, int, dict[str, int]], output: str | None
+) -> None:
+    assert formatting.flagged(*flags) == output
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def cells(tables: Tables) -> list[Cell]:
 
 def _namer(cases: Sequence[Row]) -> Callable[[Row], str]:
     """A function from a case to the name of its line: its device, and what of it is in no heading."""
-    dimensions = identity.distinguishing(cases, ("node", "device"), identity.without(identity.CASE, identity.ASKED))
+    dimensions = identity.distinguishing(cases, ("node", "device"), identity.without(identity.CASE, identity.REQUEST))
 
     def name(case: Row) -> str:
         return f"{place(case)}{extras(case, dimensions)}"

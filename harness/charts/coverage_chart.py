@@ -12,7 +12,7 @@ from harness.results.formatting import Row, place
 from harness.results.tables import Tables
 from harness.schema import identity
 
-CASE = (*identity.PLACE, *identity.ASKED)  # what has one row of the query
+CASE = (*identity.PLACE, *identity.REQUEST)  # what has one row of the query
 # States with hue, ink of the word on it, and the word, which is the second code.
 STATES = {
     "measured": (rendering.HUES[2], "#000000", "✓"),

@@ -18,7 +18,7 @@ from harness.schema import identity
 
 BAND_PX, SLIM_PX, N_ROOMY = 30, 18, 24  # height of a row, of one among many, and how many are many
 WORDS_PX = 12
-KIND = identity.without(identity.ASKED, identity.SIZE)  # in a heading besides the crop, where it differs
+KIND = identity.without(identity.REQUEST, identity.SIZE)  # in a heading besides the crop, where it differs
 OTHER = (rendering.OTHER_HUE, "#ffffff")  # a state that this version does not know
 
 
@@ -44,7 +44,7 @@ def columns(rows: Sequence[Row]) -> dict[tuple[Any, ...], str]:
 
 def case(row: Row) -> tuple[Any, ...]:
     """What makes a column: what was asked for, whichever device did it."""
-    return identity.values(row, identity.ASKED)
+    return identity.values(row, identity.REQUEST)
 
 
 def numbers(cells: Sequence[Cell]) -> TextTable:

@@ -31,11 +31,12 @@ RECENT = 5  # runs of a profile that tell what it measures
 RERUN_WITHIN = timedelta(hours=24)  # a run of fewer cases of the same profile, so soon after, is a re-run of those
 
 # What a plan asks for; an image's pixels and not its name, which may change.
-ASKED = (*identity.PLACE, *identity.ASKED)
+REQUEST = (*identity.PLACE, *identity.REQUEST)
 _CASES = f"""
-    SELECT run_id, {", ".join(ASKED)}, max(image) AS image, max(profile) AS profile, min(started_at) AS started_at,
+    SELECT run_id, {", ".join(REQUEST)}, max(image) AS image, max(profile) AS profile, min(started_at) AS started_at,
            bool_or({OK}) AS ok, max(status) FILTER ({FAILED}) AS status
-    FROM samples WHERE role = '{Role.TIMED}' AND run_id <= $until GROUP BY run_id, {", ".join(ASKED)} ORDER BY run_id"""
+    FROM samples WHERE role = '{Role.TIMED}' AND run_id <= $until
+    GROUP BY run_id, {", ".join(REQUEST)} ORDER BY run_id"""
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _gaps(cases: list[Row], skip_rerun: bool) -> list[Gap]:
     """What the profile of the last run measured lately and that run did not; runs that failed everywhere count too."""
     runs: dict[str, dict[Name, Row]] = {}
     for row in cases:
-        runs.setdefault(row["run_id"], {})[identity.values(row, ASKED)] = row
+        runs.setdefault(row["run_id"], {})[identity.values(row, REQUEST)] = row
     if not runs:
         return []
     profile = _profile(runs[max(runs)])

@@ -31,7 +31,7 @@ MAY_VARY = {
 }
 # What a case is called, and what is known of it where it failed.
 LABELS = ("node", "device", "crop", "protocol", "variant")
-ASKED = (*identity.PLACE, *identity.ASKED)
+REQUEST = (*identity.PLACE, *identity.REQUEST)
 Name = tuple[Any, ...]
 # Facts that every row has in a column of its own, and those of the moment, which differ always.
 NOT_A_DIFFERENCE = {fact.name for group in ("at this moment", "workload") for fact in facts.GROUPS[group]}
@@ -156,7 +156,7 @@ def _lines(a: Side, b: Side, free: set[str]) -> tuple[dict[Name, Line], tuple[st
 
     What is on one side only stands beside what is called the same on the other side: it is other work.
     """
-    same, called, request = (identity.without(columns, free) for columns in (identity.SERIES, LABELS, ASKED))
+    same, called, request = (identity.without(columns, free) for columns in (identity.SERIES, LABELS, REQUEST))
     before, after = (_grouped(side.blocks, same) for side in (a, b))
     found = [(before.get(key, []), after.get(key, [])) for key in {**before, **after}]
     pairs = [pair for pair in found if all(pair)]

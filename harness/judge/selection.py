@@ -28,7 +28,7 @@ CHOICES = {
 }  # fmt: skip
 # What is known of a case beyond the columns of its identity, and of one that failed.
 CASE = (*identity.CASE, "image")
-FAILED_BY = (*identity.PLACE, *identity.ASKED, "image")
+FAILED_BY = (*identity.PLACE, *identity.REQUEST, "image")
 KEYS = ("run", "date", "tag", *CHOICES)
 DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.\.(\d{4}-\d{2}-\d{2}))?")
 _HISTORY = """

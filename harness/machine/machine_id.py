@@ -48,11 +48,11 @@ def own_id(sources: Sources) -> str | None:
     if sources.system == "darwin":
         text = sources.run(["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"]) or ""
         found = re.search(r'"IOPlatformUUID" = "([^"]+)"', text)
-        return _told(found[1]) if found else None
-    board = _told(sources.text("sys/class/dmi/id/product_uuid"))  # only root may read it
+        return _plain(found[1]) if found else None
+    board = _plain(sources.text("sys/class/dmi/id/product_uuid"))  # only root may read it
     if virtualization.container(sources) not in ("none", None):
         return board  # a container's machine-id is that of its image, the same on every machine
-    return _told(sources.text("etc/machine-id")) or board
+    return _plain(sources.text("etc/machine-id")) or board
 
 
 def instruction_set(words: str | None) -> str | None:
@@ -64,6 +64,6 @@ def instruction_set(words: str | None) -> str | None:
     return "+".join(short for short in chosen if short) or "none"
 
 
-def _told(text: str | None) -> str | None:
+def _plain(text: str | None) -> str | None:
     bare = (text or "").strip().lower().replace("-", "")
     return None if UNSET.fullmatch(bare) else bare

@@ -15,7 +15,7 @@ from harness.schema import Role, identity
 CASE = (*identity.PLACE, *identity.SIZE, *identity.without(identity.CASE, identity.PLACE, identity.SIZE), "image")
 LINE = identity.without(CASE, identity.SIZE)
 SERIES = identity.without(CASE, identity.VERSIONS)
-ASKED = (*identity.PLACE, *identity.ASKED, "image")
+REQUEST = (*identity.PLACE, *identity.REQUEST, "image")
 START = ("phase", *identity.without(LINE, "image", "image_sha256", "protocol", "variant", "result_variant"))
 
 
@@ -143,11 +143,11 @@ FROM failures GROUP BY ALL ORDER BY n DESC, last_at DESC""",
     ),
     "missing-cases": Named(
         "What did a run not measure that another of its devices did?",
-        f"""SELECT {_listed(ASKED)}, covered, n_failed, error_message
+        f"""SELECT {_listed(REQUEST)}, covered, n_failed, error_message
 FROM coverage WHERE {OF_RUN} AND covered <> 'measured'
 ORDER BY node, device, protocol, model, variant, height_px * width_px""",
         RUN,
-        ASKED,
+        REQUEST,
     ),
     "throughput": Named(
         "How many megapixels a second and images an hour does each device do?",

@@ -31,12 +31,12 @@ def beside(a: str, b: str) -> str:
     return f"{a}.run_id = {b}.run_id AND {identity.same(a, b, BESIDE)}"
 
 
-_PLACE, _ASKED = ", ".join(identity.PLACE), ", ".join((*identity.ASKED, "image"))
+_PLACE, _REQUEST = ", ".join(identity.PLACE), ", ".join((*identity.REQUEST, "image"))
 
 
 def _alike(table: str) -> str:
     """The condition that a row is of a place p and of work w."""
-    return f"{identity.same(table, 'p', identity.PLACE)} AND {identity.same(table, 'w', identity.ASKED)}"
+    return f"{identity.same(table, 'p', identity.PLACE)} AND {identity.same(table, 'w', identity.REQUEST)}"
 
 
 def _either(columns: Iterable[str]) -> str:
@@ -109,14 +109,14 @@ VIEWS = {
                 SELECT * FROM samples
                 WHERE role IN ('{Role.WARMUP}', '{Role.TIMED}') AND crop IS NOT NULL AND crop <> 'control'),
             places AS (SELECT run_id, {_PLACE} FROM tried GROUP BY ALL),
-            work AS (SELECT run_id, {_ASKED} FROM tried GROUP BY ALL),
+            work AS (SELECT run_id, {_REQUEST} FROM tried GROUP BY ALL),
             found AS (
-                SELECT run_id, {_PLACE}, {_ASKED}, count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_timed,
+                SELECT run_id, {_PLACE}, {_REQUEST}, count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_timed,
                        count(*) FILTER ({FAILED}) AS n_failed,
                        count(*) FILTER (status = '{Status.SKIPPED}') AS n_skipped, max(error_message) AS error_message
                 FROM tried GROUP BY ALL),
             looked AS (
-                SELECT run_id, {_PLACE}, {_ASKED}, string_agg(DISTINCT role, ' ' ORDER BY role) AS passes
+                SELECT run_id, {_PLACE}, {_REQUEST}, string_agg(DISTINCT role, ' ' ORDER BY role) AS passes
                 FROM samples WHERE role IN ({texts(CHOSEN_PASSES)}) AND {OK} GROUP BY ALL)
             SELECT p.*, w.* EXCLUDE (run_id),
                    CASE WHEN n_timed > 0 THEN 'measured' WHEN n_failed > 0 THEN 'failed'

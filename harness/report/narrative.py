@@ -67,18 +67,19 @@ def answers(data: Tables) -> list[Answer]:
     return [
         Answer(
             "How fast is it, and how does that change with image size?",
-            _said(found_by.how_fast(data)) or ["Nothing was timed."],
+            _sentences(found_by.how_fast(data)) or ["Nothing was timed."],
         ),
         Answer(
             "How much does a GPU help, and from which image size on?",
-            ([] if any(not isinstance(each, Elsewhere) for each in gained) else [NO_GPU]) + _said(gained),
+            ([] if any(not isinstance(each, Elsewhere) for each in gained) else [NO_GPU]) + _sentences(gained),
         ),
         Answer(
             "Which device should run the jobs, and do all give the same masks?",
-            _said(compared) + ([UNCOMPARED] if len(masks) == 1 and _differ(masks[0]) else []) or ["Nothing was timed."],
+            _sentences(compared) + ([UNCOMPARED] if len(masks) == 1 and _differ(masks[0]) else [])
+            or ["Nothing was timed."],
         ),
-        *([Answer(MODELS, _said(models))] if models else []),
-        Answer("Is it slower than before?", _said(found_by.before(data)) or [FIRST]),
+        *([Answer(MODELS, _sentences(models))] if models else []),
+        Answer("Is it slower than before?", _sentences(found_by.before(data)) or [FIRST]),
         Answer(
             "What would make it faster here?",
             [f"{place}: {sentences.sentence(each)}" for place, each in faster][:MOST]
@@ -95,14 +96,14 @@ UNREMARKABLE = "The stage pass shows nothing that stands out."
 UNSTAGED = "No stage pass was made, so nobody knows where the time goes: run it with --passes stages."
 
 
-def _said(found: Iterable[Finding]) -> list[str]:
+def _sentences(found: Iterable[Finding]) -> list[str]:
     """Their sentences, of each kind a few."""
-    said = []
+    lines = []
     for each in identity.grouped(found, type).values():
-        said += [sentences.sentence(one) for one in each[:MOST]]
+        lines += [sentences.sentence(one) for one in each[:MOST]]
         if len(each) > MOST:
-            said.append(f"{len(each) - MOST} more in the tables.")
-    return said
+            lines.append(f"{len(each) - MOST} more in the tables.")
+    return lines
 
 
 def _claims(found: list[Finding]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.judge.alarms import ASKED, Finding, Gap
+from harness.judge.alarms import REQUEST, Finding, Gap
 from harness.judge.history import AGREEMENT, MASKS, TIME, Series
 from harness.results.formatting import count, dimension_text, number, seconds
 from harness.schema import identity
@@ -42,7 +42,7 @@ def usual_text(metric: str, band: Band) -> str:
 
 def gap_texts(gaps: Sequence[Gap]) -> list[tuple[str, str, str | None]]:
     """What was not measured, why, and the run that had it last: 'desk/cpu/448 (standard, lossless)'."""
-    names = identity.distinguishing([gap.place for gap in gaps], ("node", "device", "crop", "protocol"), ASKED)[3:]
+    names = identity.distinguishing([gap.place for gap in gaps], ("node", "device", "crop", "protocol"), REQUEST)[3:]
     return [
         (f"{gap.selector} ({', '.join(dimension_text(gap.place, name) for name in names)})", gap.why, gap.last_run)
         for gap in gaps

@@ -130,7 +130,7 @@ def masks(tables: Tables) -> list[Finding]:
     by_work: dict[tuple[object, ...], list[tuple[Row, Row]]] = defaultdict(list)
     for row in tables.masks.to_pylist():
         if row["mask"] and (about := cases.get(case(row))):
-            by_work[identity.values(about, identity.ASKED)].append((about, row))
+            by_work[identity.values(about, identity.REQUEST)].append((about, row))
     shared = [rows for rows in by_work.values() if len({identity.values(row, identity.PLACE) for row, _ in rows}) > 1]
     counts = Counter(map(_same, shared))
     found: list[Finding] = []

@@ -110,21 +110,21 @@ def _between(
     """By the law, or the neighbouring sizes, or beyond them; else why not."""
     n_pixels = question.height_px * question.width_px
     nearest = min(rows, key=lambda row: abs(math.log(row["n_pixels"] / n_pixels)))
-    asked = _work(nearest, question.height_px, question.width_px, question.diameter_px or nearest["diameter_px"])
-    if law is not None and law.is_good and (found := law.of_device(asked.n_tiles, n_pixels / 1e6)):
+    cost = _work(nearest, question.height_px, question.width_px, question.diameter_px or nearest["diameter_px"])
+    if law is not None and law.is_good and (found := law.of_device(cost.n_tiles, n_pixels / 1e6)):
         return nearest, found.value_s, found.low_s, found.high_s, True, LAW
     sizes = [(row, _work(row, row["height_px"], row["width_px"], row["diameter_px"])) for row in rows]
-    below = [each for each in sizes if each[0]["n_pixels"] <= n_pixels and each[1].gflop <= asked.gflop]
-    above = [each for each in sizes if each[0]["n_pixels"] >= n_pixels and each[1].gflop >= asked.gflop]
+    below = [each for each in sizes if each[0]["n_pixels"] <= n_pixels and each[1].gflop <= cost.gflop]
+    above = [each for each in sizes if each[0]["n_pixels"] >= n_pixels and each[1].gflop >= cost.gflop]
     if below and above:
         (low, low_work), (high, high_work) = below[-1], above[0]
         more = high_work.gflop - low_work.gflop
-        share = (asked.gflop - low_work.gflop) / more if more else 0.5
+        share = (cost.gflop - low_work.gflop) / more if more else 0.5
         value_s = low["median_s"] + share * (high["median_s"] - low["median_s"])
         return nearest, value_s, low["median_s"], high["median_s"], False, BETWEEN
     edge, work = sizes[0] if above else sizes[-1]
     if question.extrapolate:
-        return nearest, edge["median_s"] * asked.gflop / work.gflop, None, None, False, EXTRAPOLATED
+        return nearest, edge["median_s"] * cost.gflop / work.gflop, None, None, False, EXTRAPOLATED
     return f"{size_label(edge)} is the {'smallest' if above else 'largest'} size measured"
 
 

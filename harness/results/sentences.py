@@ -125,9 +125,11 @@ def _(finding: ModelCost) -> str:
 @sentence.register
 def _(finding: Accuracy) -> str:
     scores = {"AP@0.5": finding.ap50, "AP@0.75": finding.ap75, "AP@0.9": finding.ap90, "F1": finding.f1}
-    told = ", ".join(f"{name} {number(value)}" for name, value in scores.items())
+    words = ", ".join(f"{name} {number(value)}" for name, value in scores.items())
     cells = f"{finding.n_found} cells where {finding.n_drawn} were drawn"
-    return f"{finding.series} found {cells} at {size(finding.size)}: {told}. Drawn cells are easy: try your own images."
+    return (
+        f"{finding.series} found {cells} at {size(finding.size)}: {words}. Drawn cells are easy: try your own images."
+    )
 
 
 @sentence.register

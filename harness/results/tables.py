@@ -20,7 +20,7 @@ from harness.query.views import CASE
 from harness.results import tuning_results as tuning
 from harness.results.formatting import Row, device_label, series_namer
 from harness.results.scope import Scope
-from harness.results.tuning_results import RACED, TuningResult
+from harness.results.tuning_results import RACE, TuningResult
 from harness.schema import Phase, Role, Status, identity
 from harness.stats.watch import AGREEMENTS
 
@@ -30,7 +30,7 @@ _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
 _BY_SIZE = "ORDER BY node, backend <> 'cpu', device, n_pixels"
 _CASES = "WHERE {cases}"
 _SIZED = "AND n_pixels > 0"  # what has no size has no place in a figure
-_ASKED = ", ".join((*identity.PLACE, *identity.ASKED, "image"))
+_REQUEST = ", ".join((*identity.PLACE, *identity.REQUEST, "image"))
 
 
 class Query(NamedTuple):
@@ -63,7 +63,7 @@ QUERIES = {
         f"{_CASES} AND flags <> '') GROUP BY flag ORDER BY n DESC, flag"
     ),
     # The same failure again and again is one row.
-    "failures": Query(f"""SELECT {_ASKED}, role, phase, status, error_type, error_message, count(*) AS n
+    "failures": Query(f"""SELECT {_REQUEST}, role, phase, status, error_type, error_message, count(*) AS n
         FROM failures WHERE {{in_runs}} GROUP BY ALL ORDER BY min(started_at)"""),
     # Only what was timed as well: those rows say which weights and image it was.
     "stages": Query(
@@ -84,14 +84,14 @@ QUERIES = {
     "skipped": Query(f"""SELECT role, node, device, error_message, count(*) AS n FROM samples
         WHERE status = '{Status.SKIPPED}' AND {{in_runs}} GROUP BY ALL ORDER BY ALL"""),
     # What each device was asked to time, and how that ended.
-    "coverage": Query(f"""SELECT {_ASKED}, max(device_name) AS device_name,
+    "coverage": Query(f"""SELECT {_REQUEST}, max(device_name) AS device_name,
                count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_ok,
                count(*) FILTER (role = '{Role.TIMED}' AND {OK} AND flags <> '') AS n_flagged,
                count(*) FILTER ({FAILED}) AS n_failed, count(*) FILTER (status = '{Status.SKIPPED}') AS n_skipped,
                string_agg(DISTINCT status, ', ' ORDER BY status) FILTER (NOT {OK}) AS statuses
         FROM samples
         WHERE role IN ('{Role.COLD}', '{Role.WARMUP}', '{Role.TIMED}') AND crop <> 'control' AND {{in_runs}}
-        GROUP BY {_ASKED}
+        GROUP BY {_REQUEST}
         ORDER BY node, backend <> 'cpu', device, protocol, model, variant, height_px * width_px"""),
     # One row a variant and race, which is a block: beside stock in the same rounds, and the worst of its masks in any
     # race of the search. Masks without cells prove nothing.
@@ -108,7 +108,7 @@ QUERIES = {
                any_value(masks.masks) AS masks
         FROM calls AS t
              JOIN calls AS s ON s.variant = 'stock' AND t.run_id = s.run_id AND t.block = s.block
-                  AND t.repetition = s.repetition AND {identity.same("t", "s", RACED)}
+                  AND t.repetition = s.repetition AND {identity.same("t", "s", RACE)}
              LEFT JOIN masks ON (masks.run_id, masks.node, masks.device, masks.variant)
                                 = (t.run_id, t.node, t.device, t.variant)
         GROUP BY ALL ORDER BY t.run_id, t.node, t.device, t.block, median_s DESC""",

@@ -12,7 +12,7 @@ from harness.schema import identity
 from harness.stats import selection
 
 # What a variant has in common with the stock that it is raced against.
-RACED = identity.without(identity.CASE, identity.EXECUTION, "result_variant", "diameter_asked_px")
+RACE = identity.without(identity.CASE, identity.EXECUTION, "result_variant", "diameter_asked_px")
 STAYED = ("identical", "equivalent")  # what may be said of masks that a reader would take for the same
 
 
@@ -39,7 +39,7 @@ class TuningResult:
 def from_rows(rows: Iterable[Row]) -> list[TuningResult]:
     """Rows of the query as races."""
     rows, known = list(rows), ("node", "device", "image", *identity.SIZE)
-    dimensions = identity.without(identity.distinguishing(rows, known, RACED), known)
+    dimensions = identity.without(identity.distinguishing(rows, known, RACE), known)
 
     def place(row: Row) -> str:
         on = f"{row['node']} {row['device']}, {text(row['image'], 'image unknown')} {size_label(row)}"

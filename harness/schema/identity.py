@@ -33,7 +33,7 @@ CASE = ("node", *SERIES, *VERSIONS)
 LINE = tuple(column for column in SERIES if column not in SIZE)  # the sizes of one such belong together in a figure
 # What of CASE a plan asks for: it is known of what failed or was never begun, too.
 PLACE = ("node", "backend", "device")
-ASKED = (*WORK, "variant", "dtype")
+REQUEST = (*WORK, "variant", "dtype")
 
 # What stands for a column where it is null: the name that people gave.
 NAMED = {"machine_id": "node", "image_sha256": "image"}

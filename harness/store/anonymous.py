@@ -124,10 +124,10 @@ class _Names:
         return self._given.setdefault((kind, old), form.format(secrets.token_hex(8 if form == "{}" else 3)))
 
     def _environment(self, text: str | None) -> str | None:
-        told = json.loads(text) if text else None
-        if not isinstance(told, dict):
+        values = json.loads(text) if text else None
+        if not isinstance(values, dict):
             return None
-        public = {fact.name: told.get(fact.name) for fact in facts.FACTS if not fact.private}
+        public = {fact.name: values.get(fact.name) for fact in facts.FACTS if not fact.private}
         return json.dumps({name: self._fact(value) for name, value in public.items()})
 
     def _fact(self, value: Any) -> Any:

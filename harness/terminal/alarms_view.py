@@ -15,7 +15,7 @@ from harness.terminal.dimensions import dimensions_shown
 from harness.terminal.table_printer import Column, environment_json, print_json, print_rows
 
 SERIES = ("node", *identity.SERIES, "image")
-GAP = (*identity.PLACE, *identity.ASKED, "image")
+GAP = (*identity.PLACE, *identity.REQUEST, "image")
 
 
 def watch_json(found: Watch, every: bool = False) -> dict[str, Any]:

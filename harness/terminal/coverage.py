@@ -19,13 +19,13 @@ from harness.schema import Role, identity
 from harness.store import Store
 
 # What befell each case; failures of passes count as well, those that a later attempt made good do not.
-ASKED = identity.without((field.name for field in fields(Case)), "height_px", "width_px")  # a crop has one size
+REQUEST = identity.without((field.name for field in fields(Case)), "height_px", "width_px")  # a crop has one size
 SQL = f"""
     WITH attempts AS (
         SELECT *, coalesce(attempt, 0) = max(coalesce(attempt, 0))
                   OVER (PARTITION BY node, device, block, role, position) AS is_latest
         FROM samples WHERE run_id = $run AND crop <> 'control')
-    SELECT node, device, {", ".join(ASKED)},
+    SELECT node, device, {", ".join(REQUEST)},
            count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_timed,
            count(*) FILTER (role = '{Role.TIMED}' AND {OK} AND flags <> '') AS n_flagged,
            string_agg(DISTINCT status, ', ') FILTER (is_latest AND {FAILED}) AS failed,
@@ -36,11 +36,11 @@ SQL = f"""
 def table(store: Store, run_id: str, planned: Sequence[Block]) -> pa.Table:
     """One row per planned case and node: verdict done, flagged, failed or missing, and why."""
     found = {
-        tuple(row[name] for name in ("node", "device", *ASKED)): row
+        tuple(row[name] for name in ("node", "device", *REQUEST)): row
         for row in query.Session(store).table(SQL, run=run_id).to_pylist()
     }
     wanted = dict.fromkeys((b.node, b.device.id, case) for b in planned for case in b.cases)
-    keys = [(node, device, *map(_in_force(case).get, ASKED)) for node, device, case in wanted]
+    keys = [(node, device, *map(_in_force(case).get, REQUEST)) for node, device, case in wanted]
     return pa.Table.from_pylist([_row(*each, found.get(key)) for each, key in zip(wanted, keys, strict=True)])
 
 
@@ -74,7 +74,7 @@ def _row(node: str, device: str, case: Case, found: dict | None) -> dict:
 def show(console: Console, covered: pa.Table) -> None:
     """A matrix, node and device × case, then why what is not done is not."""
     rows = covered.to_pylist()
-    dimensions = identity.differing(rows, identity.without(ASKED, "crop"))
+    dimensions = identity.differing(rows, identity.without(REQUEST, "crop"))
     cases = list(dict.fromkeys(_case(row, dimensions) for row in rows))
     grid = Table(box=None, pad_edge=False, title_justify="left", title="coverage (repetitions, or what went wrong)")
     grid.add_column("node")

@@ -170,7 +170,7 @@ def wrong_where_dependent(rng: np.random.Generator, trials: int) -> dict[str, fl
 
 def settled_share(rng: np.random.Generator, change: float, trials: int, days: int = 3) -> tuple[float, float]:
     """How often the days that an INCONCLUSIVE asks for settle it, and how many these are (median)."""
-    done, asked = [], []
+    done, request = [], []
 
     def runs(first: int, n: int, level: float) -> list[Run]:
         values = level * np.exp(noise.runs(rng, TYPICAL, 1, 1, n)[0, 0])
@@ -180,11 +180,11 @@ def settled_share(rng: np.random.Generator, change: float, trials: int, days: in
         before, after = runs(0, days, 1.0), runs(10_000, days, 1 + change)
         [found], _ = verdict.verdicts([Case(before, after)])
         if found.verdict == INCONCLUSIVE and found.more:
-            asked.append(found.more)
+            request.append(found.more)
             before += runs(1_000, found.more, 1.0)
             after += runs(11_000, found.more, 1 + change)
             done.append(verdict.verdicts([Case(before, after)])[0][0].verdict != INCONCLUSIVE)
-    return float(np.mean(done)), float(np.median(asked))
+    return float(np.mean(done)), float(np.median(request))
 
 
 def main() -> None:
@@ -219,8 +219,8 @@ def main() -> None:
         print(f"| {name} | {100 * share:.1f} % |")
     print("\n| change | an INCONCLUSIVE of 3 days a side asks for (median) | and is then settled |\n|---|---|---|")
     for change in (0.0, 0.05, 0.10):
-        share, asked = settled_share(rng, change, max(trials // 5, 20))
-        print(f"| {change:+.0%} | {asked:.0f} more days a side | {100 * share:.0f} % |")
+        share, request = settled_share(rng, change, max(trials // 5, 20))
+        print(f"| {change:+.0%} | {request:.0f} more days a side | {100 * share:.0f} % |")
 
 
 if __name__ == "__main__":

@@ -76,12 +76,12 @@ def main() -> None:
     print("|---:|---|---:|---:|---:|---|---|")
     for (crop, name), of_way_s in sorted(medians_s.items()):
         logs = np.log(of_way_s) - np.log(medians_s[crop, "local"])
-        told = ", ".join(f"{ratio:.3f}" for ratio in np.exp(logs))
+        word = ", ".join(f"{ratio:.3f}" for ratio in np.exp(logs))
         # Rounds are pairs: what the machine did meanwhile is in both.
         low, high = np.exp(ttest_1samp(logs, 0).confidence_interval()) if name != "local" else (1, 1)
         ratio = np.exp(logs.mean())
         print(
-            f"| {crop} | {name} | {len(logs)} | {median(of_way_s):.4f} | {ratio:.4f} | {low:.3f}–{high:.3f} | {told} |"
+            f"| {crop} | {name} | {len(logs)} | {median(of_way_s):.4f} | {ratio:.4f} | {low:.3f}–{high:.3f} | {word} |"
         )
 
 

@@ -225,9 +225,9 @@ def main() -> None:
         print("|---|---|---:|---:|---:|---:|")
         for name, month in (("one month", True), ("everything", False)):
             for tool in tools:
-                told = ask(tool, scratch / "large", month, args.rounds, args.others)
+                answer = ask(tool, scratch / "large", month, args.rounds, args.others)
                 print(
-                    f"| {name} | {tool} | {told['first_s']:.2f} | {told['best_s']:.2f} | {told['groups']} | {told['peak_mb']:.0f} |"
+                    f"| {name} | {tool} | {answer['first_s']:.2f} | {answer['best_s']:.2f} | {answer['groups']} | {answer['peak_mb']:.0f} |"
                 )
     finally:
         shutil.rmtree(scratch)

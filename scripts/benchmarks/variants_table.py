@@ -54,9 +54,9 @@ def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> Non
         block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
         cases = [replace(case, variant=name) for name in ("stock", variant)]
         staged = replace(block, index=1, tasks=(Task("ceiling", case, 0), *(Task("stages", c, 0) for c in cases)))
-        raced = replace(prepared, blocks=(tune.race_block(block, case, ["stock", variant], rounds, 0),))
+        races = replace(prepared, blocks=(tune.race_block(block, case, ["stock", variant], rounds, 0),))
         places, run_ids = here.deliver(prepared.material.parcels()), [new_run_id(time.time()) for _ in range(2)]
-        race = list(rows(here, out, run_ids[0], tune.races(raced, run_ids[0], places)))
+        race = list(rows(here, out, run_ids[0], tune.races(races, run_ids[0], places)))
         orders = bench.orders(replace(prepared, blocks=(staged,)), run_ids[1], places)
         stages = list(rows(here, out, run_ids[1], orders))
     each = next(found for found in tune.outcomes(race) if found.variant == variant)

@@ -78,8 +78,8 @@ class Parts(Generic[SettingsT]):
 
         CellbenchError for an unknown, impossible or contradictory one.
         """
-        asked = self.split(text)
-        wanted = self.in_force(self.parse(asked, backend))
+        chosen = self.split(text)
+        wanted = self.in_force(self.parse(chosen, backend))
 
         def is_same(words: Iterable[str]) -> bool:
             try:
@@ -87,11 +87,11 @@ class Parts(Generic[SettingsT]):
             except CellbenchError:
                 return False
 
-        values = {name.partition("=")[0]: self._written(name) for name in asked}
+        values = {name.partition("=")[0]: self._written(name) for name in chosen}
         parts = [values.get(part.name, part.name) for part in self.parts if part.name in values or not part.takes]
         # Everything that changes nothing more is named first, so that a group is seen whole; then what is implied goes.
-        implied = [name for name in parts if is_same([*asked, name])]
-        groups = [group for group, names in self.groups.items() if asked and set(names) <= set(implied)]
+        implied = [name for name in parts if is_same([*chosen, name])]
+        groups = [group for group, names in self.groups.items() if chosen and set(names) <= set(implied)]
         words = [*groups, *implied]
         for word in [*implied, *reversed(groups)]:
             fewer = [each for each in words if each != word]

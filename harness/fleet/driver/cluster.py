@@ -150,7 +150,7 @@ def connect(address: str) -> Any:
     network.reach(found)
     ray = _ray()
     try:
-        with _heard():
+        with _interruptible():
             _init(ray, address=found)
     except Exception as error:  # Ray's own are of many kinds, some of them plain
         raise FleetUnreachableError(
@@ -160,7 +160,7 @@ def connect(address: str) -> Any:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     """Let Ctrl-C end this process at once: Ray may wait for minutes without Python, and nothing is measured yet."""
     if threading.current_thread() is not threading.main_thread():  # no other may say what a signal does
         yield

@@ -155,9 +155,9 @@ def _no_bf16(device: Any) -> str | None:
 
     if device.type == "cuda":
         return None if torch.cuda.is_bf16_supported(including_emulation=False) else "this GPU has no bf16 arithmetic"
-    told = torch.backends.cpu.get_cpu_capability(), _cpu_flags()
-    has = {"avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert"} & told[1]
-    return None if has else f"this processor has no bf16 arithmetic ({told[0]})"
+    capability = torch.backends.cpu.get_cpu_capability(), _cpu_flags()
+    has = {"avx512_bf16", "amx_bf16", "bf16", "avx_ne_convert"} & capability[1]
+    return None if has else f"this processor has no bf16 arithmetic ({capability[0]})"
 
 
 def _cpu_flags() -> set[str]:
