@@ -77,8 +77,8 @@ def test_a_stage_pass_alone_has_nothing_to_compare_with(session: Session) -> Non
     ("backend", "shares", "starts"),
     [
         ("cpu", ON_CPU, ["Give the diameter if you know it: estimating it takes 75 % ", "The network takes 88 %"]),
-        ("cuda", ON_GPU, ["Work on several images at once: 70 % "]),
-        ("mps", ON_GPU, ["Work on several images at once: 74 % "]),  # there the seeds are found on the processor
+        ("cuda", ON_GPU, ["The processor takes 70 % "]),
+        ("mps", ON_GPU, ["The processor takes 74 % "]),  # there the seeds are found on the processor
         ("cpu", ON_GPU, []),
         ("cuda", {("mask", "qc"): 0.3, ("mask", "network"): 0.7}, ["Quality control of the masks takes 30 %"]),
         ("cuda", {("mask", "network"): 0.95, ("none", "other"): 0.05}, []),
@@ -101,7 +101,7 @@ def test_advice(backend: str, shares: Shares, starts: list[str]) -> None:
     found = texts(advice.advise(case))
     assert len(found) == len(starts)
     assert all(text.startswith(start) for text, start in zip(found, starts, strict=True))
-    assert all(text.endswith("(stage pass, n = 3)") for text in texts)
+    assert all(text.endswith("(stage pass, n = 3)") for text in found)
 
 
 @pytest.mark.parametrize(

@@ -200,11 +200,11 @@ ONCE_FALSE = {
     ),
     "other diameters": (
         [*timed(ONE, **CPU), *timed({"224": 0.1, "448": 0.5}, **CARD, diameter_asked_px=30.0)],
-        ["No accelerator was measured beside a CPU"], ["times \\("],
+        ["No accelerator was measured together with a CPU"], ["times \\("],
     ),
     "other models": (
         [*timed(ONE, **CPU), *timed({"224": 0.1, "448": 0.5}, **CARD, model="cpsam", engine="cellpose4")],
-        ["No accelerator was measured beside a CPU"], ["times \\(", "the fastest of"],
+        ["No accelerator was measured together with a CPU"], ["times \\(", "the fastest of"],
     ),
     "imported times": (timed(ONE, **CPU, source="other.csv"), ["Imported: not measured by cellbench"], []),
     "cells that nobody counted": (

@@ -100,7 +100,7 @@ def test_lines_of_several_models_say_which_and_have_a_pace_of_their_own() -> Non
 def test_lines_of_several_nodes_say_which() -> None:
     answer = prepared("desk", "mac")
     lines = shown(answer, [*case_rows(answer, "desk", 1.0), *case_rows(answer, "mac", 2.0)])
-    assert any("4 cases" in line and "2 device(s) on 2 nodes" in line for line in lines)
+    assert any("4 cases" in line and "2 devices on 2 nodes" in line for line in lines)
     assert {line.split(" cpu ")[0] for line in lines if "median of" in line} == {"desk", "mac"}
 
 

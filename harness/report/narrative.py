@@ -89,11 +89,11 @@ def answers(data: Tables) -> list[Answer]:
 
 
 MODELS = "Cellpose 3 or Cellpose-SAM here: what does the larger model cost, and what does it give?"
-NO_GPU = "No accelerator was measured beside a CPU here, so these results cannot tell."
+NO_GPU = "No accelerator was measured together with a CPU here."
 UNCOMPARED = "Whether the differences matter was not measured: run it with --passes masks."
-FIRST = "These are the first results of their series in this store. Run it again after an update, and this says."
+FIRST = "These are the first results of their series here. Run it again after an update to compare."
 UNREMARKABLE = "The stage pass shows nothing that stands out."
-UNSTAGED = "No stage pass was made, so nobody knows where the time goes: run it with --passes stages."
+UNSTAGED = "cellbench tune searches for faster settings with the same masks. Where the time goes: --passes stages."
 
 
 def _sentences(found: Iterable[Finding]) -> list[str]:

@@ -39,7 +39,7 @@ from harness.stats.intervals import PROCESSES_MIN, Interval
 NOTES = {
     Kind.SIMULATED: "Simulated workload{in_cases}. It exercises the program and says nothing about any machine.",
     Kind.CUSTOM: "Custom weights{in_cases}, not those that were published.",
-    Kind.SYNTHETIC: "Synthetic image{in_cases}. Its cells are invented; on another image the time may differ.",
+    Kind.SYNTHETIC: "Synthetic image{in_cases}. Times on your images can differ.",
     Kind.IMPORTED: "Imported{in_cases}: not measured by cellbench.",
     Kind.FAILED: "{rows} failed. No median or figure contains them; they are listed below.",
     Kind.ALL_FLAGGED: "Every repetition carries a flag{in_cases}: {words}. Something else may have slowed these times.",
@@ -55,12 +55,12 @@ NOTES = {
 ADVICE = {
     Part.ESTIMATION: "Give the diameter if you know it: estimating it takes {share} of the call. "
     "Another diameter gives other masks.",
-    Part.HOST: "Work on several images at once: {share} of the call is the processor’s work, "
-    "which a faster GPU will not shorten.",
-    Part.QC: "Quality control of the masks takes {share}, as it does with large or confluent cells; "
-    "leaving it out would keep bad masks.",
-    Part.NETWORK: "The network takes {share}: give it every physical core, try the channels-last memory layout, "
-    "or use a GPU.",
+    Part.HOST: "The processor takes {share} of the call, which a faster GPU does not shorten: "
+    "cellbench tune searches for faster settings, cellbench throughput measures several images at once.",
+    Part.QC: "Quality control of the masks takes {share}, as it does with large or confluent cells: "
+    "cellbench tune searches for settings that do it faster with the same masks.",
+    Part.NETWORK: "The network takes {share}: cellbench tune searches for a faster way to run it here; "
+    "a GPU is faster still.",
 }
 # What a state of the last run of a series says (docs/statistics.md), what matters first.
 JUDGED = {

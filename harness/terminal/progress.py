@@ -16,7 +16,7 @@ from harness.machine.accelerators import Device
 from harness.plan import estimate
 from harness.plan.cases import Block, Case
 from harness.plan.config import Config
-from harness.results.formatting import duration, seconds
+from harness.results.formatting import count, duration, seconds
 from harness.run.bench import Prepared, Result
 from harness.schema import FINE, Sample
 
@@ -74,9 +74,9 @@ class Progress:
             measured = {block.device.id: block.device for block in p.blocks if block.node == member.name}
             devices += len(measured)
             self._member(member, list(measured.values()))
-        where = f"{devices} device(s)" + (f" on {len(p.members)} nodes" if len(p.members) > 1 else "")
+        where = count(devices, "device") + (f" on {len(p.members)} nodes" if len(p.members) > 1 else "")
         say(
-            f"{p.n_cases} cases: crops {', '.join(map(str, config.crops))} px × {where}, "
+            f"{count(p.n_cases, 'case')}: crops {', '.join(map(str, config.crops))} px × {where}, "
             f"protocol {', '.join(config.protocols)}; {_effort_text(config)}"
             + (f", in each of {config.blocks} blocks" if config.blocks > 1 else "")
             + (f"; then {', '.join(config.passes)}" if config.passes else "")
@@ -258,9 +258,9 @@ class _Pace:
 def _effort_text(config: Config) -> str:
     """How often each case is repeated, in words."""
     if config.precision is None:
-        return f"{config.warmups} warm-up(s) and {config.repeats} repetitions each"
+        return f"{count(config.warmups, 'warm-up')} and {count(config.repeats, 'repetition')} each"
     return (
-        f"at least {config.warmups} warm-up(s) and {config.repeats} repetitions each, "
+        f"at least {count(config.warmups, 'warm-up')} and {count(config.repeats, 'repetition')} each, "
         f"until the mean is known to ±{100 * config.precision:g} %"
     )
 
