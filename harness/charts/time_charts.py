@@ -91,7 +91,15 @@ def _laws(tables: Tables) -> TextTable:
         law = each.law
         if law is None:
             rows.append(
-                (each.series, "–", "–", "–", "–", f"{each.n_sizes}", "none: few sizes, no growth, or tiles not known")
+                (
+                    each.series,
+                    "–",
+                    "–",
+                    "–",
+                    "–",
+                    str(len(each.cases)),
+                    "none: few sizes, no growth, or tiles not known",
+                )
             )
             continue
         if law.misfit is None:
@@ -99,7 +107,7 @@ def _laws(tables: Tables) -> TextTable:
         else:
             fit = "good" if law.is_good else f"misses {percent(law.misfit, 1)} beyond noise"
         parts = (number(each, 2) for each in law.coefficients)
-        rows.append((each.series, *parts, percent(law.relative_error, 1), str(each.n_sizes), fit))
+        rows.append((each.series, *parts, percent(law.relative_error, 1), str(len(each.cases)), fit))
     return TextTable(("series", "s a call", "s a tile", "s a Mpx", "off by", "sizes", "fit"), {"": rows})
 
 
