@@ -144,3 +144,13 @@ def test_a_fastest_takes_processes_that_show_it(
         each for each in narrative.answers(measured([gain] * 6, processes)) if each.question.startswith("Which")
     ]
     assert output in answer.sentences[0]
+
+
+def test_the_run_with_processes_enough_counts_before_the_one_with_more_sizes(tmp_path: Path) -> None:
+    few, many = (device(CPU_S[:n], n_processes, **CPU) + device([s / 5 for s in CPU_S[:n]], n_processes, **CUDA)
+                 for n, n_processes in ((4, 3), (6, 2)))  # fmt: skip
+    moved = [sample | {"run_id": "20260101T000000Z-aaaaaa", "height_px": sample["height_px"] + 2} for sample in many]
+    session = Session(make_store(tmp_path, few + moved))
+    runs = session.table("SELECT DISTINCT run_id FROM samples ORDER BY 1")["run_id"].to_pylist()
+    [each] = speedups.by_size(tables.load(session, Scope("", "", tuple(runs), "true"), with_published=False))
+    assert (each.n_processes, each.lengths_px) == (3, tuple(map(float, SIDES[:4])))

@@ -88,18 +88,16 @@ def _laws(tables: Tables) -> TextTable:
     """The scaling law of each series: seconds a call, a tile and a megapixel."""
     rows = []
     for each in speedups.laws(tables):
-        law = each.law
+        law, n_sizes = each.law, str(len(each.cases))
         if law is None:
-            rows.append(
-                (each.series, "–", "–", "–", "–", f"{each.n_sizes}", "none: few sizes, no growth, or tiles not known")
-            )
+            rows.append((each.series, *["–"] * 4, n_sizes, "none: few sizes, no growth, or tiles not known"))
             continue
         if law.misfit is None:
             fit = "not tested: fewer than three processes"
         else:
             fit = "good" if law.is_good else f"misses {percent(law.misfit, 1)} beyond noise"
         parts = (number(each, 2) for each in law.coefficients)
-        rows.append((each.series, *parts, percent(law.relative_error, 1), str(each.n_sizes), fit))
+        rows.append((each.series, *parts, percent(law.relative_error, 1), n_sizes, fit))
     return TextTable(("series", "s a call", "s a tile", "s a Mpx", "off by", "sizes", "fit"), {"": rows})
 
 

@@ -86,13 +86,12 @@ def cautions(tables: Tables) -> list[Note]:
 
 def how_fast(tables: Tables) -> list[Finding]:
     """The time of each series at its largest image, and how it grows."""
-    laws = {each.series: each.law for each in speedups.laws(tables)}
+    laws = {each.series: each for each in speedups.laws(tables)}
     found: list[Finding] = []
     for series, rows in identity.grouped(tables.cases, tables.name).items():
         found.append(_time(tables, max(rows, key=lambda row: row["n_pixels"]), series))
-        if (law := laws.get(series)) and law.is_good:
-            fitted = speedups.by_series(tables, rows)[series]
-            found.append(Growth(tuple(map(case, fitted)), series, law.coefficients, law.relative_error))
+        if (known := laws[series]).law and known.law.is_good:
+            found.append(Growth(known.cases, series, known.law.coefficients, known.law.relative_error))
     return found
 
 
@@ -100,17 +99,14 @@ def gain(tables: Tables) -> list[Finding]:
     """What accelerators gain at the largest image, and how that changes with size; else what others published."""
     if not tables.speedup_rows:
         return list(_elsewhere(tables))
-    names, rows = _short_names(tables), speedups.by_series(tables, tables.speedup_rows)
+    names = _short_names(tables)
     return [
         *_largest_speedups(tables),
         *(
-            BySize(
-                tuple(key for row in rows[each.series] for key in (case(row), (row["run_id"], row["cpu_case_id"]))),
-                names[each.series], each.lengths_px, each.n_processes, each.trend, each.crossing,
-            )
+            BySize(each.cases, names[each.series], each.lengths_px, each.n_processes, each.trend, each.crossing)
             for each in speedups.by_size(tables)
         ),
-    ]  # fmt: skip
+    ]
 
 
 def fastest(tables: Tables) -> list[Finding]:

@@ -20,6 +20,7 @@ from harness.stats import law, ranking, trend
 from harness.stats.intervals import Interval
 from harness.stats.law import Law
 from harness.stats.ranking import Device, Place
+from harness.stats.student import PROCESSES_MIN
 from harness.stats.trend import Crossing, Trend
 
 Key = tuple[str, str]  # run_id, case_id
@@ -28,18 +29,22 @@ HOUR = ("run_id", *identity.MACHINE)  # what devices share that were measured to
 
 @dataclass(frozen=True)
 class SeriesLaw:
-    """A device's series with its scaling law, or None where it cannot be fitted."""
+    """A device's series with its scaling law, or None where it cannot be fitted, and the cases of one run behind it."""
 
     series: str
-    n_sizes: int
+    cases: tuple[Key, ...]
     law: Law | None
 
 
 @dataclass(frozen=True)
 class SeriesSpeedup:
-    """What an accelerator gains over its CPU as images grow: among the sizes that both were measured at, in px."""
+    """What an accelerator gains over its CPU as images grow: among the sizes that both were measured at, in px.
+
+    cases: of one run, smallest image first, each of the accelerator's before the CPU's.
+    """
 
     series: str
+    cases: tuple[Key, ...]
     device_name: str
     lengths_px: tuple[float, ...]
     n_processes: int
@@ -87,7 +92,8 @@ def places(tables: Tables, rows: Sequence[Row]) -> list[Place]:
 def laws(tables: Tables) -> list[SeriesLaw]:
     """The scaling law of each series, by the tiles that its engine cuts of each image."""
     return [
-        SeriesLaw(series, len(rows), _law(tables, rows)) for series, rows in by_series(tables, tables.cases).items()
+        SeriesLaw(series, tuple(map(_key, rows)), _law(tables, rows))
+        for series, rows in _by_series(tables, tables.cases).items()
     ]
 
 
@@ -95,13 +101,14 @@ def laws(tables: Tables) -> list[SeriesLaw]:
 def by_size(tables: Tables) -> list[SeriesSpeedup]:
     """Each accelerator that one run measured at several sizes, as the CPU of its machine."""
     found = []
-    for series, rows in by_series(tables, tables.speedup_rows).items():
+    for series, rows in _by_series(tables, tables.speedup_rows).items():
         rows.sort(key=lambda row: row["n_pixels"])
         lengths = np.sqrt([row["n_pixels"] for row in rows])
         if len(set(lengths)) < 2:
             continue
         sides = [_medians(tables, [(row["run_id"], row[name]) for row in rows]) for name in ("cpu_case_id", "case_id")]
-        about = (series, rows[0]["device_name"], tuple(map(float, lengths)), min(map(len, sides)))
+        cases = tuple((row["run_id"], row[name]) for row in rows for name in ("case_id", "cpu_case_id"))
+        about = (series, cases, rows[0]["device_name"], tuple(map(float, lengths)), min(map(len, sides)))
         found.append(SeriesSpeedup(*about, trend.trend(lengths, *sides), trend.crossing(lengths, *sides)))
     return found
 
@@ -111,12 +118,20 @@ def published_name(row: Row) -> str:
     return f"{row['device_name']}, {row['backend'].upper()} (published)"
 
 
-def by_series(tables: Tables, rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of each series from the run that has the most of them: its processes go through all of them."""
+def _by_series(tables: Tables, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of each series from the run that has the most of them, since its processes go through all of them.
+
+    Runs with the processes that an interval takes come first.
+    """
     found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         found.setdefault(tables.name(row), {}).setdefault(row["run_id"], []).append(row)
-    return {series: max(runs.values(), key=len) for series, runs in found.items()}
+    return {series: max(runs.values(), key=_worth) for series, runs in found.items()}
+
+
+def _worth(rows: Sequence[Row]) -> tuple[bool, int]:
+    n_processes = min(min(row["n_blocks"], row.get("cpu_n_blocks", row["n_blocks"])) for row in rows)
+    return n_processes >= PROCESSES_MIN, len(rows)
 
 
 def _medians(tables: Tables, keys: Sequence[Key]) -> np.ndarray:
