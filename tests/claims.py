@@ -40,7 +40,8 @@ def of_store(session: Session, folder: Path, rng: random.Random) -> Iterator[Cla
     timed = sorted({run for run, _ in everything.timed})
     if len(timed) > 1:
         a, b = sorted(rng.sample(timed, 2))
-        for each in compare.compare(selection.select(folder, a), selection.select(folder, b)).cases:
+        sides = [selection.side(session, run, "run_id = $run", {"run": run}) for run in (a, b)]
+        for each in compare.compare(*sides).cases:
             known = everything.timed.keys() >= {case for side in each.cases for case in side}
             reasons = list(refute.CHECKS["Compared"](everything, each)) if known else []
             yield "Compared", f"{each.verdict} {each.estimate} {each.why}", reasons
