@@ -203,6 +203,40 @@ def test_commands_write_to_any_terminal(
     assert sys.stdout.buffer.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
 
+# What a shell may do to a command: closed streams, full disks, limits, variables of no use; and the exit code.
+SHELLS = {
+    "{} list --out STORE >&-": 0,
+    "{} schema >&- 2>&-": 0,
+    "{} list --out STORE 2>&-": 0,
+    "{} list --out STORE <&- >&- 2>&-": 0,
+    "{} query --out STORE <&-": 2,
+    "{} schema --json >/dev/full": 2,
+    "{} list --out STORE >/dev/full": 2,
+    "{} schema | head -1": 0,
+    "COLUMNS=abc LINES=-1 TERM=nothing LC_ALL=xx_YY.UTF-8 TZ=Nowhere/X {} show --out STORE": 0,
+    "PYTHONWARNINGS=error {} show --out STORE": 0,
+    "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {} show --out STORE": 0,
+    "PYTHONIOENCODING=latin-1 {} schema": 0,
+    "ulimit -n 30; {} show --out STORE": 0,
+}
+
+
+FEW = ("{} list --out STORE <&- >&- 2>&-", "{} list --out STORE >/dev/full")
+
+
+@pytest.mark.parametrize("line", [pytest.param(each, marks=() if each in FEW else pytest.mark.slow) for each in SHELLS])
+def test_whatever_a_shell_does_there_is_no_traceback(line: str, store: Path, tmp_path: Path) -> None:
+    typed = line.format(f"{sys.executable} -m harness").replace("STORE", str(store))
+    environ = os.environ | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {typed}"], capture_output=True, text=True, check=False, env=environ,
+        cwd=tmp_path, errors="replace", timeout=60,
+    )  # fmt: skip
+    assert done.returncode == SHELLS[line], done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.glob("cellbench-error-*")) == []
+
+
 # ---------------------------------------------------------------- paths
 
 COMMANDS = {"show": ["show", "--out", "PATH"], "merge": ["merge", "PATH", "--out", "STORE"]}

@@ -80,6 +80,9 @@ def run() -> None:
         if packages.is_of_import(error):  # a package is broken, or another one hides it
             typer.echo(f"cellbench: {CellbenchError(*packages.explained(error))}", err=True)
             sys.exit(2)
+        if refused := surroundings.refused_by_system(error):
+            typer.echo(f"cellbench: {refused}", err=True)
+            sys.exit(2)
         if not interrupted:  # a fault of this program; whoever meets it gets one line and a file to attach
             typer.echo(f"cellbench: {_reported(error)}", err=True)
         sys.exit(70)

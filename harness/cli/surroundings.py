@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import re
 import sys
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 
+from harness import files
 from harness.errors import CellbenchError
 
 # Letters of our own as an encoding without them has them; others lose their accents, or become question marks.
 PLAIN = {"×": "x", "±": "+-", "…": "...", "–": "-", "—": "-", "−": "-", "→": "->", "µ": "u", "μ": "u", "°": " deg ",
          "≤": "<=", "≥": ">=", "≈": "~", "’": "'", "“": '"', "”": '"', "·": "*"}  # fmt: skip
+
+
+# What a system answers whose limits are reached, whoever asks.
+LIMITS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO}
+LIMIT_FIX = "see the limits of this shell or container: ulimit -a"
 
 
 def prepare(words: Sequence[str]) -> None:
@@ -33,7 +41,15 @@ def prepare(words: Sequence[str]) -> None:
 
 
 def _streams() -> None:
-    """Write what the terminal's encoding lacks in other letters, and names of files as they are."""
+    """Write what the terminal's encoding lacks in other letters, and names of files as they are.
+
+    A stream that is closed leads nowhere; else the next file that is opened would have its number.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     codecs.register_error("cellbench.plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -54,6 +70,16 @@ def _plain(letter: str) -> bytes:
         return bytes([ord(letter) - 0xDC00])
     text = PLAIN.get(letter) or unicodedata.normalize("NFKD", letter)
     return text.encode("ascii", "ignore") or b"?"
+
+
+def refused_by_system(error: Exception) -> CellbenchError | None:
+    """An error that the system has caused by a limit or a full disk, wherever it was met; None for any other."""
+    if isinstance(error, OSError) and error.errno in LIMITS:
+        where = "output" if error.filename is None else str(error.filename)
+        return CellbenchError(files.reason(error), where, files.FIXES.get(error.errno, LIMIT_FIX))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        return CellbenchError(str(error) or "there is not enough memory", "this process", LIMIT_FIX)
+    return None
 
 
 def _check_values(words: Sequence[str]) -> None:
