@@ -103,7 +103,7 @@ def test_no_variant_is_further_from_the_exact_network_than_stock(tmp_path: Path)
         tmp_path / "tiny",
     )
     assert [notes for _, notes in found.values() if notes] == []
-    for dtype, times in (("float32", 2.0), ("bfloat16", 1.05)):  # of different roundings none is always the nearest
+    for dtype, times in (("float32", 4.0), ("bfloat16", 1.05)):  # of different roundings none is always the nearest
         most = times * found[f"{dtype} stock"][0]
         assert {name: value for name, (value, _) in found.items() if name.startswith(dtype) and value > most} == {}
         assert found[f"{dtype} cached-positions"] == found[f"{dtype} stock"]
