@@ -163,6 +163,7 @@ def test_run_show_query_chart_report(image: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.real
 def test_ray_gives_the_same_rows_and_is_gone_afterwards(image: Path, tmp_path: Path) -> None:
     words = ["run", "--image", image, "--crops", "64", "--blocks", "1", "--repeats", "2", "--weights", "standin"]
     seen = {}

@@ -312,6 +312,7 @@ def test_a_browser_draws_every_figure(tmp_path: Path, machines: list[dict[str, A
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width_px", [320, 1100])
+@pytest.mark.real
 def test_a_browser_draws_the_stage_pass(tmp_path: Path, staged: Session, width_px: int) -> None:
     page = html_report.write(_page(staged), tmp_path / "report.html")
     with browser(tmp_path / "profile") as chromium:
