@@ -60,10 +60,10 @@ class Quoted:
 
 def quoted(text: str, session: Session) -> list[Quoted]:
     """Every quotation of a report."""
-    return [Quoted(match[4] or "", _said(session, match[2], match[3])) for match in REPORT.finditer(text)]
+    return [Quoted(match[4] or "", _sentences(session, match[2], match[3])) for match in REPORT.finditer(text)]
 
 
-def _said(session: Session, run: str, question: str) -> str:
+def _sentences(session: Session, run: str, question: str) -> str:
     data = tables.load(session, scope.resolve(session, run), with_published=False)
     [found] = [each.sentences for each in narrative.answers(data) if each.question.startswith(question)]
     return "".join(f"> {sentence}\n" for sentence in found)
@@ -77,9 +77,9 @@ def render(session: Session, sql: str) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def rewritten(text: str, found: list[Finding], said: list[Quoted]) -> str:
+def rewritten(text: str, found: list[Finding], output: list[Quoted]) -> str:
     """The document with each table and each quotation as it is now."""
-    now, quotations = iter(found), iter(said)
+    now, quotations = iter(found), iter(output)
     text = QUERY.sub(lambda match: f"```sql\n{match[1]}```\n\n{next(now).table}", text)
     return REPORT.sub(lambda match: f"{match[1]}\n{next(quotations).now}", text)
 
@@ -87,14 +87,14 @@ def rewritten(text: str, found: list[Finding], said: list[Quoted]) -> str:
 def main() -> int:
     text = DOCUMENT.read_text()
     session = Session(Store.at(ROOT / "results"))
-    found, said = findings(text, session), quoted(text, session)
+    found, output = findings(text, session), quoted(text, session)
     wrong = [f"not in its table: {', '.join(each.unbacked)}\n{each.sql}" for each in found if each.unbacked]
     if "--check" in sys.argv:
         wrong += [f"another table now:\n{each.table}" for each in found if each.written != each.table]
-        wrong += [f"other sentences now:\n{each.now}" for each in said if each.written != each.now]
+        wrong += [f"other sentences now:\n{each.now}" for each in output if each.written != each.now]
     else:
-        DOCUMENT.write_text(rewritten(text, found, said))
-    print("\n".join(wrong) or f"{len(found)} queries, {len(said)} reports: all is as written", file=sys.stderr)
+        DOCUMENT.write_text(rewritten(text, found, output))
+    print("\n".join(wrong) or f"{len(found)} queries, {len(output)} reports: all is as written", file=sys.stderr)
     return int(bool(wrong))
 
 

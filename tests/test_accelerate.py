@@ -46,8 +46,8 @@ print(json.dumps({"from": cellbench.__file__, "n_cells": int(stock.max()), "same
 
 def hidden() -> list[str]:
     """The modules of what this package asks for and Cellpose does not."""
-    asked = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = {re.split(r"[\\[<>=]", each)[0].strip() for each in asked} - CELLPOSE_NEEDS
+    request = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[\\[<>=]", each)[0].strip() for each in request} - CELLPOSE_NEEDS
     modules = {"nvidia-ml-py": "pynvml", "prompt-toolkit": "prompt_toolkit", "vl-convert-python": "vl_convert"}
     return sorted({modules.get(name, name) for name in names} | {"pandas", "polars"})
 

@@ -245,7 +245,7 @@ def test_every_way_to_choose(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("request", "output"),
+    ("choice", "output"),
     [
         ("nothing", "no run, date, tag, node or file"),
         ("2026-01", "no run, date"),
@@ -258,7 +258,7 @@ def test_every_way_to_choose(tmp_path: Path) -> None:
         ("'; DROP VIEW timed; --", "no run, date"),
     ],
 )
-def test_a_choice_that_chooses_nothing_says_so(tmp_path: Path, request: str, output: str) -> None:
+def test_a_choice_that_chooses_nothing_says_so(tmp_path: Path, choice: str, output: str) -> None:
     nights.store(tmp_path, both())
     with pytest.raises(CellbenchError, match=output):
-        selection.select(tmp_path, request)
+        selection.select(tmp_path, choice)

@@ -34,9 +34,9 @@ def test_every_table_is_what_its_query_gives_and_backs_the_figures_above_it(sess
 
 
 def test_every_quoted_sentence_is_what_the_report_says(session: Session) -> None:
-    said = findings.quoted(TEXT, session)
-    assert len(said) >= 8
-    for each in said:
+    output = findings.quoted(TEXT, session)
+    assert len(output) >= 8
+    for each in output:
         assert each.now
         assert each.written == each.now, "python scripts/findings.py quotes anew"
 
@@ -44,9 +44,9 @@ def test_every_quoted_sentence_is_what_the_report_says(session: Session) -> None
 def test_a_sentence_that_the_report_does_not_say_is_noticed(session: Session) -> None:
     command = "```sh\ncellbench report --out results --run 20261123T192048Z-15a1d5 --md  # How fast\n```\n"
     text = f"{command}\n> It takes no time.\n"
-    [said] = findings.quoted(text, session)
-    assert (said.written, "112" in said.now) == ("> It takes no time.\n", True)
-    assert findings.rewritten(text, [], [said]) == f"{command}\n{said.now}"
+    [output] = findings.quoted(text, session)
+    assert (output.written, "112" in output.now) == ("> It takes no time.\n", True)
+    assert findings.rewritten(text, [], [output]) == f"{command}\n{output.now}"
 
 
 def test_the_times_of_the_readme_are_those_of_the_reports(session: Session) -> None:

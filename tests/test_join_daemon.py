@@ -199,7 +199,7 @@ def test_where_a_node_is_to_be(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("lan")
 @pytest.mark.parametrize(
-    ("request", "output"),
+    ("choice", "output"),
     [
         (NodeOptions(), "--head"), (NodeOptions(is_head=True, address="desk:6379"), "either"),
         (NodeOptions(address="desk"), "HOST:PORT"),
@@ -211,9 +211,9 @@ def test_where_a_node_is_to_be(tmp_path: Path) -> None:
         (NodeOptions(is_head=True, autoscaling_config="/nowhere/x"), "no such file"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused(request: NodeOptions, output: str) -> None:
+def test_what_makes_no_sense_is_refused(choice: NodeOptions, output: str) -> None:
     with pytest.raises(CellbenchError) as refused:
-        node_setup.place(request)
+        node_setup.place(choice)
     assert output in str(refused.value)
     assert refused.value.exit_code == 2
 

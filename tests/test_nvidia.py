@@ -174,10 +174,10 @@ def known(*uuids: str) -> Callable[[str], str]:
     return by_uuid
 
 
-@pytest.mark.parametrize("request", [UUID, UUID.removeprefix("GPU-")])
-def test_a_gpu_is_found_by_uuid_with_and_without_prefix(request: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("choice", [UUID, UUID.removeprefix("GPU-")])
+def test_a_gpu_is_found_by_uuid_with_and_without_prefix(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(nvmlDeviceGetHandleByUUID=known(UUID)))
-    found = nvidia.open_gpu(request)
+    found = nvidia.open_gpu(choice)
     assert found is not None
     assert found.handle == UUID
     assert {os.getpid(), os.getppid()} <= found.family

@@ -60,11 +60,11 @@ def test_the_order_is_shuffled_by_the_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request", "chosen"),
+    ("choice", "chosen"),
     [(("auto",), HAVE), (("cpu",), (CPU,)), (("cuda",), (CUDA0, CUDA1)), (("cuda:1", "cpu"), (CUDA1, CPU))],
 )
-def test_choose(request: tuple[str, ...], chosen: tuple[Device, ...]) -> None:
-    assert blocks.choose(request, HAVE) == chosen
+def test_choose(choice: tuple[str, ...], chosen: tuple[Device, ...]) -> None:
+    assert blocks.choose(choice, HAVE) == chosen
 
 
 def test_a_device_that_is_not_there_is_an_error_that_names_what_is() -> None:

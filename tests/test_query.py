@@ -363,10 +363,10 @@ def two_runs(tmp_path: Path) -> Store:
     return make_store(tmp_path, [make_sample(run_id=run, elapsed_s=s) for run, s in ((OLDER, 1.0), (NEWER, 2.0))])
 
 
-@pytest.mark.parametrize("request", [OLDER, NEWER, None])
-def test_a_session_of_one_run_leaves_the_others_unread(two_runs: Store, request: str | None) -> None:
-    session, run = Session.of_run(two_runs, request)
-    assert run == (request or NEWER)
+@pytest.mark.parametrize("choice", [OLDER, NEWER, None])
+def test_a_session_of_one_run_leaves_the_others_unread(two_runs: Store, choice: str | None) -> None:
+    session, run = Session.of_run(two_runs, choice)
+    assert run == (choice or NEWER)
     assert session.table("SELECT DISTINCT run_id FROM samples")["run_id"].to_pylist() == [run]
 
 

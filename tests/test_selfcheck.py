@@ -129,12 +129,12 @@ def test_a_device_that_lies_about_its_type_is_a_failure() -> None:
     assert "cuda:0" in check.fix
 
 
-@pytest.mark.parametrize(("request", "seen", "same"), [
+@pytest.mark.parametrize(("choice", "seen", "same"), [
     ("cuda:0", "cuda:0", True), ("cuda", "cuda:0", True), ("cuda:1", "cuda:0", False), ("mps", "mps:0", True),
     ("mps", "cpu", False),
 ])  # fmt: skip
-def test_which_devices_are_the_same(request: str, seen: str, same: bool) -> None:
-    assert selfcheck._same(torch.device(seen), torch.device(request)) is same
+def test_which_devices_are_the_same(choice: str, seen: str, same: bool) -> None:
+    assert selfcheck._same(torch.device(seen), torch.device(choice)) is same
 
 
 @pytest.mark.parametrize(

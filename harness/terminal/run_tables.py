@@ -174,8 +174,8 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
         if finding.kind == findings.Kind.ALL_FLAGGED:
             notes.print(f"CAUTION: {sentences.sentence(finding)}", markup=False, style="bold red")
     print_columns([column for column, _ in columns], [[cell(row) for _, cell in columns] for row in rows], form)
-    said = {findings.Kind.ALL_FLAGGED, findings.Kind.UNSTABLE}  # above the table, and by name among the notes
-    others = [sentences.sentence(finding) for finding in known if finding.kind not in said]
+    above = {findings.Kind.ALL_FLAGGED, findings.Kind.UNSTABLE}  # above the table, and by name among the notes
+    others = [sentences.sentence(finding) for finding in known if finding.kind not in above]
     for note in [*_notes(rows, labels), *others]:
         notes.print(note, markup=False)
 

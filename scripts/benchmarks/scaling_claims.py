@@ -117,8 +117,8 @@ def words(rng: np.random.Generator, shape: np.ndarray, machine: Machine, trials:
         not each.change[1] <= np.exp(shape[-1] - shape[np.searchsorted(LENGTHS, each.from_px)]) <= each.change[2]
         for each in found if each.change
     ]  # fmt: skip
-    said = [each.word for each in found]
-    shares = [said.count(word) / trials for word in (trend.RISING, trend.FLAT, trend.FALLING, trend.UNKNOWN)]
+    output = [each.word for each in found]
+    shares = [output.count(word) / trials for word in (trend.RISING, trend.FLAT, trend.FALLING, trend.UNKNOWN)]
     return shares, sum(wrong) / trials
 
 
