@@ -20,9 +20,9 @@ GB = 1e9
     ],
 )  # fmt: skip
 def test_a_shortage_is_said_with_what_to_expect(free: float, gpus: tuple[float, ...], words: list[str]) -> None:
-    told = " ".join(catalogue.shortages(free * GB, [each * GB for each in gpus]))
-    assert bool(told) == bool(words)
-    assert [word for word in words if word not in told] == []
+    answer = " ".join(catalogue.shortages(free * GB, [each * GB for each in gpus]))
+    assert bool(answer) == bool(words)
+    assert [word for word in words if word not in answer] == []
 
 
 def test_more_tiles_and_more_digits_need_more_memory() -> None:

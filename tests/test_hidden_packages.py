@@ -40,7 +40,7 @@ def put(folder: Path, name: str) -> None:
     (folder / file).write_text(content)
 
 
-@pytest.mark.parametrize("name", [name for name, (_, _, said) in HIDING.items() if said.startswith("hides")])
+@pytest.mark.parametrize("name", [name for name, (_, _, output) in HIDING.items() if output.startswith("hides")])
 def test_every_package_that_is_hidden_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert packages.hidden() == []
     assert installation.hidden().verdict == OK
@@ -89,7 +89,7 @@ def test_a_package_in_development_hides_nothing(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "output"),
     [
         (ModuleNotFoundError("No module named 'typer'", name="typer"), "typer is not installed"),
         (ImportError("pyarrow requires NumPy 2.0"), "pyarrow requires NumPy 2.0"),
@@ -98,9 +98,9 @@ def test_a_package_in_development_hides_nothing(monkeypatch: pytest.MonkeyPatch,
         (SyntaxError("invalid syntax"), "invalid syntax"),
     ],
 )
-def test_every_error_while_importing_is_one_line_with_a_fix(error: BaseException, said: str) -> None:
+def test_every_error_while_importing_is_one_line_with_a_fix(error: BaseException, output: str) -> None:
     what, where, fix = packages.explained(error)
-    assert said in what
+    assert output in what
     assert "\n" not in what
     assert where
     assert fix
