@@ -101,8 +101,8 @@ def test_show_list_and_query_read_a_store(tmp_path: Path) -> None:
     make_store(tmp_path, [make_sample(repetition=i, elapsed_s=1 + i / 10) for i in range(3)])
     shown = cellbench("show", "--out", tmp_path)
     assert shown.returncode == 0
-    assert "1.1 s" in shown.stdout
-    assert "stand-in" in shown.stderr
+    assert "1.10" in shown.stdout
+    assert "Stand-in weights" in shown.stderr
     [case] = json.loads(cellbench("show", "--out", tmp_path, "--json").stdout)
     assert (case["crop"], case["n"], case["median_s"]) == ("224", 3, 1.1)
     assert RUN_ID in cellbench("list", "--out", tmp_path).stdout
