@@ -11,7 +11,7 @@ from harness.stats import watch
 from tests.conftest import REPOSITORY
 
 SCRIPTS = (
-    "ab_power", "alarm_errors", "compare_errors", "interval_coverage", "ranking_errors", "scaling_claims",
+    "ab_power", "alarm_errors", "claims", "compare_errors", "interval_coverage", "ranking_errors", "scaling_claims",
     "tune_choices",
 )  # fmt: skip
 

@@ -48,7 +48,7 @@ def main() -> int:
                 print(text, file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-    print(f"{stores} stores, seeds {args.seed} to {args.seed + stores - 1}, {made.pop('traceback', 0)} tracebacks\n")
+    print(f"seed {args.seed}, {stores} stores, {made.pop('traceback', 0)} tracebacks\n")
     print("| claim | made | refuted |\n|---|---:|---:|")
     for kind, n in made.most_common():
         print(f"| {WORDS.get(kind, kind)} | {n} | {refuted[kind]} |")
