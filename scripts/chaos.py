@@ -18,6 +18,7 @@ root (a disk of their own that fills up) are left out without it. Exit code 1 if
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import random
@@ -77,6 +78,19 @@ runpy.run_module("harness", run_name="__main__", alter_sys=True)
 """
 
 
+NOBODY = 54_321  # a user that no machine knows
+LOCALES = (
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "xx_YY.UTF-8", "LANGUAGE": "zz"}, {"PYTHONIOENCODING": "shift_jis"},
+    {"TZ": "Nowhere/X", "COLUMNS": "abc", "TERM": "nothing"}, {"TZ": "Pacific/Kiritimati", "PYTHONWARNINGS": "error"},
+)  # fmt: skip
+FOREIGN = (
+    ("numpy/__init__.py", "__version__ = '1.0'"), ("numpy.py", ""), ("torch/__init__.py", "__version__ = '1.0'"),
+    ("scipy/__init__.py", "raise ImportError('numpy.core.multiarray failed to import')"), ("queue.py", "x = 1"),
+    ("random.py", "raise RuntimeError('mine')"), ("pyarrow/__init__.py", "raise OSError('libarrow.so')"),
+)  # fmt: skip
+
+
 class RuleBrokenError(Exception):
     """What this script looks for."""
 
@@ -92,6 +106,8 @@ class Scene:
     torn: bool = False  # the journal was damaged by us: what comes after the damage may be lost
     cannot: set[str] = field(default_factory=set)  # variants that never run
     n_commands: int = 0
+    environ: dict[str, str] = field(default_factory=dict)  # variables of its commands besides the usual ones
+    prefix: list[str] = field(default_factory=list)  # what its commands are started by, such as another user
     head: str = ""  # address of its fleet
     nodes: list[str] = field(default_factory=list)  # of the fleet, each with a home of that name
     log: list[str] = field(default_factory=list)
@@ -127,9 +143,9 @@ class Scene:
         self.log.append(f"cellbench {' '.join(words)}   > {output.name}")
         environ = {
             **os.environ, "PYTHONPATH": str(ROOT), FOLDER: str(self.folder), "HOME": str(self.folder / home),
-            "TMPDIR": str(self.folder / "tmp"), "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(self.folder / "tmp"), "PYTHONUNBUFFERED": "1", **self.environ,
         }  # fmt: skip
-        command = [sys.executable, "-c", NOTED, *words]
+        command = [*self.prefix, sys.executable, "-c", NOTED, *words]
         with output:
             return subprocess.Popen(
                 command, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
@@ -525,6 +541,107 @@ def kill_recovery(scene: Scene) -> None:
         reader.wait()
 
 
+def locale(scene: Scene) -> None:
+    """A terminal of another encoding, and when it goes on, of yet another one; the driver is killed in between."""
+    scene.environ = dict(scene.dice.choice(LOCALES))
+    process = scene.run()
+    scene.at_any_time(process)
+    scene.kill(process.pid)
+    process.wait()
+    scene.nothing_is_left_running()
+    scene.environ = dict(scene.dice.choice(LOCALES))
+    scene.end(scene.start(*scene.dice.choice([["list"], ["show"], ["report"]])), 0, 2)  # 2: there is nothing yet
+
+
+def user(scene: Scene) -> None:
+    """A user that the machine does not know, with or without a home, is killed and goes on."""
+    for path in (scene.folder, *scene.folder.rglob("*")):
+        path.chmod(0o777)
+    # It may read what root alone may read, such as this Python; nothing more.
+    rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    scene.prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *rights]
+    scene.environ = {"HOME": scene.dice.choice(["", "/", "~", "/nonexistent", str(scene.folder / "home")])}
+    kill(scene)
+
+
+def read_only(scene: Scene) -> None:
+    """The file system of the results is read-only when a killed run is to be put in order, as after an error of it."""
+    scene.out.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", scene.out], check=True)
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, N_CALLS - 2))
+    scene.kill(process.pid)
+    process.wait()
+    scene.nothing_is_left_running()
+    subprocess.run(["mount", "-o", "remount,ro", scene.out], check=True)
+    scene.end(scene.start("list"), 0)
+    for words in (["compact"], ["tag", "latest", "x"], ["resume", scene.run_ids[-1]]):
+        scene.end(scene.start(*words), 2, 3)  # 3: what was measured until then is kept
+    subprocess.run(["mount", "-o", "remount,rw", scene.out], check=True)
+
+
+def locks(scene: Scene) -> None:
+    """Somebody else holds the locks of a killed run and of the store for a while, as a backup program does."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, N_CALLS - 2))
+    scene.kill(process.pid)
+    process.wait()
+    scene.nothing_is_left_running()
+    [journal] = (scene.out / "journal").glob("*.arrows")
+    with journal.open("rb") as held, (scene.out / ".rewriting").open("ab") as store:
+        for file in (held, store):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        scene.end(scene.start("list"), 0)
+        scene.end(scene.start("compact"), 2)
+        scene.end(scene.resume(scene.run_ids[-1]), 2)
+
+
+def half_copy(scene: Scene) -> None:
+    """A results file is half copied when others read and compact, and whole when they are through."""
+    scene.end(scene.run(), 0)
+    [file] = (scene.out / "samples").rglob("*.parquet")
+    content = file.read_bytes()
+    name = scene.dice.choice([file.name, f".{file.name}.part", f"{file.name}.tmp", f"._{file.name}"])
+    half = file.with_name(name)
+    file.unlink()
+    half.write_bytes(content[: scene.dice.randrange(len(content))])
+    before = half.read_bytes()
+    for words in (["list"], ["compact"], ["query", "SELECT 1 FROM samples"]):
+        scene.end(scene.start(*words), 0)
+    if half.read_bytes() != before:
+        raise RuleBrokenError(f"{name}, which is being copied, was changed")
+    half.unlink()
+    file.write_bytes(content)
+
+
+def clock(scene: Scene) -> None:
+    """The clock jumps between a killed run and its end: files lie in the future, the machine's time since its start."""
+    process = scene.run()
+    scene.at_call(process, scene.dice.randint(2, N_CALLS - 2))
+    scene.kill(process.pid)
+    process.wait()
+    scene.nothing_is_left_running()
+    at = time.time() + scene.dice.choice([-1e9, -86_400.0, 3600.0, 1e9])
+    for path in (scene.out, *scene.out.rglob("*")):
+        os.utime(path, (at, at))
+    seconds = str(scene.dice.choice([60, 10**5, 10**7]))
+    scene.prefix = ["unshare", "--time", "--monotonic", seconds, "--boottime", seconds, "--fork", "--kill-child"]
+    scene.end(scene.resume(scene.run_ids[-1]), 0)
+    scene.prefix = []
+
+
+def foreign_package(scene: Scene) -> None:
+    """Somebody's package or script lies first on the path: nothing is measured until it is gone."""
+    name, content = scene.dice.choice(FOREIGN)
+    (scene.folder / "first" / name).parent.mkdir(parents=True)
+    (scene.folder / "first" / name).write_text(content)
+    scene.environ = {"PYTHONPATH": f"{scene.folder / 'first'}{os.pathsep}{ROOT}"}
+    scene.end(scene.run(), 2)
+    scene.environ = {}
+    if scene.n_begun():
+        raise RuleBrokenError(f"it measured with {name} in the way")
+
+
 def kill_driver_of_ray(scene: Scene) -> None:
     """The driver of a run through Ray is killed."""
     process = scene.run()
@@ -602,10 +719,11 @@ KINDS: dict[str, Callable[[Scene], None]] = {
     for each in (
         kill, kill_at_end, kill_child, freeze_child, accident, fallback, interrupt, interrupt_early, interrupt_twice,
         damage_journal, damage_parquet, full, blocked, two_runs, two_resumes, readers, kill_recovery,
+        locale, user, read_only, locks, half_copy, clock, foreign_package,
         kill_driver_of_ray, kill_part_of_ray, kill_child_of_ray, interrupt_ray, unplug_node, freeze_node, late_node,
     )
 }  # fmt: skip
-NEED_ROOT = {"full"}
+NEED_ROOT = {"full", "user", "read_only", "clock"}
 
 
 # ---------------------------------------------------------------- the rules
@@ -648,7 +766,7 @@ def check(scene: Scene) -> tuple[int, int]:
         if (path.suffix in (".tmp", ".arrows") and "damaged" not in path.parts)
         or path.name.startswith((".probe", ".unpacking", "run-"))
         or (
-            path.parent.name == "tmp" and not path.name.startswith(("ray", "pymp"))
+            path.parent.name == "tmp" and not path.name.startswith(("ray", "pymp", "cellbench-"))
         )  # logs of Ray; what its killed parts had
     ]
     if stray:

@@ -1,6 +1,6 @@
-"""Feed seeded hostile input to everything that reads what others made: images, profiles, results, SQL.
+"""Feed seeded hostile input to all that reads what others made: images, profiles, results, SQL, paths, texts.
 
-    python scripts/fuzz.py [--seed 0] [--counts tiff=9000,profile=5000,sql=5200,parquet=400,journal=400]
+    python scripts/fuzz.py [--seed 0] [--counts tiff=8000,profile=4500,path=1500,…]
 
 Each input must be read, or refused with a CellbenchError, in 10 s of processor time and 8 GiB of address space, and
 nothing may be written outside the scratch folder. A defect is printed with its number: the same seed and number make
@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-COUNTS = "tiff=9000,profile=5000,sql=5200,parquet=400,journal=400"
+COUNTS = "tiff=8000,profile=4500,sql=4700,parquet=400,journal=400,path=1500,letters=500"
 DEADLINE_S = 10.0  # of processor time, since a busy machine may keep anybody waiting
 STUCK_S = 300.0  # for an input that waits without computing
 MEMORY_BYTES = 8 * 2**30  # of address space, libraries included

@@ -6,6 +6,7 @@ CellbenchError; whatever else it raises is a defect.
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import random
@@ -20,8 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tifffile
 
-from harness import images, query, schema, store
+from harness import files, images, query, schema, store
+from harness.cli import surroundings
 from harness.errors import CellbenchError, StoreWarning
+from harness.judge import selection
 from harness.plan import config
 from tests.conftest import RUN_ID, make_sample
 
@@ -43,6 +46,16 @@ SQL_WORDS = (
     "EXPLAIN", "DESCRIBE", "SHOW TABLES", "CALL", "CHECKPOINT", "duckdb_settings()", "query('SELECT 1')",
     "IN", "'a' || 'b'",
 )  # fmt: skip
+
+
+# Parts of paths that somebody has typed, copied or been given.
+PATH_WORDS = (
+    "~", "~nobody", "~root", "..", ".", "", "/", "//", "s3:", "file:", "http:", "foo:", "-", "--out", "*", "?", "[",
+    "'", '"', "$(x)", "`x`", ";", "&", "|", "\\", "C:", "%00", "\n", "\t", "\r", "\x1b[2J", " ", "results", "samples",
+    "quick", "cells.tif", "a.parquet", "x" * 256, "y" * 100, "é", "\u202e", "\ufeff", "🦠", "\udcff", "\udc80",
+    "dev", "null", "zero", "proc", "self", "mem", "fd", "0", "1", "endpoint_override=", "con", "nul", "journal",
+)  # fmt: skip
+ENCODINGS = ("ascii", "latin-1", "cp1252", "cp437", "koi8-r", "gbk", "shift_jis", "big5", "euc_kr", "utf-8", "utf-16")
 
 
 def damage(rng: random.Random, data: bytes) -> bytes:
@@ -171,6 +184,34 @@ def read_journal(data: bytes, folder: Path) -> None:
     store.Store.at(folder / "left").dataset().to_table()  # what was recovered must be whole
 
 
+def read_path(data: bytes, folder: Path) -> None:
+    """What commands do with a path: each of these may refuse it."""
+    path = os.fsdecode(data)
+    uses = (files.expanded, store.Store.check, config.load, _segmented, lambda text: selection.select(folder, text))
+    refused = 0
+    for use in uses:
+        try:
+            use(path)
+        except CellbenchError as error:
+            assert str(error).strip()
+            refused += 1
+    if refused:
+        raise CellbenchError(f"{refused} of {len(uses)} refuse it")
+
+
+def _segmented(path: str) -> None:
+    if path not in ("sparse", "dense"):
+        images.load(path)
+
+
+def read_letters(data: bytes, _: Path) -> None:
+    """A text for people on a terminal of any encoding."""
+    codecs.register_error("cellbench.plain", surroundings.plain)
+    encoding, text = ENCODINGS[data[0] % len(ENCODINGS)], data[1:].decode("utf-8", "surrogateescape")
+    written = text.encode(encoding, "cellbench.plain")
+    assert len(written) >= len(text) / 2  # accents go
+
+
 @cache
 def _session(folder: Path) -> query.Session:
     path = folder / "store" / "samples" / "month=2026-01" / f"{RUN_ID}-desk.parquet"
@@ -181,6 +222,18 @@ def _session(folder: Path) -> query.Session:
 
 def read_sql(data: bytes, folder: Path) -> None:
     _session(folder).table(data.decode("utf-8", "replace"))
+
+
+def _path(rng: random.Random) -> bytes:
+    text = rng.choice(("/", "", "://")).join(rng.choices(PATH_WORDS, k=rng.randrange(1, 12)))
+    return text.encode("utf-8", "surrogateescape" if rng.random() < 0.5 else "replace")
+
+
+def _letters(rng: random.Random) -> bytes:
+    """A number that chooses an encoding, letters of all alphabets, and bytes that are none."""
+    ranges = (range(0x250), range(0x2000, 0x2C00), range(0xD800))
+    text = "".join(chr(rng.choice(rng.choice(ranges))) for _ in range(40))
+    return rng.randbytes(1) + text.encode() + rng.randbytes(rng.randrange(4))
 
 
 def draw(kind: str, rng: random.Random) -> bytes:
@@ -194,11 +247,14 @@ def draw(kind: str, rng: random.Random) -> bytes:
     if kind == "sql":
         text = words(rng, SQL_WORDS)
         return ("SELECT " + text if rng.random() < 0.5 else text).encode()
+    if kind in ("path", "letters"):
+        return _path(rng) if kind == "path" else _letters(rng)
     return damage(rng, parquet() if kind == "parquet" else journal())
 
 
 READERS: dict[str, Callable[[bytes, Path], None]] = {
     "tiff": read_tiff, "profile": read_profile, "parquet": read_parquet, "journal": read_journal, "sql": read_sql,
+    "path": read_path, "letters": read_letters,
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def texts(source: str) -> Iterator[str]:
 def commands(text: str) -> list[list[str]]:
     """The commands that a text tells people to type, as words up to where the sentence goes on."""
     found = re.findall(r"(?:^|[\s`(/])cellbench ((?:node|run|resume|show|[a-z-]+)\b[^;&`\n#)|]*)", text)
-    return [words for each in found if (words := each.split()) and words[0] in commands_of(ROOT)]
+    return [words for each in found if (words := re.split(r"\.\s", each)[0].split()) and words[0] in commands_of(ROOT)]
 
 
 def wrong(words: list[str]) -> str | None:

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import files, images
+from harness.cli import app as cli_app
 from harness.cli import surroundings
 from harness.cli.app import app
 from harness.doctor import machine_checks
@@ -235,6 +236,25 @@ def test_whatever_a_shell_does_there_is_no_traceback(line: str, store: Path, tmp
     assert done.returncode == SHELLS[line], done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.glob("cellbench-error-*")) == []
+
+
+def test_what_no_rule_foresaw_is_one_line_and_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(**_: object) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["cellbench", "list"])
+    monkeypatch.setattr(cli_app, "app", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli_app.run()
+    [report] = tmp_path.glob("cellbench-error-*.txt")
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (70, 3)
+    assert "ZeroDivisionError: by zero" in said
+    assert str(report) in said
+    assert "Traceback" in report.read_text("utf-8")
 
 
 # ---------------------------------------------------------------- paths

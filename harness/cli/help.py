@@ -13,7 +13,7 @@ GROUPS = {
     "Make it faster": ("tune", "verify-masks"),
     "Compare and watch": ("compare", "alarms", "accept", "tag", "history", "index", "schedule"),
     "This machine and a fleet": ("doctor", "env", "node"),
-    "Keep results": ("merge", "compact", "export", "import"),
+    "Keep results": ("merge", "compact", "export", "import", "anonymise"),
 }
 EXAMPLES = {
     "run": ("cellbench run", "cellbench run --image my.tif --crops 512,full --blocks 3",
@@ -58,6 +58,7 @@ EXAMPLES = {
     "node install": ("cellbench node install --head",),
     "node uninstall": ("cellbench node uninstall",),
     "merge": ("cellbench merge /media/stick/results",),
+    "anonymise": ("cellbench anonymise --to shared",),
     "compact": ("cellbench compact",),
     "export": ("cellbench export --to all.parquet",),
     "import": ("cellbench import theirs.csv --node their-desktop --date 2024-08-31",),

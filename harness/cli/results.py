@@ -226,7 +226,10 @@ def anonymise_(
     out: Place = str(RESULTS),
     run: Annotated[str | None, typer.Option("--run", help="Only this run; all if not given.")] = None,
 ) -> None:
-    """Copy results without what tells whose they are: names of machines, files and users, ids, paths, times of day."""
+    """Copy results without what tells whose they are.
+
+    Machines, images and runs get other names; users, ids, paths, messages and times of day are left out.
+    """
     from harness import files
     from harness.store import Store, anonymous
 

@@ -62,6 +62,8 @@ def plain(error: UnicodeError) -> tuple[bytes | str, int]:
     """What stands for letters that cannot be encoded; bytes of a file's name that are no UTF-8 stay as they are."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
+    if error.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
+        return "?" * (error.end - error.start), error.end  # a lone byte would be half a letter
     return b"".join(_plain(letter) for letter in error.object[error.start : error.end]), error.end
 
 
