@@ -18,6 +18,7 @@ from pyarrow import csv
 from harness import __version__, files
 from harness.charts import catalogue, rendering
 from harness.charts.figure import Figure
+from harness.engines import registry
 from harness.query import Session, reference_timings
 from harness.report import narrative, report_tables
 from harness.report.pages import template
@@ -174,12 +175,13 @@ def _command(session: Session, run: str) -> str:
         """WITH made AS (SELECT * FROM samples WHERE run_id = $run AND image IS DISTINCT FROM 'control'),
                 asked AS (SELECT * FROM made WHERE role IN ('warmup', 'timed', 'tune', 'throughput')),
                 crops AS (SELECT crop, max(height_px) AS height_px FROM asked GROUP BY crop),
-                blocks AS (SELECT count(DISTINCT block) AS n FROM asked GROUP BY node, device)
+                blocks AS (SELECT count(DISTINCT block) AS n FROM asked GROUP BY node, device, model, dtype)
            SELECT max(profile) AS profile, max(image) AS image, bool_and(image_is_synthetic) AS built_in,
                   max(weights) AS weights, bool_or(role = 'tune') AS is_search,
                   max(n_images) FILTER (role = 'throughput') AS n_images,
                   string_agg(DISTINCT device, ',' ORDER BY device) AS devices,
                   string_agg(DISTINCT protocol, ',' ORDER BY protocol) AS protocols,
+                  string_agg(DISTINCT model, ',' ORDER BY model) AS models,
                   string_agg(DISTINCT variant, ',' ORDER BY variant <> 'stock', variant) AS variants,
                   (SELECT string_agg(crop, ',' ORDER BY height_px) FROM crops) AS crops,
                   (SELECT max(n) FROM blocks) AS blocks,
@@ -201,7 +203,8 @@ def _command(session: Session, run: str) -> str:
             "throughput", flags | {"device": row["devices"], "crop": row["crops"], "n-images": row["n_images"]}
         )
     flags |= {
-        "profile": row["profile"], "crops": row["crops"], "devices": row["devices"], "protocol": row["protocols"],
+        "profile": row["profile"], "models": row["models"] if row["models"] != registry.default_model() else None,
+        "crops": row["crops"], "devices": row["devices"], "protocol": row["protocols"],
         "blocks": row["blocks"], "repeats": row["repeats"],
     }  # fmt: skip
     return _line("run", flags)
