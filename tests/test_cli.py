@@ -148,7 +148,7 @@ def test_run_show_query_chart_report(image: Path, tmp_path: Path) -> None:
         out,
     )
     assert done.returncode == 0, done.stderr
-    assert "stand-in" in done.stderr
+    assert "Stand-in weights" in done.stderr
     rows = json.loads(cellbench("show", "--out", out, "--json").stdout)
     assert [(row["crop"], row["device"], row["n"]) for row in rows] == [("64", "cpu", 2), ("full", "cpu", 2)]
     query = "SELECT DISTINCT image, weights, dispatch, workload FROM samples"
@@ -159,7 +159,7 @@ def test_run_show_query_chart_report(image: Path, tmp_path: Path) -> None:
         assert (tmp_path / f"time.{suffix}").stat().st_size > 1000
     report = cellbench("report", "--out", out)
     assert report.returncode == 0, report.stderr
-    assert "stand-in" in Path(report.stdout.strip()).read_text()
+    assert "Stand-in weights" in Path(report.stdout.strip()).read_text()
 
 
 @pytest.mark.slow
