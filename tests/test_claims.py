@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet as pq
 
+from harness.judge import alarms
 from harness.query import Session
 from harness.report import html_report, markdown
 from harness.results import advice, answers, findings, scope, sentences, tables
@@ -19,7 +20,7 @@ from harness.results.findings import Finding
 from harness.schema import Sample
 from harness.store import Store
 from tests import claims, nights
-from tests.conftest import REPOSITORY, make_sample, make_store, raw_store
+from tests.conftest import REPOSITORY, make_sample, make_store, raw_sample, raw_store
 from tests.refute import Raw, refuted, unsaid
 from tests.staged import ON_CPU, stage_samples
 
@@ -224,3 +225,31 @@ def test_a_sentence_that_was_false_is_not_said(name: str, tmp_path: Path) -> Non
         assert re.search(words.replace("(1", r"\(1").replace("case)", r"case\)"), text), words
     for words in unsaid_words:
         assert not re.search(words, text), words
+
+
+# ------------------------------------------------------------------ stores that no command could read once
+
+
+def test_a_speedup_stays_where_only_its_cpu_was_timed_again(tmp_path: Path) -> None:
+    old = [*timed({"224": 1.0}, **CPU), *timed({"224": 0.1}, **CARD)]
+    rows = [*(row | {"run_id": nights.run_id(0)} for row in old), *timed({"224": 9.0}, **CPU, run_id=nights.run_id(1))]
+    session = Session(make_store(tmp_path, rows))
+    [speedup] = answers.headline(tables.load(session, scope.resolve(session, since="2026-01-01")))
+    assert speedup.known.value == pytest.approx(10, rel=0.01)
+
+
+def test_words_and_cells_that_are_not_known_are_no_alarm(tmp_path: Path) -> None:
+    masks = {"role": "masks", "agreement": "alike"}
+    rows = [
+        raw_sample(**about, run_id=nights.run_id(night), n_cells=None)
+        for night in range(8) for about in ({}, masks)
+    ]  # fmt: skip
+    watched = alarms.look(Session(raw_store(tmp_path, rows)), [])
+    assert (watched.alarms, watched.suspects) == ((), ())
+
+
+def test_masks_of_any_race_of_a_search_count(tmp_path: Path) -> None:
+    rows = [*search(2.0), make_sample(**CPU, role="masks", variant="lossless", agreement="close", block=7)]
+    session = Session(make_store(tmp_path, rows))
+    [(_, winner)] = answers.faster(tables.load(session, scope.resolve(session)))
+    assert winner.variant is None
