@@ -250,10 +250,10 @@ def test_what_no_rule_foresaw_is_one_line_and_a_file(
     with pytest.raises(SystemExit) as ended:
         cli_app.run()
     [report] = tmp_path.glob("cellbench-error-*.txt")
-    said = capsys.readouterr().err
-    assert (ended.value.code, said.count("\n")) == (70, 3)
-    assert "ZeroDivisionError: by zero" in said
-    assert str(report) in said
+    output = capsys.readouterr().err
+    assert (ended.value.code, output.count("\n")) == (70, 3)
+    assert "ZeroDivisionError: by zero" in output
+    assert str(report) in output
     assert "Traceback" in report.read_text("utf-8")
 
 
