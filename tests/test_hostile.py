@@ -50,3 +50,15 @@ def test_what_is_not_damaged_is_read(tmp_path: Path) -> None:
     assert kinds == ["fine"] * len(fine)
     readable = [hostile.verdict("tiff", data, tmp_path) for data in hostile.tiffs()]
     assert readable.count("fine") >= 9  # stacks and colours say what is to be picked
+
+
+@pytest.mark.parametrize("damaged", [(b"elapsed_s", b"\xe2lapsed_s"), (b"cellbench.schema_version", None)])
+def test_a_footer_whose_names_are_no_text_is_damage(damaged: tuple[bytes, bytes | None], tmp_path: Path) -> None:
+    name, other = damaged
+    content = hostile.parquet()
+    if other is None:  # the version itself: the digits after its name and their length
+        at = content.rindex(name) + len(name) + 2
+        content = content[:at] + b"\xff" + content[at + 1 :]
+    else:
+        content = content.replace(name, other)
+    assert hostile.verdict("parquet", content, tmp_path) == "fine"  # left out, and named

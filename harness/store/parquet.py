@@ -224,9 +224,14 @@ def open_file(filesystem: fs.FileSystem, path: PurePath) -> Opened:
     try:
         fragment.ensure_complete_metadata()
         found = fragment.physical_schema
+        _ = found.names, schema.version_of(found)  # a name or the version may be what is damaged
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:  # damage may also look like a type that Arrow does not have
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+    ) as error:  # damage may also look like a type that Arrow does not have
         if isinstance(error, OSError) and error.errno is not None:  # the system says no: not the file's fault
             raise unreadable(path, error, "a results file") from error
         raise _damaged(path) from error
