@@ -233,6 +233,35 @@ def _speedup(raw: Raw, finding: Any) -> Reasons:
     yield from _size(finding.size, raw.timed[gpu])
 
 
+def _model_cost(raw: Raw, finding: Any) -> Reasons:
+    one, other = finding.cases
+    rows = raw.first(one), raw.first(other)
+    alike = ("image_sha256", "height_px", "width_px", "protocol", "node", "device", "torch_version")
+    if different := _differ(rows, *alike):
+        yield f"divides times that differ in {different}"
+    yield from _equal("models", (finding.model, finding.default), tuple(row["model"] for row in rows))
+    above, below = raw.times(one), raw.times(other)
+    yield from _near("ratio", finding.known.value, float(np.median(above) / np.median(below)))
+    yield from _near("time", finding.time_s, float(np.median(above)))
+    yield from _near("default's time", finding.default_s, float(np.median(below)))
+    yield from _near("smallest", finding.known.least, above.min() / below.max())
+    yield from _near("largest", finding.known.most, above.max() / below.min())
+    yield from _evidence(finding.known, [raw.processes(one), raw.processes(other)], [len(above), len(below)])
+    yield from _size(finding.size, raw.timed[one])
+
+
+def _accuracy(raw: Raw, finding: Any) -> Reasons:
+    names = ("truth_n_cells", "n_cells", "truth_ap50", "truth_ap75", "truth_ap90", "truth_f1")
+    output = (finding.n_drawn, finding.n_found, finding.ap50, finding.ap75, finding.ap90, finding.f1)
+    found = [tuple(row[name] for name in names) for row in raw.rows if row["role"] == "masks"]
+    if output not in found:
+        yield f"has the accuracy {output}, which no comparison gave"
+
+
+def _no_accuracy(raw: Raw, finding: Any) -> Reasons:
+    yield from _equal("stand-in", finding.has_standin, any(row["weights"] == "standin" for row in raw.rows))
+
+
 def _growth(raw: Raw, finding: Any) -> Reasons:
     rows = [raw.first(case) for case in finding.cases]
     if _differ(rows, *(name for name in WORK if name not in ("height_px", "width_px", "diameter_asked_px"))):
@@ -580,7 +609,7 @@ CHECKS: Mapping[str, Callable[[Raw, Any], Reasons]] = {
     "Time": _time, "Span": _span, "Speedup": _speedup, "Growth": _growth, "BySize": _by_size, "Elsewhere": _elsewhere,
     "Fastest": _fastest, "SameMasks": _same_masks, "Agreement": _agreement, "Change": _change, "Judged": _judged,
     "Compared": _compared, "Winner": _winner, "Share": _share, "Network": _network, "Attributed": _attributed,
-    "Note": _note,
+    "Note": _note, "ModelCost": _model_cost, "Accuracy": _accuracy, "NoAccuracy": _no_accuracy,
 }  # fmt: skip
 TIMED = ("Time", "Span", "Speedup", "Growth", "BySize", "Fastest", "SameMasks", "Agreement", "Note")
 

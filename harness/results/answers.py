@@ -41,7 +41,7 @@ KIND = (*WORK, "variant", "batch_size", "dtype")
 def every(tables: Tables) -> list[Finding]:
     """Everything that is claimed of a scope."""
     of_cases = [*headline(tables), *cautions(tables), *findings.endings(tables.cases)]
-    found = [each for find in (how_fast, gain, fastest, masks, before) for each in find(tables)]
+    found = [each for find in (how_fast, gain, fastest, masks, models, before) for each in find(tables)]
     return [*of_cases, *found, *(each for _, each in faster(tables))]
 
 

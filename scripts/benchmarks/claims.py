@@ -25,6 +25,7 @@ WORDS = {
     "Change": "changed since the run before", "Judged": "as usual, by the runs before",
     "Winner": "what a search proved", "Share": "where the time goes", "Note": "cautions and notes",
     "Compared": "a case of compare", "Alarm": "an alarm or a suspicion", "Difference": "what differs",
+    "ModelCost": "what another model costs", "Accuracy": "accuracy on drawn cells", "NoAccuracy": "none is known",
     "unsaid": "stores with every caution that they need",
 }  # fmt: skip
 
