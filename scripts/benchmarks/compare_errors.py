@@ -218,7 +218,8 @@ def main() -> None:
     for name, share in wrong_where_dependent(rng, 5 * trials).items():
         print(f"| {name} | {100 * share:.1f} % |")
     print(
-        "\n| change | days that an INCONCLUSIVE of 3 days a side requests (median) | decided after them |\n|---|---|---|"
+        "\n| change | days that an INCONCLUSIVE of 3 days a side requests (median) | decided after them |"
+        "\n|---|---|---|"
     )
     for change in (0.0, 0.05, 0.10):
         share, request = settled_share(rng, change, max(trials // 5, 20))
