@@ -194,7 +194,7 @@ def _numbers(tables: Tables) -> TextTable:
 
 HISTORY = Figure(
     "history", "Each case over time, beside what was usual",
-    "each case over its runs, beside the time that was to be expected; alarms, accepted changes, other software and "
+    "each case over its runs, with the expected time; alarms, accepted changes, other software and "
     "changes of level are marked; at most eight series, those that need a look first",
     ("history",), draw, lambda tables: {"History": _numbers(tables)},
 )  # fmt: skip

@@ -103,6 +103,6 @@ def _numbers(tables: Tables) -> TextTable:
 RANKING = Figure(
     "ranking", "Which device is fastest",
     "devices from fastest to slowest at the largest size that most have, with 95 % intervals; a rank takes three "
-    "processes a device, and is shared where these do not tell devices apart",
+    "processes a device, and is shared where these do not separate devices",
     ("medians", "processes"), draw, lambda tables: {"Ranking": _numbers(tables)}, cautions=notes,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The `cellbench` command: the way in, before anything else is imported."""
+"""The entry point of the `cellbench` command; it runs before anything else is imported."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def _refuse(error: Exception) -> NoReturn:
-    """Say which package cannot be imported, and end."""
+    """Report which package cannot be imported, and exit."""
     from harness.machine.packages import explained
 
     print("cellbench: {}\n  where: {}\n  fix:   {}".format(*explained(error)), file=sys.stderr)

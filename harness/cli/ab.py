@@ -1,4 +1,4 @@
-"""The command that settles whether two ways differ: ab."""
+"""The command that compares two settings in pairs of processes: ab."""
 
 from __future__ import annotations
 
@@ -28,8 +28,12 @@ SideText = Annotated[str, typer.Argument(help="A variant, such as stock or lossl
 def ab(
     a: SideText,
     b: SideText,
-    python_a: Annotated[str | None, typer.Option(help="Interpreter of side A, if not that of cellbench.")] = None,
-    python_b: Annotated[str | None, typer.Option(help="Interpreter of side B, as after an update of torch.")] = None,
+    python_a: Annotated[
+        str | None, typer.Option(help="Python interpreter of side A; that of cellbench if not given.")
+    ] = None,
+    python_b: Annotated[
+        str | None, typer.Option(help="Python interpreter of side B, such as one with another torch.")
+    ] = None,
     image: Annotated[str, typer.Option(help="sparse, dense, or a 2-D TIFF file.")] = "sparse",
     plane: Plane = None,
     channel: Channel = None,
@@ -38,9 +42,13 @@ def ab(
     model: Annotated[str | None, typer.Option(help="Model to run; cellbench models lists them.")] = None,
     weights: Annotated[str, typer.Option(help="auto, published, standin, or a path.")] = "auto",
     repeats: Annotated[int, typer.Option(min=1, help="Timed calls in each process.")] = 3,
-    margin: Annotated[float, typer.Option(min=0.005, max=1.0, help="What counts as the same: 0.05 is ±5 %.")] = 0.05,
-    budget: Annotated[str, typer.Option(help="How long to go on without a verdict: 90s, 30m, 2h.")] = "30m",
-    fail_on: Annotated[str | None, typer.Option(help="Exit with 1 on: slower, faster, same, inconclusive.")] = None,
+    margin: Annotated[
+        float, typer.Option(min=0.005, max=1.0, help="Largest difference that counts as the same: 0.05 is ±5 %.")
+    ] = 0.05,
+    budget: Annotated[str, typer.Option(help="Longest time without a verdict: 90s, 30m, 2h.")] = "30m",
+    fail_on: Annotated[
+        str | None, typer.Option(help="Exit with 1 on these verdicts: slower, faster, same, inconclusive.")
+    ] = None,
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:

@@ -111,6 +111,6 @@ def _reported(error: Exception) -> str:
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """Errors that nobody can catch are shown, but Ctrl-C within a finalizer is none."""
+    """Show errors that no caller can catch, except Ctrl-C within a finalizer."""
     if not isinstance(what.exc_value, SystemExit):
         sys.__unraisablehook__(what)

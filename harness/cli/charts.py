@@ -12,8 +12,8 @@ from harness.cli.options import RESULTS, Out, Published, Run
 from harness.errors import CellbenchError
 
 app = typer.Typer()
-Since = Annotated[str | None, typer.Option("--since", help="The newest of each series since this date (2026-01-31).")]
-Series = Annotated[str | None, typer.Option("--series", help="Only this series_key, or what begins like it.")]
+Since = Annotated[str | None, typer.Option("--since", help="Newest case of each series since this date: 2026-01-31.")]
+Series = Annotated[str | None, typer.Option("--series", help="Only this series_key, or those that begin with it.")]
 
 
 class _Chart(TyperCommand):
@@ -29,7 +29,7 @@ class _Chart(TyperCommand):
 
 @app.command("chart", cls=_Chart)
 def chart_(
-    name: Annotated[str, typer.Argument(help="Name of the figure, see below.")],
+    name: Annotated[str, typer.Argument(help="Name of the figure; all are listed below.")],
     to: Annotated[Path, typer.Option("--to", help="File to write: .html .png .svg .pdf .json")],
     out: Out = RESULTS,
     run: Run = None,
@@ -56,11 +56,11 @@ def report_(
     run: Run = None,
     since: Since = None,
     series: Series = None,
-    to: Annotated[Path | None, typer.Option("--to", help="File to write; in --out if not given.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="File to write; a file in --out if not given.")] = None,
     published: Published = True,
     md: Annotated[bool, typer.Option("--md", help="Print Markdown for a comment or an issue instead.")] = False,
     bundle: Annotated[
-        bool, typer.Option("--bundle", help="A zip instead: the page, its figures, the samples, to send to someone.")
+        bool, typer.Option("--bundle", help="Write a zip of the page, its figures and the samples instead.")
     ] = False,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:

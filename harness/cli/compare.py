@@ -1,4 +1,4 @@
-"""Commands that judge: compare, alarms, accept, tag; and the pages over all runs: history, index."""
+"""Commands that judge results: compare, alarms, accept, tag; and the pages over all runs: history, index."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ GATES = {"slower": 1, "inconclusive": 1, "missing": 1, "failed": 1, "not-compara
 @app.command("compare")
 def compare_(
     a: Annotated[str, typer.Argument(help="Before: run, date, tag, node, latest, previous, key=value, or path.")],
-    b: Annotated[str, typer.Argument(help="After: likewise.")],
+    b: Annotated[str, typer.Argument(help="After: in the same forms.")],
     out: Out = RESULTS,
-    margin: Annotated[float, typer.Option(help="A change within this is none that matters: 0.05 is ±5 %.")] = 0.05,
+    margin: Annotated[float, typer.Option(help="Largest change that counts as the same: 0.05 is ±5 %.")] = 0.05,
     fail_on: Annotated[
         str | None,
         typer.Option(help="Exit with 1 on slower,inconclusive,missing,failed,not-comparable; masks: 5."),
@@ -33,7 +33,7 @@ def compare_(
     md: Markdown = False,
     wide: Wide = False,
 ) -> None:
-    """Compare two sets of results: did it get slower?
+    """Compare two sets of results: is the second slower?
 
     Every case gets a ratio, its 95 % interval and a verdict.
     """
@@ -57,7 +57,7 @@ def _gates(text: str | None) -> list[str]:
 
 
 def _gate(found: Comparison, gates: list[str]) -> None:
-    """Exit as the gates say; where nothing could be judged, no gate is passed."""
+    """Exit with the code of the gates; no gate passes where nothing could be judged."""
     cases = found.cases
     failing = {word for word in gates for case in cases if case.verdict.lower().replace(" ", "-") == word}
     if "masks" in gates and not any(case.same_masks for case in cases):
@@ -82,9 +82,9 @@ def alarms_(
     md: Markdown = False,
     wide: Wide = False,
 ) -> None:
-    """List what is unusual in the newest run of each series.
+    """List regressions and improvements in the newest run of each series.
 
-    Times, masks and memory are checked; improvements are listed, too.
+    Checks times, masks and memory.
     """
     from harness.terminal import alarms_view
 
@@ -98,10 +98,10 @@ def alarms_(
 @app.command("accept")
 def accept_(
     names: Annotated[list[str], typer.Argument(help="Names of alarms as `cellbench alarms` shows them, or all.")],
-    why: Annotated[str, typer.Option(help="What made the change; kept with it.")],
+    why: Annotated[str, typer.Option(help="Reason for the change; stored with it.")],
     out: Out = RESULTS,
 ) -> None:
-    """Accept a change: alarms compare with the time after it."""
+    """Accept a change; a new baseline starts after it."""
     from harness.judge import alarms, annotations
 
     if not why.strip():
@@ -139,7 +139,7 @@ def history_(
 ) -> None:
     """Write the history page: every series over time.
 
-    The page shows the usual range, alarms, versions and accepted changes.
+    The page shows baselines, alarms, versions and accepted changes.
     """
     from harness import files
     from harness.report import history_page

@@ -1,4 +1,4 @@
-"""The command that answers how long many images take: estimate."""
+"""The command that estimates how long many images take: estimate."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def estimate_(
     n_images: Annotated[int, typer.Argument(metavar="N", min=1, help="Number of images.")],
     size: Annotated[str, typer.Option(help="Height x width of an image in px: 2160x2560, or 1024 for a square.")],
     diameter: Annotated[
-        float | None, typer.Option(min=1, help="Diameter of the cells in px; as in the measured image if not given.")
+        float | None, typer.Option(min=1, help="Diameter of the cells in px; that of the measured image if not given.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     price: Annotated[
         list[str] | None, typer.Option(help="Price of an hour, as DEVICE=PRICE: cuda:0=2.50; may be repeated.")
     ] = None,
     extrapolate: Annotated[
-        bool, typer.Option("--extrapolate", help="Answer beyond the sizes measured, too; without an interval.")
+        bool, typer.Option("--extrapolate", help="Estimate sizes beyond those measured, too; without an interval.")
     ] = False,
     out: Place = str(RESULTS),
     run: Run = None,
@@ -34,7 +34,7 @@ def estimate_(
 ) -> None:
     """Estimate how long N images take on each device.
 
-    Uses the newest measurements of each device. Sizes beyond those measured are refused unless --extrapolate is given.
+    Uses the newest measurements of each device. Sizes beyond those measured need --extrapolate.
     """
     from harness import query
     from harness.results import estimates, scope, tables

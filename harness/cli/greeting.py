@@ -1,4 +1,4 @@
-"""What the program says without a command: its versions, the state of the results, and the next command."""
+"""The output of the program without a command: its versions, the state of the results, and the next command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def versions() -> str:
 
 
 def text() -> str:
-    """The versions, how many runs the results folder holds, and three commands to go on with."""
+    """The versions, how many runs the results folder holds, and three commands to run next."""
     stored = RESULTS.glob("samples/month=*/[!.]*.parquet")  # <run>-<node>.parquet
     runs = sorted({"-".join(path.stem.split("-")[:2]) for path in stored})
     if runs:

@@ -76,7 +76,7 @@ class Group(TyperGroup):
     """Commands, those of the program itself in groups; each command's help ends with its examples."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name, or None; its options say in words what values they take."""
+        """The command of this name, or None; its options name the type of their values in words."""
         found = super().get_command(ctx, cmd_name)
         if found is None:
             return None

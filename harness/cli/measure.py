@@ -29,48 +29,52 @@ def run(
     image: Annotated[str | None, typer.Option(help="sparse, dense, or a 2-D TIFF file.")] = None,
     plane: Plane = None,
     channel: Channel = None,
-    crops: Annotated[str | None, typer.Option(help="Sides of centred squares in px, and full: 224,448,full.")] = None,
+    crops: Annotated[str | None, typer.Option(help="Sides of centred squares in px, or full: 224,448,full.")] = None,
     devices: Annotated[str | None, typer.Option(help="auto, or some of cpu, mps, cuda, cuda:1, rocm, xpu.")] = None,
     protocol: Annotated[str | None, typer.Option(help="standard, article, or both: standard,article.")] = None,
     variants: Annotated[
         str | None, typer.Option(help="How the model is executed: stock, or names joined by +: stock,lossless+plain.")
     ] = None,
-    models: Annotated[str | None, typer.Option(help="Models to run, such as those of cellbench models.")] = None,
+    models: Annotated[str | None, typer.Option(help="Models to run; cellbench models lists them.")] = None,
     dtypes: Annotated[str | None, typer.Option(help="Precisions to load the models with: bfloat16,float32.")] = None,
     weights: Annotated[str | None, typer.Option(help="auto, published, standin, or a path.")] = None,
     trust: Trust = None,
     warmups: Annotated[int | None, typer.Option(help="Warm-up calls before each case's repetitions.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Timed repetitions of each case.")] = None,
     precision: Annotated[
-        float | None, typer.Option(help="Repeat until the mean is known this well: 0.02 is ±2 %.")
+        float | None, typer.Option(help="Repeat until the 95 % CI of the mean is this narrow: 0.02 is ±2 %.")
     ] = None,
-    passes: Annotated[str | None, typer.Option(help="Besides times: some of stages, memory, energy, masks.")] = None,
+    passes: Annotated[
+        str | None, typer.Option(help="Measurements in addition to times: stages, memory, energy, masks.")
+    ] = None,
     blocks: Annotated[int | None, typer.Option(help="Fresh processes per device.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the libraries; the cores if not given.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the order of cases.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the libraries; one for each core if not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the order in which cases are measured.")] = None,
     only: Annotated[
-        str | None, typer.Option(help="Some cases, as NODE/DEVICE/CROP with wildcards: desk1/cuda:0/448,*/cpu/*")
+        str | None, typer.Option(help="Only these cases, as NODE/DEVICE/CROP with wildcards: desk1/cuda:0/448,*/cpu/*")
     ] = None,
     engine_python: Annotated[
-        str | None, typer.Option(help="Interpreter that has the engine, if it is not the one of cellbench.")
+        str | None, typer.Option(help="Python interpreter that has the engine; that of cellbench if not given.")
     ] = None,
     out: Out = RESULTS,
     address: Annotated[
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
     ] = None,
-    nodes: Annotated[str | None, typer.Option(help="Names of nodes to keep to: desk1,mac2.")] = None,
+    nodes: Annotated[str | None, typer.Option(help="Measure only on these nodes: desk1,mac2.")] = None,
     wait_for: WaitFor = 0,
     allow_mixed: Annotated[
         bool,
-        typer.Option("--allow-mixed", help="Measure even where nodes have other versions of engine or cellbench."),
+        typer.Option("--allow-mixed", help="Measure nodes with other versions of engine or cellbench, too."),
     ] = False,
     no_ray: Annotated[bool, typer.Option("--no-ray", help="Measure without Ray; the rows are the same.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be measured, and stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
 ) -> None:
     """Measure this machine, or every node of a fleet.
 
-    Crops × devices; every repetition is stored.
+    Measures each crop on each device and stores every repetition.
     """
     from harness.fleet import driver
     from harness.plan import config
@@ -123,9 +127,9 @@ def run(
 
 @app.command("resume")
 def resume_(
-    run: Annotated[str | None, typer.Argument(help="Run to go on with; the latest if not given.")] = None,
+    run: Annotated[str | None, typer.Argument(help="Run to continue; the latest if not given.")] = None,
     out: Out = RESULTS,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what ended badly.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cases again.")] = False,
     address: Annotated[str | None, typer.Option(help="Another address of the fleet: auto, or HOST:PORT.")] = None,
     wait_for: WaitFor = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
@@ -183,7 +187,7 @@ def resume_(
 
 
 def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:
-    """Say what became of the run; a case that failed or is missing is an exit code of its own."""
+    """Report the end of the run; a case that failed or is missing has its own exit code."""
     from harness.terminal import coverage, run_tables
 
     shown.end(result)
@@ -210,7 +214,7 @@ def env_(
 ) -> None:
     """Print the facts that are stored about this machine.
 
-    Hardware, power, operating system and libraries.
+    They cover hardware, power, operating system and libraries.
     """
     from harness.doctor.environment import ask as find_environment
     from harness.terminal import environment
@@ -221,12 +225,12 @@ def env_(
 
 @app.command("models")
 def models_(
-    engine_python: Annotated[str | None, typer.Option(help="Interpreter that has the engines.")] = None,
+    engine_python: Annotated[str | None, typer.Option(help="Python interpreter that has the engines.")] = None,
     json: Json = False,
 ) -> None:
     """List the models that can be measured.
 
-    With their engines, versions, locations and weights.
+    The list has their engines, versions, locations and weights.
     """
     from dataclasses import asdict
 
@@ -241,13 +245,13 @@ def doctor_(
     out: Out = RESULTS,
     address: Annotated[str | None, typer.Option(help="HOST:PORT of Ray's head; RAY_ADDRESS if not given.")] = None,
     python: Annotated[
-        str | None, typer.Option(help="Check another environment instead, by its Python: is the GPU used there?")
+        str | None, typer.Option(help="Check whether the GPU is used by this other Python interpreter.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Check this machine in seconds, before you measure.
 
-    Devices, clock, threads, versions, weights, load, power, disk and Ray.
+    Examines devices, clock, threads, versions, weights, load, power, disk and Ray.
     """
     from harness.doctor import machine_checks
     from harness.machine import checks

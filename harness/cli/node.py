@@ -17,13 +17,21 @@ Head = Annotated[bool, typer.Option("--head", help="Make this machine the head o
 Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of the head of the fleet to join.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the head; 6379 if not given.", show_default=False)]
 Ip = Annotated[str | None, typer.Option("--ip", help="Address of this machine that the others use.")]
-Name = Annotated[str | None, typer.Option("--name", help="Name of this node in the results; the host's if not given.")]
-Tags = Annotated[str | None, typer.Option("--tags", help="Such as cpu,cuda=2; what computes here if not given.")]
-PortBase = Annotated[int, typer.Option("--port-base", help="First of this node's 200 ports; for a second fleet.")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="Name of this node in the results; the host name if not given.")
+]
+Tags = Annotated[
+    str | None, typer.Option("--tags", help="Devices of this node, such as cpu,cuda=2; all that compute if not given.")
+]
+PortBase = Annotated[
+    int, typer.Option("--port-base", help="First of this node's 200 ports; change it for a second fleet.")
+]
 TempDir = Annotated[str, typer.Option("--temp-dir", help="Folder of Ray's sockets and logs.")]
 Scope = Annotated[str, typer.Option("--scope", help="system, or user (Linux only; needs no root).")]
-User = Annotated[str | None, typer.Option("--as", help="User to run as; you if not given, behind sudo, too.")]
-Print = Annotated[bool, typer.Option("--print", help="Only show it.")]
+User = Annotated[
+    str | None, typer.Option("--as", help="User that the service runs as; you if not given, also with sudo.")
+]
+Print = Annotated[bool, typer.Option("--print", help="Print the command or the service, and stop.")]
 PORT_BASE, TEMP_DIR = 20_000, "/tmp/ray"
 
 
@@ -76,7 +84,9 @@ def start_(
 
 @app.command("stop")
 def stop_(
-    port_base: Annotated[int | None, typer.Option("--port-base", help="Which one, if several run here.")] = None,
+    port_base: Annotated[
+        int | None, typer.Option("--port-base", help="First port of the node to stop, if several run here.")
+    ] = None,
 ) -> None:
     """Stop the node that was started here.
 
@@ -134,10 +144,12 @@ def status_(address: Address = None, json: Json = False) -> None:
 @app.command("token")
 def token_(
     to: Annotated[
-        list[str] | None, typer.Option("--to", help="USER@HOST to carry it to; more than once if needed.")
+        list[str] | None, typer.Option("--to", help="USER@HOST to copy the token to; may be repeated.")
     ] = None,
-    source: Annotated[str | None, typer.Option("--from", help="USER@HOST to bring it from, usually the head.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Even where another token is.")] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", help="USER@HOST to copy the token from, usually the head.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another token that is already there.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the token itself.")] = False,
 ) -> None:
     """Print or set the token that admits nodes to the fleet.
@@ -178,7 +190,7 @@ def install_(
 ) -> None:
     """Install a service that starts the node at boot.
 
-    A service of systemd or launchd; it starts the node again if it ends.
+    The service belongs to systemd or launchd and restarts a node that ends.
     """
     from harness.fleet.nodes import node_setup, service_setup
     from harness.services import manager

@@ -16,19 +16,19 @@ Plane = Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")]
 Channel = Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, also where the terminal is narrow.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, also on a narrow terminal.")]
 Markdown = Annotated[bool, typer.Option("--md", help="Print a Markdown table.")]
 Trust = Annotated[
     str | None,
-    typer.Option("--trust", help="SHA-256 of size models of your own, which are unpickled: it can run code."),
+    typer.Option("--trust", help="SHA-256 of your own size models. Loading one can run code, since it is a pickle."),
 ]
 Run = Annotated[str | None, typer.Option("--run", help="Run to use; the latest if not given.")]
-Published = Annotated[bool, typer.Option(help="Draw the published desktop and M1 figures as reference.")]
+Published = Annotated[bool, typer.Option(help="Draw the published desktop and M1 times for reference.")]
 RESULTS = Path("results")
 
 
 def form(json: bool, csv: bool, md: bool, wide: bool = False) -> str:
-    """The one output format that was asked for: table, wide, json, csv or md."""
+    """The one output format that the flags request: table, wide, json, csv or md."""
     chosen = [name for name, wanted in (("json", json), ("csv", csv), ("md", md), ("wide", wide)) if wanted]
     if len(chosen) > 1:
         raise CellbenchError("more than one output format", " ".join(f"--{name}" for name in chosen), "choose one")

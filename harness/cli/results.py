@@ -18,8 +18,12 @@ app = typer.Typer()
 def show_(
     out: Place = str(RESULTS),
     run: Run = None,
-    stages: Annotated[bool, typer.Option("--stages", help="Where the time of one call goes instead.")] = False,
-    passes: Annotated[bool, typer.Option("--passes", help="Agreement of masks, memory and energy instead.")] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Print the stages of one call instead: where the time goes.")
+    ] = False,
+    passes: Annotated[
+        bool, typer.Option("--passes", help="Print agreement of masks, memory and energy instead.")
+    ] = False,
     json: Json = False,
     csv: Csv = False,
     md: Markdown = False,
@@ -27,7 +31,7 @@ def show_(
 ) -> None:
     """Print the table of one run.
 
-    Medians, spread, images an hour, cells, speed-up; for a search, its variants.
+    The table has medians, spread, images per hour, cells and speed-up; for a search, its variants.
     """
     from harness.store import Store
     from harness.terminal import run_tables
@@ -71,24 +75,24 @@ def list_(
 def query_(
     sql: Annotated[
         str | None,
-        typer.Argument(help='One SELECT, the name of a query or view, or "-" for stdin; none: ask and ask.'),
+        typer.Argument(help="SQL (one SELECT), the name of a query or view, or - for stdin; omit it for a prompt."),
     ] = None,
     out: Place = str(RESULTS),
     list_: Annotated[bool, typer.Option("--list", help="List the named queries.")] = False,
-    print_sql: Annotated[bool, typer.Option("--sql", help="Print a named query's SQL instead of asking it.")] = False,
+    print_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL of a named query, and stop.")] = False,
     param: Annotated[
         list[str] | None, typer.Option(help="name=value of a $name in the SQL; text, $name::INT makes it a number.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Print so many rows; 0: all.")] = None,
-    time_limit: Annotated[float, typer.Option(min=0.001, help="Seconds.")] = 60.0,
-    memory_limit: Annotated[float, typer.Option(min=0.05, help="GB for the work of a query.")] = 2.0,
+    limit: Annotated[int | None, typer.Option(min=0, help="Print at most N rows; 0: all.")] = None,
+    time_limit: Annotated[float, typer.Option(min=0.001, help="Longest time of a query in seconds.")] = 60.0,
+    memory_limit: Annotated[float, typer.Option(min=0.05, help="Memory for the work of a query in GB.")] = 2.0,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="Write the rows into this Parquet file.")] = None,
     json: Json = False,
     csv: Csv = False,
     md: Markdown = False,
     wide: Wide = False,
 ) -> None:
-    """Query the results, in SQL or by the name of a query.
+    """Query the results in SQL or by the name of a query.
 
     `query --list` lists the named queries, `schema` the columns; docs/schema.md has the views.
     """
@@ -161,12 +165,12 @@ def schema_(
 
 @app.command("merge")
 def merge_(
-    others: Annotated[list[str], typer.Argument(help="Stores to take in, by folder or URI, as from other machines.")],
+    others: Annotated[list[str], typer.Argument(help="Results to add: folders or URIs.")],
     out: Place = str(RESULTS),
 ) -> None:
     """Add the results of other machines to --out.
 
-    Each store is added whole or not at all, with its tags and accepted changes.
+    Each folder is added as a whole or not at all, with its tags and accepted changes.
     """
     from harness.judge import annotations
     from harness.store import Store
@@ -184,7 +188,7 @@ def merge_(
 def compact_(out: Out = RESULTS) -> None:
     """Merge each month's small files into one.
 
-    Safe at any time, also while others read and measure.
+    Safe at any time, also while other commands read and measure.
     """
     from harness.store import Store
 
@@ -205,7 +209,7 @@ def export_(
 ) -> None:
     """Write all samples, or one run's, into one file.
 
-    A Parquet file keeps the schema and can be part of a results folder.
+    A Parquet file has the schema of a results folder.
     """
     from harness.store import Store
     from harness.terminal import writers
@@ -226,9 +230,9 @@ def anonymise_(
     out: Place = str(RESULTS),
     run: Annotated[str | None, typer.Option("--run", help="Only this run; all if not given.")] = None,
 ) -> None:
-    """Copy results without what tells whose they are.
+    """Copy results without data that identify machines and people.
 
-    Machines, images and runs get other names; users, ids, paths, messages and times of day are left out.
+    Machines, images and runs get other names. Users, ids, paths, messages and times of day are left out.
     """
     from harness import files
     from harness.store import Store, anonymous
@@ -239,16 +243,16 @@ def anonymise_(
 
 @app.command("import")
 def import_(
-    file: Annotated[
-        Path, typer.Argument(help="CSV: our columns (docs/query.md), or what the article's script writes.")
-    ],
+    file: Annotated[Path, typer.Argument(help="CSV file in the format of docs/query.md or of the article's script.")],
     out: Out = RESULTS,
-    node: Annotated[str | None, typer.Option(help="Where it was measured.")] = None,
-    date: Annotated[str | None, typer.Option(help="When it was measured: 2024-08-31.")] = None,
-    gpu: Annotated[str | None, typer.Option(help='What the article\'s "GPU" was: cuda, mps, …')] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="column=value of every row.")] = None,
+    node: Annotated[str | None, typer.Option(help="Name of the machine that was measured.")] = None,
+    date: Annotated[str | None, typer.Option(help="Date of the measurement: 2024-08-31.")] = None,
+    gpu: Annotated[str | None, typer.Option(help='Backend of the article\'s "GPU": cuda, mps, …')] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="column=value for every row; may be repeated.")
+    ] = None,
 ) -> None:
-    """Add timings that others published, marked as imported."""
+    """Import timings from a CSV file, marked as imported."""
     from harness.machine.accelerators import GPUS
     from harness.store import Store, csv_import
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.services.units import Unit
 
 app = typer.Typer()
-_schedule = typer.Typer(cls=Group, no_args_is_help=True, help="Measure every night, and report what is unusual.")
+_schedule = typer.Typer(cls=Group, no_args_is_help=True, help="Measure every night and report regressions.")
 app.add_typer(_schedule, name="schedule")
 
 Name = Annotated[str, typer.Argument(help="Name of the schedule.")]
@@ -29,21 +29,25 @@ def install_(
     name: Name = "nightly",
     profile: Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")] = "quick",
     at: Annotated[str, typer.Option(help="Local time of day, HH:MM.")] = "04:30",
-    days: Annotated[str | None, typer.Option(help="Some of mon,tue,wed,thu,fri,sat,sun; else every day.")] = None,
+    days: Annotated[
+        str | None, typer.Option(help="Days such as mon,tue,wed,thu,fri,sat,sun; every day if not given.")
+    ] = None,
     out: Out = RESULTS,
     address: Annotated[str | None, typer.Option(help="HOST:PORT of the fleet's head, or auto.")] = None,
     run_flags: Annotated[str, typer.Option(help="Further flags of cellbench run, as one text.")] = "",
     via: Annotated[str, typer.Option(help="auto, systemd, systemd-user, launchd or cron.")] = "auto",
     timeout_h: Annotated[float, typer.Option(help="Hours after which a run is stopped.")] = 8.0,
-    cool_down_s: Annotated[float, typer.Option(help="Wait before suspicious cases are measured again.")] = 300.0,
-    keep_logs: Annotated[int, typer.Option(help="How many nights' logs are kept.")] = 60,
-    notify: Annotated[str, typer.Option(help="news: only where something is unusual; or always.")] = "news",
-    command: Annotated[str | None, typer.Option(help="Command of a shell that reads the news as JSON.")] = None,
-    webhook: Annotated[str | None, typer.Option(help="Address that is sent the news as JSON.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="File that always says how things stand.")] = None,
+    cool_down_s: Annotated[
+        float, typer.Option(help="Seconds to wait before suspicious cases are measured again.")
+    ] = 300.0,
+    keep_logs: Annotated[int, typer.Option(help="Number of nightly logs that are kept.")] = 60,
+    notify: Annotated[str, typer.Option(help="news: only alarms and failures; or always.")] = "news",
+    command: Annotated[str | None, typer.Option(help="Shell command that reads the news as JSON on stdin.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that receives the news as JSON.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File that always contains the current state.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be installed, and stop.")] = False,
 ) -> None:
-    """Run a profile every night, and report what is unusual."""
+    """Schedule nightly runs with regression alerts."""
     from harness.plan import config
     from harness.schedule import definition, install
     from harness.services import manager
@@ -86,7 +90,7 @@ def install_(
 def show_(name: Annotated[str | None, typer.Argument()] = None, out: Out = RESULTS, json: Json = False) -> None:
     """Show the schedules and how the last night ended.
 
-    With the state of the operating system's scheduler.
+    Includes the state of the operating system's scheduler.
     """
     from json import dumps
 
@@ -145,11 +149,11 @@ def remove_(name: Name = "nightly", out: Out = RESULTS) -> None:
 def run_now_(
     name: Name = "nightly",
     out: Out = RESULTS,
-    if_due: Annotated[bool, typer.Option("--if-due", help="Only if a start was missed or is due now.")] = False,
+    if_due: Annotated[bool, typer.Option("--if-due", help="Run only if a start was missed or is due now.")] = False,
 ) -> None:
-    """Do one night's work now.
+    """Run the nightly benchmark now.
 
-    Exit codes: 0 nothing unusual, 1 a new alarm, 3 not all was measured, 4 no fleet.
+    Exit codes: 0 no alarm, 1 a new alarm, 3 incomplete, 4 fleet not reachable.
     """
     import signal
 

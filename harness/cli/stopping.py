@@ -1,4 +1,4 @@
-"""Stopping a command that measures: what was measured is saved, and how to go on is told."""
+"""Stopping a command that measures: measured samples are saved, and the command that resumes is printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import CasesFailedError, StorageError, command
 
 @contextmanager
 def resumable(run_id: str, out: Path) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once stops and saves, twice stops at once; either way exit code 130, and how to go on.
+    """Stop and save on Ctrl-C or SIGTERM; a second one stops at once. The exit code is 130.
 
     A disk that takes no more stops it in the same way, with an error of its own.
     """

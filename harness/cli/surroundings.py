@@ -27,7 +27,7 @@ LIMIT_FIX = "see the limits of this shell or container: ulimit -a"
 
 
 def prepare(words: Sequence[str]) -> None:
-    """Mend what can be mended, and refuse the rest with a CellbenchError; words: the command's own."""
+    """Correct what can be corrected, and raise CellbenchError for the rest; words: the arguments of the command."""
     from harness.machine import folders
 
     _streams()
@@ -59,7 +59,7 @@ def _streams() -> None:
 
 
 def plain(error: UnicodeError) -> tuple[bytes | str, int]:
-    """What stands for letters that cannot be encoded; bytes of a file's name that are no UTF-8 stay as they are."""
+    """Replacements for letters that cannot be encoded. Bytes of file names that are not UTF-8 stay."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     if error.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
@@ -85,7 +85,7 @@ def refused_by_system(error: Exception) -> CellbenchError | None:
 
 
 def _check_values(words: Sequence[str]) -> None:
-    """Refuse options whose value is empty, as --out "$DIR" where DIR is not set: it would mean the current folder."""
+    """Reject options with an empty value, such as --out "$DIR" where DIR is not set."""
     for before, word in pairwise(["", *words]):
         if not word.strip() or re.fullmatch(r"--[a-z-]+=\s*", word):
             where = word if word.strip() else f"{before} {word!r}".strip()

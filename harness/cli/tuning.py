@@ -1,4 +1,4 @@
-"""Commands about speed: tune and verify-masks, which prove that masks stay; throughput of many images."""
+"""Commands about speed: tune, verify-masks (agreement of masks), throughput (many images)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Device = Annotated[
 ]
 Weights = Annotated[str, typer.Option(help="auto, published, standin, or a path.")]
 Model = Annotated[str | None, typer.Option(help="Model to run; cellbench models lists them.")]
-Gate = Annotated[str, typer.Option(help="How alike masks must be: identical or equivalent.")]
+Gate = Annotated[str, typer.Option(help="Required agreement of masks: identical or equivalent.")]
 
 
 @app.command()
@@ -32,7 +32,7 @@ def tune(
     plane: Plane = None,
     channel: Channel = None,
     crop: Crop = "448",
-    budget: Annotated[str, typer.Option(help="How long to search: 90s, 10m, 1h.")] = "10m",
+    budget: Annotated[str, typer.Option(help="Duration of the search: 90s, 10m, 1h.")] = "10m",
     gate: Gate = "equivalent",
     model: Model = None,
     weights: Weights = "auto",
@@ -59,7 +59,7 @@ def tune(
 
 @app.command("verify-masks")
 def verify_masks(
-    variant: Annotated[str, typer.Option(help="Names joined by +, such as lossless+channels-last.")],
+    variant: Annotated[str, typer.Option(help="Variant to check: names joined by +, such as lossless+channels-last.")],
     image: Image = "sparse",
     plane: Plane = None,
     channel: Channel = None,
@@ -72,7 +72,7 @@ def verify_masks(
     out: Out = RESULTS,
     json: Json = False,
 ) -> None:
-    """Check that a variant's masks equal those of stock.
+    """Compare the masks of a variant with those of stock Cellpose.
 
     Stock runs on the CPU. Exit code 5 if the masks differ more than the gate allows.
     """
@@ -108,17 +108,17 @@ def verify_masks(
 @app.command()
 def throughput(
     folder: Annotated[
-        Path | None, typer.Option(help="Folder of 2-D TIFF files; squares of --image if not given.")
+        Path | None, typer.Option(help="Folder of 2-D TIFF files; squares cut from --image if not given.")
     ] = None,
     image: Image = "sparse",
     plane: Plane = None,
     channel: Channel = None,
     crop: Annotated[int, typer.Option(min=1, help="Side of those squares in px.")] = 448,
-    n_images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 12,
+    n_images: Annotated[int, typer.Option(min=1, help="Number of those squares.")] = 12,
     processes: Annotated[str, typer.Option(help="Processes that share the device: 1,2,4.")] = "1,2",
-    in_flight: Annotated[str, typer.Option(help="Images that each process works on at a time: 1,2.")] = "1",
-    variants: Annotated[str, typer.Option(help="How cellpose is executed: stock, or names joined by +.")] = "stock",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured, in turn.")] = 3,
+    in_flight: Annotated[str, typer.Option(help="Images that each process handles concurrently: 1,2.")] = "1",
+    variants: Annotated[str, typer.Option(help="How Cellpose is executed: stock, or names joined by +.")] = "stock",
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; each measures every combination once.")] = 3,
     device: Device = "auto",
     model: Model = None,
     weights: Weights = "auto",
@@ -131,7 +131,7 @@ def throughput(
 ) -> None:
     """Measure images per minute, with several processes.
 
-    A folder of images, several processes per device and several images in flight.
+    Measures a folder of images with several processes per device and several images in flight.
     """
     from dataclasses import asdict
 
@@ -178,7 +178,7 @@ def throughput(
 
 
 def _announce(prepared: Any, duration_s: float, what: str) -> None:
-    """Say what is measured where, and until when."""
+    """Print what is measured, where, and until when."""
     from harness.terminal.progress import remaining
 
     block = prepared.blocks[0]

@@ -43,7 +43,7 @@ def _listed(columns: Iterable[str]) -> str:
 
 QUERIES = {
     "fastest-device": Named(
-        "How long does each device take at each image size, or at those nearest to px? Medians; the chart has ranks.",
+        "How long does each device take at each image size, or at the sizes nearest to px? Medians, no ranks.",
         f"""SELECT {_listed(CASE)},
        round(median_s, 4) AS median_s, round(median_s / min(median_s) OVER work, 2) AS times_the_least,
        n_blocks AS n_processes, n, n_flagged
@@ -56,7 +56,7 @@ ORDER BY source DESC, protocol DESC, image, engine, model, weights, n_pixels, me
         CASE,
     ),
     "gpu-break-even": Named(
-        "From which measured image size on is the accelerator's median below that of the CPU of its node?",
+        "At and above which measured image size is the accelerator's median below that of the CPU of its node?",
         f"""SELECT {_listed(LINE)},
        max(length_px) FILTER (speedup < 1) AS slower_up_to_px,
        min(length_px) FILTER (length_px > coalesce(slowest_px, 0)) AS faster_from_px,
@@ -96,7 +96,7 @@ FROM eras ORDER BY node, device, protocol, model, variant, n_pixels, since""",
         dimensions=CASE,
     ),
     "noisiest-cases": Named(
-        "Which cases repeat worst, and what else went on meanwhile?",
+        "Which cases vary most between repetitions, and which interference was detected?",
         f"""SELECT {_listed(CASE)},
        n, round(median_s, 4) AS median_s, round(100 * (q3_s - q1_s) / median_s, 1) AS iqr_percent,
        round(100 * (max_s - min_s) / median_s, 1) AS range_percent, n_flagged, flags, stop_reason
@@ -105,7 +105,7 @@ FROM medians WHERE {OF_RUN} AND n > 1 ORDER BY iqr_percent DESC, node, device, c
         CASE,
     ),
     "start-up": Named(
-        "What does a fresh process cost before its first image: import, device, model, first call?",
+        "How long does a fresh process take before its first image: import, device, model, first call?",
         f"""SELECT {_listed(START)},
        count(*) AS n, round(median(elapsed_s), 3) AS median_s, round(max(elapsed_s), 3) AS max_s
 FROM samples WHERE role = '{Role.COLD}' AND {OK} AND {OF_RUN}
@@ -134,7 +134,7 @@ FROM timed GROUP BY ALL ORDER BY n_different_masks DESC, image, engine, model, w
         dimensions=(*identity.WORK, "image"),
     ),
     "failure-causes": Named(
-        "What went wrong, where, how often, and when last?",
+        "Which failures occurred, where, how often, and when last?",
         """SELECT status, error_type, node, device, engine, model, count(*) AS n,
        string_agg(DISTINCT crop, ' ') AS crops, string_agg(DISTINCT variant, ' ') AS variants,
        max(started_at) AS last_at,
@@ -142,7 +142,7 @@ FROM timed GROUP BY ALL ORDER BY n_different_masks DESC, image, engine, model, w
 FROM failures GROUP BY ALL ORDER BY n DESC, last_at DESC""",
     ),
     "missing-cases": Named(
-        "What did a run not measure that another of its devices did?",
+        "Which cases did one device of a run not measure that another device of the run did?",
         f"""SELECT {_listed(REQUEST)}, covered, n_failed, error_message
 FROM coverage WHERE {OF_RUN} AND covered <> 'measured'
 ORDER BY node, device, protocol, model, variant, height_px * width_px""",
@@ -150,14 +150,14 @@ ORDER BY node, device, protocol, model, variant, height_px * width_px""",
         REQUEST,
     ),
     "throughput": Named(
-        "How many megapixels a second and images an hour does each device do?",
+        "How many megapixels per second and images per hour does each device segment?",
         f"""SELECT {_listed(CASE)},
        round(n_pixels / median_s / 1e6, 3) AS megapixels_per_s, round(3600 / median_s) AS images_per_hour
 FROM latest WHERE protocol = 'standard' ORDER BY node, device, model, variant, n_pixels""",
         dimensions=CASE,
     ),
     "memory-need": Named(
-        "How much memory does an image of a given size take: at its peak, and with each further pixel?",
+        "How much memory does an image of a given size take: peak, and increase with each further pixel?",
         f"""WITH peaks AS (
     SELECT run_id, case_id, {_listed(CASE)}, n_pixels,
            unnest([{{'method': 'resident, ' || rss_method, 'bytes': peak_rss_bytes}},
@@ -175,7 +175,7 @@ ORDER BY node, device, model, variant, method, n_pixels""",
         CASE,
     ),
     "slower-than-before": Named(
-        "Where is the newest run of a series slower than the median of the runs before it, by 5 % or more?",
+        "In which series is the newest run slower than the median of the runs before it by 5 % or more?",
         f"""WITH numbered AS (
     SELECT *, row_number() OVER (PARTITION BY series_key ORDER BY started_at DESC) AS back FROM medians)
 SELECT {", ".join(f"arg_min({name}, back) AS {name}" for name in CASE)},

@@ -91,7 +91,7 @@ VIEWS = {
             SELECT * FROM found JOIN known USING (run_id, case_id)""",
     ),
     "speedups": (
-        "each accelerator's medians beside the CPU's of the same run and machine, all else of the case being the same",
+        "medians of each accelerator and of the CPU of the same run and machine, for cases that are otherwise equal",
         f"""SELECT gpu.*, cpu.median_s AS cpu_median_s, cpu.n AS cpu_n, cpu.n_blocks AS cpu_n_blocks,
                    cpu.n_cells AS cpu_n_cells, cpu.device_name AS cpu_name, cpu.case_id AS cpu_case_id,
                    cpu.median_s / gpu.median_s AS speedup, 100 * gpu.median_s / cpu.median_s AS percent_of_cpu
@@ -104,7 +104,7 @@ VIEWS = {
            QUALIFY row_number() OVER (PARTITION BY series_key ORDER BY started_at DESC, run_id DESC) = 1""",
     ),
     "coverage": (
-        "one row per run, device and what any device of the run was asked for: measured, failed, skipped or missing",
+        "one row per run, device and requested case of any device of the run: measured, failed, skipped or missing",
         f"""WITH tried AS (
                 SELECT * FROM samples
                 WHERE role IN ('{Role.WARMUP}', '{Role.TIMED}') AND crop IS NOT NULL AND crop <> 'control'),
@@ -128,7 +128,7 @@ VIEWS = {
                  LEFT JOIN looked AS l ON l.run_id = p.run_id AND {_alike("l")}""",
     ),
     "throughput": (
-        "images a minute of each way to go about many images",
+        "images per minute of each variant, number of processes and images in flight",
         f"""SELECT run_id, case_id, {_OF_CASE}, n_processes, n_in_flight, n_images, count(*) AS n,
                    60 * n_images / median(elapsed_s) AS images_per_minute,
                    60 * n_images / max(elapsed_s) AS slowest_per_minute,
@@ -175,7 +175,7 @@ VIEWS = {
                  LEFT JOIN (SELECT run_id, case_id, median_s FROM medians) AS m USING (run_id, case_id)""",
     ),
     "ceilings": (
-        "the best rates measured on each device, beside its stages",
+        "the best rates measured on each device, for comparison with its stages",
         f"""SELECT run_id, node, device,
                    max(work_gflop / elapsed_s) FILTER (phase <> '{Phase.COPY}') AS matmul_gflop_s,
                    max(work_gb / elapsed_s) FILTER (phase = '{Phase.COPY}') AS copy_gb_s
@@ -198,7 +198,7 @@ VIEWS = {
             FROM samples WHERE role = '{Role.ENERGY}' AND {OK} GROUP BY ALL""",
     ),
     "agreement": (
-        "each case's masks beside those of stock cellpose on the same node's CPU",
+        "agreement of the masks of each case with those of stock cellpose on the CPU of the same node",
         f"""SELECT {CASE}, {LENGTH}, repetition = 0 AS as_timed, agreement, ap50, ap90, mean_iou, n_cells,
                    reference_n_cells, n_cells - reference_n_cells AS delta_cells, diameter_px, reference_diameter_px,
                    diameter_px - reference_diameter_px AS delta_diameter_px, truth_ap50, truth_ap75, truth_ap90,
@@ -221,7 +221,7 @@ VIEWS = {
 # Table macros: FROM compare('run a', 'run b').
 MACROS = {
     "compare(run_a, run_b)": (
-        "the medians of two runs, series by series; a ratio above 1 says that b took longer. It is no verdict",
+        "the medians of two runs by series, without a verdict; a ratio above 1 means that b took longer",
         f"""SELECT {_either(("node", *identity.SERIES, "image"))},
                    a.median_s AS a_median_s, b.median_s AS b_median_s,
                    b.median_s / a.median_s AS ratio, a.n AS a_n, b.n AS b_n, a.n_blocks AS a_n_blocks,
@@ -232,7 +232,7 @@ MACROS = {
             ORDER BY node, device, model, protocol, variant, n_pixels""",
     ),
     "compare_devices(device_a, device_b)": (
-        "two devices' medians on the same run, machine and work; a ratio above 1 says that b took longer",
+        "medians of two devices for the same run, machine and work; a ratio above 1 means that b took longer",
         f"""SELECT a.run_id, a.device AS a_device, b.device AS b_device,
                    {", ".join(f"a.{name}" for name in (*BESIDE, "image"))},
                    a.median_s AS a_median_s, b.median_s AS b_median_s, b.median_s / a.median_s AS ratio, a.n_pixels
@@ -250,9 +250,9 @@ MACROS = {
 
 # What columns hold that views compute; everywhere the same under the same name. Name: meaning, unit.
 COMPUTED: dict[str, tuple[str, str | None]] = {
-    "images_per_minute": ("images a minute: the median of the rounds", "1/min"),
-    "slowest_per_minute": ("images a minute in the slowest round", "1/min"),
-    "fastest_per_minute": ("images a minute in the fastest round", "1/min"),
+    "images_per_minute": ("images per minute: median of the rounds", "1/min"),
+    "slowest_per_minute": ("images per minute in the slowest round", "1/min"),
+    "fastest_per_minute": ("images per minute in the fastest round", "1/min"),
     "length_px": ("side of a square with as many pixels", "px"),
     "n_pixels": ("pixels that were segmented", None),
     "n": ("repetitions behind the row", None),
@@ -277,7 +277,7 @@ COMPUTED: dict[str, tuple[str, str | None]] = {
     "covered": ("measured, failed, skipped, or missing: another device of the run did it", None),
     "n_timed": ("successful timed repetitions", None),
     "n_failed": ("rows that did not end well", None),
-    "passes": ("what was looked at besides the time; spaced", None),
+    "passes": ("passes in addition to times; spaced", None),
     "n_nodes": ("nodes of the run", None),
     "n_cases": ("cases of the run", None),
     "devices": ("devices of the run", None),

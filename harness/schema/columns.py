@@ -53,7 +53,7 @@ SAMPLES = (
         always=True,
     ),
     Column("source", TEXT, "measured, or imported from elsewhere", always=True),
-    Column("profile", TEXT, "name of the profile that asked for it"),
+    Column("profile", TEXT, "name of the profile of the run"),
     Column("started_at", INSTANT, "wall clock at the start of the repetition", always=True),
     # what was timed
     Column(
@@ -177,7 +177,12 @@ SAMPLES = (
     Column("rss_method", TEXT, "VmHWM (the kernel's own peak) or sampled every 5 ms", since=2, roles={Role.MEMORY}),
     Column("cuda_allocated_bytes", INTEGER, "peak of torch's allocated tensors", "bytes", since=2, roles={Role.MEMORY}),
     Column(
-        "cuda_reserved_bytes", INTEGER, "peak of what torch's allocator held", "bytes", since=2, roles={Role.MEMORY}
+        "cuda_reserved_bytes",
+        INTEGER,
+        "peak memory reserved by torch's allocator",
+        "bytes",
+        since=2,
+        roles={Role.MEMORY},
     ),
     Column(
         "mps_current_bytes",
@@ -252,7 +257,7 @@ SAMPLES = (
     Column("truth_f1", REAL, "F1 at IoU 0.5 against the drawn cells", since=4, roles={Role.MASKS}),
     Column("truth_n_cells", INTEGER, "cells that were drawn", since=4, roles={Role.MASKS}),
     Column("agreement", TEXT, "identical, equivalent, close or different", since=2, roles={Role.MASKS}),
-    # what else went on: readings around each repetition, outside its clock; null where this machine does not tell
+    # interference: readings around each repetition, outside its clock; null where this machine has no reading
     Column(
         "flags",
         TEXT,
@@ -299,7 +304,7 @@ SAMPLES = (
         since=3,
     ),
     Column("backend", TEXT, "cuda, rocm, mps, xpu or cpu"),
-    Column("device", TEXT, "device asked for, e.g. cuda:0", always=True),
+    Column("device", TEXT, "requested device, e.g. cuda:0", always=True),
     Column("device_used", TEXT, "device the parameters and outputs were really on"),
     Column("device_name", TEXT, "model of the processor or accelerator"),
     Column("cpu_model", TEXT, "model of the host's processor"),
@@ -337,11 +342,11 @@ SECTIONS = {
     "schema_version": "Who and when",
     "role": "What was timed",
     "workload": "The workload",
-    "n_cells": "The check that goes with every time",
+    "n_cells": "The result of the segmentation",
     "stage_pass": "The stage pass: parts of a call, and what a device can do at best",
     "peak_rss_bytes": "The memory and energy passes; one column per method, since methods never share an axis",
     "ap50": "The mask pass: agreement with stock cellpose on the CPU of the same node",
-    "flags": "What else went on: readings around each repetition, outside its clock",
+    "flags": "Interference: readings around each repetition, outside its clock",
     "node": "Where it ran",
     "harness_version": "Software",
 }

@@ -12,8 +12,8 @@ HISTORY = {
     "sample; the node's environment with each block.",
     3: "fleets: which node drove the run; statuses timeout and node_lost; imported timings; columns that must be there "
     "are checked when a sample is written.",
-    4: "engines: which program segmented, in which version and number format; which machine it was, by an id instead "
-    "of its name, what its processor offers and what its quota allows. Variants are stored in their canonical form; "
+    4: "engines: the program that segments, its version and number format. Machines: an id instead of the name, the "
+    "instruction set and the quota of the processor. Variants are stored in their canonical form; "
     "batch size, diameter and threads as they were in force. Names of cases and series (case_id, series_key) are new; "
     "rows of older versions get theirs when they are read, with engine cellpose3, model cyto3 and dtype float32.",
 }

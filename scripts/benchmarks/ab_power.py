@@ -79,7 +79,7 @@ def rates(rng: np.random.Generator, machine: Machine, call_s: float, change: flo
 
 
 def coverage(rng: np.random.Generator, machine: Machine, trials: int, n: int = 64) -> float:
-    """How often the interval holds the truth when the decision comes; by the program's own function."""
+    """How often the interval contains the true value when the decision comes; by the program's own function."""
     found = 0
     for row in differences(rng, replace(machine, calls=2), trials, n, 0.0):
         _, [pairs] = decisions(row[None])
@@ -122,7 +122,9 @@ def main() -> None:
                 share = worst([(1 - each.same, machine) for each, machine in found])
                 print(f"| {call_s} s | {change:+.0%} | not SAME | {share} | |")
     cell = Machine(process=0.05, run=0.05)
-    print(f"\nThe interval of {cell} holds the truth in {100 * coverage(rng, cell, trials):.1f} % of decisions.")
+    print(
+        f"\nThe interval of {cell} contains the true value in {100 * coverage(rng, cell, trials):.1f} % of decisions."
+    )
 
 
 if __name__ == "__main__":

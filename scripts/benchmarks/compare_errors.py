@@ -214,10 +214,13 @@ def main() -> None:
         shares += [rates(design, rng, TYPICAL, trials, 1, change).slower for change in (0.05, 0.10, 0.20)]
         shares.append(rates(design, rng, TYPICAL, trials, 10, 0.10).mean_slower)
         print(f"| {design.name} | " + " | ".join(f"{100 * share:.0f} %" for share in shares) + " |")
-    print("\n| taken for independent | wrong verdict |\n|---|---|")
+    print("\n| treated as independent | wrong verdict |\n|---|---|")
     for name, share in wrong_where_dependent(rng, 5 * trials).items():
         print(f"| {name} | {100 * share:.1f} % |")
-    print("\n| change | an INCONCLUSIVE of 3 days a side asks for (median) | and is then settled |\n|---|---|---|")
+    print(
+        "\n| change | days that an INCONCLUSIVE of 3 days a side requests (median) | decided after them |"
+        "\n|---|---|---|"
+    )
     for change in (0.0, 0.05, 0.10):
         share, request = settled_share(rng, change, max(trials // 5, 20))
         print(f"| {change:+.0%} | {request:.0f} more days a side | {100 * share:.0f} % |")

@@ -138,8 +138,8 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     print(f"seed {args.seed}, {trials} trials a cell, numpy {np.__version__}\n")
     print(
-        "| device | processes differ by | left-out size held, worst to best noise | true time held | tile law refused "
-        "| line refused |"
+        "| device | processes differ by | left-out size held, worst to best noise | true time held | tile law rejected "
+        "| line rejected |"
     )
     print("|---|---|---|---|---|---|")
     for device, level in product(DEVICES, levels):
@@ -154,7 +154,7 @@ def main() -> None:
             f"| {percent(line)}, which misses {percent(misses)} |", flush=True,
         )  # fmt: skip
     print(
-        "\n| speed-up | processes differ by | still rising | flat | falling | cannot tell | wrong interval of change |"
+        "\n| speed-up | processes differ by | still rising | flat | falling | not decided | wrong interval of change |"
         "\n|---|---|---|---|---|---|---|"
     )
     for (name, shape), level in product(SHAPES.items(), levels):
