@@ -278,7 +278,8 @@ PATHS = (
     "~nobody-of-this-name/x", "~nobody-of-this-name", "x" * 300, "/".join(["y" * 200] * 30), "/dev/null/x", "/proc/x",
     "/proc/self/mem/x", "-", " ", "a\nb/c", "a\tb", "*", "?", "[", "'", '"; rm -r x', "$(x)", "C:\\x\\y",
     "//x//y", "./././.", "../" * 90, "s3://", "s3://b c/x", "foo://x", "http://[", "file://", "file:relative", "%00",
-    "\udcff", "z\udcfc/\udcff", "\u202e\ufeff", "🦠" * 64, "/", "con", "a" * 255 + "/b", "\x01\x7f",
+    "\udcff", "z\udcfc/\udcff", "\u202e\ufeff", "🦠" * 64, "/", "con", "a" * 255 + "/b",
+    "x" * 300 + ".parquet", "\x01\x7f",
 )  # fmt: skip
 
 

@@ -188,10 +188,10 @@ def _tagged(out: Path, name: str) -> list[str]:
 @contextmanager
 def _store_of(path: Path) -> Iterator[Store]:
     """A store over a results folder or a single Parquet file, with the store's own checks."""
-    if path.is_dir():
+    if os.path.isdir(path):
         yield Store.at(path)
         return
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CellbenchError("there is no such file", str(path), "give a Parquet file, or a folder of results")
     with TemporaryDirectory(prefix="cellbench-") as scratch:
         folder = Path(scratch) / "samples"
