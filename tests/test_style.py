@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING, the pages of docs/ and the help texts follow docs/STYLE.md."""
+"""All pages of the project, at its top and in docs/, and the help texts follow docs/STYLE.md."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 GUIDE = REPOSITORY / "docs" / "STYLE.md"
-PAGES = [
-    REPOSITORY / "README.md",
-    REPOSITORY / "CONTRIBUTING.md",
-    *sorted(set((REPOSITORY / "docs").glob("*.md")) - {GUIDE}),
-]
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(set((REPOSITORY / "docs").rglob("*.md")) - {GUIDE})]
 MODULES = sorted((REPOSITORY / "harness" / "cli").glob("*.py"))
 WORDS_MAX, HELP_WORDS_MAX = 30, 20
 CODE = "CODE"  # stands for code within a line, and for a list of it
