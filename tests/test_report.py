@@ -190,7 +190,7 @@ def test_a_stage_pass_is_a_figure_with_advice_and_its_check(staged: Session) -> 
     html = _page(staged, with_published=False).replace("\u00a0", " ")
     assert 'id="stages"' in html
     assert "Give the diameter if you know it: estimating it takes 75 % of the call." in html
-    assert "Work on several images at once: 70 % of the call" in html
+    assert "The processor takes 70 % of the call" in html
     assert "Attributed 99.0 % of the call; the stage pass took 2.0 % longer than the timed median." in html
     assert "of the best that this device’s arithmetic allows" in html
     assert "The stage pass is one of its own" in html

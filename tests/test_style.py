@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING, the pages of docs/ and the help texts follow docs/STYLE.md."""
+"""All pages of the project, at its top and in docs/, and the help texts follow docs/STYLE.md."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ import pytest
 from tests.conftest import REPOSITORY
 
 GUIDE = REPOSITORY / "docs" / "STYLE.md"
-PAGES = [
-    REPOSITORY / "README.md",
-    REPOSITORY / "CONTRIBUTING.md",
-    *sorted(set((REPOSITORY / "docs").glob("*.md")) - {GUIDE}),
-]
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(set((REPOSITORY / "docs").rglob("*.md")) - {GUIDE})]
 MODULES = sorted((REPOSITORY / "harness" / "cli").glob("*.py"))
 WORDS_MAX, HELP_WORDS_MAX = 30, 20
+DOTS_MAX = 2  # of a chain of three items
 CODE = "CODE"  # stands for code within a line, and for a list of it
 
 
@@ -71,8 +68,14 @@ def flaws(block: str, words_max: int) -> list[str]:
     found = [f"{phrase!r} in: {text[:160]}" for phrase, pattern in AVOIDED.items() if pattern.search(text)]
     if block.startswith("|"):
         return found
-    long = [each for each in sentences(text) if len(re.findall(r"\S*\w\S*", each)) > words_max]
-    return [*found, *(f"more than {words_max} words: {each}" for each in long)]
+    for each in sentences(text):
+        if len(re.findall(r"\S*\w\S*", each)) > words_max:
+            found.append(f"more than {words_max} words: {each}")
+        if each.rstrip(";").count(";") > 1:
+            found.append(f"more than one semicolon: {each}")
+        if each.count(" · ") > DOTS_MAX:
+            found.append(f"a chain of items: {each}")
+    return found
 
 
 def help_texts(path: Path) -> Iterator[str]:
@@ -106,6 +109,10 @@ def test_each_avoided_word_is_found_at_the_end_of_a_line_too(phrase: str) -> Non
         ("One " * 30 + "end.", 1),
         ("One " * 29 + "end. " + "Two " * 29 + "end.", 0),
         ("- " + "one " * 31 + "\n- two", 1),
+        ("One; two; three.", 1),
+        ("- One; two;", 0),
+        ("One · two · three · four", 1),
+        ("One · two · three", 0),
         ("| beside |", 1),
         ("| " + "one " * 50 + "|", 0),
         ("`beside`, ``` is not seen ```", 0),

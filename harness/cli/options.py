@@ -23,7 +23,7 @@ Trust = Annotated[
     typer.Option("--trust", help="SHA-256 of your own size models. Loading one can run code, since it is a pickle."),
 ]
 Run = Annotated[str | None, typer.Option("--run", help="Run to use; the latest if not given.")]
-Published = Annotated[bool, typer.Option(help="Draw the published desktop and M1 times for reference.")]
+Published = Annotated[bool, typer.Option(help="Draw the reference timings of the article, too.")]
 RESULTS = Path("results")
 
 

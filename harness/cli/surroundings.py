@@ -75,7 +75,7 @@ def _plain(letter: str) -> bytes:
 
 
 def refused_by_system(error: Exception) -> CellbenchError | None:
-    """An error that the system has caused by a limit or a full disk, wherever it was met; None for any other."""
+    """The error to print if a limit of the system or a full disk caused this one; otherwise None."""
     if isinstance(error, OSError) and error.errno in LIMITS:
         where = "output" if error.filename is None else str(error.filename)
         return CellbenchError(files.reason(error), where, files.FIXES.get(error.errno, LIMIT_FIX))

@@ -8,10 +8,10 @@ from typing import Any
 VERSION = 4
 HISTORY = {
     1: "samples: one row per repetition, failure or start-up phase.",
-    2: "control case, stages, ceilings, memory, energy, masks: rows of new roles; flags and live readings with each "
-    "sample; the node's environment with each block.",
-    3: "fleets: which node drove the run; statuses timeout and node_lost; imported timings; columns that must be there "
-    "are checked when a sample is written.",
+    2: "rows of new roles: control case, stages, ceilings, memory, energy, masks. Flags and live readings with each "
+    "sample, and the environment of the node with each block.",
+    3: "fleets: the node that drove the run, statuses timeout and node_lost, imported timings. Required columns are "
+    "checked when a sample is written.",
     4: "engines: the program that segments, its version and number format. Machines: an id instead of the name, the "
     "instruction set and the quota of the processor. Variants are stored in their canonical form; "
     "batch size, diameter and threads as they were in force. Names of cases and series (case_id, series_key) are new; "

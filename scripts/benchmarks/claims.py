@@ -20,10 +20,10 @@ from tests import claims
 
 WORDS = {
     "Time": "a median", "Span": "from the fastest to the slowest", "Speedup": "a speed-up",
-    "BySize": "how a speed-up goes on with size", "Growth": "a scaling law", "Elsewhere": "published speed-ups",
+    "BySize": "how a speed-up changes with size", "Growth": "a scaling law", "Elsewhere": "published speed-ups",
     "Fastest": "which is the fastest", "SameMasks": "whether masks are the same", "Agreement": "how masks agree",
     "Change": "changed since the run before", "Judged": "as usual, by the runs before",
-    "Winner": "what a search proved", "Share": "where the time goes", "Note": "cautions and notes",
+    "Winner": "the winner of a search", "Share": "where the time goes", "Note": "cautions and notes",
     "Compared": "a case of compare", "Alarm": "an alarm or a suspicion", "Difference": "what differs",
     "ModelCost": "what another model costs", "Accuracy": "accuracy on drawn cells", "NoAccuracy": "none is known",
     "unsaid": "stores with every caution that they need",
