@@ -19,7 +19,7 @@ def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
 
     pixels = bench.pixels(task.case)
     # Stand-in weights have no accuracy that means anything.
-    is_known = row["image_is_synthetic"] and row["weights"] != "standin"
+    is_known = row.get("image_is_synthetic") and row.get("weights") != "standin"
     truth = synthetic.truth(pixels) if is_known else None
     is_reference = bench.device == "cpu" and task.case.variant == STOCK
     on_cpu = bench.model if is_reference else bench.load("cpu")
