@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.stats import intervals
+from harness.stats import intervals, student
 
 
 def drawn(rng: np.random.Generator, n: int, level: float = 1.0, process: float = 0.05) -> list[np.ndarray]:
@@ -44,3 +44,8 @@ def test_the_interval_holds_its_own_estimate() -> None:
     processes = [np.full(50, 2.0), np.full(3, 1.0), np.full(3, 1.0), np.full(3, 1.01), np.full(3, 0.99)]
     known = intervals.of_median(processes)
     assert known.low <= known.value == 2 <= known.high
+
+
+def test_the_quantiles_that_queries_use_are_students() -> None:
+    exact = [student.quantile(df, student.SHARE_OF_MEAN) for df in range(1, len(student.QUANTILES_OF_MEAN) + 1)]
+    assert list(student.QUANTILES_OF_MEAN) == pytest.approx(exact, abs=1e-5)

@@ -13,7 +13,7 @@ from harness.judge.annotations import Annotation
 from harness.query import Session
 from harness.query.sql import OK, texts
 from harness.schema import Role, Row, identity
-from harness.stats import watch
+from harness.stats import levels, watch
 from harness.stats.watch import NOISY, Judgement, Masks
 
 TIME, MASKS, AGREEMENT = "time", "masks", "agreement"
@@ -45,7 +45,7 @@ _MASKS = """
     FROM timed WHERE mask_sha256 IS NOT NULL GROUP BY ALL HAVING max(n_cells) IS NOT NULL"""
 _AGREEMENT = f"""
     SELECT series_key, run_id, list(agreement) AS words FROM agreement
-    WHERE as_timed AND agreement IN ({texts(watch.AGREEMENTS)}) GROUP BY ALL"""
+    WHERE as_timed AND agreement IN ({texts(levels.AGREEMENTS)}) GROUP BY ALL"""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _values(session: Session) -> list[Row]:
         for row in session.table(_MASKS).to_pylist()
     ]
     words = [
-        row | {"metric": AGREEMENT, "method": None, "value": min(row["words"], key=watch.AGREEMENTS.index)}
+        row | {"metric": AGREEMENT, "method": None, "value": min(row["words"], key=levels.AGREEMENTS.index)}
         for row in session.table(_AGREEMENT).to_pylist()
     ]
     return numbers + masks + words
@@ -168,7 +168,7 @@ def _judge(metric: str, values: list[Any], resets: set[int], begins: list[float]
 def _number(metric: str, value: Any) -> float:
     if metric == MASKS:
         return float(value.most)
-    return float(watch.AGREEMENTS.index(value)) if metric == AGREEMENT else float(value)
+    return float(levels.AGREEMENTS.index(value)) if metric == AGREEMENT else float(value)
 
 
 def _order(series: Series) -> tuple[Any, ...]:

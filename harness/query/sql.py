@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.schema import FINE, Status
-from harness.stats.watch import AGREEMENTS
+from harness.stats.levels import AGREEMENTS
 
 
 def text(value: str) -> str:

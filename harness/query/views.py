@@ -7,14 +7,12 @@ from collections.abc import Iterable
 from harness.machine import facts
 from harness.query.sql import FAILED, LENGTH, MEASURED, OK, texts
 from harness.schema import CHOSEN_PASSES, Phase, Role, Status, identity
-from harness.stats.student import PROCESSES_MIN, quantile
+from harness.stats.student import PROCESSES_MIN, QUANTILES_OF_MEAN
 
 _SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
 # Repetitions of one process are not independent of each other, so the interval of the mean is that of the processes'
-# means: Student's t for one degree of freedom less than there are processes. Means of processes that are slow now and
-# then are skewed: the 97.5 % quantile covers 91 % there (docs/statistics.md).
-QUANTILE_OF_MEAN = 0.985
-T_BY_COUNT = [quantile(df, QUANTILE_OF_MEAN) for df in range(1, 31)]  # beyond, the last is right to 0.5 %
+# means: Student's t for one degree of freedom less than there are processes.
+T_BY_COUNT = list(QUANTILES_OF_MEAN)  # beyond, the last is right to 0.5 %
 DRIFT = 0.05  # between the control case's medians before and after a block's cases, of which the machine is told
 
 # The columns of a case as views have them, and their value in a group of its rows.

@@ -13,7 +13,7 @@ from harness.results.formatting import count, line_namer, size_label
 from harness.results.history_rows import rank, rows, runs_of, state
 from harness.results.notes import surrogate_notes
 from harness.schema import Row
-from harness.stats.watch import AGREEMENTS
+from harness.stats.levels import AGREEMENTS
 
 # A value in the unit of its axis; everything else is memory.
 SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "masks")}

@@ -8,7 +8,7 @@ from harness.judge.alarms import REQUEST, Finding, Gap
 from harness.judge.history import AGREEMENT, MASKS, TIME, Series
 from harness.results.formatting import count, dimension_text, number, seconds
 from harness.schema import identity
-from harness.stats import watch
+from harness.stats import levels
 from harness.stats.watch import Band
 
 
@@ -32,7 +32,7 @@ def value_text(metric: str, value: float) -> str:
         return seconds(value)
     if metric == MASKS:
         return count(int(value), "cell")
-    return watch.AGREEMENTS[int(value)] if metric == AGREEMENT else f"{number(value / 1e6)} MB"
+    return levels.AGREEMENTS[int(value)] if metric == AGREEMENT else f"{number(value / 1e6)} MB"
 
 
 def usual_text(metric: str, band: Band) -> str:

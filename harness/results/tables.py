@@ -22,7 +22,7 @@ from harness.results.formatting import Row, device_label, series_namer
 from harness.results.scope import Scope
 from harness.results.tuning_results import RACE, TuningResult
 from harness.schema import Phase, Role, Status, identity
-from harness.stats.watch import AGREEMENTS
+from harness.stats.levels import AGREEMENTS
 
 KIND = identity.without(identity.WORK, identity.SIZE)  # what makes two cases of one size the same work
 N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from harness.stats import difference
+from harness.stats import difference, special
 from harness.stats.student import PROCESSES_MIN
 
 QUANTILE, QUANTILE_OF_MEDIAN = 0.975, 0.98  # a single side may be skewed, as where some processes are slow

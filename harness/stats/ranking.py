@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy import special
 
+from harness.stats import special
 from harness.stats.difference import ALPHA, holm
 from harness.stats.student import PROCESSES_MIN
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
+from harness.stats import special
 from harness.stats.difference import FASTER, INCONCLUSIVE, MARGIN, SAME, SLOWER
 
 ALPHA = 0.05

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
+from harness.stats import special
 from harness.stats.student import PROCESSES_MIN
 
 RISING, FLAT, FALLING, UNKNOWN = "still rising", "flat", "falling", "cannot tell"

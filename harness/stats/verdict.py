@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from harness.stats import difference
+from harness.stats import difference, special
 from harness.stats.difference import INCONCLUSIVE, MARGIN, UNITS_MIN, Difference
 
 DAYS, RUN_PAIRS, PROCESS_PAIRS = "days", "pairs of runs", "pairs of processes"

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import special
+
+from harness.stats import special
+from harness.stats.levels import AGREEMENTS
 
 T = TypeVar("T")
 
@@ -19,7 +21,6 @@ DAY = 0.5  # runs that begin within so many days of one another share their nigh
 LEARNING, USUAL, SUSPECT, DISMISSED, ALARM, NOISY = "learning", "usual", "suspect", "dismissed", "alarm", "noisy"
 
 # Masks are compared with the reference in these words, worst first (harness.measure.agreement).
-AGREEMENTS = ("different", "close", "equivalent", "identical")
 
 
 @dataclass(frozen=True)
