@@ -141,5 +141,5 @@ def test_a_run_whose_image_became_another_says_how_it_can_go_on(tmp_path: Path) 
     again = cellbench("resume", "--retry-failed", script={}, folder=tmp_path)
     assert again.returncode == 2
     assert "not a single 2-D image" in again.stderr
-    assert "put image and weights back" in again.stderr
+    assert "restore image and weights" in again.stderr
     assert "--plane" not in again.stderr

@@ -143,7 +143,7 @@ def test_the_command_lists_prints_and_asks(store: Store, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "output"),
     [
-        ([], "nothing was asked"),
+        ([], "there is no query"),
         (["nope"], "no query or view"),
         (["SELECT $x"], "missing: --param x"),
         (["start-up", "--param", "run=nope"], "there is no run nope"),

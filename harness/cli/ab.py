@@ -139,4 +139,4 @@ def _measure(sides: tuple[Side, Side], out: Path, pairing: Pairing, json: bool, 
 def _check_verdicts(words: str | None) -> None:
     known = ("slower", "faster", "same", "inconclusive")
     if words and (unknown := [word for word in words.split(",") if word not in known]):
-        raise CellbenchError(f"{unknown[0]!r} is no verdict", "--fail-on", f"verdicts are {', '.join(known)}")
+        raise CellbenchError(f"{unknown[0]!r} is not a verdict", "--fail-on", f"verdicts are {', '.join(known)}")

@@ -43,7 +43,7 @@ def compare_(
     wanted = form(json, False, md, wide)
     gates = _gates(fail_on)
     if not 0 < margin < 1:
-        raise CellbenchError(f"a margin of {margin:g} makes no sense", "--margin", "0.05 is ±5 %")
+        raise CellbenchError(f"a margin of {margin:g} is invalid", "--margin", "0.05 is ±5 %")
     found = compare.compare(selection.select(out, a), selection.select(out, b), margin)
     comparison_view.print_comparison(found, wanted)
     _gate(found, gates)
@@ -105,7 +105,7 @@ def accept_(
     from harness.judge import alarms, annotations
 
     if not why.strip():
-        raise CellbenchError("a change is accepted for a reason", "--why", 'say it: --why "torch 2.14"')
+        raise CellbenchError("an accepted change needs a reason", "--why", 'give the reason: --why "torch 2.14"')
     store, found = _look(out, None)
     accepted = alarms.accept(found, names, why)
     annotations.add(Path(store.root), accepted)

@@ -93,9 +93,9 @@ def run(
         "variants": config.split(variants), "only": config.split(only),
     }  # fmt: skip
     if wait_for and not address:
-        raise CellbenchError("nodes join a fleet", "--wait-for", "say which one: --address HOST:PORT")
+        raise CellbenchError("--wait-for needs a fleet", "--wait-for", "name it: --address HOST:PORT")
     if nodes and not address:
-        raise CellbenchError("nodes are chosen in a fleet", "--nodes", "say which one: --address HOST:PORT")
+        raise CellbenchError("--nodes needs a fleet", "--nodes", "name it: --address HOST:PORT")
     if no_ray and address:
         raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")
     material = bench.gather(config.load(profile, flags))
@@ -163,7 +163,7 @@ def resume_(
     try:
         material = bench.gather(manifest.config)
     except CellbenchError as error:  # whose fix may be a flag that only a new run has
-        fix = "put image and weights back as they were, or measure anew: cellbench run"
+        fix = "restore image and weights, or measure again: cellbench run"
         raise CellbenchError(error.what, error.where, fix) from error
     console = progress.console(quiet)
     with (

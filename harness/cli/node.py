@@ -103,7 +103,7 @@ def stop_(
         return
     if len(nodes) > 1:
         several = "; ".join(f"{node.name} of {node.head}: --port-base {node.port_base}" for node in nodes)
-        raise CellbenchError("several nodes run here", several, "say which one with --port-base")
+        raise CellbenchError("several nodes run here", several, "choose one with --port-base")
     node = nodes[0]
     if node.service:
         fix = service_setup.how_to_stop(node.port_base, manager.this_machine())

@@ -109,7 +109,7 @@ def query_(
         _print_named(wanted)
         return
     if sql is None and not sys.stdin.isatty():
-        raise CellbenchError("nothing was asked", None, 'cellbench query "SELECT …"; see cellbench query --list')
+        raise CellbenchError("there is no query", None, 'cellbench query "SELECT …"; see cellbench query --list')
     text = sys.stdin.read() if sql == "-" else sql
     given = _parameters(param or [])
     if print_sql:

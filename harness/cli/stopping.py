@@ -37,12 +37,12 @@ def resumable(run_id: str, out: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
         if has_begun():
-            typer.echo(f"  go on:  {command('resume', run_id, '--out', out)}", err=True)
+            typer.echo(f"  resume: {command('resume', run_id, '--out', out)}", err=True)
         raise typer.Exit(130) from None
     except StorageError as error:
         if not has_begun():
             raise
-        fix = f"{error.fix}; then go on: {command('resume', run_id, '--out', out)}"
+        fix = f"{error.fix}; then resume: {command('resume', run_id, '--out', out)}"
         raise CasesFailedError(f"{error.what}; what was measured until then is kept", error.where, fix) from error
     finally:
         for each, handler in before.items():
