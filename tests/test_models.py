@@ -71,8 +71,10 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else [])
 
     registry.engine.cache_clear()
+    registry.names.cache_clear()
     yield install
     registry.engine.cache_clear()
+    registry.names.cache_clear()
 
 
 @pytest.mark.parametrize("value", ["no_such_package:ENGINE", "json:ENGINE", "harness.engines.registry:engine_of"])

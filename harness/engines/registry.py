@@ -22,6 +22,7 @@ BUILT_IN = {
 ENTRY_POINTS = "cellbench.engines"
 
 
+@cache
 def names() -> tuple[str, ...]:
     """Every engine that is known here."""
     return (*BUILT_IN, *sorted({each.name for each in entry_points(group=ENTRY_POINTS)} - BUILT_IN.keys()))
