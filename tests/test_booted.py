@@ -51,7 +51,7 @@ def test_three_schedulers_start_a_night(machine: Machine, tmp_path: Path) -> Non
     out = tmp_path / "systemd"
     n_rows = Store.at(out).table().num_rows
     _turned_off_for_two_days(machine, out)
-    until("the missed night", lambda: any(journal.read(path).num_rows for path in out.glob("journal/*.arrows")), 60)
+    until("the missed night", lambda: any(journal.read(path).num_rows for path in out.glob("journal/*.arrows")), 180)
     machine.run("systemctl", "stop", "cellbench-systemd.service")
     assert not steps.running_runs(out)
     assert Store.at(out).table().num_rows > n_rows

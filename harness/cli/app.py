@@ -77,7 +77,7 @@ def run() -> None:
             typer.echo(f"cellbench: {error}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:
-        if packages.is_of_import(error):  # a package is broken, or another one hides it
+        if packages.may_cause(error):  # a package is broken, or another one hides it
             typer.echo(f"cellbench: {CellbenchError(*packages.explained(error))}", err=True)
             sys.exit(2)
         if refused := surroundings.refused_by_system(error):

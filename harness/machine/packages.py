@@ -43,7 +43,19 @@ def hidden(names: Iterable[str] = tuple(MODULES)) -> list[str]:
     return [*found, *_hidden_standard()]
 
 
-def is_of_import(error: BaseException) -> bool:
+def may_cause(error: BaseException) -> bool:
+    """Whether hidden or broken packages explain an error: it came from an import, or something is hidden."""
+    return _is_of_import(error) or bool(_hidden_now())
+
+
+def _hidden_now() -> list[str]:
+    try:
+        return hidden()
+    except Exception:  # what looks for them is hidden itself
+        return []
+
+
+def _is_of_import(error: BaseException) -> bool:
     """Whether an error came from a module of others while it was imported."""
     frames = traceback.extract_tb(error.__traceback__)
     is_ours = bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
@@ -55,11 +67,8 @@ def explained(error: BaseException) -> tuple[str, str, str]:
     """What, where and how to mend it, of an error while modules were imported."""
     frames = traceback.extract_tb(error.__traceback__)
     missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
-    what = f"{missing} is not installed" if missing else f"a package cannot be imported: {_line(error)}"
-    try:
-        pairs = hidden()
-    except Exception:  # what looks for them is hidden itself
-        pairs = []
+    what = f"{missing} is not installed" if missing else f"a package cannot be imported or used: {_line(error)}"
+    pairs = _hidden_now()
     if missing and not pairs:
         return what, sys.executable, "install cellbench again: python -m pip install cellbench"
     where = "; ".join(pairs) or (frames[-1].filename if frames else sys.executable)
