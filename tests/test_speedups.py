@@ -15,6 +15,7 @@ from harness.results import scope, speedups, tables
 from harness.results.scope import Scope
 from harness.results.tables import Tables
 from harness.schema import Sample
+from harness.stats import trend
 from tests.conftest import make_sample, make_store
 
 SIDES = (224, 448, 896, 1344, 1792, 2240)
@@ -154,3 +155,32 @@ def test_the_run_with_processes_enough_counts_before_the_one_with_more_sizes(tmp
     runs = session.table("SELECT DISTINCT run_id FROM samples ORDER BY 1")["run_id"].to_pylist()
     [each] = speedups.by_size(tables.load(session, Scope("", "", tuple(runs), "true"), with_published=False))
     assert (each.n_processes, each.lengths_px) == (3, tuple(map(float, SIDES[:4])))
+
+
+def test_processes_are_paired_by_their_number_where_one_lacks_a_size(tmp_path: Path) -> None:
+    """Processes that differ by factors: the first three of each size would be others than those of the next size."""
+    rows = [
+        make_sample(**about, crop=str(side), height_px=side, width_px=side, block=block, repetition=n,
+                    elapsed_s=time_s * 2.0**block * speed * (1 + n / 500))
+        for about, speed in ((CPU, 1.0), (CUDA, 0.1))
+        for side, time_s in zip(SIDES, CPU_S, strict=True)
+        for block in range(4)
+        for n in range(3)
+        if (block, side) != (0, SIDES[2])
+    ]  # fmt: skip
+    session = Session(make_store(tmp_path, rows))
+    data = tables.load(session, scope.resolve(session), with_published=False)
+    [each] = speedups.by_size(data)
+    assert (each.n_processes, each.trend.word) == (3, trend.FLAT)
+    assert each.trend.change[0] == pytest.approx(1)
+    assert all(law.law.is_good for law in speedups.laws(data))
+
+
+def test_sizes_that_no_process_has_together_make_no_law(tmp_path: Path) -> None:
+    rows = [
+        make_sample(**CPU, crop=str(side), height_px=side, width_px=side, block=block, elapsed_s=time_s)
+        for block, (side, time_s) in enumerate(zip(SIDES, CPU_S, strict=True))
+    ]
+    session = Session(make_store(tmp_path, rows))
+    data = tables.load(session, scope.resolve(session), with_published=False)
+    assert [each.law for each in speedups.laws(data)] == [None]

@@ -53,14 +53,20 @@ class SeriesSpeedup:
 
 
 @lru_cache(maxsize=2)
+def by_block(tables: Tables) -> dict[Key, dict[int, np.ndarray]]:
+    """The durations in s of each case, by the number of the process."""
+    found: dict[Key, dict[int, np.ndarray]] = {}
+    columns = (tables.processes[name].to_pylist() for name in ("run_id", "case_id", "block"))
+    arrays = (array for chunk in tables.processes["elapsed_s"].chunks for array in chunk)
+    for run_id, case_id, number, durations in zip(*columns, arrays, strict=True):
+        found.setdefault((run_id, case_id), {})[number] = durations.values.to_numpy()
+    return found
+
+
+@lru_cache(maxsize=2)
 def processes(tables: Tables) -> dict[Key, list[np.ndarray]]:
     """The durations in s of each case, one array a process."""
-    found: dict[Key, list[np.ndarray]] = {}
-    columns = (tables.processes[name].to_pylist() for name in ("run_id", "case_id"))
-    arrays = (array for chunk in tables.processes["elapsed_s"].chunks for array in chunk)
-    for run_id, case_id, durations in zip(*columns, arrays, strict=True):
-        found.setdefault((run_id, case_id), []).append(durations.values.to_numpy())
-    return found
+    return {key: list(durations.values()) for key, durations in by_block(tables).items()}
 
 
 @lru_cache(maxsize=2)
@@ -136,9 +142,11 @@ def _worth(rows: Sequence[Row]) -> tuple[bool, int]:
 
 def _medians(tables: Tables, keys: Sequence[Key]) -> np.ndarray:
     """Medians in s of the processes that every one of these cases has, processes × cases."""
-    durations = [processes(tables)[key] for key in keys]
-    n = min(map(len, durations))
-    return np.array([[np.median(each) for each in of_case[:n]] for of_case in durations]).T
+    durations = [by_block(tables)[key] for key in keys]
+    common = sorted(set.intersection(*map(set, durations)))  # a process may lack a size
+    return np.array([[np.median(of_case[number]) for number in common] for of_case in durations]).T.reshape(
+        -1, len(keys)
+    )
 
 
 def _law(tables: Tables, rows: Sequence[Row]) -> Law | None:
@@ -148,7 +156,8 @@ def _law(tables: Tables, rows: Sequence[Row]) -> Law | None:
     with suppress(CellbenchError):  # a model that this program does not know
         tiles = [_tiles(row) for row in rows]
         mpx = [row["n_pixels"] / 1e6 for row in rows]
-        return law.fit(tiles, mpx, _medians(tables, [_key(row) for row in rows]))
+        processes_s = _medians(tables, [_key(row) for row in rows])
+        return law.fit(tiles, mpx, processes_s) if len(processes_s) else None
     return None
 
 

@@ -77,7 +77,7 @@ def cost(args: argparse.Namespace) -> None:
 def tile(args: argparse.Namespace) -> None:
     """The network alone; the engine lies in an environment of its own, so this starts again there."""
     spec = environments.find(ENGINE)
-    if os.environ.get("PYTHONPATH") != spec.environ().get("PYTHONPATH"):
+    if not {*spec.path} <= {*sys.path}:
         os.execve(spec.python, [spec.python, *sys.argv], {**os.environ, **spec.environ()})
     import numpy as np
     import torch
