@@ -143,7 +143,7 @@ def storage_errors(path: Path, what: str = "the file", fix: str | None = None) -
 
 
 def expanded(path: Path | str) -> Path:
-    """A path as a shell has it, ~ and ~user replaced by their homes; CellbenchError for a user that nobody knows."""
+    """A path as a shell has it, ~ and ~user replaced by their homes; CellbenchError for an unknown user."""
     text = os.path.expanduser(path)
     if text.startswith("~"):
         what = f"there is no home {PurePath(text).parts[0]}"

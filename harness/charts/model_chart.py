@@ -1,4 +1,4 @@
-"""The figure of other models' time beside the default model's, with the accuracy of each on drawn images."""
+"""The figure of other models' time compared with the default model's, with the accuracy of each on drawn images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.results.notes import notes
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
-EMPTY = "no other model was measured beside the default one on the same device"
+EMPTY = "no other model was measured together with the default one on the same device"
 NOTE = "ratio of medians, each model called as documented; 95 % interval from three processes on"
 
 

@@ -1,4 +1,4 @@
-"""What other models cost beside the default one on the same device, and how accurate each is on drawn images."""
+"""What other models cost compared with the default one on the same device, and how accurate each is on drawn images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALIKE = (
 
 @dataclass(frozen=True)
 class Cost:
-    """A model's documented call beside the default model's at one size. known: the ratio of their medians."""
+    """A model's documented call compared with the default model's at one size. known: the ratio of their medians."""
 
     row: Row
     base: Row
@@ -33,7 +33,7 @@ class Cost:
 
 @lru_cache(maxsize=2)
 def costs(tables: Tables) -> Sequence[Cost]:
-    """Each stock case of another model beside the default model's, in the order of the cases."""
+    """Each stock case of another model with the default model's, in the order of the cases."""
     default, durations = registry.default_model(), speedups.processes(tables)
     stock = [row for row in tables.cases if row["variant"] == STOCK]
     bases = {identity.values(row, ALIKE): row for row in stock if row["model"] == default}

@@ -1,4 +1,4 @@
-"""Cellpose-SAM on a CPU: its network tile by tile, whole calls beside stock, and its cost beside cyto3, as Markdown.
+"""Cellpose-SAM on a CPU: its network, whole calls compared with stock, and its cost compared with cyto3, as Markdown.
 
     python scripts/benchmarks/cellpose_sam.py tile                       # minutes on two cores
     python scripts/benchmarks/cellpose_sam.py calls --out results/sam    # an hour on two cores

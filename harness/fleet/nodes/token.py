@@ -93,7 +93,7 @@ def make_before_ray(environ: Mapping[str, str], home: Path) -> None:
     """Make the token of this user where there is none: Ray would make one that every user of the machine can read."""
     path = file(environ, home)
     if not environ.get("RAY_AUTH_TOKEN") and not path.exists():
-        with suppress(CellbenchError):  # where it cannot be written, Ray says so itself
+        with suppress(CellbenchError):  # where it cannot be written, Ray reports it
             keep(secrets.token_hex(32), path)
 
 
