@@ -24,6 +24,7 @@ from harness.stats.student import PROCESSES_MIN
 from harness.stats.trend import Crossing, Trend
 
 Key = tuple[str, str]  # run_id, case_id
+Block = tuple[int, int]  # number of a process, -1 where none is stored; its place among those of one number
 HOUR = ("run_id", *identity.MACHINE)  # what devices share that were measured together
 
 
@@ -53,13 +54,16 @@ class SeriesSpeedup:
 
 
 @lru_cache(maxsize=2)
-def by_block(tables: Tables) -> dict[Key, dict[int, np.ndarray]]:
-    """The durations in s of each case, by the number of the process."""
-    found: dict[Key, dict[int, np.ndarray]] = {}
+def by_block(tables: Tables) -> dict[Key, dict[Block, np.ndarray]]:
+    """The durations in s of each case, by process."""
+    found: dict[Key, dict[Block, np.ndarray]] = {}
     columns = (tables.processes[name].to_pylist() for name in ("run_id", "case_id", "block"))
     arrays = (array for chunk in tables.processes["elapsed_s"].chunks for array in chunk)
-    for run_id, case_id, number, durations in zip(*columns, arrays, strict=True):
-        found.setdefault((run_id, case_id), {})[number] = durations.values.to_numpy()
+    for run_id, case_id, stored, durations in zip(*columns, arrays, strict=True):
+        of_case = found.setdefault((run_id, case_id), {})
+        number = -1 if stored is None else stored
+        same = sum(known == number for known, _ in of_case)
+        of_case[number, same] = durations.values.to_numpy()
     return found
 
 
