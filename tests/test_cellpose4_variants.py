@@ -38,7 +38,7 @@ from cellpose import core, dynamics, models, plot, transforms, vit
 from segment_anything.modeling import ImageEncoderViT, image_encoder
 from cellbench import accelerate
 from harness.engines.cellpose4 import surrogate, variants
-from harness.engines.variants import hooks
+from harness.engines.cellpose.variants import hooks
 from harness.images import synthetic
 torch.set_num_threads(1)
 
@@ -114,7 +114,7 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
     answer = in_child(
         """
         from harness.engines.cellpose4.variants import quality
-        from harness.engines.variants import postprocessing as fast
+        from harness.engines.cellpose.variants import postprocessing as fast
         rng, cpu, told = np.random.default_rng(0), torch.device("cpu"), {}
         for name, scene in (("dense", synthetic.dense(height_px=150, width_px=170)),
                             ("sparse", synthetic.sparse(height_px=190, width_px=210, n_cells=6))):
@@ -136,7 +136,7 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
         tiles, ysub, xsub, Ly, Lx = transforms.make_tiles(rng.standard_normal((3, 400, 300)).astype(np.float32), 256)
         tiles = tiles.reshape(-1, 3, 256, 256)
         told["tiles"] = np.array_equal(transforms.average_tiles(tiles, ysub, xsub, Ly, Lx),
-                                       fast.average_tiles(transforms._taper_mask, None, tiles, ysub, xsub, Ly, Lx))
+                                       fast.average_tiles(None, tiles, ysub, xsub, Ly, Lx))
         print(json.dumps({name: bool(same) for name, same in told.items()}))
         """
     )

@@ -19,12 +19,12 @@ from packaging.requirements import Requirement
 from harness import schema
 from harness.engines import environments, registry
 from harness.engines.base import STOCK, Engine
+from harness.engines.cellpose.variants.parts import Parts
 from harness.engines.cellpose3.variants import settings as cellpose3
 from harness.engines.cellpose4.variants import settings as cellpose4
 from harness.engines.simulated import engine as simulated
 from harness.engines.simulated.engine import Simulated
 from harness.engines.simulated.script import Script
-from harness.engines.variants.parts import Parts
 from harness.errors import CellbenchError
 from harness.machine import facts
 from harness.machine.accelerators import Device
@@ -286,9 +286,9 @@ DYNAMIC = {"engines/registry.py", "engines/start.py", "measure/block.py"}  # mod
 
 
 def sources() -> Iterator[tuple[str, str]]:
-    """Every module outside the engines' own packages, and its text."""
+    """Every module outside the packages of the engines, and of what those of cellpose share, and its text."""
     package = REPOSITORY / "harness"
-    own = {package / "engines" / name for name in NAMES}
+    own = {package / "engines" / name for name in (*NAMES, "cellpose")}
     for path in sorted(package.rglob("*.py")):
         if not own & set(path.parents):
             yield path.relative_to(package).as_posix(), path.read_text()

@@ -45,7 +45,7 @@ FLOORS = (
 OWNERS = {
     "ray": {"fleet.driver.cluster", "fleet.nodes.control_service"},
     "torch": {"machine.accelerators", "measure.passes", "measure.selfcheck", "engines"},
-    "cellpose": {"engines.cellpose3", "engines.cellpose4"},
+    "cellpose": {"engines.cellpose", "engines.cellpose3", "engines.cellpose4"},
     "cv2": {"engines"},
     "numba": {"engines"},
     "pynvml": {"machine.nvidia"},

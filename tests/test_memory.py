@@ -193,12 +193,13 @@ def test_a_device_without_peaks_is_looked_at_while_it_works() -> None:
 PEAKS = """
 import json
 import numpy as np
-from harness.engines.cellpose3.model import Cellpose3Model, import_cellpose
+from harness.engines.cellpose3.engine import ENGINE
+from harness.engines.cellpose3.model import Cellpose3Model
 from harness.images import synthetic
 from harness.machine.accelerators import ACCELERATORS
 from harness.measure.passes import memory
 
-import_cellpose()
+ENGINE.start()
 model = Cellpose3Model("cyto3", "cpu")
 pixels = synthetic.sparse(height_px=192, width_px=160, n_cells=4).image
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from harness.engines import cellpose_stages, registry
+from harness.engines import registry
 from harness.engines.base import Stage, StageCatalogue
+from harness.engines.cellpose import stages as cellpose_stages
 from harness.engines.cellpose3 import catalogue, stage_hooks
 from harness.machine import accelerators
 from harness.measure.passes import ceiling, stages

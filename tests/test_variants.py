@@ -11,10 +11,10 @@ import textwrap
 
 import pytest
 
+from harness.engines.cellpose.variants.parts import Parts
 from harness.engines.cellpose3 import weights
 from harness.engines.cellpose3.variants.settings import ALL, LOSSLESS, Settings
 from harness.engines.cellpose4.variants import settings as cellpose4
-from harness.engines.variants.parts import Parts
 from harness.errors import CellbenchError
 
 
@@ -129,7 +129,7 @@ import numpy as np, torch
 from cellpose import dynamics, metrics, models, transforms, plot, core
 from harness.engines.cellpose3 import variants
 from harness.images import synthetic
-from harness.engines.variants import hooks, kernels, postprocessing as fast
+from harness.engines.cellpose.variants import hooks, kernels, postprocessing as fast
 torch.set_num_threads(1)
 """
 
@@ -185,7 +185,7 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
         tiles, ysub, xsub, Ly, Lx = transforms.make_tiles(image)
         tiles = np.concatenate((tiles.reshape(-1, 2, 224, 224),) * 2, axis=1)[:, :3] * 3
         told["tiles"] = bool(np.array_equal(transforms.average_tiles(tiles, ysub, xsub, Ly, Lx),
-                             fast.average_tiles(transforms._taper_mask, None, tiles, ysub, xsub, Ly, Lx)))
+                             fast.average_tiles(None, tiles, ysub, xsub, Ly, Lx)))
         print(json.dumps(told))
         """
     )

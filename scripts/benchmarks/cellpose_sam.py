@@ -83,8 +83,8 @@ def tile(args: argparse.Namespace) -> None:
     import torch
     from cellpose import core, models
 
+    from harness.engines.cellpose.variants import hooks
     from harness.engines.cellpose4 import variants
-    from harness.engines.variants import hooks
 
     if not surrogate.file().is_file():
         surrogate.main()

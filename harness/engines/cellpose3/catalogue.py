@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.engines.base import Stage, StageCatalogue, Work
-from harness.engines.cellpose_stages import IMAGES, STAGES
+from harness.engines.cellpose.stages import IMAGES, STAGES
 
 # cellpose goes over the image three times when it estimates the diameter.
 CATALOGUE = StageCatalogue(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.engines.base import ModelFiles, ModelInfo, Part, Scalar, Variant, Work
-from harness.engines.cellpose3 import catalogue, model, weights
+from harness.engines.base import ModelFiles, ModelInfo, Scalar, Work
+from harness.engines.cellpose.engine import BATCH_SIZE, CellposeEngine
+from harness.engines.cellpose3 import catalogue, model, variants, weights
 from harness.engines.cellpose3.variants import settings
-from harness.engines.torch_process import TorchProcess
 from harness.machine.checks import Check
-from harness.machine.probe import distribution_version
 
 
-class Cellpose3(TorchProcess):
+class Cellpose3(CellposeEngine):
     """The engine of cyto3, cyto2 and nuclei."""
 
     name = "cellpose3"
@@ -32,18 +30,12 @@ class Cellpose3(TorchProcess):
         ModelInfo("nuclei", "Cellpose nuclei"),
     )
     stages = catalogue.CATALOGUE
-    passes = frozenset({"stages", "ceiling", "memory", "energy", "masks"})
     dtypes = ("float32",)
-    columns: Mapping[str, Scalar] = {
-        "batch_size": model.BATCH_SIZE, "diameter_asked_px": model.DIAMETER_PX,
-    }  # fmt: skip
+    columns: Mapping[str, Scalar] = {"batch_size": BATCH_SIZE, "diameter_asked_px": model.DIAMETER_PX}
+    all_parts = settings.ALL
     searched = settings.SEARCHED
-    patience_s = 900.0
     guess_gflop_s = catalogue.GUESS_GFLOP_S
-
-    def version(self) -> str | None:
-        """The version of cellpose in this environment."""
-        return distribution_version("cellpose")
+    constructor = 'Cellpose(model_type="{}")'
 
     def resolve(self, model: str, choice: str, trust: Sequence[str] = ()) -> ModelFiles:
         """Find, check and if need be fetch a model's files."""
@@ -54,31 +46,11 @@ class Cellpose3(TorchProcess):
         }  # fmt: skip
         return ModelFiles(model, found.kind, tuple(folder / name for name in found.names), columns, found.warning)
 
-    @cache  # noqa: B019  (there is one engine in a process)
-    def variant(self, text: str, backend: str | None = None) -> Variant:
-        """The canonical form of a variant."""
-        return settings.ALL.canonical(text, backend)
-
-    def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
-        """Batch size, diameter, number format and threads, where the variant sets them."""
-        return settings.ALL.columns(variant.names)
-
     def work(
         self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
     ) -> Work:
         """Tiles and operations of one call."""
         return catalogue.work(model, height_px, width_px, diameter_px, is_given)
-
-    def recipe(self, variant: Variant, model: str) -> Sequence[str]:
-        """The lines that a script of one's own needs."""
-        return (
-            "from cellpose import models", "from cellbench import accelerate", "",
-            f'model = models.Cellpose(model_type="{model}")', f'accelerate(model, "{variant}")',
-        )  # fmt: skip
-
-    def parts(self, variant: Variant) -> Sequence[Part]:
-        """What each part of a variant is."""
-        return [settings.ALL.described(name) for name in settings.ALL.split(variant.names)]
 
     def check(self, model: str) -> Check:
         """Which files a run would use for a model, found out without fetching them."""
@@ -88,18 +60,12 @@ class Cellpose3(TorchProcess):
         """Apply a variant to a models.Cellpose."""
         is_ours = hasattr(model, "cp") and hasattr(model, "sz")
         if is_ours:
-            from harness.engines.cellpose3 import variants
-
             variants.apply(model, variant)
         return is_ours
 
     def prepare(self, model: str, folder: str, source: str) -> None:
         """Cellpose looks for models where the environment says."""
         os.environ["CELLPOSE_LOCAL_MODELS_PATH"] = folder
-
-    def start(self) -> None:
-        """Import cellpose."""
-        model.import_cellpose()
 
     def load(self, model_name: str, device: str, dtype: str) -> model.Cellpose3Model:
         """Construct the stock model as a user would, on exactly this device."""

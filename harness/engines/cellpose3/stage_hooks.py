@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from harness.engines import cellpose_stages, hooks
+from harness.engines import hooks
 from harness.engines.base import StageRecorder
+from harness.engines.cellpose import stages
 from harness.engines.cellpose3.catalogue import TILE_GB, TILE_GFLOP, TILE_SIDE_PX
 from harness.engines.hooks import Context
 
@@ -45,12 +46,12 @@ def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Con
     from cellpose import core, dynamics, models, plot, transforms, utils
 
     return [
-        (models.Cellpose, "__init__", cellpose_stages.stage(recorder, "construct")),
+        (models.Cellpose, "__init__", stages.stage(recorder, "construct")),
         (models.SizeModel, "eval", passes.estimation),
         (models.CellposeModel, "eval", passes.image_pass),
         (core, "_forward", lambda _net, tiles: network(recorder, tiles)),
-        (utils, "diameters", cellpose_stages.stage(recorder, "diameter")),
-        *cellpose_stages.hooks(recorder, (dynamics, models, plot, transforms, utils)),
+        (utils, "diameters", stages.stage(recorder, "diameter")),
+        *stages.hooks(recorder, (dynamics, models, plot, transforms, utils)),
     ]
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.engines.base import StageCatalogue, Work
-from harness.engines.cellpose_stages import STAGES
+from harness.engines.cellpose.stages import STAGES
 
 CATALOGUE = StageCatalogue({"mask": "the only pass over the image", "none": "outside the pass"}, STAGES)
 

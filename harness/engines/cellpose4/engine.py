@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.engines import environments
-from harness.engines.base import ModelFiles, ModelInfo, Part, Scalar, Variant, Work
-from harness.engines.cellpose4 import catalogue, model, surrogate, weights
+from harness.engines.base import ModelFiles, ModelInfo, Scalar, Work
+from harness.engines.cellpose.engine import BATCH_SIZE, CellposeEngine
+from harness.engines.cellpose4 import catalogue, model, surrogate, variants, weights
 from harness.engines.cellpose4.variants import settings
-from harness.engines.torch_process import TorchProcess
 from harness.errors import CellbenchError
 from harness.machine import nvidia
 from harness.machine.checks import OK, WARN, Check
-from harness.machine.probe import distribution_version
 
 NOTE = (
     "The network is Cellpose-SAM's and takes as long. Its output is replaced by flows drawn from the image, so masks, "
@@ -27,26 +26,22 @@ NOTE = (
 FIRST_WITH_V2 = (4, 2)
 
 
-class Cellpose4(TorchProcess):
+class Cellpose4(CellposeEngine):
     """The engine of Cellpose-SAM."""
 
     name = "cellpose4"
     requirement = "cellpose>=4.0.9,<4.3"
     models = (ModelInfo("cpsam_v2", "Cellpose-SAM (cpsam_v2)", NOTE), ModelInfo("cpsam", "Cellpose-SAM (cpsam)", NOTE))
     stages = catalogue.CATALOGUE
-    passes = frozenset({"stages", "ceiling", "memory", "energy", "masks"})
     dtypes = ("bfloat16", "float32", "float16")
-    columns: Mapping[str, Scalar] = {"batch_size": model.BATCH_SIZE}
+    columns: Mapping[str, Scalar] = {"batch_size": BATCH_SIZE}
+    all_parts = settings.ALL
     searched = settings.SEARCHED
-    patience_s = 900.0
     guess_gflop_s = catalogue.GUESS_GFLOP_S
+    constructor = 'CellposeModel(pretrained_model="{}")'
 
     def __init__(self) -> None:
         self._file, self._is_seeded = Path(), False
-
-    def version(self) -> str | None:
-        """The version of cellpose in this environment."""
-        return distribution_version("cellpose")
 
     def resolve(self, model: str, choice: str = "auto", trust: str | None = None) -> ModelFiles:
         """Find, check and if need be fetch a model's file."""
@@ -54,31 +49,11 @@ class Cellpose4(TorchProcess):
         warnings = [found.warning, *_shortages()]
         return replace(found, warning=" ".join(filter(None, warnings)) or None)
 
-    @cache  # noqa: B019  (there is one engine in a process)
-    def variant(self, text: str, backend: str | None = None) -> Variant:
-        """The canonical form of a variant."""
-        return settings.ALL.canonical(text, backend)
-
-    def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
-        """Batch size, diameter and threads, where the variant sets them."""
-        return settings.ALL.columns(variant.names)
-
-    def parts(self, variant: Variant) -> Sequence[Part]:
-        """What each part of a variant is."""
-        return [settings.ALL.described(name) for name in settings.ALL.split(variant.names)]
-
     def work(
         self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
     ) -> Work:
         """Tiles and operations of one call."""
         return catalogue.work(height_px, width_px, diameter_px)
-
-    def recipe(self, variant: Variant, model: str) -> Sequence[str]:
-        """The lines that a script of one's own needs."""
-        return (
-            "from cellpose import models", "from cellbench import accelerate", "",
-            f'model = models.CellposeModel(pretrained_model="{model}")', f'accelerate(model, "{variant}")',
-        )  # fmt: skip
 
     def check(self, model: str) -> Check:
         """Which weights a run would use, found out without fetching them."""
@@ -94,8 +69,6 @@ class Cellpose4(TorchProcess):
         """Apply a variant to a CellposeModel with Cellpose-SAM's network."""
         is_ours = hasattr(getattr(getattr(model, "net", None), "encoder", None), "blocks")
         if is_ours:
-            from harness.engines.cellpose4 import variants
-
             variants.apply(model, variant)
         return is_ours
 
@@ -115,8 +88,9 @@ class Cellpose4(TorchProcess):
             self._file, self._is_seeded = weights.file_of(model, source), False
 
     def start(self) -> None:
-        """Import cellpose."""
-        model.import_cellpose()
+        """Import torch and cellpose, without its warning of a model that is not installed."""
+        logging.getLogger("cellpose").setLevel(logging.ERROR)
+        super().start()
 
     def load(self, name: str, device: str, dtype: str) -> model.Cellpose4Model:
         """Construct the stock model as a user would, from exactly the file that was found."""

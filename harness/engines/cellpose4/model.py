@@ -5,53 +5,44 @@ Torch and cellpose are imported inside functions: a process times the import as 
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
 from harness.engines.base import Effective, Scalar, Segmentation, StageRecorder, Variant
-from harness.engines.cellpose4 import surrogate
-from harness.engines.torch_process import Placement, threads
+from harness.engines.cellpose.engine import BATCH_SIZE
+from harness.engines.cellpose.model import CellposeModel, torch_device
+from harness.engines.cellpose4 import stage_hooks, surrogate, variants
+from harness.engines.cellpose4.variants import settings
 from harness.errors import CellbenchError
-from harness.machine import accelerators
 
-BATCH_SIZE = 8  # eval()'s own default; passed on so that the stored figure is the used one
 NO_RESCALING_PX = 30.0  # the diameter at which the image is not scaled; 0 would mean the same, and None does
 
 
-def import_cellpose() -> None:
-    """Import torch and cellpose; seconds, once per process."""
-    logging.getLogger("cellpose").setLevel(logging.ERROR)  # it warns of a model that is not installed
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from cellpose import models  # noqa: F401
-
-
-class Cellpose4Model:
+class Cellpose4Model(CellposeModel):
     """A stock CellposeModel of Cellpose 4 on exactly one device, from exactly one file."""
+
+    all_parts = settings.ALL
 
     def __init__(self, file: str, device: str, dtype: str) -> None:
         import torch
         from cellpose import models
 
-        wanted = torch.device(accelerators.of(device).torch_name(device))
-        self.stock: Any = models.CellposeModel(
+        wanted = torch_device(device)
+        stock: Any = models.CellposeModel(
             gpu=wanted.type != "cpu",
             pretrained_model=file,
             device=wanted,
             use_bfloat16=dtype == "bfloat16",  # pyright: ignore[reportCallIssue]  # cellpose 4 lies in an overlay
         )
         if dtype == "float16":
-            self.stock.net.dtype = torch.float16
-        _check(self.stock, file, dtype)
+            stock.net.dtype = torch.float16
+        _check(stock, file, dtype)
         self._diameter_px = NO_RESCALING_PX  # of calls that name none
-        self._placement = Placement(self.stock.net, device)
-        self.proof()
+        super().__init__(stock, stock.net, device)
 
     @property
     def columns(self) -> Mapping[str, Scalar]:
@@ -64,38 +55,23 @@ class Cellpose4Model:
         masks, _, _ = self.stock.eval(pixels, batch_size=BATCH_SIZE, **given)
         return Segmentation(masks, self._diameter_px if diameter_px is None else float(diameter_px))
 
-    def prepare(self, pixels: np.ndarray) -> None:
-        """Nothing is needed."""
-
     @contextmanager
     def applied(self, variant: Variant) -> Iterator[Effective]:
-        """The model executed in another way while the context lasts; stock is not touched at all."""
-        if variant.is_stock:
-            yield Effective()
-            return
-        from harness.engines.cellpose4 import variants
-        from harness.engines.cellpose4.variants import settings
-
+        """The model executed in another way while the context lasts, at the variant's diameter if it has one."""
         columns = settings.ALL.columns(variant.names)
-        with variants.apply(self.stock, variant.names) as applied:
-            self._diameter_px = float(columns.get("diameter_asked_px") or NO_RESCALING_PX)
-            try:
-                yield Effective({**columns, **threads()}, lambda: applied.notes)
-            finally:
-                self._diameter_px = NO_RESCALING_PX
+        self._diameter_px = float(columns.get("diameter_asked_px") or NO_RESCALING_PX)
+        try:
+            with super().applied(variant) as effective:
+                yield effective
+        finally:
+            self._diameter_px = NO_RESCALING_PX
 
-    def witnessed(self) -> AbstractContextManager[object]:
-        """The devices of the network's outputs are noted for proof()."""
-        return self._placement
-
-    def proof(self) -> str:
-        """The device that the network is on; DeviceFallbackError where it is not the one asked for."""
-        return self._placement.proof()
+    def apply(self, names: Sequence[str]) -> variants.Applied:
+        """The parts of a variant, on the stock model."""
+        return variants.apply(self.stock, names)
 
     def recorded(self, recorder: StageRecorder) -> AbstractContextManager[None]:
         """Time cellpose's stages while the context lasts."""
-        from harness.engines.cellpose4 import stage_hooks
-
         return stage_hooks.timing(recorder)
 
 

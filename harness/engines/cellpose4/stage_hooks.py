@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from harness.engines import cellpose_stages, hooks
+from harness.engines import hooks
 from harness.engines.base import StageRecorder
+from harness.engines.cellpose import stages
 from harness.engines.cellpose4.catalogue import TILE_GB, TILE_GFLOP
 from harness.engines.hooks import Context
 
@@ -33,8 +34,8 @@ def _hooks(recorder: StageRecorder) -> list[tuple[Any, str, Context]]:
         recorder.enter_pass("none")
 
     return [
-        (models.CellposeModel, "__init__", cellpose_stages.stage(recorder, "construct")),
+        (models.CellposeModel, "__init__", stages.stage(recorder, "construct")),
         (models.CellposeModel, "eval", image_pass),
         (core, "_forward", network),
-        *cellpose_stages.hooks(recorder, (dynamics, models, plot, transforms, utils)),
+        *stages.hooks(recorder, (dynamics, models, plot, transforms, utils)),
     ]

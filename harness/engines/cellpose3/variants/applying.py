@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from harness.engines.cellpose.variants import applied
+from harness.engines.cellpose.variants.applied import postprocessing
 from harness.engines.cellpose3.variants import settings
 from harness.engines.cellpose3.variants.settings import Settings
-from harness.engines.variants import applied
 from harness.errors import CellbenchError
 
 
@@ -56,38 +57,25 @@ class Applied(applied.Applied):
             self._runner = Runner(self._model.cp.net, self._model.cp.pretrained_model, wanted)
             self._undo.callback(self._runner.close)
             found.append((core, "_forward", self._forward))
-        if wanted.fast_flows or wanted.fast_seeds or wanted.fast_qc or wanted.fast_stitch:
-            from harness.engines.variants import postprocessing as fast
-
-            found += [
-                (module, name, replacement)
-                for on, module, name, replacement in (
-                    (wanted.fast_flows, dynamics, "follow_flows", fast.follow_flows),
-                    (wanted.fast_seeds, dynamics, "get_masks_torch", fast.get_masks),
-                    (wanted.fast_qc, dynamics, "remove_bad_flow_masks", fast.remove_bad_flow_masks),
-                )
-                if on
-            ]
-        if wanted.fast_stitch or wanted.style_only:
-            found.append((transforms, "average_tiles", self._average_tiles))
-        if wanted.skip_unseen or wanted.no_flow_image:
-            found.append((plot, "dx_to_circ", self._dx_to_circ))
-        if wanted.reuse_image:
-            found += [(transforms, "convert_image", self._convert), (transforms, "normalize_img", self._normalize)]
-        return found
+        replacements = (
+            (wanted.fast_flows, dynamics, "follow_flows", postprocessing("follow_flows")),
+            (wanted.fast_seeds, dynamics, "get_masks_torch", postprocessing("get_masks")),
+            (wanted.fast_qc, dynamics, "remove_bad_flow_masks", postprocessing("remove_bad_flow_masks")),
+            (wanted.fast_stitch or wanted.style_only, transforms, "average_tiles", self._average_tiles),
+            (wanted.skip_unseen or wanted.no_flow_image, plot, "dx_to_circ", self._dx_to_circ),
+            (wanted.reuse_image, transforms, "convert_image", self._convert),
+            (wanted.reuse_image, transforms, "normalize_img", self._normalize),
+        )
+        return [*found, *((module, name, replacement) for on, module, name, replacement in replacements if on)]
 
     # ------------------------------------------------------------ the three eval()s
 
     def _eval(self, original: Callable[..., Any], model: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._settings.batch_size is not None and not args:
-            kwargs["batch_size"] = self._settings.batch_size
         if self._settings.tile_overlap is not None:
             kwargs["tile_overlap"] = self._settings.tile_overlap
-        if self._settings.diameter_px is not None and not kwargs.get("diameter"):
-            kwargs["diameter"] = self._settings.diameter_px
         n_before = self._runner.n_compiled if self._runner else 0
         try:
-            return original(model, x, *args, **kwargs)
+            return self._settings.call(original, model, x, *args, **kwargs)
         finally:
             self._images.clear()
             self._too_small.clear()
@@ -125,11 +113,7 @@ class Applied(applied.Applied):
             return np.zeros((y.shape[1], Ly, Lx), np.float32)
         if not self._settings.fast_stitch:
             return original(y, ysub, xsub, Ly, Lx)
-        from cellpose import transforms
-
-        from harness.engines.variants import postprocessing
-
-        return postprocessing.average_tiles(transforms._taper_mask, original, y, ysub, xsub, Ly, Lx)
+        return postprocessing("average_tiles")(original, y, ysub, xsub, Ly, Lx)
 
     def _dx_to_circ(self, original: Callable[..., Any], dP: Any) -> Any:  # noqa: N803
         return None if self._in_sizing or self._settings.no_flow_image else original(dP)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from harness.engines.cellpose.variants import compilation
+from harness.engines.cellpose.variants.compilation import Result
 from harness.engines.cellpose3.variants import winograd
 from harness.engines.cellpose3.variants.settings import Settings
 from harness.errors import CellbenchError
@@ -38,12 +41,9 @@ class Runner:
             except CellbenchError as error:
                 self.notes.append(f"winograd is not possible, so the network ran without it: {error.what}")
         if settings.compiled or settings.cuda_graphs:
-            # On a CPU weights that are known to be constant are also packed once for the convolutions.
-            on_cpu, on_gpu = {"freezing": True}, {"triton.cudagraphs": settings.cuda_graphs}
-            options: dict[str, Any] = on_cpu if self._device.type == "cpu" else on_gpu
-            self._compiled = torch.compile(own, dynamic=False, options=options)
+            self._compiled = compilation.compiled(own, self._device.type, settings.cuda_graphs)
 
-    def __call__(self, tiles: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, tiles: np.ndarray, batch_size: int) -> Result:
         """Tiles (n, channels, height, width) float32 → flows and probability (n, 3, height, width), style (n, 256)."""
         if self._winograd:
             return self._pass(self._winograd, tiles)
@@ -52,18 +52,15 @@ class Runner:
         # One shape only, since each new one is compiled anew: a CPU is as fast tile by tile, a GPU gets full batches.
         n = 1 if self._device.type == "cpu" else batch_size
         try:
-            parts = [self._pass(self._compiled, _padded(tiles[i : i + n], n)) for i in range(0, len(tiles), n)]
+            found = compilation.in_batches(partial(self._pass, self._compiled), tiles, n, is_padded=True)
         except Exception as error:  # whatever a compiler may raise; the network itself is known to work
             self._compiled = None
-            self.notes.append(
-                f"torch.compile failed, so the network ran uncompiled: {str(error).splitlines()[0][:200]}"
-            )
+            self.notes.append(compilation.failure(error))
             return self._pass(self._net, tiles)
         self.n_compiled += len(tiles)
-        flows, styles = (np.concatenate(part)[: len(tiles)] for part in zip(*parts, strict=True))
-        return flows, styles
+        return found
 
-    def style(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def style(self, tiles: np.ndarray) -> Result:
         """Style only: the descending half of the network says it; flows are zeros that nobody looks at."""
         net = self._net
         with torch.no_grad(), self._precision():
@@ -84,7 +81,7 @@ class Runner:
         n, _, height_px, width_px = tiles.shape
         return np.zeros((n, self._net.nout, height_px, width_px), np.float32)
 
-    def _pass(self, net: Any, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _pass(self, net: Any, tiles: np.ndarray) -> Result:
         if net is self._net and net.mkldnn:
             net = self._mkldnn(net)
         with torch.no_grad(), self._precision(), warnings.catch_warnings():
@@ -121,11 +118,6 @@ def dense_copy(net: Any, weights_file: str) -> Any:
         own = copy.deepcopy(net)
     own.mkldnn = False
     return own.eval()
-
-
-def _padded(tiles: np.ndarray, n: int) -> np.ndarray:
-    missing = n - len(tiles)
-    return np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), tiles.dtype))) if missing else tiles
 
 
 def fold(net: Any) -> None:

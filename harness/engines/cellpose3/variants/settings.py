@@ -4,37 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.engines.variants.parts import CHOICE, GPUS, Part, Parts
+from harness.engines.cellpose.variants import call_settings
+from harness.engines.cellpose.variants.call_settings import FAST_QC, FAST_STITCH, NO_FLOW_IMAGE, CallSettings
+from harness.engines.cellpose.variants.parts import CHOICE, GPUS, Part, Parts
 
 ROUNDING = "rounding of the network's sums (about 1e-6); a pixel on a border may change sides"
 PRECISION = "precision of the network (about 1e-3 of a flow); a few border pixels change"
 DENSE = "model.cp.net.mkldnn = False"  # before the first call, which cannot be taken back
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(CallSettings):
     """Everything that differs from stock; the defaults are stock."""
 
     mkldnn: bool = True
     channels_last: bool = False
     folded: bool = False
-    compiled: bool = False
-    cuda_graphs: bool = False
     winograd: bool = False
     dtype: str | None = None
     tf32: bool | None = None
     fast_flows: bool = False
-    fast_seeds: bool = False
-    fast_qc: bool = False
-    fast_stitch: bool = False
     style_only: bool = False
     reuse_image: bool = False
     skip_unseen: bool = False
-    no_flow_image: bool = False
-    batch_size: int | None = None
-    threads: int | None = None
-    tile_overlap: float | None = None
-    diameter_px: float | None = None
 
     @property
     def is_dense(self) -> bool:
@@ -53,11 +45,11 @@ PARTS = (
     Part("style-only", {"style_only": True}, "the first pass computes only the style that it is made for"),
     Part("reuse-image", {"reuse_image": True}, "the image is converted and normalised once, not three times"),
     Part("skip-unseen", {"skip_unseen": True}, "no coloured flow image in the two passes that nobody sees"),
-    Part("no-flow-image", {"no_flow_image": True}, "no coloured flow image at all: flows[0] is None"),
+    NO_FLOW_IMAGE,
     Part("fast-flows", {"fast_flows": True}, "flow following compiled, on all cores, resting pixels left alone"),
     Part("fast-seeds", {"fast_seeds": True}, "masks from end points compiled, without a loop over the seeds"),
-    Part("fast-qc", {"fast_qc": True}, "quality control compiled, cells in parallel"),
-    Part("fast-stitch", {"fast_stitch": True}, "tiles blended by compiled code, on all cores"),
+    FAST_QC,
+    FAST_STITCH,
     Part("plain", {"mkldnn": False}, "the network without mkldnn's own tensor layout", ROUNDING, by_hand=DENSE),
     Part(
         "channels-last", {"channels_last": True}, "the network's tensors with channels last", ROUNDING,
@@ -84,14 +76,11 @@ PARTS = (
             by_hand="torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True"),
     Part("no-tf32", {"tf32": False}, "full fp32 in convolutions and products", PRECISION, only=GPUS,
             by_hand="torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False"),
-    Part("batch", {"batch_size": None}, "tiles per network call", ROUNDING, takes=int, limits=(1, 4096),
-            by_hand="model.eval(…, batch_size={})"),
-    Part("threads", {"threads": None}, "threads of torch, OpenCV and numba", ROUNDING, takes=int, limits=(1, 4096),
-            by_hand="torch.set_num_threads({}); cv2.setNumThreads({}); numba.set_num_threads({})"),
-    Part("overlap", {"tile_overlap": None}, "overlap of tiles; 0.1 is stock", CHOICE, takes=float,
-            limits=(0.05, 0.5), by_hand="model.eval(…, tile_overlap={})"),
-    Part("diameter", {"diameter_px": None}, "the diameter is given, not estimated", CHOICE, takes=float,
-            limits=(1, 10_000), by_hand="model.eval(…, diameter={})"),
+    *call_settings.arguments(
+        ROUNDING, "the diameter is given, not estimated",
+        Part("overlap", {"tile_overlap": None}, "overlap of tiles; 0.1 is stock", CHOICE, takes=float,
+             limits=(0.05, 0.5), by_hand="model.eval(…, tile_overlap={})"),
+    ),
 )  # fmt: skip
 # What is safe everywhere and changes no bit, in one word.
 LOSSLESS = ("style-only", "reuse-image", "skip-unseen", "fast-flows", "fast-seeds", "fast-qc", "fast-stitch")
@@ -113,15 +102,10 @@ STOCK_BATCH_SIZE, STOCK_OVERLAP = 8, 0.1  # eval()'s own defaults
 def _in_force(made: Settings) -> Settings:
     """Settings with what they imply, and without what is stock's own."""
     return replace(
-        made,
+        call_settings.without(made, batch_size=STOCK_BATCH_SIZE, tile_overlap=STOCK_OVERLAP),
         mkldnn=not made.is_dense,
         skip_unseen=made.skip_unseen or made.no_flow_image,
-        batch_size=None if made.batch_size == STOCK_BATCH_SIZE else made.batch_size,
-        tile_overlap=None if made.tile_overlap == STOCK_OVERLAP else made.tile_overlap,
     )
 
 
-ALL = Parts(
-    Settings(), PARTS, GROUPS, _in_force,
-    {"batch_size": "batch_size", "diameter_asked_px": "diameter_px", "dtype": "dtype", "torch_threads": "threads"},
-)  # fmt: skip
+ALL = Parts(Settings(), PARTS, GROUPS, _in_force, {**call_settings.STORED, "dtype": "dtype"})

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from harness.engines.variants import native
+from harness.engines.cellpose.variants import native
 
 # Weights (3 × 3) → their values at 0, ±1/√2, ±√2 and ∞ in each direction, as winograd.cpp has those of the input.
 POINTS = (0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))

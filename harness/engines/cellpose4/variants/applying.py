@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any
 
+from harness.engines.cellpose.variants import applied
+from harness.engines.cellpose.variants.applied import postprocessing
 from harness.engines.cellpose4.variants import settings
 from harness.engines.cellpose4.variants.settings import Settings
-from harness.engines.variants import applied
 from harness.errors import CellbenchError
 
 
@@ -60,20 +61,16 @@ class Applied(applied.Applied):
             (wanted.changes_network, core, "_forward", self._forward),
             (wanted.cached_positions, image_encoder, "get_rel_pos", self._get_rel_pos),
             (wanted.tile_overlap is not None, models, "run_net", self._run_net),
-            (wanted.fast_seeds, dynamics, "get_masks_torch", _get_masks),
+            (wanted.fast_seeds, dynamics, "get_masks_torch", postprocessing("get_masks")),
             (wanted.fast_qc, dynamics, "remove_bad_flow_masks", _remove_bad_flow_masks),
-            (wanted.fast_stitch, transforms, "average_tiles", _average_tiles),
+            (wanted.fast_stitch, transforms, "average_tiles", postprocessing("average_tiles")),
             (wanted.no_flow_image, plot, "dx_to_circ", lambda *_: None),
         )
         return [(module, name, replacement) for on, module, name, replacement in replacements if on]
 
     def _eval(self, original: Callable[..., Any], model: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._settings.batch_size is not None and not args:
-            kwargs["batch_size"] = self._settings.batch_size
-        if self._settings.diameter_px is not None and not kwargs.get("diameter"):
-            kwargs["diameter"] = self._settings.diameter_px
-        self._batch_size = kwargs.get("batch_size", settings.STOCK_BATCH_SIZE)
-        return original(model, x, *args, **kwargs)
+        self._batch_size = self._settings.batch_size or kwargs.get("batch_size", settings.STOCK_BATCH_SIZE)
+        return self._settings.call(original, model, x, *args, **kwargs)
 
     def _forward(self, original: Callable[..., Any], net: Any, x: Any) -> Any:
         return self._runner(x, self._batch_size) if net is self._model.net else original(net, x)
@@ -89,24 +86,8 @@ class Applied(applied.Applied):
         return self._tables[key][1]
 
 
-# Imported at the first call: numba takes a second, and what needs none of it should not wait.
-
-
-def _get_masks(*args: Any, **kwargs: Any) -> Any:
-    from harness.engines.variants import postprocessing
-
-    return postprocessing.get_masks(*args, **kwargs)
-
-
-def _average_tiles(*args: Any) -> Any:
-    from cellpose import transforms
-
-    from harness.engines.variants import postprocessing
-
-    return postprocessing.average_tiles(transforms._taper_mask, *args)
-
-
 def _remove_bad_flow_masks(*args: Any, **kwargs: Any) -> Any:
+    # Imported at the first call: numba takes a second.
     from harness.engines.cellpose4.variants import quality
 
     return quality.remove_bad_flow_masks(*args, **kwargs)

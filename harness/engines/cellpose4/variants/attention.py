@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from harness.engines.variants import native
+from harness.engines.cellpose.variants import native
 from harness.errors import CellbenchError
 
 SIDE, DEPTH = 32, 64  # what attention.cpp is written for: a tile of 256 px, the heads of ViT-L

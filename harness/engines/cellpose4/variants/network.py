@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from harness.engines.cellpose.variants import compilation
+from harness.engines.cellpose.variants.compilation import Result
 from harness.engines.cellpose4.variants import attention
 from harness.engines.cellpose4.variants.settings import Settings
 from harness.errors import CellbenchError
@@ -29,34 +32,27 @@ class Runner:
         own = self._own(net, settings, tables).eval()
         self._net, self._compiled = own, None
         if settings.compiled:
-            on_cpu, on_gpu = {"freezing": True}, {"triton.cudagraphs": settings.cuda_graphs}
-            options: dict[str, Any] = on_cpu if self._is_cpu else on_gpu
-            self._compiled = torch.compile(own, dynamic=False, options=options)
+            self._compiled = compilation.compiled(own, self._device.type, settings.cuda_graphs)
 
-    def __call__(self, tiles: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, tiles: np.ndarray, batch_size: int) -> Result:
         """Tiles (n, channels, height, width) float32 → flows and probability (n, 3, height, width), style (n, 256)."""
         # A CPU is as fast tile by tile, and a tile's activations stay in the cache.
         n = 1 if self._is_cpu else batch_size
-        if self._compiled is None:
-            parts = [self._pass(self._net, tiles[i : i + n]) for i in range(0, len(tiles), n)]
-            return _concatenated(parts, len(tiles))
-        try:
-            # One shape only, since each new one is compiled anew.
-            parts = [self._pass(self._compiled, _padded(tiles[i : i + n], n)) for i in range(0, len(tiles), n)]
-        except Exception as error:  # whatever a compiler may raise; the network itself is known to work
-            self._compiled = None
-            self.notes.append(
-                f"torch.compile failed, so the network ran uncompiled: {str(error).splitlines()[0][:200]}"
-            )
-            return self(tiles, batch_size)
-        return _concatenated(parts, len(tiles))
+        if self._compiled is not None:
+            try:
+                # One shape only, since each new one is compiled anew.
+                return compilation.in_batches(partial(self._pass, self._compiled), tiles, n, is_padded=True)
+            except Exception as error:  # whatever a compiler may raise; the network itself is known to work
+                self._compiled = None
+                self.notes.append(compilation.failure(error))
+        return compilation.in_batches(partial(self._pass, self._net), tiles, n, is_padded=False)
 
     def close(self) -> None:
         """Give back threads and memory."""
         if self._flash:
             self._flash.close()
 
-    def _pass(self, net: Any, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _pass(self, net: Any, tiles: np.ndarray) -> Result:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what inductor says about this GPU or that compiler
             flows, style = net(torch.from_numpy(tiles).to(self._device, dtype=self._dtype))[:2]
@@ -154,13 +150,3 @@ def _shallow(module: Any) -> Any:
     for name in ("_modules", "_parameters", "_buffers"):
         made.__dict__[name] = dict(module.__dict__[name])
     return made
-
-
-def _padded(tiles: np.ndarray, n: int) -> np.ndarray:
-    missing = n - len(tiles)
-    return np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), tiles.dtype))) if missing else tiles
-
-
-def _concatenated(parts: list[tuple[np.ndarray, np.ndarray]], n: int) -> tuple[np.ndarray, np.ndarray]:
-    flows, styles = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
-    return flows, styles

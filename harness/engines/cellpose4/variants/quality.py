@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from harness.engines.variants import kernels
+from harness.engines.cellpose.variants import kernels
 
 LARGEST_PX = 4e7  # above it cellpose diffuses in float32
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines.variants import kernels
+from harness.engines.cellpose.variants import kernels
 
 PADDING_PX = 20  # around the image, in which points that leave it may end (get_masks_torch)
 
@@ -70,13 +70,12 @@ def remove_bad_flow_masks(
     return masks
 
 
-def average_tiles(
-    taper_of: Callable[..., Any],
-    original: Callable[..., Any], y: Any, ysub: Any, xsub: Any, Ly: int, Lx: int,  # noqa: N803
-) -> Any:  # fmt: skip
-    """transforms.average_tiles; taper_of is cellpose's own transforms._taper_mask."""
+def average_tiles(original: Callable[..., Any], y: Any, ysub: Any, xsub: Any, Ly: int, Lx: int) -> Any:  # noqa: N803
+    """transforms.average_tiles, with cellpose's own taper."""
+    from cellpose import transforms
+
     if y.dtype != np.float32:
         return original(y, ysub, xsub, Ly, Lx)
     tops, lefts = (np.array([int(at[0]) for at in sub]) for sub in (ysub, xsub))
-    taper = np.ascontiguousarray(taper_of(ly=y.shape[-2], lx=y.shape[-1]))
+    taper = np.ascontiguousarray(transforms._taper_mask(ly=y.shape[-2], lx=y.shape[-1]))
     return kernels.blend(np.ascontiguousarray(y), tops, lefts, taper, int(Ly), int(Lx))

@@ -8,10 +8,21 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, Self
 
+from harness.engines.cellpose.variants import hooks
 from harness.engines.torch_process import most_numba_threads
-from harness.engines.variants import hooks
 
 Call = Callable[..., Any]
+
+
+def postprocessing(name: str) -> Call:
+    """A function of the module of that name, which is imported at its first call: numba takes a second."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        from harness.engines.cellpose.variants import postprocessing
+
+        return getattr(postprocessing, name)(*args, **kwargs)
+
+    return called
 
 
 class Applied:
