@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from harness.stats import law
 
@@ -30,6 +31,14 @@ def test_no_coefficient_is_negative() -> None:
     """Per-tile time that rises with size would otherwise be a negative start."""
     found = law.fit(TILES, MPX, (0.01 * TILES**1.2)[None])
     assert min(found.coefficients) == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_least_squares_are_those_of_scipy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    design, wanted = rng.uniform(0, 3, (rng.integers(4, 12), 3)), rng.normal(size=3)
+    times = design @ wanted + rng.normal(scale=0.1, size=len(design))
+    assert law.non_negative(design, times) == pytest.approx(optimize.nnls(design, times)[0], abs=1e-9)
 
 
 def test_nothing_is_predicted_beyond_what_was_measured() -> None:

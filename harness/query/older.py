@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 
 from harness import schema
-from harness.engines import registry
 from harness.errors import CellbenchError
 from harness.schema import Role, identity, versions
 from harness.store import Opened
@@ -68,6 +67,8 @@ def _in_force(variant: str | None) -> dict[str, Any]:
     """The columns that a variant decided; all were cellpose 3's. One that this version does not know is other work."""
     if variant is None:
         return {}
+    from harness.engines import registry  # stores without such rows need not wait for it
+
     engine = registry.engine(versions.BEFORE_ENGINES["engine"])
     try:
         known = engine.variant(variant)

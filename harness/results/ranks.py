@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 from harness.results import speedups
 from harness.results.formatting import interval, seconds
@@ -48,6 +49,7 @@ class RankedDevice:
         return interval(self.low_s, self.high_s, seconds)
 
 
+@lru_cache(maxsize=2)
 def ranks(tables: Tables) -> tuple[list[RankedDevice], str, int]:
     """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -44,30 +43,35 @@ def places(devices: Sequence[Device]) -> list[Place]:
     Half of that goes to the question whether one is faster than each other one, which takes no correction; the other
     half to all pairs (Holm). A device of fewer than three processes may have any place, as far as others leave it.
     """
-    pairs = list(combinations(range(len(devices)), 2))
-    shifts, p = np.array([_compared(devices[i], devices[j]) for i, j in pairs]).reshape(-1, 2).T
+    one, other = np.triu_indices(len(devices), 1)
+    shifts, p = _compared(devices, one, other)
     faster = np.zeros((len(devices), len(devices)), bool)  # row than column
     surely = faster.copy()  # each pair judged alone
     alpha = ALPHA / 2 if len(devices) > 2 else ALPHA
-    for (i, j), shift, alone, corrected in zip(pairs, shifts, p, holm(p), strict=True):
-        winner = (i, j) if shift > 0 else (j, i)
-        faster[winner], surely[winner] = corrected < alpha, alone < alpha
+    pairs = np.where(shifts > 0, (one, other), (other, one))
+    faster[tuple(pairs)], surely[tuple(pairs)] = holm(p) < alpha, p < alpha
     beats_all = surely.sum(axis=1) == len(devices) - 1
     faster[beats_all] = surely[beats_all]
     best, worst = faster.sum(axis=0), faster.sum(axis=1)
     return [Place(int(above) + 1, len(devices) - int(below)) for above, below in zip(best, worst, strict=True)]
 
 
-def _compared(one: Device, other: Device) -> tuple[float, float]:
-    """How much slower the other is, on logarithms, and the p of no difference: Welch's, or NaN if it cannot be told."""
-    logs = [np.log(np.asarray(each.medians_s, float)) for each in (one, other)]
-    shift = float(logs[1].mean() - logs[0].mean())
-    if min(map(len, logs)) < PROCESSES_MIN:
-        return shift, np.nan
-    parts = [side.var(ddof=1) / len(side) for side in logs]
-    variance = sum(parts) + (2 * HOUR_SD**2 if one.hour != other.hour else 0.0)
-    satterthwaite = sum(part**2 / (len(side) - 1) for part, side in zip(parts, logs, strict=True))
-    if not variance:
-        return shift, float(shift == 0)
-    freedom = variance**2 / satterthwaite if satterthwaite else np.inf
-    return shift, 2 * float(special.stdtr(freedom, -abs(shift) / np.sqrt(variance)))
+def _compared(devices: Sequence[Device], one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much slower the other of each pair is, on logarithms, and Welch's p of no difference.
+
+    one, other: the devices of each pair. p: NaN where a device has too few processes.
+    """
+    logs = [np.log(np.asarray(each.medians_s, float)) for each in devices]
+    n, means, hours = np.array([*map(len, logs)]), np.array([*map(np.mean, logs)]), np.array([d.hour for d in devices])
+    is_known = n >= PROCESSES_MIN
+    parts = np.array(
+        [side.var(ddof=1) / len(side) if enough else np.nan for side, enough in zip(logs, is_known, strict=True)]
+    )
+    variance = parts[one] + parts[other] + np.where(hours[one] != hours[other], 2 * HOUR_SD**2, 0.0)
+    satterthwaite = sum(parts[side] ** 2 / (n[side] - 1) for side in (one, other))
+    shift = means[other] - means[one]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.where(satterthwaite > 0, variance**2 / satterthwaite, np.inf)
+        p = 2 * special.stdtr(freedom, -np.abs(shift) / np.sqrt(variance))
+    p = np.where(variance == 0, (shift == 0).astype(float), p)
+    return shift, np.where(is_known[one] & is_known[other], p, np.nan)
