@@ -112,7 +112,7 @@ def test_the_chain_is_never_longer_than_a_launch_queue() -> None:
 
 def test_a_device_is_asked_by_torchs_name_for_it() -> None:
     check = selfcheck.computes("rocm:1", place=torch.from_numpy)
-    assert (check.verdict, check.evidence) == (FAIL, "asked for rocm:1, but tensors are on cpu")
+    assert (check.verdict, check.evidence) == (FAIL, "rocm:1 was requested, but tensors are on cpu")
     assert "device='cuda:1'" in check.fix
 
 
