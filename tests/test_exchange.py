@@ -124,7 +124,7 @@ def test_a_file_that_makes_no_sense_changes_nothing(tmp_path: Path, text: str, o
 @pytest.mark.parametrize(
     ("words", "output"),
     [
-        (["--date", "yesterday"], "no date like"),
+        (["--date", "yesterday"], "not a date like"),
         (["--date", "2024-08-31", "--gpu", "tpu"], "known are cuda, rocm, mps, xpu"),
         (["--date", "2024-08-31", "--set", "run_id=1"], "cannot be given"),
         (["--date", "2024-08-31", "--set", "node"], "name=value"),

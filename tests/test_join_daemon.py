@@ -204,8 +204,8 @@ def test_where_a_node_is_to_be(tmp_path: Path) -> None:
         (NodeOptions(), "--head"), (NodeOptions(is_head=True, address="desk:6379"), "either"),
         (NodeOptions(address="desk"), "HOST:PORT"),
         (NodeOptions(address="desk:1", port=1), "--port"),
-        (NodeOptions(is_head=True, ip="10.0.0.77"), "no address of this machine"),
-        (NodeOptions(is_head=True, ip="nonsense"), "no address of this machine"),
+        (NodeOptions(is_head=True, ip="10.0.0.77"), "is not an address of this machine"),
+        (NodeOptions(is_head=True, ip="nonsense"), "is not an address of this machine"),
         (NodeOptions(is_head=True, name="a b"), "a-b"),
         (NodeOptions(address="desk:1", autoscaling_config="x"), "head only"),
         (NodeOptions(is_head=True, autoscaling_config="/nowhere/x"), "no such file"),
@@ -264,7 +264,7 @@ def test_nothing_is_started_that_would_not_work(
         (tmp_path / "ray").mkdir()
         (tmp_path / "ray" / "ray_current_cluster").touch()
         patch.setattr(node_setup.os, "access", lambda path, _how: Path(path).name != "ray_current_cluster")
-        with pytest.raises(CellbenchError, match="belongs to somebody else"):
+        with pytest.raises(CellbenchError, match="belongs to another user"):
             check(setup, folder)
     with pytest.raises(CellbenchError, match="no folder"):
         (tmp_path / "file").touch()

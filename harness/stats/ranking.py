@@ -1,4 +1,4 @@
-"""Which of several devices are faster than others, and which cannot be told apart."""
+"""Order several devices by speed, and find those that do not differ for certain."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness.stats import special
 from harness.stats.difference import ALPHA, holm
 from harness.stats.student import PROCESSES_MIN
 
-# Devices that were measured in different hours differ by that, too. Where nothing tells how much, it is taken to be the
-# most that we allow for: an SD of 10 % from run to run and of 5 % from day to day, and a little more.
+# Devices that were measured at different times differ by that, too. Where its size is unknown, the largest allowed
+# value is used: an SD of 10 % from run to run and of 5 % from day to day, and a little more.
 HOUR_SD = 0.12
 
 
 @dataclass(frozen=True)
 class Device:
-    """What is ranked. medians_s: of each of its processes; hour: equal for devices of one run on one machine."""
+    """A device to rank. medians_s: of each of its processes; hour: equal for devices of one run on one machine."""
 
     medians_s: Sequence[float]
     hour: str
@@ -41,8 +41,8 @@ class Place:
 def places(devices: Sequence[Device]) -> list[Place]:
     """The places of devices, in their order; the chance of any wrong one is at most 5 %.
 
-    Half of that goes to the question whether one is faster than each other one, which takes no correction; the other
-    half to all pairs (Holm). A device of fewer than three processes may have any place, as far as others leave it.
+    Half of that goes to the question whether one is faster than each other one, which needs no correction; the other
+    half to all pairs (Holm). A device with fewer than three processes may have any place that the others leave.
     """
     pairs = list(combinations(range(len(devices)), 2))
     shifts, p = np.array([_compared(devices[i], devices[j]) for i, j in pairs]).reshape(-1, 2).T
@@ -59,7 +59,7 @@ def places(devices: Sequence[Device]) -> list[Place]:
 
 
 def _compared(one: Device, other: Device) -> tuple[float, float]:
-    """How much slower the other is, on logarithms, and the p of no difference: Welch's, or NaN if it cannot be told."""
+    """The ratio other to one, on logarithms, and the p of no difference: Welch's, or NaN where it is unknown."""
     logs = [np.log(np.asarray(each.medians_s, float)) for each in (one, other)]
     shift = float(logs[1].mean() - logs[0].mean())
     if min(map(len, logs)) < PROCESSES_MIN:
