@@ -108,7 +108,7 @@ def test_the_same_file_again_is_no_harm(tmp_path: Path) -> None:
         (SIMPLE.replace("desk", ""), "--node NAME"),
         (SIMPLE + "cpu,224\n", "number of fields"),
         (SIMPLE.splitlines()[0], "no rows"),
-        (ARTICLE.replace("50176", "50177"), "no multiple"),
+        (ARTICLE.replace("50176", "50177"), "not a multiple"),
         (ARTICLE.replace(",4,", ",0,"), "Masks is 0"),
         (ARTICLE.replace("GPU", "TPU"), "neither CPU nor GPU"),
     ],
