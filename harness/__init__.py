@@ -1,11 +1,11 @@
-"""Cellbench: how fast is Cellpose on this hardware, and what does a GPU buy?"""
+"""Cellbench measures how fast Cellpose is on this hardware, and the speed-up from a GPU."""
 
 __all__ = ["__version__"]
 __version__: str  # by __getattr__
 
 
 def __getattr__(name: str) -> str:
-    """The version is found when it is asked for; importing harness itself costs nothing."""
+    """Find the version when it is requested; importing harness itself costs nothing."""
     if name == "__version__":
         return _version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,17 +1,17 @@
-"""What can go wrong for a user, always with what, where and how to fix it.
+"""The errors of a user, always with the problem, its place and its fix.
 
 CellbenchError            exit 2: usage, configuration, input, output
-├── DeviceFallbackError        a sample's status: asked for an accelerator, ran elsewhere
-├── VariantFallbackError       a sample's status: the variant did not run as asked
+├── DeviceFallbackError        a sample's status: ran on another device than requested
+├── VariantFallbackError       a sample's status: the variant did not run as requested
 ├── CasesFailedError           exit 3: some cases failed, the rest is saved
-├── ChecksFailedError          exit 3: this machine is not fit to measure, or not yet
-├── MasksDisagreeError         exit 5: masks are not as alike as the gate asks
-├── StorageError               a file cannot be written or locked: no room, no right, no folder
+├── ChecksFailedError          exit 3: this machine cannot measure, or not yet
+├── MasksDisagreeError         exit 5: masks agree less than the gate requires
+├── StorageError               a file cannot be written or locked: no space, no permission, no folder
 ├── BusyError                  another command holds what this one needs
-├── DamagedFileError           a results file that cannot be read any more
-└── FleetUnreachableError      exit 4: no Ray to talk to
+├── DamagedFileError           a results file that cannot be read
+└── FleetUnreachableError      exit 4: Ray is not reachable
 
-StoreWarning              something about the results that their reader should know; the work goes on
+StoreWarning              a fact about the results that their reader needs; the command continues
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from functools import cache
 
 
 class CellbenchError(Exception):
-    """A problem that a user can cause and mend; shown without a traceback."""
+    """A problem that a user can cause and fix; shown without a traceback."""
 
     exit_code = 2
 
@@ -40,11 +40,11 @@ class CellbenchError(Exception):
 
 
 class DeviceFallbackError(CellbenchError):
-    """The work ran on another device than the one asked for; its time must not count."""
+    """The work ran on another device than the requested one; its time must not count."""
 
 
 class VariantFallbackError(CellbenchError):
-    """Something else ran than the variant that was asked for; its time must not count."""
+    """Something else ran than the requested variant; its time must not count."""
 
 
 class CasesFailedError(CellbenchError):
@@ -54,19 +54,19 @@ class CasesFailedError(CellbenchError):
 
 
 class ChecksFailedError(CellbenchError):
-    """Checks of this machine failed; what they found is printed."""
+    """Checks of this machine failed; their findings are printed."""
 
     exit_code = 3
 
 
 class MasksDisagreeError(CellbenchError):
-    """A variant's masks are not as alike to stock's as was asked for."""
+    """A variant's masks agree less with stock's than required."""
 
     exit_code = 5
 
 
 class StorageError(CellbenchError):
-    """A file cannot be written or locked; what was written before is whole."""
+    """A file cannot be written or locked; files that were written before are whole."""
 
 
 class BusyError(CellbenchError):
@@ -74,7 +74,7 @@ class BusyError(CellbenchError):
 
 
 class DamagedFileError(CellbenchError):
-    """A results file that cannot be read any more."""
+    """A results file that cannot be read."""
 
 
 class FleetUnreachableError(CellbenchError):
@@ -84,15 +84,15 @@ class FleetUnreachableError(CellbenchError):
 
 
 def command(*words: object) -> str:
-    """A command of this program as a shell takes it: names with spaces or signs are quoted."""
+    """A command of this program in the form that a shell takes: names with spaces or signs are quoted."""
     return shlex.join(["cellbench", *map(str, words)])
 
 
 class StoreWarning(UserWarning):
-    """Something about the results that their reader should know; the work goes on."""
+    """A fact about the results that their reader needs; the command continues."""
 
 
 @cache
 def warn_once(text: str) -> None:
-    """Issue a StoreWarning that was not issued before: a command looks at the same files several times."""
+    """Issue a StoreWarning once: a command reads the same files several times."""
     warnings.warn(text, StoreWarning, stacklevel=3)

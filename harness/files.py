@@ -1,6 +1,6 @@
-"""Files that are written whole or not at all, and folders that are read without what is not meant for us.
+"""Files that are written whole or not at all, and folders that are read without files of other programs.
 
-Nobody ever sees half a file: it is written under another name in the same folder, brought to the disk, then renamed.
+No reader sees half a file: it is written under another name in the same folder, brought to the disk, then renamed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.errors import CellbenchError, StorageError
 
 # Names under which programs keep files that are not whole yet.
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".download", ".filepart", "~")
-# What a file system that cannot do it answers when a folder is to be brought to the disk.
+# The errors of a file system that cannot bring a folder to the disk.
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EBADF}
 NO_ROOM = "make room there, or name another place"
 NO_RIGHT = "allow writing there (ls -ld shows whose it is), or name another place"
@@ -46,10 +46,10 @@ FIXES = {
 def replacing(
     path: Path, *, mode: int | None = None, make_folder: bool = False, what: str = "the file", fix: str | None = None
 ) -> Iterator[BinaryIO]:
-    """A stream into a new file that takes the place of path, on disk, when the block ends without an error.
+    """A stream into a new file that replaces path, on disk, when the block ends without an error.
 
-    A file that is replaced keeps its mode and, under root, its owner, unless mode gives another one; a link stays a
-    link. A device or a pipe is written to as it is. Raises StorageError, and then path is as it was.
+    A replaced file keeps its mode and, under root, its owner, unless mode is given; a link stays a link. A device or a
+    pipe is written to directly. Raises StorageError, and then path is as it was.
     """
     target = Path(os.path.realpath(expanded(path)))
     with storage_errors(path, what, fix):
@@ -86,14 +86,14 @@ def write(
     what: str = "the file",
     fix: str | None = None,
 ) -> Path:
-    """Write a file whole or not at all, text as UTF-8, and return its path; the rest is as for replacing()."""
+    """Write a file whole or not at all, text as UTF-8, and return its path; other parameters as for replacing()."""
     with replacing(path, mode=mode, make_folder=make_folder, what=what, fix=fix) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
 
 
 def link(path: Path, target: Path, *, what: str = "the link") -> Path:
-    """Point a symbolic link at a file; whoever reads it meanwhile finds the old one or the new one."""
+    """Point a symbolic link at a file; a reader always finds the old file or the new one."""
     with storage_errors(path, what):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
@@ -106,7 +106,7 @@ def link(path: Path, target: Path, *, what: str = "the link") -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError for a file or folder that may not be written; nothing is tried."""
+    """Raise OSError for a file or folder that may not be written; nothing is written."""
     if not os.access(path, os.W_OK):
         number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
         raise OSError(number, os.strerror(number))
@@ -120,7 +120,7 @@ def make_folder(folder: Path, what: str = "the folder", fix: str | None = None) 
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk knows which files are in a folder, where its file system can do that."""
+    """Wait until the list of files in a folder is on the disk, where its file system can do that."""
     try:
         opened = os.open(folder, os.O_RDONLY)
         try:
@@ -134,7 +134,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def storage_errors(path: Path, what: str = "the file", fix: str | None = None) -> Iterator[None]:
-    """Turn what the system answers to writing there into a StorageError; fix: if not that for the answer."""
+    """Turn the system's errors into a StorageError. fix: replaces the fix that belongs to the error."""
     try:
         yield
     except OSError as error:
@@ -143,16 +143,16 @@ def storage_errors(path: Path, what: str = "the file", fix: str | None = None) -
 
 
 def expanded(path: Path | str) -> Path:
-    """A path as a shell has it, ~ and ~user replaced by their homes; CellbenchError for an unknown user."""
+    """Expand ~ and ~user in a path as a shell does; CellbenchError for an unknown user."""
     text = os.path.expanduser(path)
     if text.startswith("~"):
         what = f"there is no home {PurePath(text).parts[0]}"
-        raise CellbenchError(what, text, f"write the path in full, or ./{text} for that very name")
+        raise CellbenchError(what, text, f"write the path in full, or ./{text} for exactly that name")
     return Path(text)
 
 
 def is_hidden(path: PurePath, prefixes: tuple[str, ...] = (".",)) -> bool:
-    """Whether a file, or a folder on the way to it (path is relative), is not meant for us.
+    """Whether a file, or a folder of its path (which is relative), belongs to another program or is not complete.
 
     Names with a dot in front are those of other programs (AppleDouble's ._x, trash, snapshots, rsync's copies); some
     endings are those of files that are not whole yet.
@@ -161,14 +161,14 @@ def is_hidden(path: PurePath, prefixes: tuple[str, ...] = (".",)) -> bool:
 
 
 def is_settled(path: Path, after_s: float) -> bool:
-    """Whether a file has not changed for so long; one whose date lies in the future has not settled."""
+    """Whether a file has not changed for after_s; a file with a date in the future has not settled."""
     with suppress(FileNotFoundError):
         return time.time() - path.stat().st_mtime > after_s
     return False
 
 
 def listed(folder: Path, pattern: str = "*") -> list[Path]:
-    """The files and folders of a folder that match a pattern and are meant for us, by name; none where it is not there.
+    """The files and folders of a folder that match a pattern and are not hidden, by name; none without the folder.
 
     Raises CellbenchError for a folder that may not be read.
     """
@@ -197,7 +197,7 @@ def unreadable(path: PurePath, error: OSError | UnicodeDecodeError, what: str) -
 
 
 def reason(error: OSError | UnicodeDecodeError) -> str:
-    """What the system answered, in its own few words; libraries add paths and numbers."""
+    """The system's answer in a few words; libraries add paths and numbers."""
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
 
@@ -214,7 +214,7 @@ def sha256(file: Path) -> str:
 
 
 def _own(opened: int, mode: int | None, before: os.stat_result | None) -> None:
-    """Give a new file its mode, and the owner of the one that it replaces; a file system may know neither."""
+    """Give a new file its mode, and the owner of the file it replaces; a file system may support neither."""
     now = os.fstat(opened)
     if before and os.geteuid() == 0 and (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
         os.fchown(opened, before.st_uid, before.st_gid)
@@ -223,7 +223,7 @@ def _own(opened: int, mode: int | None, before: os.stat_result | None) -> None:
 
 
 def _temporary(target: Path) -> Path:
-    """A free name in the same folder; what killed writers of this file left there goes."""
+    """A free name in the same folder; files that killed writers left there are deleted."""
     name = hashlib.sha256(os.fsencode(f"{platform.node()}/{target.name}")).hexdigest()[:16]
     stem = f".cellbench-{name}-"
     for left in target.parent.glob(f"{stem}*.tmp"):

@@ -1,4 +1,4 @@
-"""Locks on files: one command at a time, and a message for whoever waits or finds a file system without locks.
+"""Locks on files: one command at a time, and a message where a command waits or a file system has no locks.
 
 flock(2): a lock belongs to an open file and ends with its process, however that ends.
 """
@@ -18,9 +18,9 @@ from typing import IO
 from harness import files
 from harness.errors import BusyError, StorageError
 
-NOTICE_S = 1.0  # after this long, the user is told what is waited for
-PATIENCE_S = 60.0  # after this long, it is an error
-HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # the last one is how SMB says it
+NOTICE_S = 1.0  # after this time the user reads a message
+PATIENCE_S = 60.0  # after this time it is an error
+HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # the last one is the answer of SMB
 LOCAL_DISK = "keep them on a local disk (--out DIR) and copy that folder over, or mount the share with locks"
 
 
@@ -33,10 +33,10 @@ def lock(
     waits: bool = False,
     fix: str = LOCAL_DISK,
 ) -> None:
-    """Lock an open file until it is closed; busy: what somebody else does who has the lock, as a sentence.
+    """Lock an open file until it is closed. busy: what the owner of the lock does, as a sentence.
 
-    waits: for a lock that somebody has, up to PATIENCE_S. Raises BusyError if somebody has it still, StorageError
-    where the file system has no locks or does not answer; fix: what to do then.
+    waits: for a lock that has another owner, up to PATIENCE_S. Raises BusyError if it is still locked, StorageError
+    where the file system has no locks or does not answer; fix: of the StorageError.
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB)
     answer: Future[None] = Future()
@@ -49,13 +49,13 @@ def lock(
         else:
             answer.set_result(None)
 
-    # A file server that is gone keeps even a call that does not wait; a thread can be left behind, by Ctrl-C as well.
+    # A lost file server blocks even a call that does not wait; a thread can be left behind, by Ctrl-C as well.
     threading.Thread(target=take, daemon=True).start()
     if not wait([answer], NOTICE_S).done:
         print(f"cellbench: waiting for a lock: {busy} ({path})", file=sys.stderr, flush=True)
         if not wait([answer], PATIENCE_S).done:
             if waits:
-                raise BusyError(busy, str(path), f"it takes more than {PATIENCE_S:g} s: see why, then try again")
+                raise BusyError(busy, str(path), f"find the cause of more than {PATIENCE_S:g} s, then try again")
             raise StorageError("a file's lock does not answer", str(path), "see whether its file server is there")
     try:
         answer.result()

@@ -1,4 +1,4 @@
-"""Markdown as GitHub reads it: tables, and text that is shown as it is."""
+"""Markdown for GitHub: tables, and text that is shown unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Container
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is: no tags, no links, no mentions, on one line."""
+    """Text that Markdown shows unchanged: no tags, no links, no mentions, on one line."""
     plain = re.sub(r"([\\`*_\[\]#~])", r"\\\1", " ".join(text.split()))
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "@\u200b")
 

@@ -288,9 +288,9 @@ def _by_size(raw: Raw, finding: Any) -> Reasons:
     yield from _equal("processes", finding.n_processes, fewest)
     gains = [_log(raw.processes(cpu)[:fewest]) - _log(raw.processes(gpu)[:fewest]) for gpu, cpu in pairs]
     word, slower, faster = finding.trend.word, finding.crossing.slower_to_px, finding.crossing.faster_from_px
-    if (word != "cannot tell" or slower or faster) and fewest < ENOUGH:
+    if (word != "unknown" or slower or faster) and fewest < ENOUGH:
         yield "tells how a speed-up goes on from fewer than three processes"
-    if word != "cannot tell" and len(pairs) < 3:
+    if word != "unknown" and len(pairs) < 3:
         yield "tells how a speed-up goes on from two sizes"
     if word in ("still rising", "falling") and (gains[-1] > gains[-3]) != (word == "still rising"):
         yield f"is {word}, and it is not"

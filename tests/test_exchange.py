@@ -108,7 +108,7 @@ def test_the_same_file_again_is_no_harm(tmp_path: Path) -> None:
         (SIMPLE.replace("desk", ""), "--node NAME"),
         (SIMPLE + "cpu,224\n", "number of fields"),
         (SIMPLE.splitlines()[0], "no rows"),
-        (ARTICLE.replace("50176", "50177"), "no multiple"),
+        (ARTICLE.replace("50176", "50177"), "not a multiple"),
         (ARTICLE.replace(",4,", ",0,"), "Masks is 0"),
         (ARTICLE.replace("GPU", "TPU"), "neither CPU nor GPU"),
     ],
@@ -124,7 +124,7 @@ def test_a_file_that_makes_no_sense_changes_nothing(tmp_path: Path, text: str, o
 @pytest.mark.parametrize(
     ("words", "output"),
     [
-        (["--date", "yesterday"], "no date like"),
+        (["--date", "yesterday"], "not a date like"),
         (["--date", "2024-08-31", "--gpu", "tpu"], "known are cuda, rocm, mps, xpu"),
         (["--date", "2024-08-31", "--set", "run_id=1"], "cannot be given"),
         (["--date", "2024-08-31", "--set", "node"], "name=value"),

@@ -52,7 +52,7 @@ def test_an_address_where_nothing_answers(serve: Callable[..., int]) -> None:
 
 @pytest.mark.parametrize("address", ["desk", "desk:", "desk:x", ":6379", ""])
 def test_an_address_that_is_none_is_a_usage_error(address: str) -> None:
-    with pytest.raises(CellbenchError, match="no address") as refused:
+    with pytest.raises(CellbenchError, match="is not the address") as refused:
         network.reach(address, lambda *_: pytest.fail("connected"))
     assert refused.value.exit_code == 2
 
@@ -163,7 +163,7 @@ def test_the_head_to_ask(
     if expected:
         assert status.which_head(address, here, environ, latest) == expected
     else:
-        with pytest.raises(FleetUnreachableError, match="no node of a fleet"):
+        with pytest.raises(FleetUnreachableError, match="is not a node of a fleet"):
             status.which_head(address, here, environ, latest)
 
 

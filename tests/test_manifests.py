@@ -127,7 +127,7 @@ def test_a_run_is_not_resumed_with_other_software(name: str, then: str | None, h
     now = prepared(here)
     [member] = now.members
     began = bench.manifest_of(prepared(here, {**member.versions, name: then}), Alone(), RUN_ID)
-    with pytest.raises(CellbenchError, match="software is not what the run was begun with") as caught:
+    with pytest.raises(CellbenchError, match="software differs from that") as caught:
         bench.again(now.material, began, now.members, now.blocks)
     assert caught.value.where == f"desk: {name} {member.versions[name]}, the run began with {then}"
 

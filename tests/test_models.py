@@ -115,8 +115,8 @@ def test_an_interpreter_that_is_not_there_is_a_problem_of_each_engine() -> None:
     [
         ("exit 3", "no measuring process can be started"),
         ("echo 'no module named harness' >&2; exit 1", "no module named harness"),
-        ("echo hello", "what runs there is not a measuring process"),
-        ("""echo '{"wire": 0, "harness": "0", "engine": "x", "engine_version": "1"}'""", "speaks version 0"),
+        ("echo hello", "the process there is not a measuring process"),
+        ("""echo '{"wire": 0, "harness": "0", "engine": "x", "engine_version": "1"}'""", "uses version 0"),
     ],
 )
 def test_an_interpreter_that_cannot_measure_is_a_problem_with_its_reason(

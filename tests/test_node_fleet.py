@@ -92,7 +92,7 @@ def test_a_fleet_comes_together_and_apart(machines: Callable[[str], Machine]) ->
     assert desk.node("token").returncode == 0
     started = desk.start("--head", "--port", desk.gcs_port, "--name", "desk")  # the tags are found out by computing
     assert started.returncode == 0, started.stderr
-    assert "on trust" not in started.stderr
+    assert "not checked" not in started.stderr
     address = started.stdout.split("fleet: ")[1].split("\n")[0]
     assert f"cellbench node start --address {address}" in started.stdout
     assert "already" in desk.start("--head", "--port", desk.gcs_port, "--tags", "cpu").stderr

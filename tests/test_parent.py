@@ -169,11 +169,11 @@ def greets(**fields: object) -> str:
 
 PYTHON = f'exec {shlex.quote(sys.executable)} "$@"'
 REFUSALS = {
-    "an older cellbench": (greets(wire=0), "cellbench 9.9 there speaks version 0 of the protocol, not"),
-    "another greeting": (greets(wire="one"), "what runs there is not a measuring process of cellbench"),
+    "an older cellbench": (greets(wire=0), "cellbench 9.9 there uses version 0 of the protocol, not"),
+    "another greeting": (greets(wire="one"), "the process there is not a measuring process of cellbench"),
     "a program that prints": ("echo hello; exec sleep 600", "not a measuring process of cellbench: 'hello'"),
     "chatter before the greeting": (f"echo chatter; {PYTHON}", "not a measuring process of cellbench: 'chatter'"),
-    "a list": ("echo '[1]'; exec sleep 600", "what runs there is not a measuring process"),
+    "a list": ("echo '[1]'; exec sleep 600", "the process there is not a measuring process"),
     "no packages": (PYTHON.replace('"$@"', '-S "$@"'), "is missing there"),
     "no packages and deaf": (PYTHON.replace('"$@"', '-I -S "$@"'), "is missing there"),
     "an older Python": (greets(lacks="Python 3.11"), "Python 3.11 is missing there"),

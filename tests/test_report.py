@@ -236,10 +236,8 @@ def test_the_ends_of_repetitions_are_told(tmp_path: Path) -> None:
     samples += [make_sample(**FULL, repetition=i, block=i // 5, stop_reason=None) for i in range(10)]
     samples[-1]["stop_reason"] = "time_cap"
     notes = narrative.case_notes(_data(Session(make_store(tmp_path, samples))))
-    assert (
-        "a process knew its own mean as well as asked for, which says nothing of other processes (1 case)" in notes[0]
-    )
-    assert "the time of a process was used up (1 case)" in notes[0]
+    assert "the CI of the process's mean was as narrow as requested; processes may still differ (1 case)" in notes[0]
+    assert "the process reached its time limit (1 case)" in notes[0]
     assert notes[1] == "The repetitions of a case come from up to 2 processes."
 
 

@@ -133,5 +133,5 @@ def test_a_run_that_another_command_has_gone_on_with_is_left_to_it(tmp_path: Pat
     todo = resume.left(store, manifest)
     resume.check_left(store, RUN_ID, todo)
     store.add(schema.table([make_sample(repetition=1, attempt=1)]))
-    with pytest.raises(CellbenchError, match="by another command meanwhile"):
+    with pytest.raises(CellbenchError, match="another command has resumed"):
         resume.check_left(store, RUN_ID, todo)

@@ -112,7 +112,7 @@ def test_the_chain_is_never_longer_than_a_launch_queue() -> None:
 
 def test_a_device_is_asked_by_torchs_name_for_it() -> None:
     check = selfcheck.computes("rocm:1", place=torch.from_numpy)
-    assert (check.verdict, check.evidence) == (FAIL, "asked for rocm:1, but tensors are on cpu")
+    assert (check.verdict, check.evidence) == (FAIL, "rocm:1 was requested, but tensors are on cpu")
     assert "device='cuda:1'" in check.fix
 
 
@@ -125,7 +125,7 @@ def test_this_cpu_computes_and_is_synchronous() -> None:
 def test_a_device_that_lies_about_its_type_is_a_failure() -> None:
     check = selfcheck.computes("cuda:0", place=torch.from_numpy)
     assert check.verdict == FAIL
-    assert check.evidence == "asked for cuda:0, but tensors are on cpu"
+    assert check.evidence == "cuda:0 was requested, but tensors are on cpu"
     assert "cuda:0" in check.fix
 
 
@@ -195,7 +195,7 @@ NO_DRIVER, NO_BUILD = dict.fromkeys(ACCELERATORS, 0), dict.fromkeys(ACCELERATORS
     (["cpu"], {"rocm": 1}, {}, {}, WARN, "ROCm build of torch"),
     (["cpu"], {"cuda": 1}, {"cuda": "12.8"}, {}, WARN, "CUDA 12.8"),
     (["cpu"], {"rocm": 1}, {"rocm": "6.4"}, {}, WARN, "ROCm 6.4"),
-    (["cpu"], {"cuda": 1}, {"cuda": "12.8"}, {"CUDA_VISIBLE_DEVICES": ""}, WARN, "unset CUDA_VISIBLE_DEVICES,"),
+    (["cpu"], {"cuda": 1}, {"cuda": "12.8"}, {"CUDA_VISIBLE_DEVICES": ""}, WARN, "unset CUDA_VISIBLE_DEVICES to"),
     (["cuda:0", "cpu"], {"cuda": 2}, {"cuda": "12.8"}, {"CUDA_VISIBLE_DEVICES": "0"}, WARN, "CUDA_VISIBLE_DEVICES"),
     (["cpu"], {"rocm": 1}, {"rocm": "6.4"}, {"HIP_VISIBLE_DEVICES": "-1"}, WARN, "HIP_VISIBLE_DEVICES"),
     # The torch for AMD's GPU beside an NVIDIA one, and the other way round.

@@ -198,7 +198,7 @@ def test_a_damaged_file_is_named_by_readers_and_set_aside_as_it_is_by_compact(
         assert sorted(made.table()["node"].to_pylist()) == ["a", "c"]
     assert made.table().num_rows == 2  # and no more is said
     assert path.read_bytes() == content
-    with pytest.warns(StoreWarning, match=rf"{path.name} is damaged and lies in .*damaged now"):
+    with pytest.warns(StoreWarning, match=rf"{path.name} is damaged and was moved to .*damaged"):
         [month] = made.compact()
     assert (month.n_files, month.n_rows) == (2, 2)
     assert (Path(made.root) / "damaged" / path.name).read_bytes() == content

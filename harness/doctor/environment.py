@@ -1,4 +1,4 @@
-"""The facts about this machine, found as a measurement would find them."""
+"""The facts about this machine, found as in a measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.plan import blocks
 
 
 def ask(device: str = "auto") -> dict[str, Any]:
-    """Every fact about this machine and one of its devices, found in a process of its own; null where unknown.
+    """Find every fact about this machine and one of its devices in a separate process; null where unknown.
 
     device: its id or backend, cuda:0 or cuda; auto takes the fastest kind. CellbenchError if this machine lacks it.
     """

@@ -1,7 +1,7 @@
-"""Checks of what is installed and set up: versions, weights, the store's other nodes, Ray's head and token.
+"""Checks of the installation: versions, weights, the store's other nodes, Ray's head and token.
 
-Each is a function of what it looks at, so that it can be tested. Nothing is fetched, no store is changed, and Ray,
-which takes a second to import, is not imported.
+Each is a function of its inputs, so that it can be tested. Nothing is fetched, no store is changed, and Ray, which
+takes a second to import, is not imported.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 NAMED = ("cellpose", "torch", "numpy", "numba", "opencv-python-headless", "ray")
-PINNED = ("cellpose", "numba", "torch", "ray")  # packages whose own pins are looked at, too
-SPARED = ("ray",)  # run --no-ray does without it, and ray_head() says so
+PINNED = ("cellpose", "numba", "torch", "ray")  # packages whose own requirements are checked, too
+SPARED = ("ray",)  # run --no-ray does not need it, and ray_head() reports that
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 PACKAGE = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ Distribution = Callable[[str], Any]  # importlib.metadata.distribution, or somet
 
 
 def tested(package: Path = PACKAGE) -> dict[str, str]:
-    """The versions that were tested together, by name; none where this is neither a checkout nor out of a bundle."""
+    """The versions that were tested together, by name; none where this is neither a checkout nor from a bundle."""
     for file in (package.parent / "constraints.txt", package / "data" / "constraints.txt"):
         if file.is_file():
             return dict(line.split("==") for line in file.read_text().splitlines() if "==" in line)
@@ -50,7 +50,7 @@ def versions(
     python: str | None = None,
     tested: Callable[[], Mapping[str, str]] = tested,
 ) -> Check:
-    """Whether what is installed is what cellbench needs, and what the packages it rests on need."""
+    """Check that the installed packages are those that cellbench and its dependencies require."""
     from packaging.specifiers import SpecifierSet
 
     python = python or ".".join(map(str, sys.version_info[:3]))
@@ -72,7 +72,7 @@ def versions(
     problems = [text for text, _ in ours + theirs]
     default = registry.engine(registry.DEFAULT)
     if "cellpose" in found and not Requirement(default.requirement).specifier.contains(found["cellpose"], True):
-        # The one that everybody meets: pip's newest is another program.
+        # The most frequent case: pip's newest is another program.
         problems.append(f"{default.name} needs {default.requirement}: only that has {default.models[0].name}")
     wanted = dict.fromkeys(f'"{requirement.name}{requirement.specifier}"' for _, requirement in ours + theirs)
     fixes = [f"python -m pip install {' '.join(wanted)}"] if wanted else []
@@ -89,7 +89,7 @@ def versions(
 
 
 def _unmet(owner: str, distribution: Distribution) -> list[tuple[str, Requirement]]:
-    """The requirements of a package that what is installed does not meet, each with a sentence about it."""
+    """The requirements of a package that the installed packages do not meet, each with a sentence about it."""
     from packaging.requirements import Requirement
 
     requirements = [Requirement(text) for text in distribution(owner).requires or []]
@@ -116,17 +116,17 @@ def _installed(name: str, distribution: Distribution) -> str | None:
 
 
 def hidden(find: Callable[[], list[str]] = packages.hidden) -> Check:
-    """Whether another folder hides a package that is installed here, or a module of Python's own."""
+    """Check that no other folder hides a package that is installed here, or a module of Python's own."""
     if found := find():
         return Check("packages", FAIL, "; ".join(found), packages.FIX)
-    return Check("packages", OK, "each is imported from where it is installed")
+    return Check("packages", OK, "each is imported from its own installation")
 
 
 # ---------------------------------------------------------------- other nodes
 
 
 def other_nodes(out: Path, here: Mapping[str, Any]) -> Check:
-    """Whether the other nodes of a store were measured with this node's versions; the store is only read."""
+    """Check that the other nodes of a store were measured with this node's versions; the store is only read."""
     columns = [name for name in here if name.endswith("_version")]
     newest = ", ".join(f"arg_max({name}, started_at) AS {name}" for name in columns)
     store = Store(files.expanded(out).resolve())
@@ -138,7 +138,7 @@ def other_nodes(out: Path, here: Mapping[str, Any]) -> Check:
         return Check("other nodes", SKIPPED, f"no results of other nodes in {store.root}")
     differing = []
     for row in rows:
-        # What stands behind a plus is the build: a Mac and a CUDA machine never have the same.
+        # After a plus is the build: a Mac and a CUDA machine never have the same.
         mine, theirs = ({c: (versions[c] or "").split("+")[0] for c in columns} for versions in (here, row))
         differing += [
             f"{row['node']} had {c.removesuffix('_version')} {theirs[c]}, here is {mine[c]}"
@@ -159,18 +159,18 @@ def ray_head(
     greet: Callable[[str, int], None] = greet,
     distribution: Distribution = metadata.distribution,
 ) -> Check:
-    """Whether Ray's head can be reached, or Ray is there to be started by a run."""
+    """Check that Ray's head can be reached, or that a run can start Ray here."""
     version = _installed("ray", distribution)
     if version is None:
         return Check("ray", SKIPPED, "Ray is not installed", "measure with cellbench run --no-ray, or install it")
     if not address or not _is_remote(address):
-        return Check("ray", OK, f"no address of a head: a run starts its own Ray {version}")
+        return Check("ray", OK, f"no cluster configured; each run starts a local Ray {version}")
     if address == "auto":
         return Check("ray", SKIPPED, "address auto: Ray looks for a head on this machine by itself")
     try:
         host, port = split_address(address)
     except ValueError:
-        return Check("ray", FAIL, f"{address!r} is no address of a head", "give it as HOST:PORT; Ray's port is 6379")
+        return Check("ray", FAIL, f"{address!r} is not an address", "give it as HOST:PORT; Ray's port is 6379")
     try:
         greet(host, port)
     except (OSError, ValueError) as error:
@@ -180,10 +180,10 @@ def ray_head(
 
 
 def ray_token(address: str | None, environ: Mapping[str, str], home: Path) -> Check:
-    """Whether the token is there with which nodes prove to each other that they may run code, and is kept secret."""
+    """Check that the token by which nodes allow each other to run code exists and is secret."""
     fixes, evidence = [], []
     if _is_remote(address) and environ.get("RAY_AUTH_MODE", "").lower() != "token":
-        evidence.append("RAY_AUTH_MODE is not token: what is started from here does not ask for it")
+        evidence.append("RAY_AUTH_MODE is not token: programs started from here do not require it")
         fixes.append("export RAY_AUTH_MODE=token")
     if environ.get("RAY_AUTH_TOKEN"):
         evidence.insert(0, "in RAY_AUTH_TOKEN")
@@ -210,5 +210,5 @@ def ray_token(address: str | None, environ: Mapping[str, str], home: Path) -> Ch
 
 
 def _is_remote(address: str | None) -> bool:
-    """Whether a head is named that somebody else has started; "local" is Ray's word for one's own."""
+    """Whether the address is that of another head; "local" is Ray's word for one of its own."""
     return bool(address) and address != "local"

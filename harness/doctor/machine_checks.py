@@ -1,7 +1,7 @@
-"""`cellbench doctor`: what would make this machine's figures wrong, before anything is measured.
+"""`cellbench doctor`: the problems of this machine that would make its numbers wrong, before anything is measured.
 
-examine() is the list. Each check is a function of what it looks at, so that it can be tested. What needs torch runs in
-the worker's child (harness.measure.selfcheck); what is installed and set up is in harness.doctor.installation.
+examine() is the list. Each check is a function of its inputs, so that it can be tested. Checks that need torch run in
+the worker's child (harness.measure.selfcheck); those of the installation are in harness.doctor.installation.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ PRIVATE_FOLDERS = ("Desktop", "Documents", "Downloads", "Library/Mobile Document
 
 
 def examine(out: Path, address: str | None = None, sources: Sources | None = None) -> Iterator[Check]:
-    """Look at everything, each result as soon as it is there; a look that breaks is a failed check.
+    """Run all checks, each result as soon as it is there; a check that raises is a failed check.
 
-    out: folder of results, may be missing. address: HOST:PORT of Ray's head; RAY_ADDRESS if not given.
+    out: folder of results, may be missing. address: HOST:PORT of Ray's head; RAY_ADDRESS unless given.
     """
     sources = sources or Sources()
     address = address or sources.environ.get("RAY_ADDRESS")
     environment = cache(probe.environment)
     looks: dict[str, Callable[[], Check | list[Check]]] = {
-        "load": load,  # first, while nothing of ours runs
+        "load": load,  # first, while no other check runs
         "clock": clock,
         "wall clock": wall_clock,
         "power": lambda: power(environment()),
@@ -81,9 +81,9 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
 
 
 def another_environment(python: str) -> Iterator[Check]:
-    """Whether another environment, such as a GUI's, uses the devices of this machine.
+    """Check that another environment, such as a GUI's, uses the devices of this machine.
 
-    python: its interpreter. The engine that it has is started there as a measurement starts it.
+    python: its interpreter. The engine in it is started there as in a measurement.
     """
     flaws = []
     for name in registry.names():
@@ -109,7 +109,7 @@ def devices(ask: Callable[..., list[dict[str, Any]]] = parent.ask) -> list[Check
 
 
 def clock(now_ns: Callable[[], int] = time.perf_counter_ns) -> Check:
-    """Whether the clock of the measurements never goes back and moves in steps that are small enough."""
+    """Check that the clock of the measurements never goes back and has small enough steps."""
     steps_ns = [after - before for before, after in pairwise([now_ns() for _ in range(N_READS)])]
     smallest_ns = min((step for step in steps_ns if step > 0), default=None)
     evidence = f"{time.get_clock_info('perf_counter').implementation}, read {N_READS:,} times: "
@@ -128,10 +128,10 @@ def wall_clock(
     wall_ns: Callable[[], int] = time.time_ns,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Check:
-    """Whether the clock that labels repetitions runs as fast as the one that times them."""
+    """Check that the clock that labels repetitions runs as fast as the one that times them."""
 
     def both_ns() -> tuple[int, int]:
-        # Of five tries the one in which least came between the reads.
+        # Of five tries the one with the least time between the reads.
         tries = [(now_ns(), wall_ns(), now_ns()) for _ in range(5)]
         before, wall, after = min(tries, key=lambda reads: reads[2] - reads[0])
         return (before + after) // 2, wall
@@ -143,7 +143,7 @@ def wall_clock(
     gain_ns = end_wall_ns - begin_wall_ns - span_ns
     evidence = f"{gain_ns / 1e3:+,.1f} us against the monotonic clock in {span_ns / 1e9:.2f} s"
     if abs(gain_ns) > WALL_SHARE * span_ns:
-        fix = "wait until the time service has set the clock; durations are right, but not when they were measured"
+        fix = "wait until the time service has set the clock; durations are right, but their dates are not"
         return Check("wall clock", WARN, evidence, fix)
     return Check("wall clock", OK, evidence)
 
@@ -152,7 +152,7 @@ def wall_clock(
 
 
 def load(watch: interference.Watch | None = None, sleep: Callable[[float], None] = time.sleep) -> list[Check]:
-    """Whether others use the processors, and whether heat holds them back, in a look of one second."""
+    """Check that no other program uses the processors, and that heat does not limit them, during one second."""
     finish = (watch or interference.Watch()).begin()
     sleep(interference.LOOK_S)
     seen = finish()
@@ -160,10 +160,10 @@ def load(watch: interference.Watch | None = None, sleep: Callable[[float], None]
 
 
 def foreign(seen: Mapping[str, Any]) -> Check:
-    """Whether others use the processors; seen: the columns of interference.Watch."""
+    """Check that no other program uses the processors; seen: the columns of interference.Watch."""
     share = seen["foreign_cpu_share"]
     if share is None:
-        return Check("load", SKIPPED, "this machine does not tell what others use of its processors")
+        return Check("load", SKIPPED, "not available: the load of other programs")
     evidence = f"others used {share:.1%} of all processors during one second"
     if "load" in seen["flags"].split():
         return Check("load", WARN, evidence, "close what else runs (top shows it)")
@@ -171,7 +171,7 @@ def foreign(seen: Mapping[str, Any]) -> Check:
 
 
 def heat(seen: Mapping[str, Any], system: str = sys.platform) -> Check:
-    """Whether heat holds the processors back; seen: the columns of interference.Watch."""
+    """Check that heat does not limit the processors; seen: the columns of interference.Watch."""
     temperature_c = seen["cpu_temperature_c"]
     evidence = "temperature not known" if temperature_c is None else f"processor at {temperature_c:.0f} °C"
     if stopped_s := seen.get("throttled_s"):
@@ -179,19 +179,19 @@ def heat(seen: Mapping[str, Any], system: str = sys.platform) -> Check:
         return Check("heat", WARN, evidence, "raise the container's quota of processors")
     if hot := [name for name in ("thermal", "throttled") if name in seen["flags"].split()]:
         return Check("heat", WARN, f"{evidence}, flagged {' and '.join(hot)}", "let it cool down, and free its vents")
-    if temperature_c is None and system != "darwin":  # macOS tells of pressure, not of degrees
-        return Check("heat", SKIPPED, "this machine does not tell, as most virtual machines")
-    return Check("heat", OK, f"{evidence}, not held back")
+    if temperature_c is None and system != "darwin":  # macOS reports pressure, not degrees
+        return Check("heat", SKIPPED, "not available: the temperature (normal on virtual machines)")
+    return Check("heat", OK, f"{evidence}, not limited by heat")
 
 
 def power(environment: Mapping[str, Any]) -> Check:
-    """Whether the machine may run as fast as it can: mains, mode, clock governor."""
+    """Check that the machine may run at full speed: mains, mode, clock governor."""
     names = ("power_source", "power_mode", "cpu_governor", "cpu_scaling_driver", "cpu_energy_preference")
     settings = {name: environment[name] for name in names if environment.get(name)}
     source, mode, governor, driver, preference = (settings.get(name, "") for name in names)
     evidence = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
     if not evidence:
-        return Check("power", SKIPPED, "this machine does not tell, as most desktops and virtual machines")
+        return Check("power", SKIPPED, "not available: power settings (normal on desktops and virtual machines)")
     fixes = []
     if source == "battery":
         fixes.append("plug it in")
@@ -205,7 +205,7 @@ def power(environment: Mapping[str, Any]) -> Check:
 
 
 def container(environment: Mapping[str, Any], threads: int) -> Check:
-    """Whether a quota stops the threads for part of the time."""
+    """Check that no quota stops the threads for part of the time."""
     kind, limit = environment.get("container"), environment.get("cgroup_cpu_limit")
     evidence = f"container: {kind or 'unknown'}; quota of processors: {'none' if limit is None else f'{limit:g}'}"
     if limit is not None and limit < threads:
@@ -222,7 +222,7 @@ def memory(
     read: Callable[[], Any] = psutil.virtual_memory,
     read_swap: Callable[[], Any] = psutil.swap_memory,
 ) -> Check:
-    """Whether the largest call fits into memory; limit_bytes: that of the container, if any."""
+    """Check that the largest call fits into memory; limit_bytes: that of the container, if any."""
     seen = read()
     free_bytes = min(seen.available, seen.available if limit_bytes is None else limit_bytes)
     evidence = (
@@ -235,7 +235,7 @@ def memory(
 
 
 def disk(out: Path, temporary: Path | None = None, usage: Callable[[Path], Any] = shutil.disk_usage) -> Check:
-    """Whether results and temporary files have room; the folder of results need not exist yet."""
+    """Check that results and temporary files have space; the folder of results need not exist yet."""
     out, temporary = files.expanded(out).absolute(), temporary or Path(tempfile.gettempdir())
     there = next(folder for folder in (out, *out.parents) if os.path.exists(folder))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -251,7 +251,7 @@ def disk(out: Path, temporary: Path | None = None, usage: Callable[[Path], Any] 
 
 
 def home(folder: Path) -> Check:
-    """Whether this program's own folder can be written, and stays; a home may be missing in a container."""
+    """Check that this program's own folder can be written, and stays; a home may be missing in a container."""
     fix = "set CELLBENCH_HOME to a folder that stays and that you may write to"
     if not folders.is_writable(folder):
         return Check("home", FAIL, f"{folder}, for copies of images and weights, cannot be written", fix)
@@ -264,10 +264,10 @@ def home(folder: Path) -> Check:
 
 
 def macos(sources: Sources, out: Path, address: str | None, home: Path) -> list[Check]:
-    """What only a Mac needs: to stay awake, a folder that jobs may use, Ray's leave to form a cluster."""
+    """The checks for a Mac only: sleep, a folder that jobs may use, Ray's setting for clusters."""
     found = re.search(r"^\s*sleep\s+(\d+)", sources.run(["/usr/bin/pmset", "-g"]) or "", re.MULTILINE)
     if found is None:
-        checks = [Check("sleep", SKIPPED, "pmset does not tell when this Mac sleeps")]
+        checks = [Check("sleep", SKIPPED, "not available: pmset does not report when this Mac sleeps")]
     elif int(found[1]):
         evidence, fix = f"this Mac sleeps after {found[1]} min without a user", "caffeinate -is cellbench run …"
         checks = [Check("sleep", WARN, evidence, fix)]
@@ -291,9 +291,9 @@ def macos(sources: Sources, out: Path, address: str | None, home: Path) -> list[
             checks.append(Check("ray on macOS", OK, f"{name} is 1"))
         else:
             fix = f"export {name}=1, for every process of Ray on this Mac"
-            checks.append(Check("ray on macOS", WARN, f"{name} is not set: Ray keeps to this Mac alone", fix))
+            checks.append(Check("ray on macOS", WARN, f"{name} is not set: Ray uses this Mac only", fix))
     hint = (
-        "a job of launchd is throttled unless its plist says ProcessType Interactive; from macOS 15 on only a "
+        "launchd limits a job unless its plist contains ProcessType Interactive; since macOS 15 only a "
         "LaunchDaemon, not a LaunchAgent, reaches other machines of the local network"
     )
     return [*checks, Check("scheduled runs", OK, hint)]

@@ -1,4 +1,4 @@
-"""What `cellbench models` lists: each model, its engine, where that is installed, and which files a run would use."""
+"""The list of `cellbench models`: each model, its engine, the engine's environment, and the files of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Listed:
     """A model, or an engine whose models are not known.
 
-    version: of the engine, in its environment. weights: what a run would use. problem: why it cannot be measured here.
+    version: of the engine, in its environment. weights: those of a run. problem: the reason why it cannot be measured.
     """
 
     engine: str
@@ -32,7 +32,7 @@ class Listed:
 def listed(python: str | None = None) -> Iterator[Listed]:
     """Every model of every engine, those that cannot be measured here with the reason; nothing is fetched.
 
-    python: an interpreter of the user's own for the engines.
+    python: the user's own interpreter for the engines.
     """
     for name in registry.names():
         engine, problem = _tried(registry.engine, name)
@@ -66,10 +66,10 @@ def text(models: Sequence[Listed]) -> str:
 
 
 def _tried(look: Callable[..., T], *about: Any) -> tuple[T | None, str | None]:
-    """What a look finds, or why it finds nothing: one engine's trouble hides no other."""
+    """The result of a look, or the reason why there is none: one engine's error hides no other."""
     try:
         return look(*about), None
     except CellbenchError as error:
         return None, f"{error.what} ({error.where})" if error.where else error.what
-    except Exception as error:  # of an engine that is not ours
+    except Exception as error:  # of an engine of another project
         return None, f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""The seam between this program and an engine that segments; imports neither torch nor an engine.
+"""The interface between this program and an engine that segments; imports neither torch nor an engine.
 
 The parent process uses the light half of an Engine: names, files, variants and the cost of a call. The measuring child
 calls start(), then load(), and works with a LoadedModel.
@@ -25,10 +25,10 @@ STOCK = "stock"  # the variant that changes nothing
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What people read of a model.
+    """The facts about a model that people read.
 
-    name: the word of --models. title: as its authors write it. surrogate_note: what our own weights, used in the place
-    of the published ones, share with them and what not; empty where there are none.
+    name: the value of --models. title: its name in its authors' words. surrogate_note: what this project's own weights
+    share with the published ones, and what not; empty where there are none.
     """
 
     name: str
@@ -40,8 +40,8 @@ class ModelInfo:
 class ModelFiles:
     """A model's files, found and checked.
 
-    kind: published, standin, custom or none. paths: what is sent to every node; none where each node finds or makes its
-    own from source. columns: hashes and kind as stored with every row. warning: shown before anything is measured.
+    kind: published, standin, custom or none. paths: files that are sent to every node; empty where each node finds or
+    makes its own from source. columns: hashes and kind as stored with every row. warning: shown before measuring.
     """
 
     model: str
@@ -56,8 +56,8 @@ class ModelFiles:
 class Variant:
     """How a model is executed, parsed once: equal settings have equal text.
 
-    names: the canonical words, none for stock. changes_result: a choice of the user's, such as a diameter, so that the
-    result is another; such work is never compared with or ranked against stock.
+    names: the canonical words, none for stock. changes_result: whether the user's choice, such as a diameter, changes
+    the result; such work is never compared with stock or ranked against it.
     """
 
     names: tuple[str, ...] = ()
@@ -68,13 +68,13 @@ class Variant:
 
     @property
     def is_stock(self) -> bool:
-        """Whether nothing is changed."""
+        """Whether the variant is stock."""
         return not self.names
 
 
 @dataclass(frozen=True)
 class Part:
-    """One change of a variant, for people. by_hand: the same without this program; empty where that is not possible."""
+    """One change of a variant, for people. by_hand: the same without this program; empty where that is impossible."""
 
     name: str
     what: str
@@ -84,7 +84,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Work:
-    """What a call has to do: tiles through the network and their floating-point operations."""
+    """The work of one call: its tiles through the network and their floating-point operations in GFLOP."""
 
     n_tiles: int
     gflop: float
@@ -92,7 +92,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a call. group: what it is drawn with; on_host: whether the host computes it on any device."""
+    """A part of a call. group: its group in charts; on_host: whether the host computes it on any device."""
 
     name: str
     meaning: str
@@ -102,7 +102,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageCatalogue:
-    """The parts of a call in their order, and the passes over the image in which they recur."""
+    """The parts of a call in their order, and the network passes in which they recur."""
 
     passes: Mapping[str, str]  # name → meaning
     stages: tuple[Stage, ...]
@@ -110,14 +110,14 @@ class StageCatalogue:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a call found: labels (height, width), 0 is background, and the diameter that was used."""
+    """The result of a call: labels (height, width), 0 is background, and the diameter that was used, in px."""
 
     masks: np.ndarray
     diameter_px: float
 
     @property
     def n_cells(self) -> int:
-        """Cells, the background not counted."""
+        """The number of cells; the background is not counted."""
         return int(self.masks.max(initial=0))
 
     @property
@@ -128,10 +128,10 @@ class Segmentation:
 
 @dataclass
 class Effective:
-    """A variant while it is in force.
+    """The effect of a variant while it is applied.
 
-    columns: what differs from stock's. notes: what of the variant did not go as asked, when it was applied or in the
-    last call; empty where all did.
+    columns: values that differ from stock's. notes: parts of the variant that did not run as requested, when it was
+    applied or in the last call; empty where all did.
     """
 
     columns: Mapping[str, Scalar] = field(default_factory=dict)
@@ -139,18 +139,18 @@ class Effective:
 
 
 class StageRecorder(Protocol):
-    """The clock of one call's stages, which an engine's hooks drive."""
+    """The clock of one call's stages; an engine's hooks drive it."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """A stage begins and ends."""
+        """Record a stage for as long as the context lasts."""
         ...
 
     def network(self, n_tiles: int, gflop: float, gb: float) -> AbstractContextManager[None]:
-        """Tiles go through the network, with so much work and memory traffic."""
+        """Record tiles that go through the network, with their work in GFLOP and their memory traffic in GB."""
         ...
 
     def enter_pass(self, name: str) -> None:
-        """What follows belongs to this pass over the image."""
+        """Assign the stages that follow to this network pass."""
         ...
 
 
@@ -159,31 +159,31 @@ class LoadedModel(Protocol):
 
     @property
     def columns(self) -> Mapping[str, Scalar]:
-        """What the loaded model tells about itself, as stored with every row."""
+        """The facts about the loaded model that are stored with every row."""
         ...
 
     def segment(self, pixels: np.ndarray, diameter_px: float | None = None) -> Segmentation:
-        """One call as a user makes it; pixels (height, width). Without a diameter it is estimated."""
+        """Segment pixels (height, width) as a user's call does. Without a diameter the model estimates it."""
         ...
 
     def prepare(self, pixels: np.ndarray) -> None:
-        """Do what a call on these pixels needs once, and what no user's call would do."""
+        """Do once what a call on these pixels needs and what no user's call would do."""
         ...
 
     def applied(self, variant: Variant) -> AbstractContextManager[Effective]:
-        """The model executed in another way while the context lasts."""
+        """Execute the model as the variant describes while the context lasts."""
         ...
 
     def witnessed(self) -> AbstractContextManager[None]:
-        """The devices of the network's outputs are noted for proof()."""
+        """Note the devices of the network's outputs for proof() while the context lasts."""
         ...
 
     def proof(self) -> str:
-        """The device of parameters and noted outputs; DeviceFallbackError where it is not the one asked for."""
+        """The device of parameters and noted outputs; DeviceFallbackError where it is not the requested one."""
         ...
 
     def recorded(self, recorder: StageRecorder) -> AbstractContextManager[None]:
-        """Every call's stages are told to the recorder."""
+        """Send the stages of every call to the recorder while the context lasts."""
         ...
 
 
@@ -192,60 +192,60 @@ class Engine(Protocol):
     """A program that segments, with its models."""
 
     name: str
-    requirement: str  # what pip is to install for it; empty where nothing is
+    requirement: str  # its requirement for pip; empty where nothing is installed
     models: tuple[ModelInfo, ...]
     stages: StageCatalogue
     passes: frozenset[str]
     dtypes: tuple[str, ...]  # precisions that a model can be loaded with, the engine's own first
-    columns: Mapping[str, Scalar]  # of every row: what a call is given unless a variant says otherwise
+    columns: Mapping[str, Scalar]  # the arguments of a call in every row, unless a variant sets others
     searched: tuple[tuple[str, ...], ...]  # groups of variants that a search tries, one after another
-    patience_s: float  # how long a process may be silent beyond what its work explains
+    patience_s: float  # how long a process may be silent in addition to the estimate of its work
 
     def version(self) -> str | None:
         """The engine's own version in this environment; None where it is not installed."""
         ...
 
     def resolve(self, model: str, choice: str, trust: Sequence[str] = ()) -> ModelFiles:
-        """Find, check and if need be fetch a model's files; CellbenchError. trust: hashes that a user vouches for."""
+        """Find, check and if necessary fetch a model's files; CellbenchError. trust: hashes that the user accepts."""
         ...
 
     def variant(self, text: str, backend: str | None = None) -> Variant:
-        """The canonical form; CellbenchError for what is unknown, contradictory or not for this backend."""
+        """Parse a variant; CellbenchError for an unknown or contradictory one, or one that this backend cannot run."""
         ...
 
     def in_force(self, variant: Variant) -> Mapping[str, Scalar]:
-        """The columns that a variant decides, as they are stored; those that it leaves alone are not there."""
+        """The columns that a variant sets, as they are stored; columns that it leaves alone are absent."""
         ...
 
     def work(
         self, model: str, height_px: int, width_px: int, diameter_px: float | None = None, is_given: bool = False
     ) -> Work:
-        """What one call on so many pixels has to do.
+        """Calculate the work of one call on this number of pixels.
 
-        diameter_px: of the cells; None means a common size. is_given: the call is told it, and need not estimate it.
+        diameter_px: of the cells; None means a common size. is_given: the call gets the diameter, so it estimates none.
         """
         ...
 
     def call_s(self, work: Work, device: Device, threads: int) -> float:
-        """A first guess of a call's duration."""
+        """Estimate the duration of a call in s, before anything is measured."""
         ...
 
     def parts(self, variant: Variant) -> Sequence[Part]:
-        """What each part of a variant is."""
+        """Describe each part of a variant."""
         ...
 
     def check(self, model: str) -> Check:
-        """Which files a run would use for a model, found out without fetching them; CellbenchError."""
+        """Find which files a run would use for a model, without fetching them; CellbenchError."""
         ...
 
     def recipe(self, variant: Variant, model: str) -> Sequence[str]:
-        """Lines of Python that use the variant in a script of one's own."""
+        """Lines of Python that use the variant in a user's own script."""
         ...
 
     # ------------------------------------------------------------ in the measuring process
 
     def accelerate(self, model: Any, variant: str) -> bool:
-        """Apply a variant to a model that a script of one's own loaded; False where the model is not this engine's."""
+        """Apply a variant to a model that a user's script loaded; False where the model is not this engine's."""
         ...
 
     def devices(self) -> list[Device]:
@@ -257,18 +257,18 @@ class Engine(Protocol):
         ...
 
     def prepare(self, model: str, folder: str, source: str) -> None:
-        """Have the model's files at hand, before anything is timed.
+        """Provide the model's files before anything is timed.
 
-        folder: where those that were sent lie. source: what a node finds or makes its own from.
+        folder: contains the files that were sent. source: where a node finds its own files, or makes them from.
         """
         ...
 
     def start(self) -> None:
-        """Import what computes. Once a process."""
+        """Import the libraries that compute. Called once in a process."""
         ...
 
     def set_threads(self, n: int) -> Mapping[str, Scalar]:
-        """Give every library n threads; returns what they say they have."""
+        """Give every library n threads; returns the numbers that the libraries report."""
         ...
 
     def load(self, model: str, device: str, dtype: str) -> LoadedModel:
@@ -276,9 +276,9 @@ class Engine(Protocol):
         ...
 
     def environment(self, device: str) -> Mapping[str, Scalar]:
-        """Facts of machine.facts that only this process can tell."""
+        """The facts of machine.facts that only this process can find."""
         ...
 
     def status(self, error: BaseException) -> str:
-        """The status of a row whose call raised this: crash, oom_host or oom_device."""
+        """The status of a row whose call raised this error: crash, oom_host or oom_device."""
         ...

@@ -1,4 +1,4 @@
-"""Fetching large files of weights: resumed where a transfer broke off, checked, whole or not there at all."""
+"""Fetch large files of weights: resumed after an interrupted transfer, checked, and saved whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from harness.errors import CellbenchError
 
 CHUNK_BYTES = 1 << 20
 SILENCE_S = 30.0  # without a byte
-TRIES = 5  # each goes on where the one before broke off
+TRIES = 5  # each resumes where the one before was interrupted
 LINE_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file to fetch. fix: what to do without it. flaw: what is wrong with the whole file, None where nothing."""
+    """A file to fetch. fix: the way without it. flaw: describes the fault of the whole file, None where it is good."""
 
     url: str
     target: Path
@@ -35,7 +35,7 @@ class Download:
 
 
 def fetch(wanted: Download) -> None:
-    """Fetch a file; a part that is there from an earlier try is completed. CellbenchError where it cannot be had."""
+    """Fetch a file, or the rest of a partial one; CellbenchError where that is impossible."""
     if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "ON", "YES"):
         raise CellbenchError(f"{wanted.target.name} is not here, and HF_HUB_OFFLINE is set", wanted.url, wanted.fix)
     part = wanted.target.with_name(f".{wanted.target.name}.part")
@@ -61,7 +61,7 @@ def fetch(wanted: Download) -> None:
 
 
 def damaged_member(stream: BinaryIO | Path) -> str | None:
-    """Which part of a zip archive, as torch writes them, is not what its checksum says; None where none is."""
+    """The part of a zip archive, as torch writes them, that does not match its checksum; None where all match."""
     try:
         with zipfile.ZipFile(stream) as archive:
             name = archive.testzip()
@@ -71,7 +71,7 @@ def damaged_member(stream: BinaryIO | Path) -> str | None:
 
 
 def _continue(wanted: Download, part: Path) -> str | None:
-    """Fetch what is missing of a part; None when it is whole, else why not."""
+    """Fetch the missing rest of a partial file; None when it is whole, else the reason why not."""
     have_bytes = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(wanted.url, headers={"Range": f"bytes={have_bytes}-"} if have_bytes else {})
     try:

@@ -32,14 +32,14 @@ class EngineSpec:
         return " over ".join([*self.path, self.python])
 
     def environ(self) -> dict[str, str]:
-        """The environment variables that put the path in place."""
+        """The environment variables that set the path."""
         if not self.path:
             return {}
         return {"PYTHONPATH": os.pathsep.join(filter(None, [*self.path, os.environ.get("PYTHONPATH")]))}
 
 
 def command(python: str, module: str, *arguments: str) -> list[str]:
-    """The words that start a module of this program, which has a main(), under an interpreter that need not have it."""
+    """The command that starts main() of a module of this program under an interpreter that may lack this program."""
     return [python, start.__file__, __version__, module, *arguments]
 
 

@@ -1,4 +1,4 @@
-"""Replacing attributes of an engine's modules while a context lasts, to time what they do."""
+"""Replace attributes of an engine's modules while a context lasts, to time their calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Context = Callable[..., AbstractContextManager[None]]
 
 @contextmanager
 def patch(hooks: Sequence[tuple[Any, str, Context]]) -> Iterator[None]:
-    """Put each call of an owner's attribute into a context; whatever happens, all is as before afterwards."""
+    """Put each call of an owner's attribute into a context; afterwards everything is as before, also after an error."""
     originals: list[tuple[Any, str, Any]] = []
     try:
         for owner, name, context in hooks:

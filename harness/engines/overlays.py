@@ -1,4 +1,4 @@
-"""Installing an engine over this program's environment: a folder of its own, so that torch and numpy are shared."""
+"""Install an engine over this program's environment: a separate folder, so that torch and numpy are shared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.errors import CellbenchError
 INSTALL_S = 1800.0
 PLACEHOLDER = '''"""Stands in for torchvision, of which no build fits the torch of this environment.
 
-The engine needs it for training only; whatever of it is called raises.
+The engine needs it for training only; every call of it raises.
 """
 
 import importlib.abc
@@ -64,14 +64,14 @@ sys.meta_path.insert(0, _Finder())
 
 @dataclass(frozen=True)
 class Overlay:
-    """What is put into the folder of an engine."""
+    """The packages of an engine's folder."""
 
     engine: str
     needs_torchvision: bool = False
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Exact versions, installed without what they depend on; scripts/bundle reads the same file."""
+        """Exact versions, installed without their dependencies; scripts/bundle reads the same file."""
         return tuple(resources.files(f"harness.engines.{self.engine}").joinpath("requirements.txt").read_text().split())
 
 
@@ -79,17 +79,17 @@ OVERLAYS = {"cellpose4": Overlay("cellpose4", needs_torchvision=True)}
 
 
 def how_to_install(engine: Engine) -> str:
-    """The command that installs an engine where it can be measured with."""
+    """The command that installs an engine so that it can be measured."""
     return (
         f"cellbench engines install {engine.name}" if engine.name in OVERLAYS else f"pip install '{engine.requirement}'"
     )
 
 
 def install(name: str, report: Callable[[str], None] = lambda _: None) -> Path:
-    """Install an engine into its overlay, whole or not at all; CellbenchError. report: told of each step."""
+    """Install an engine into its overlay, whole or not at all; CellbenchError. report: gets a line for each step."""
     wanted = OVERLAYS.get(name)
     if wanted is None:
-        raise CellbenchError(f"{name} is not installed by this command", None, f"it knows {', '.join(OVERLAYS)}")
+        raise CellbenchError(f"{name} is not installed by this command", None, f"name one of {', '.join(OVERLAYS)}")
     target = environments.overlay(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
@@ -106,14 +106,14 @@ def install(name: str, report: Callable[[str], None] = lambda _: None) -> Path:
 
 
 def install_for(models: Iterable[str], report: Callable[[str], None] = lambda _: None) -> None:
-    """Install the engines of these models that are missing here and that this program can install; CellbenchError."""
+    """Install the missing engines of these models that this program can install; CellbenchError."""
     for name in dict.fromkeys(registry.engine_of(model).name for model in models):
         if name in OVERLAYS and registry.version(name) is None:
             install(name, report)
 
 
 def remove(name: str) -> bool:
-    """Remove an engine's overlay; whether there was one."""
+    """Remove an engine's overlay; returns whether there was one."""
     target = environments.overlay(name)
     if not target.is_dir():
         return False
@@ -128,7 +128,7 @@ def has_placeholder(name: str) -> bool:
 
 
 def _torchvision(folder: Path) -> str:
-    """Put a torchvision into the folder that works with this torch, or the placeholder; what was done, in words."""
+    """Install a torchvision that works with this torch, or the placeholder, into the folder; returns a sentence."""
     if _runs("import torchvision.transforms.functional", None):
         return "torchvision of this environment is used"
     # torchvision 0.N goes with torch 2.(N - 15): https://github.com/pytorch/vision#installation
@@ -170,5 +170,5 @@ def _pip(*words: str) -> None:
     )  # fmt: skip
     if done.returncode:
         lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("WARNING")] or ["no message"]
-        fix = "connect this machine to PyPI, or point pip at an index of yours (PIP_INDEX_URL, PIP_FIND_LINKS)"
+        fix = "connect this machine to PyPI, or set your own index (PIP_INDEX_URL, PIP_FIND_LINKS)"
         raise CellbenchError(f"pip could not install it: {lines[-1][:300]}", " ".join(words), fix)

@@ -1,4 +1,4 @@
-"""The engines by name and the models they have: an engine is a package and a line here, or an entry point elsewhere."""
+"""The engines by name, and their models: an engine is a package and a line here, or an entry point elsewhere."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ENTRY_POINTS = "cellbench.engines"
 
 @cache
 def names() -> tuple[str, ...]:
-    """Every engine that is known here."""
+    """The names of all engines that are installed here."""
     return (*BUILT_IN, *sorted({each.name for each in entry_points(group=ENTRY_POINTS)} - BUILT_IN.keys()))
 
 
 @cache
 def engine(name: str) -> Engine:
-    """An engine by its name; nothing that computes is imported."""
+    """The engine of this name; nothing that computes is imported."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return getattr(import_module(module), attribute)
@@ -39,16 +39,16 @@ def engine(name: str) -> Engine:
             try:
                 if isinstance(found := each.load(), Engine):
                     return found
-                raise TypeError("it is no engine")
-            except Exception as error:  # a package that is not ours may raise anything
+                raise TypeError("it is not an engine")
+            except Exception as error:  # a package of another project may raise anything
                 what = f"the engine {name!r} cannot be loaded: {type(error).__name__}: {error}"
                 raise CellbenchError(what, each.value, "install its package again, or remove it") from error
     raise CellbenchError(f"there is no engine {name!r}", None, f"engines are {', '.join(names())}")
 
 
 def version(name: str) -> str | None:
-    """The version of an engine in its own environment on this machine; None where none is installed that fits."""
-    from packaging.requirements import Requirement  # accelerate() does without
+    """The version of an engine on this machine; None where none is installed or it is outside the supported range."""
+    from packaging.requirements import Requirement  # accelerate() does not need it
 
     wanted = engine(name)
     folder = environments.overlay(name)
@@ -66,14 +66,14 @@ def default_model() -> str:
 
 
 def _loadable() -> Iterator[Engine]:
-    """Every engine but those of broken packages, which must not keep the others from work."""
+    """Every engine except those of broken packages, which must not disable the others."""
     for name in names():
         with suppress(CellbenchError):
             yield engine(name)
 
 
 def engine_of(model: str) -> Engine:
-    """The engine that a model belongs to; CellbenchError for a model that no engine has."""
+    """The engine that a model belongs to; CellbenchError for an unknown model."""
     for each in _loadable():
         if any(info.name == model for info in each.models):
             return each
@@ -82,7 +82,7 @@ def engine_of(model: str) -> Engine:
 
 
 def info(model: str) -> ModelInfo:
-    """What people read of a model; its bare name where no engine knows it, as in rows of others."""
+    """The facts about a model that people read; only its name where no engine here has it, as in rows of others."""
     known = (info for each in _loadable() for info in each.models if info.name == model)
     return next(known, ModelInfo(model, model))
 
@@ -90,7 +90,7 @@ def info(model: str) -> ModelInfo:
 def accelerate(model: Any, variant: str = "lossless") -> Any:
     """Apply a variant to a loaded model and return the model: model = accelerate(models.CellposeModel()).
 
-    CellbenchError where no engine knows the model, or where the variant is unknown or not for its device.
+    CellbenchError where no engine has the model, or where the variant is unknown or impossible on its device.
     """
     if any(each.accelerate(model, variant) for each in _loadable()):
         return model
@@ -100,7 +100,7 @@ def accelerate(model: Any, variant: str = "lossless") -> Any:
 
 
 def variant(engine_name: str, text: str | None) -> Variant:
-    """The canonical form of a stored variant; what this version does not know stays as it is written."""
+    """The canonical form of a stored variant; a variant that is unknown to this version stays as it is written."""
     try:
         return engine(engine_name).variant(text or "stock")
     except CellbenchError:
@@ -113,9 +113,9 @@ def canonical(engine_name: str, text: str | None) -> str:
 
 
 def result_variant(engine_name: str, text: str | None) -> str:
-    """What of a variant changes the result, so that it is other work; stock where nothing does.
+    """The part of a variant that changes the result, and so makes other work; stock where none does.
 
-    A variant that this version does not know may change anything.
+    A variant that is unknown to this version may change anything.
     """
     try:
         names = engine(engine_name).variant(text or STOCK).names

@@ -1,4 +1,4 @@
-"""What engines that compute with torch share in the measuring process: devices, threads, facts, errors."""
+"""The functions that engines with torch share in the measuring process: devices, threads, facts, errors."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from harness.machine.accelerators import Accelerator, Device
 
 
 class TorchProcess:
-    """What is the same for every engine on torch.
+    """The parts of an engine that are the same for every engine with torch.
 
-    guess_gflop_s: whole calls of stock in GFLOP/s of the network by torch's word for the device, where its speed is not
-    known yet; of the CPU per physical core.
+    guess_gflop_s: speed of whole stock calls in GFLOP/s of the network, by torch's name of the device, before anything
+    is measured; of the CPU per physical core.
     """
 
     guess_gflop_s: Mapping[str, float]
 
     def call_s(self, work: Work, device: Device, threads: int) -> float:
-        """A first guess of a call's duration, good to a factor of three; an unknown GPU is taken for Apple's."""
+        """Estimate the duration of a call in s, within a factor of three; an unknown GPU is treated as Apple's."""
         kind, rates = accelerators.ACCELERATORS.get(device.backend), self.guess_gflop_s
         rate_gflop_s = rates.get(kind.torch_type if kind else "", rates["mps"])
         return work.gflop / (rate_gflop_s * (threads if device.backend == "cpu" else 1))
 
     def devices(self) -> list[Device]:
-        """Every device that computes a small sum right here; CellbenchError where torch and numpy do not fit."""
+        """Every device that computes a small sum here; CellbenchError where torch and numpy do not fit."""
         check_pair()
         return accelerators.found()
 
@@ -39,7 +39,7 @@ class TorchProcess:
         return accelerators.of(device)
 
     def set_threads(self, n: int) -> Mapping[str, int]:
-        """Give torch, OpenCV and numba n threads each, and return what they say they have.
+        """Give torch, OpenCV and numba n threads each; returns the numbers that they report.
 
         OMP_NUM_THREADS cannot be trusted: Ray sets it to 1. It is read when torch is imported, so the
         process is started with n as well.
@@ -56,11 +56,11 @@ class TorchProcess:
         return threads()
 
     def environment(self, device: str) -> dict[str, Any]:
-        """The facts of machine.facts that torch, OpenCV and numba tell about this process; null where unknown."""
+        """The facts of machine.facts that torch, OpenCV and numba report about this process; null where unknown."""
         import torch
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch 2.9 says with each reading that these have new names
+            warnings.simplefilter("ignore")  # torch 2.9 warns at each reading that these have new names
             rounding = {
                 "torch_cudnn_tf32": torch.backends.cudnn.allow_tf32,
                 "torch_matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
@@ -70,7 +70,7 @@ class TorchProcess:
             **rounding,
             "torch_version": str(torch.__version__),
             "torch_git_version": torch.version.git_version,
-            # What torch was built for besides the CPU, which comes last.
+            # The platform that torch was built for in addition to the CPU, which comes last.
             "torch_build": next(name for name, kind in accelerators.ACCELERATORS.items() if kind.build()),
             "torch_cuda_version": torch.version.cuda,
             "torch_mps": torch.backends.mps.is_available(),
@@ -86,7 +86,7 @@ class TorchProcess:
         }
 
     def status(self, error: BaseException) -> str:
-        """The status of a row whose call raised this."""
+        """The status of a row whose call raised this error."""
         if any(kind.is_out_of_memory(error) for kind in accelerators.ACCELERATORS.values()):
             return "oom_device"
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
@@ -108,7 +108,7 @@ def check_pair() -> None:
 
 
 def threads() -> dict[str, int]:
-    """How many threads torch, OpenCV and numba say they have."""
+    """The numbers of threads that torch, OpenCV and numba report."""
     import cv2
     import torch
 
@@ -121,16 +121,16 @@ def threads() -> dict[str, int]:
 
 
 def most_numba_threads() -> int:
-    """How many threads numba can have in this process: what it was started with."""
+    """The maximum number of numba's threads in this process: the number that it was started with."""
     from numba.core import config
 
     return config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]  # set at import
 
 
 class Placement:
-    """Where a network is: its parameters, and the outputs of the calls that were witnessed.
+    """The place of a network: the devices of its parameters, and of the outputs of witnessed calls.
 
-    It hooks the module only while the context lasts, so nothing of ours runs inside a timed repetition.
+    It hooks the module only while the context lasts, so no hook runs inside a timed repetition.
     """
 
     def __init__(self, net: Any, device: str) -> None:
@@ -145,25 +145,25 @@ class Placement:
         self._hook.remove()
 
     def proof(self) -> str:
-        """The device of the network's parameters; DeviceFallbackError where one of them is on another than asked."""
+        """The device of the network's parameters; DeviceFallbackError where one is on another device than requested."""
         return prove(next(self._net.parameters()).device, self._device, self._seen)
 
 
 def prove(used: Any, device: str, outputs_on: Iterable[str] = ()) -> str:
-    """The device that something is on; DeviceFallbackError where it or an output is on another than asked for."""
+    """The device of a value; DeviceFallbackError where it or an output is on another device than requested."""
     import torch
 
     wanted = torch.device(accelerators.of(device).torch_name(device))
     for seen in (used, *map(torch.device, outputs_on)):
         if seen.type != wanted.type or (wanted.index or 0) != (seen.index or 0):
             raise DeviceFallbackError(
-                f"asked for {device}, but the network ran on {seen}", device, "see why torch cannot use the device"
+                f"{device} was requested, but the network ran on {seen}", device, "see why torch cannot use the device"
             )
     return str(used)
 
 
 def blas(config: str) -> str | None:
-    """The linear algebra library in torch's description of its own build, with its version where that is told."""
+    """The linear algebra library in torch's description of its own build, with its version where it is given."""
     name = re.search(r"\bBLAS_INFO=(\w+)", config)
     version = re.search(r"Math Kernel Library Version ([\d.]+)", config)
     return " ".join(found[1] for found in (name, version) if found) or None

@@ -1,4 +1,4 @@
-"""Addresses on the network: reading them, whether something answers there, and under which one others see us."""
+"""Addresses on the network: parse them, test whether a service answers, find this machine's own address."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from urllib.parse import urlsplit
 from harness.errors import CellbenchError, FleetUnreachableError
 
 CONNECT_S = 2.0
-ELSEWHERE = "192.0.2.1"  # kept free for documentation (RFC 5737): any other machine; nothing is ever sent there
-# How a client of HTTP/2 begins, and the type of the frame with which every server answers (RFC 9113, 3.4).
+ELSEWHERE = "192.0.2.1"  # reserved for documentation (RFC 5737): any other machine; nothing is ever sent there
+# The first bytes of an HTTP/2 client, and the type of the frame of every server's answer (RFC 9113, 3.4).
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 SETTINGS = 4
 
 
 class ForeignServiceError(OSError):
-    """Something else than Ray answers at an address."""
+    """Another service than Ray answers at an address."""
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT, [IPv6]:PORT or either behind a scheme; ValueError if there are not both."""
+    """Host and port of HOST:PORT, [IPv6]:PORT or either after a scheme; ValueError unless there are both."""
     parts = urlsplit(text if "://" in text else f"//{text}")
-    host, port = parts.hostname, parts.port  # reading the port raises ValueError itself if it is no number
+    host, port = parts.hostname, parts.port  # reading the port raises ValueError itself if it is not a number
     if not host or not port:
         raise ValueError(f"{text!r} is not HOST:PORT")
     return host, port
@@ -38,12 +38,12 @@ def join_address(host: str, port: int) -> str:
 
 
 def connect(host: str, port: int) -> None:
-    """Raise OSError unless something answers on a TCP port within CONNECT_S, looking up the name included."""
+    """Raise OSError unless a service answers on a TCP port within CONNECT_S, name look-up included."""
     _within(CONNECT_S, lambda: socket.create_connection((host, port), CONNECT_S).close())
 
 
 def greet(host: str, port: int) -> None:
-    """As connect(), and raise ForeignServiceError unless what answers speaks HTTP/2, as Ray's servers do."""
+    """As connect(), and raise ForeignServiceError unless the service uses HTTP/2, as Ray's servers do."""
 
     def ask() -> None:
         with socket.create_connection((host, port), CONNECT_S) as peer:
@@ -55,13 +55,13 @@ def greet(host: str, port: int) -> None:
             except OSError as error:
                 raise ForeignServiceError("something listens there that does not answer as Ray does") from error
             if answer[3:] != bytes([SETTINGS]):
-                raise ForeignServiceError("something else than Ray answers there")
+                raise ForeignServiceError("another service than Ray answers there")
 
     _within(2 * CONNECT_S, ask)
 
 
 def _within(limit_s: float, ask: Callable[[], None]) -> None:
-    """Have a question asked; no timeout bounds the look-up of a name, but waiting for a thread does."""
+    """Call ask in a thread with a time limit; no timeout bounds the look-up of a name."""
     answer: Future[None] = Future()
 
     def run() -> None:
@@ -89,19 +89,19 @@ def check_loopback() -> None:
 
 
 def why_not(error: Exception) -> str:
-    """In a few words why connect() failed."""
+    """The reason why connect() failed, in a few words."""
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_S:g} s"
     return getattr(error, "strerror", None) or str(error)
 
 
 def reach(address: str, greet: Callable[[str, int], None] = greet) -> None:
-    """Refuse an address that is none, and one where no Ray answers."""
+    """Reject an invalid address, and one where no Ray answers."""
     try:
         host, port = split_address(address)
     except ValueError:
         raise CellbenchError(
-            f"{address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
+            f"{address!r} is not the address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
         ) from None
     try:
         greet(host, port)
@@ -119,13 +119,13 @@ def reach(address: str, greet: Callable[[str, int], None] = greet) -> None:
 
 
 def resolve(host: str) -> str:
-    """The address of a host, IPv4 if it has one; OSError if nobody knows the name."""
+    """The address of a host, IPv4 if it has one; OSError for an unknown name."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return str(sorted(found, key=lambda each: each[0] != socket.AF_INET)[0][4][0])
 
 
 def own_ip(towards: str = ELSEWHERE) -> str | None:
-    """This machine's address on the way to another one (its address); None where there is no way."""
+    """This machine's address on the route to another one (its address); None where there is no route."""
     family = socket.AF_INET6 if ":" in towards else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as unsent:
@@ -136,7 +136,7 @@ def own_ip(towards: str = ELSEWHERE) -> str | None:
 
 
 def is_loopback(ip: str) -> bool:
-    """Whether only this machine itself can reach this address; ValueError if it is none."""
+    """Whether only this machine itself can reach this address; ValueError if it is not an address."""
     return ip_address(ip).is_loopback
 
 

@@ -1,4 +1,4 @@
-"""What a node tells the fleet of itself: its name, the devices that compute there, and what they are."""
+"""The facts that a node gives the fleet: its name, the devices that compute there, and their models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.machine.accelerators import ACCELERATORS, Device
 BACKENDS = tuple(ACCELERATORS)
 ADVICE = f"give some of {', '.join(BACKENDS)}, with a number where there are several devices: cpu,cuda=2"
 NAME = "bench/host"  # the label that holds it
-SLOT = "bench_slot"  # one of it on every node: who holds it measures, so a node measures one thing at a time
+SLOT = "bench_slot"  # one on every node: the run that holds it measures, so a node measures one thing at a time
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Tags:
     chip: str | None = None
 
     def resources(self) -> dict[str, int]:
-        """Ray's custom resources: whole numbers that work can ask for."""
+        """Ray's custom resources: whole numbers that work can request."""
         return {SLOT: 1, **{resource(backend): n for backend, n in self.counts}}
 
     def labels(self) -> dict[str, str]:
@@ -41,7 +41,7 @@ class Tags:
         return {key: value for key, value in labels.items() if value}
 
     def text(self) -> str:
-        """As people read it: 'cuda 2, cpu'."""
+        """The tags for people: 'cuda 2, cpu'."""
         return ", ".join(backend if n == 1 else f"{backend} {n}" for backend, n in self.counts)
 
 
@@ -51,7 +51,7 @@ def resource(backend: str) -> str:
 
 
 def host_name() -> str:
-    """This machine's name in a fleet if it is given no other."""
+    """This machine's name in a fleet by default."""
     return slug(socket.gethostname()) or "node"
 
 
@@ -68,9 +68,9 @@ def promised(name: str, text: str, chip: str | None = None) -> Tags:
     for word in filter(None, (word.strip() for word in text.split(","))):
         backend, _, number = word.partition("=")
         if backend not in BACKENDS or not re.fullmatch(r"[1-9]\d?", number or "1"):
-            raise CellbenchError(f"{word!r} is no tag", "--tags", ADVICE)
+            raise CellbenchError(f"{word!r} is not a tag", "--tags", ADVICE)
         if backend in found:
-            raise CellbenchError(f"{backend} stands there more than once", "--tags", f"count them: {backend}=2")
+            raise CellbenchError(f"{backend} is given more than once", "--tags", f"count them: {backend}=2")
         found[backend] = int(number or 1)
     if not found:
         raise CellbenchError("there is no tag", "--tags", ADVICE)
@@ -78,7 +78,7 @@ def promised(name: str, text: str, chip: str | None = None) -> Tags:
 
 
 def slug(text: str) -> str:
-    """The nearest value that a label may have: letters, digits and -_. between, at most 63; maybe nothing is left."""
+    """The nearest valid value of a label: letters, digits and -_. between, at most 63; perhaps empty."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:63].rstrip("-_.")
 
 

@@ -1,4 +1,4 @@
-"""What is unusual now: alarms, suspicions, noisy series and gaps, what changed at that time; and accepting it."""
+"""The present alarms, suspicions, noisy series and gaps, with the changes at that time; and accepting them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from harness.store import past_runs
 
 Name = tuple[Any, ...]
 
-# What being above (1) or below (-1) the usual is called.
+# The words for a value above (1) or below (-1) the baseline.
 WORDS = {
     TIME: {1: "slower", -1: "faster"},
     MASKS: {1: "masks changed", -1: "masks changed"},
     AGREEMENT: {1: "masks agree better", -1: "masks agree less"},
 } | {name: {1: "more memory", -1: "less memory"} for name in BYTES}
 IMPROVEMENTS = ("faster", "less memory", "masks agree better")
-RECENT = 5  # runs of a profile that tell what it measures
+RECENT = 5  # runs of a profile that show what it measures
 RERUN_WITHIN = timedelta(hours=24)  # a run of fewer cases of the same profile, so soon after, is a re-run of those
 
-# What a plan asks for; an image's pixels and not its name, which may change.
+# The request of a plan; an image's pixels and not its name, which may change.
 REQUEST = (*identity.PLACE, *identity.REQUEST)
 _CASES = f"""
     SELECT run_id, {", ".join(REQUEST)}, max(image) AS image, max(profile) AS profile, min(started_at) AS started_at,
@@ -71,7 +71,7 @@ class Finding:
 class Gap:
     """A case that its profile measured lately and this run did not; why: absent, or the status it failed with.
 
-    place: what was asked for there.
+    place: the requested case.
     """
 
     place: Row
@@ -86,7 +86,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Watch:
-    """The state of everything that is watched, as of one run."""
+    """The state of all watched series, at one run."""
 
     run_id: str
     series: tuple[Series, ...]
@@ -96,12 +96,12 @@ class Watch:
     gaps: tuple[Gap, ...]
 
     def count(self) -> Counter[str]:
-        """How many series are in each state."""
+        """The number of series in each state."""
         return Counter(each.last.judged.state for each in self.series)
 
 
 def look(session: Session, notes: Sequence[Annotation], run_id: str | None = None) -> Watch:
-    """Judge every series up to a run (the latest if None)."""
+    """Judge every series up to a run (by default the latest)."""
     runs = session.table("SELECT DISTINCT run_id FROM samples ORDER BY run_id")["run_id"].to_pylist()
     if not runs:
         raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
@@ -119,7 +119,7 @@ def look(session: Session, notes: Sequence[Annotation], run_id: str | None = Non
 
 
 def accept(watched: Watch, wanted: Sequence[str], why: str) -> list[Annotation]:
-    """Annotations that accept these alarms, or `all` of them: each baseline starts anew at the alarm's first run.
+    """Annotations that accept these alarms, or `all` of them: each new baseline starts at the alarm's first run.
 
     wanted: names of alarms, suspicions or noisy series, or beginnings of them. CellbenchError where one is unknown.
     """
@@ -149,7 +149,7 @@ def _since(series: Series) -> str:
 
 def _finding(session: Session, series: Series) -> Finding:
     judged = series.last.judged
-    began = judged.began or 0  # the first run of a baseline is never beyond it, so an alarm begins at 1 or later
+    began = judged.began or 0  # the first run of a baseline is never outside it, so an alarm begins at 1 or later
     first, before = series.points[began], series.points[began - 1]
     environments = session.table(
         "SELECT * FROM environments WHERE node IN ($then, $now) AND device = $device AND run_id IN ($a, $b)",
@@ -170,7 +170,7 @@ def _finding(session: Session, series: Series) -> Finding:
 
 
 def _gaps(cases: list[Row], skip_rerun: bool) -> list[Gap]:
-    """What the profile of the last run measured lately and that run did not; runs that failed everywhere count too."""
+    """The cases that the last run's profile measured lately and that run did not; wholly failed runs count too."""
     runs: dict[str, dict[Name, Row]] = {}
     for row in cases:
         runs.setdefault(row["run_id"], {})[identity.values(row, REQUEST)] = row

@@ -1,6 +1,6 @@
-"""What people say about results: accepted changes and tags, kept beside the samples, which are never touched.
+"""Annotations of results by users: accepted changes and tags, kept next to the samples, which never change.
 
-results/annotations.jsonl    one JSON object a line, in the order in which they were said
+results/annotations.jsonl    one JSON object a line, in the order of writing
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ FILE = "annotations.jsonl"
 
 @dataclass(frozen=True)
 class Annotation:
-    """One thing that somebody said about results.
+    """One annotation of results.
 
-    kind: accepted (a series' baseline starts anew at run_id) or tag (a run gets a name). alarm, series_key and metric
+    kind: accepted (a series' new baseline starts at run_id) or tag (a run gets a name). alarm, series_key and metric
     belong to accepted; name to tag. at: ISO 8601 in UTC.
     """
 
@@ -38,23 +38,25 @@ class Annotation:
 
 
 def new(kind: str, run_id: str, why: str = "", **others: str | None) -> Annotation:
-    """An annotation by whoever runs this, now."""
+    """A new annotation by the present user."""
     return Annotation(kind, run_id, datetime.now(UTC).isoformat(timespec="seconds"), _who(), why, **others)
 
 
 def read(root: Path) -> list[Annotation]:
-    """Everything that has been said about the results in this folder, oldest first; nothing where there is no file."""
+    """All annotations of the results in this folder, oldest first; empty where there is no file."""
     path = root / FILE
     known = {field.name for field in fields(Annotation)}
     found = []
-    for number, line in enumerate((files.read_text(path, "what was said about these results") or "").splitlines(), 1):
+    for number, line in enumerate((files.read_text(path, "the file of annotations") or "").splitlines(), 1):
         try:
             if line.strip():
-                # A later version may say more; what this one does not know changes nothing of what it does know.
+                # A later version may add fields; unknown fields do not change the meaning of the known ones.
                 found.append(Annotation(**{key: value for key, value in json.loads(line).items() if key in known}))
         except (ValueError, TypeError, AttributeError) as error:
             raise CellbenchError(
-                "an annotation cannot be read", f"{path}:{number}", "mend or remove that line; each is one JSON object"
+                "an annotation cannot be read",
+                f"{path}:{number}",
+                "correct or remove that line; each is one JSON object",
             ) from error
     return found
 
@@ -73,7 +75,7 @@ def add(root: Path, new: list[Annotation]) -> None:
 
 
 def merge(root: Path, other: Path) -> int:
-    """Take in what was said elsewhere and is not known here, in its order; returns how many were new."""
+    """Merge another folder's annotations that are new here, in their order; returns their number."""
     known = set(read(root))
     new = [each for each in read(other) if each not in known]
     if new:

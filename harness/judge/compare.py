@@ -1,4 +1,4 @@
-"""Two sets of results side by side: which cases match, whether they may be compared, and what the ratio says."""
+"""Compare two sets of results: the matching cases, whether they are comparable, and the verdict on the ratio."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from harness.stats.verdict import MORE_MAX, PROCESS_PAIRS, Run, Verdict
 
 MISSING, FAILED, NOT_COMPARABLE = "MISSING", "FAILED", "NOT COMPARABLE"
 
-# Where each side has a single value of one of these parts and they differ, that is what is being compared: it takes no
-# part in matching, nor does what follows from it.
+# Where each side has a single value of one of these parts and they differ, that is the compared difference: it is not
+# used for matching, nor are the columns that depend on it.
 MAY_VARY = {
     identity.MACHINE: ("node", "device_name", "torch_threads"),
     identity.DEVICE: (),
     ("variant",): identity.EXECUTION,
     ("torch_threads",): (),
 }
-# What a case is called, and what is known of it where it failed.
+# The name of a case, and the columns that are known where it failed.
 LABELS = ("node", "device", "crop", "protocol", "variant")
 REQUEST = (*identity.PLACE, *identity.REQUEST)
 Name = tuple[Any, ...]
-# Facts that every row has in a column of its own, and those of the moment, which differ always.
+# Facts that every row has in a column of its own, and those of the moment, which always differ.
 NOT_A_DIFFERENCE = {fact.name for group in ("at this moment", "workload") for fact in facts.GROUPS[group]}
 
 
 class Line(NamedTuple):
-    """The rows of one case: what was measured on either side, and what failed there."""
+    """The rows of one case: the measurements and the failures of either side."""
 
     a: list[Row]
     b: list[Row]
@@ -80,9 +80,9 @@ class ComparedCase:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that `cellbench compare` says.
+    """The result of `cellbench compare`.
 
-    by: the columns that the cases are told apart by. varied: what is being compared besides the selections, e.g.
+    by: the columns that distinguish the cases. varied: the compared differences in addition to the selections, e.g.
     {"node": ("desk", "mac")}. overall: the geometric mean. differences: (node, fact, A's values, B's values) that
     differ.
     """
@@ -119,7 +119,7 @@ def compare(a: Side, b: Side, margin: float = MARGIN) -> Comparison:
 def differences(before: Iterable[Row], after: Iterable[Row]) -> list[tuple[str, str, str, str]]:
     """Facts about nodes that differ: (node, fact, values before, values after); node is empty where nodes differ.
 
-    Nodes of the same name are put side by side; where the two sides have none in common, all are taken together.
+    Nodes of the same name are compared; where the two sides have none in common, all nodes of a side are combined.
     """
     sides = [list(before), list(after)]
     common = {row["node"] for row in sides[0]} & {row["node"] for row in sides[1]}
@@ -137,7 +137,7 @@ def differences(before: Iterable[Row], after: Iterable[Row]) -> list[tuple[str, 
 
 
 def _varied(a: list[Row], b: list[Row]) -> tuple[dict[str, tuple[str, str]], set[str]]:
-    """What is being compared besides the selections, by column; and the columns that take no part in matching."""
+    """The compared differences in addition to the selections, by column; and the columns not used for matching."""
     varied: dict[str, tuple[str, str]] = {}
     free: set[str] = set()
     for part, follows in MAY_VARY.items():
@@ -152,9 +152,9 @@ def _varied(a: list[Row], b: list[Row]) -> tuple[dict[str, tuple[str, str]], set
 
 
 def _lines(a: Side, b: Side, free: set[str]) -> tuple[dict[Name, Line], tuple[str, ...]]:
-    """The rows of each case by its name, and the columns that the names are made of.
+    """The rows of each case by its name, and the columns of the names.
 
-    What is on one side only stands beside what is called the same on the other side: it is other work.
+    A case on one side only is compared with the case of the same name on the other side: it is other work.
     """
     same, called, request = (identity.without(columns, free) for columns in (identity.SERIES, LABELS, REQUEST))
     before, after = (_grouped(side.blocks, same) for side in (a, b))
@@ -190,7 +190,7 @@ def _name(row: Row, by: tuple[str, ...]) -> Name:
 
 
 def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, str]) -> ComparedCase:
-    """outcome: the verdict, or the word for there being none and why."""
+    """One case with its outcome: the verdict, or the word for its absence and the reason."""
     sides = line.a, line.b
     a_s, b_s = (float(np.median([row["median_s"] for row in side])) if side else None for side in sides)
     masks = [{hash_ for row in side for hash_ in row["masks"] or []} for side in sides]
@@ -207,7 +207,7 @@ def _compared(name: tuple[str, ...], line: Line, outcome: Verdict | tuple[str, s
 
 
 def _why_not(line: Line, free: set[str]) -> tuple[str, str] | None:
-    """The word for a case that has no ratio, and why it has none; None if it has one."""
+    """The word for a case without a ratio, and the reason; None if it has one."""
     a, b, failed_a, failed_b = line
     for which, ok, failed in (("A", a, failed_a), ("B", b, failed_b)):
         if not ok and failed:
@@ -227,7 +227,7 @@ def _why_not(line: Line, free: set[str]) -> tuple[str, str] | None:
 
 
 def _advice(found: Verdict) -> str:
-    """What would settle an INCONCLUSIVE."""
+    """The measurements that would settle an INCONCLUSIVE."""
     if found.verdict != INCONCLUSIVE:
         return ""
     if found.low is not None:
@@ -239,13 +239,13 @@ def _advice(found: Verdict) -> str:
 
 
 def _case(a: Side, b: Side, line: Line) -> verdict.Case:
-    """The runs of a case on both sides, and the usual ones of their series."""
+    """The runs of a case on both sides, and the unchanged ones of their series."""
     before, after = line.a, line.b
     machines = [identity.values(rows[0], identity.MACHINE) for rows in (before, after)]
     if machines[0] == machines[1]:
         before, after = _aligned(before, after)
         sides = _runs(before), _runs(after)
-    else:  # what they share in one run is no hour of one machine
+    else:  # one run on both sides is not one hour of one machine
         sides = _runs(before, " of A"), _runs(after, " of B")
     keys = [{row["series_key"] for row in rows} for rows in (before, after)]
     histories = [_usual(side, each, other) for side, other, each in ((a, b, keys[0]), (b, a, keys[1]))]
@@ -253,7 +253,7 @@ def _case(a: Side, b: Side, line: Line) -> verdict.Case:
 
 
 def _aligned(before: list[Row], after: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows where runs of both sides that went on at the same time are one, with the processes that both have."""
+    """The rows in which simultaneous runs of both sides are one, with the processes that both have."""
     spans = [_spans(rows) for rows in (before, after)]
     same = {
         run: other for run, (begin, end) in spans[1].items() for other, (other_begin, other_end) in spans[0].items()
@@ -270,7 +270,7 @@ def _aligned(before: list[Row], after: list[Row]) -> tuple[list[Row], list[Row]]
 
 
 def _spans(rows: list[Row]) -> dict[str, tuple[datetime, datetime]]:
-    """When the first and the last process of each run began."""
+    """The start of the first and the last process of each run."""
     runs = identity.grouped(rows, itemgetter("run_id"))
     return {run: (min(row["begins"] for row in each), max(row["begins"] for row in each)) for run, each in runs.items()}
 
@@ -288,7 +288,7 @@ def _runs(rows: list[Row], suffix: str = "") -> list[Run]:
 
 
 def _usual(side: Side, keys: set[str], other: Side) -> list[Run]:
-    """The usual runs of these series since their last accepted change, without those that are compared."""
+    """The unchanged runs of these series since their last accepted change, without those that are compared."""
     known = {run.name: run for key in keys for each in (side, other) for run in each.history.get(key, {}).values()}
     runs = [known[name] for name in sorted(known.keys() - {*side.runs, *other.runs})]
     names = [run.name for run in runs]
@@ -303,7 +303,7 @@ def _identities(rows: list[Row]) -> set[tuple[Any, ...]]:
 
 
 def _place(name: tuple[str, ...], by: tuple[str, ...]) -> tuple[Any, ...]:
-    """Where a case stands in the table: crops by size, full last, everything else by name."""
+    """The place of a case in the table: crops by size, full last, everything else by name."""
     return tuple(
         (int(word) if word.isdigit() else 10**9, word) if column == "crop" else (0, word)
         for column, word in zip(by, name, strict=True)

@@ -1,4 +1,4 @@
-"""Every series of a store over time: the value of each run and what is thought of it, given what was accepted."""
+"""Every series of a store over time: the value and the judgement of each run, with the accepted changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIME, MASKS, AGREEMENT = "time", "masks", "agreement"
 BYTES = ("peak_rss_bytes", "cuda_allocated_bytes", "cuda_reserved_bytes", "mps_current_bytes", "mps_driver_bytes")
 DAY_S = 86400
 METRICS = (TIME, MASKS, AGREEMENT, *BYTES)
-# What may explain a change; each new value is a mark on the history.
+# The columns that may explain a change; each new value is a mark on the history.
 VERSIONS = (*identity.VERSIONS, "numpy_version", "numba_version", "python_version", "harness_version", "os")
 
 _PLACE = dict.fromkeys((*identity.CASE, *VERSIONS, "image", "profile"))
@@ -50,7 +50,7 @@ _AGREEMENT = f"""
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a series: when, its value (s, bytes, cells; the rank of a word), what is thought of it.
+    """One run of a series: its time, value (s, bytes, cells; the rank of a word) and judgement.
 
     place: the labels and versions of that run.
     """
@@ -81,19 +81,19 @@ class Series:
 
     @property
     def selector(self) -> str:
-        """The case as `cellbench run --only` takes it: node/device/crop."""
+        """The case in the form of `cellbench run --only`: node/device/crop."""
         return selector(self.last.place)
 
     @property
     def id(self) -> str:
-        """Names what `cellbench accept` accepts: the suspicion or alarm that is open now, or a noisy baseline."""
+        """The name for `cellbench accept`: of the suspicion or alarm that is open now, or of a noisy baseline."""
         began = self.last.judged.began
         since = NOISY if began is None else self.points[began].run_id
         return hashlib.sha256(f"{self.key} {self.metric} {self.method} {since}".encode()).hexdigest()[:8]
 
 
 def selector(place: Row) -> str:
-    """A case as `cellbench run --only` takes it: node/device/crop."""
+    """A case in the form of `cellbench run --only`: node/device/crop."""
     return "/".join(str(place[name]) for name in ("node", "device", "crop"))
 
 
@@ -103,7 +103,7 @@ def read(session: Session, notes: Sequence[Annotation], until: str) -> list[Seri
 
 
 def times(session: Session, notes: Sequence[Annotation], until: str, wanted: str) -> list[Series]:
-    """The times alone, of the series that fulfil a condition in SQL."""
+    """The times only, of the series that fulfil a condition in SQL."""
     return _judged(session, notes, until, session.table(sql_of_times(wanted)).to_pylist(), wanted)
 
 
@@ -144,7 +144,7 @@ def _series(
 
 
 def _values(session: Session) -> list[Row]:
-    """A row per series, metric and run; masks and agreement as what the rules for them take."""
+    """A row per series, metric and run; masks and agreement in the form of their rules."""
     numbers = session.table(f"{sql_of_times('true')} UNION ALL {_MEMORY}").to_pylist()
     masks = [
         row | {"metric": MASKS, "method": None, "value": Masks(frozenset(row["hashes"]), row["fewest"], row["most"])}

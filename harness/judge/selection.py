@@ -1,4 +1,4 @@
-"""Which results a word means: a run, a date, a tag, a node, key=value terms, a folder or a file; and its rows."""
+"""Select results by a run, a date, a tag, a node, key=value terms, a folder or a file; and read their rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHOICES = {
     "profile": "profile", "weights": "weights", "image": "image", "torch": "torch_version",
     "cellpose": "cellpose_version", "threads": "torch_threads", "cellbench": "harness_version",
 }  # fmt: skip
-# What is known of a case beyond the columns of its identity, and of one that failed.
+# Columns of a case in addition to its identity, and of a failed one.
 CASE = (*identity.CASE, "image")
 FAILED_BY = (*identity.PLACE, *identity.REQUEST, "image")
 KEYS = ("run", "date", "tag", *CHOICES)
@@ -40,11 +40,11 @@ DAY_S = 86400
 
 @dataclass(frozen=True)
 class Side:
-    """Results that were chosen: the words for them, and their rows.
+    """Selected results: the words for them, and their rows.
 
     blocks: a row per process and case with its median. failed: a row per case that has failures.
-    facts: a row per process with what is known of its node. history: for each of its series every run in that store, by
-    name. accepted: for each series the runs with which a baseline began.
+    facts: a row per process with the known facts about its node. history: for each of its series every run in that
+    store, by name. accepted: for each series the runs with which a baseline began.
     """
 
     choice: str
@@ -57,7 +57,7 @@ class Side:
 
 
 def select(out: Path, choice: str) -> Side:
-    """The results that a word or terms of the form key=value choose; see docs/statistics.md for all forms."""
+    """Select results by a word or by terms of the form key=value; docs/statistics.md lists all forms."""
     path = Path(os.path.expanduser(choice))
     if path.suffix == ".parquet" or any(os.path.isdir(path / part) for part in ("samples", "journal")):
         with _store_of(path) as store:
@@ -68,7 +68,7 @@ def select(out: Path, choice: str) -> Side:
 
 
 def side(session: Session, choice: str, where: str, parameters: Row) -> Side:
-    """The results that fulfil a condition in SQL with its parameters; choice: what people call them."""
+    """Select the results that fulfil a condition in SQL with its parameters; choice: its form for people."""
     blocks = session.table(
         f"""SELECT run_id, case_id, series_key, block, {_any_of(CASE)},
                    median(elapsed_s) AS median_s, count(*) AS n, min(started_at) AS begins,
@@ -132,7 +132,7 @@ def _runs(session: Session) -> list[str]:
 
 
 def run(session: Session, word: str) -> str:
-    """The run that a word means; CellbenchError where there is none."""
+    """The run that a word selects; CellbenchError where there is none."""
     runs = _runs(session)
     if not (found := _run(runs, word)):
         raise CellbenchError(f"there is no run {word}", None, "the newest are " + (", ".join(runs[-5:]) or "none"))
@@ -165,16 +165,16 @@ def _terms(session: Session, out: Path, choice: str) -> tuple[str, Row]:
             value = canonical(value) if key == "variant" else value
             condition, more = f"CAST({CHOICES[key]} AS VARCHAR) = ${name}", {name: value}
         else:
-            raise CellbenchError(f"nothing can be chosen by {key!r}", choice, f"keys: {', '.join(KEYS)}")
+            raise CellbenchError(f"{key!r} is not a key", choice, f"keys: {', '.join(KEYS)}")
         conditions.append(condition)
         parameters |= more
     return " AND ".join(conditions), parameters
 
 
 def _dated(name: str, text: str) -> tuple[str, Row]:
-    """A day or days in UTC, as run_id tells them."""
+    """A day or days in UTC, from run_id."""
     if not (match := DATE.fullmatch(text)):
-        raise CellbenchError("this is no date", text, "write 2026-01-31 or 2026-01-01..2026-01-31")
+        raise CellbenchError(f"{text!r} is not a valid date", None, "write 2026-01-31 or 2026-01-01..2026-01-31")
     first, last = (day.replace("-", "") for day in (match[1], match[2] or match[1]))
     return f"substr(run_id, 1, 8) BETWEEN ${name}a AND ${name}b", {f"{name}a": first, f"{name}b": last}
 

@@ -1,4 +1,4 @@
-"""What a check of this machine says, and how it is printed."""
+"""The result of a check of this machine, and its printed form."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ VERDICT_COLUMNS, NAME_COLUMNS = 9, 17
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what was seen, whether it is good enough to measure, and what would mend it.
+    """One check: the evidence, the verdict whether this machine can measure, and the fix.
 
-    verdict: ok, warn (measure, but know this), fail (figures would be wrong or there would be none) or skipped.
+    verdict: ok, warn (can measure, with this caveat), fail (numbers would be wrong or missing) or skipped.
     """
 
     name: str
@@ -30,14 +30,14 @@ class Check:
 
 
 def attempt(name: str, look: Callable[[], Check | list[Check]]) -> list[Check]:
-    """What a look finds; a look that breaks is a failed check with its error, and hides no other."""
+    """Run a check; an error of the check becomes a failed check and hides no other."""
     try:
         found = look()
     except CellbenchError as error:
         return [Check(name, FAIL, f"{error.what} ({error.where})" if error.where else error.what, error.fix)]
-    except Exception as error:  # whatever it is, this is what the check has found
-        fix = "if that does not tell you what to do, report it together with what cellbench doctor --json prints"
-        return [Check(name, FAIL, f"the check itself broke: {type(error).__name__}: {error}", fix)]
+    except Exception as error:  # any error is the finding of this check
+        fix = "if that is not clear, report it together with the output of cellbench doctor --json"
+        return [Check(name, FAIL, f"the check itself failed: {type(error).__name__}: {error}", fix)]
     return found if isinstance(found, list) else [found]
 
 
@@ -59,10 +59,10 @@ def show(checks: Iterable[Check], as_json: bool = False) -> list[Check]:
 
 
 def text(check: Check, columns: int) -> str:
-    """One check as people read it: verdict, name and evidence, and the fix below."""
+    """One check for people: verdict, name and evidence, and the fix below."""
     head = f"{check.verdict:{VERDICT_COLUMNS}}{check.name:{NAME_COLUMNS}} "
     margin = " " * len(head)
-    # A child's last words come with line breaks of their own; filling makes one paragraph of them.
+    # The output of a child contains line breaks; filling makes one paragraph of it.
     lines = [textwrap.fill(check.evidence, columns, initial_indent=head, subsequent_indent=margin)]
     if check.fix:
         lines.append(
@@ -75,7 +75,7 @@ def text(check: Check, columns: int) -> str:
 
 
 def summary(checks: list[Check]) -> str:
-    """How many checks there were and how they ended."""
+    """The number of checks, and of each verdict."""
     count = Counter(check.verdict for check in checks)
     words = ((OK, "ok"), (WARN, "with a warning"), (FAIL, "failed"), (SKIPPED, "skipped"))
     return f"{len(checks)} checks: " + ", ".join(f"{count[name]} {word}" for name, word in words if count[name])

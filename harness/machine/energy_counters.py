@@ -1,6 +1,6 @@
-"""Counters of energy in the chips: a GPU's by its driver, the processors' by the kernel; and the power at rest by them.
+"""Counters of energy in the chips: a GPU's by its driver, the processors' by the kernel; and the idle power.
 
-A counter says what a chip drew, not the wall: no power supply, no disk, no fan.
+A counter measures a chip, not the wall: no power supply, no disk, no fan.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ IDLE_S = 10.0
 
 @dataclass(frozen=True)
 class EnergySource:
-    """Counters that are read together, and a name for what they cover."""
+    """Counters that are read together, and the name of the parts that they measure."""
 
     method: str
     counters: tuple[Callable[[], float | None], ...]
 
     def energy_j(self) -> float | None:
-        """Their sum in J since some instant; None if one of them does not tell."""
+        """Their sum in J since some instant; None if one of them cannot be read."""
         read = [counter() for counter in self.counters]
         known = [joules for joules in read if joules is not None]
         return math.fsum(known) if len(known) == len(read) else None
 
 
 def find(accelerator: Accelerator, monitor: Monitor | None = None, powercap: Path = POWERCAP) -> EnergySource | None:
-    """What can be read here for work on this kind of device; None if nothing, or if a GPU's own part is missing.
+    """Find the counters for work on this kind of device; None if there is none, or if a GPU's own is missing.
 
-    A GPU's calls keep the processor busy too, so its packages are added where they can be read (since Linux
-    5.10 by root alone); the method says so. macOS tells only root, so there is no source.
+    A GPU's calls keep the processor busy too, so its packages are added where they can be read (since Linux 5.10 by
+    root alone) and named in the method. macOS reports energy to root only, so there is no source.
     """
     zones = _rapl_zones(powercap)
     names = ["rapl " + "+".join(zone.name for zone in zones)] if zones else []
@@ -57,16 +57,16 @@ def idle_power_w(
     clock_s: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float | None:
-    """Mean power over a span of rest; None where a counter does not tell.
+    """Mean power in W over a span of rest; None where a counter cannot be read.
 
-    To be called before this process first touches the device: afterwards its clocks stay up.
+    To be called before this process first uses the device: afterwards its clocks stay up.
     """
     _, elapsed_s, energy_j = spent(source, lambda: sleep(span_s), clock_s)
     return None if energy_j is None else energy_j / elapsed_s
 
 
 def spent(source: EnergySource, work: Callable[[], T], clock_s: Callable[[], float]) -> tuple[T, float, float | None]:
-    """What the work returned, how long it took, and the energy meanwhile."""
+    """Call work; returns its result, its duration in s and its energy in J."""
     before_j, begin_s = source.energy_j(), clock_s()
     outcome = work()
     end_s, after_j = clock_s(), source.energy_j()
@@ -74,7 +74,7 @@ def spent(source: EnergySource, work: Callable[[], T], clock_s: Callable[[], flo
 
 
 class _Zone:
-    """One energy counter of the kernel's powercap tree that goes on where the hardware's starts again."""
+    """One energy counter of the kernel's powercap tree, continued where the hardware's overflows."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name

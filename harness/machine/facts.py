@@ -1,4 +1,4 @@
-"""Every fact about a node, once: what goes beside its figures so that a change in them can be explained."""
+"""Every fact about a node, once: stored with its results to explain a change in them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact: what it is called, holds and means.
+    """One fact: its name, content and meaning.
 
-    type: str, int, float or bool; null where the machine does not tell. stable: takes part in stable_key();
-    false for what changes by itself, for the name of one unit, and for what is the workload's or this program's.
-    private: whether it tells one machine from others of its kind.
+    type: str, int, float or bool; null where the machine does not report it. stable: whether it is part of
+    stable_key(); False for values that change by themselves, names of one unit, and facts of the workload or this
+    program. private: whether it distinguishes one machine from others of its kind.
     """
 
     name: str
@@ -150,7 +150,7 @@ FACTS: tuple[Fact, ...] = tuple(fact for group in GROUPS.values() for fact in gr
 
 
 def stable_key(facts: Mapping[str, Any]) -> str:
-    """A short name for hardware, system and libraries: nodes that agree in every stable fact get the same one.
+    """A short name for hardware, system and libraries, equal for nodes that agree in every stable fact.
 
     Unknown facts take no part, so that a fact which a later version adds changes no key where it is null.
     """
@@ -159,5 +159,5 @@ def stable_key(facts: Mapping[str, Any]) -> str:
 
 
 def _coarse(fact: Fact, value: Any) -> Any:
-    """Sizes to two digits: what a kernel keeps for itself differs by a little from boot to boot."""
+    """Sizes to two digits: the kernel's own share differs a little from boot to boot."""
     return f"{value:.1e}" if fact.unit == "bytes" else value

@@ -1,4 +1,4 @@
-"""Where this program keeps what is its own on a machine, also where a user has no home and no name."""
+"""The folders of this program on a machine, also where a user has no home and no name."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 from harness import files
 from harness.errors import CellbenchError
 
-KEPT = (".cellbench", ".cellpose", ".ray")  # what makes a home of use that cannot be written
-NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # where getpass looks for a user's name
+KEPT = (".cellbench", ".cellpose", ".ray")  # folders that make an unwritable home usable
+NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # the variables that getpass reads
 
 
 def home() -> Path:
-    """~/.cellbench, or what CELLBENCH_HOME names; made by whoever writes to it."""
+    """~/.cellbench, or the folder in CELLBENCH_HOME; the first writer makes it."""
     return files.expanded(os.environ.get("CELLBENCH_HOME") or "~/.cellbench").absolute()
 
 
 def complete(environ: MutableMapping[str, str]) -> None:
-    """Set the variables by which libraries find a home, a user's name and a cache, where there is none to be found.
+    """Set the variables by which libraries find a home, a user's name and a cache, where they are missing.
 
-    So it is in a container that runs under any number (docker run -u). What can be used stays as it is. Raises
+    They are missing in a container that runs under any number (docker run -u). Usable values stay. Raises
     CellbenchError where not even a temporary folder can be written.
     """
     try:
@@ -50,18 +50,18 @@ def complete(environ: MutableMapping[str, str]) -> None:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether a folder is there, or can be made, and files in it, too."""
+    """Whether a folder can be used or made, and files in it can be written."""
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def is_temporary(folder: Path) -> bool:
-    """Whether a folder goes when the machine, or its container, is started anew."""
+    """Whether a folder is removed when the machine, or its container, is started again."""
     return folder.is_relative_to(tempfile.gettempdir())
 
 
 def _spare() -> Path:
-    """A folder of this user's among the temporary ones; one that somebody else has made is not taken."""
+    """A folder of this user among the temporary ones; another user's folder is not used."""
     folder = Path(tempfile.gettempdir(), f"cellbench-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)

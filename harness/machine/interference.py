@@ -1,12 +1,12 @@
-"""What else went on around a repetition: foreign load, heat, quotas, low clocks, battery, sleep.
+"""Interference around a repetition: foreign load, heat, quotas, low clocks, battery, sleep.
 
     finish = watch.begin()   right before the clock starts
     …                        the timed region
     columns = finish()       right after the clock stopped
 
-Nothing is dropped because of a flag. A missing flag tells nothing where its detector cannot see: those are listed as
-unwatched. All readings are outside the clock and cheap: the files are found once, and what only a slow question can
-tell is asked every two seconds at most.
+Nothing is dropped because of a flag. A missing flag means nothing where its detector cannot read its source: those
+flags are listed as unwatched. All readings are outside the clock and fast: the files are found once, and slow readings
+are made every two seconds at most.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ T = TypeVar("T")
 # The flags of a sample in their order; the view blocks adds drift.
 FLAGS = ("load", "gpu_load", "throttled", "low_clock", "battery", "thermal", "suspend", "clock_jump")
 
-# More foreign use than this is load, in processors; where there is one, a tenth of it. It does not grow with the
-# machine: the threads of a network wait for the slowest of their cores. What is always there stays under it: our
-# parent and Ray's daemons use 0.01 to 0.06 processors, and a server with 16 at rest up to 0.1.
+# More foreign use than this is load, in processors; with one processor, a tenth of it. It does not grow with the
+# machine: the threads of a network wait for the slowest of their cores. Normal activity stays below it: the parent
+# and Ray's daemons use 0.01 to 0.06 processors, and a server with 16 at rest up to 0.1.
 LOAD_SHARE, LOAD_PROCESSORS = 0.10, 0.15
-# The kernel tells times in steps of 10 ms: two of them are no evidence, and spans of a few tell nothing.
+# The kernel counts time in steps of 10 ms: two of them are no evidence, and a span of a few is too short.
 TICKS_S, MIN_SPAN_S = 0.02, 0.05
 LOW_CLOCK = 0.75  # of the nominal clock, as in NVIDIA's nvbench
-# A GPU that reaches its power limit (sw_power_cap) is loaded as its maker meant it, like any big GPU under a dense
-# network; the limit is stored with the environment. If it costs much, low_clock says so.
+# A GPU at its power limit (sw_power_cap) is loaded as its maker intended, like any big GPU with a dense network;
+# the limit is stored with the environment. If the effect is large, low_clock is raised.
 THROTTLED = frozenset(("hw_slowdown", "sw_thermal", "hw_thermal", "hw_power_brake"))
 SUSPEND_S = 0.5
 CLOCK_JUMP_S, CLOCK_DRIFT = 1.0, 0.001  # NTP slews a clock by 0.05 % at most
-KEEP_S = 2.0  # how long the answer to a slow question is good
+KEEP_S = 2.0  # how long a slow reading stays valid
 LOOK_S = 1.0
 
 
 def _busy_s() -> float:
-    """CPU time of the whole machine, with what a hypervisor took from it; guests are in user, disks are no work.
+    """CPU time of the whole machine in s, with stolen time; guests are part of user, waiting for disks is not counted.
 
-    Linux measures how long a processor is idle, but only samples what it does else, every 1 to 10 ms and all of them
-    at the same instant: with 64 busy ones and 4 ms, two readings may be 0.25 s off.
+    Linux measures how long a processor is idle, but only samples its other states, every 1 to 10 ms and all of them at
+    the same instant: with 64 busy ones and 4 ms, two readings may differ by 0.25 s.
     """
     now_s = time.perf_counter()
     times = psutil.cpu_times()
@@ -64,19 +64,19 @@ def _busy_s() -> float:
 
 
 def _own_cpu_s() -> float:
-    """CPU time of this process and of its children that have ended."""
+    """CPU time of this process and of its ended children in s."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 @cache
 def _n_logical() -> int:
-    """Processors behind _busy_s(): in a container that is often the host's, which psutil.cpu_count() may not be."""
+    """The number of processors in _busy_s(): in a container often the host's, unlike psutil.cpu_count()."""
     return len(psutil.cpu_times(percpu=True))
 
 
 def _through_sleep_s() -> float:
-    """A clock that goes on while the machine sleeps; perf_counter stands still then."""
+    """A clock in s that continues while the machine sleeps; perf_counter stands still then."""
     return time.clock_gettime(time.CLOCK_MONOTONIC_RAW if sys.platform == "darwin" else time.CLOCK_BOOTTIME)
 
 
@@ -94,7 +94,7 @@ class Machine(Sources):
 
 
 class Detector(NamedTuple):
-    """What looks for one kind of interference, and the flag that it raises; seen is None where it cannot see."""
+    """A detector of one kind of interference, and its flag; seen is None where it cannot read its source."""
 
     name: str
     flag: str
@@ -102,7 +102,7 @@ class Detector(NamedTuple):
 
 
 class Watch:
-    """Looks at the machine before and after each repetition and says what else went on.
+    """Reads the machine's state before and after each repetition and reports interference.
 
     gpu: the monitor of the accelerator that computes, if it has one. is_host: whether the host itself computes.
     """
@@ -124,7 +124,7 @@ class Watch:
         self._mac_is_hot = _Remembered(lambda: mac_is_hot(machine), machine.awake_s)
 
     def begin(self) -> Callable[[], dict[str, Any]]:
-        """Take the first readings; what it returns takes the second ones and gives the columns of the sample."""
+        """Take the first readings; the returned function takes the second ones and gives the columns of the sample."""
         before = self._counters()
 
         def finish() -> dict[str, Any]:
@@ -144,7 +144,7 @@ class Watch:
             "own_s": machine.own_cpu_s(),
             "throttles": sum(_number(path) or 0 for path in self._throttle_counts),
             "stops": sum(n_stops for n_stops, _ in quotas),
-            # Groups around ours that are stopped at the same time are not counted twice.
+            # Nested groups that are stopped at the same time are not counted twice.
             "stopped_s": max((stopped_s for _, stopped_s in quotas), default=0.0),
         }
 
@@ -193,7 +193,7 @@ class Watch:
         yield Detector("gpu_low_clock", "low_clock", self._gpu_is_low(live["gpu_mhz"]))
 
     def _gpu_is_low(self, mhz: float | None) -> bool | None:
-        """Whether the GPU computes at a low clock; once the network is through it may idle, and slow down rightly."""
+        """Whether the GPU computes at a low clock; after the network it may be idle, and then a low clock is normal."""
         is_idle = self._gpu.is_idle() if self._gpu else None
         if mhz is None or self._gpu_max_mhz is None or is_idle is None:
             return None
@@ -201,9 +201,9 @@ class Watch:
 
 
 def foreign_share(busy_s: float, own_s: float, elapsed_s: float, n_logical: int) -> float | None:
-    """What others used of all processors over a span, from the machine's and our own CPU time.
+    """The share of all processors that others used over a span, from CPU times of the machine and of this program.
 
-    None for a span that is too short, and where the machine's counters miss even our own use (gVisor shows zeros).
+    None for a span that is too short, and where the machine's counters miss even this program's use (gVisor: zeros).
     """
     if elapsed_s < MIN_SPAN_S or busy_s + TICKS_S < own_s / 2:
         return None
@@ -211,14 +211,14 @@ def foreign_share(busy_s: float, own_s: float, elapsed_s: float, n_logical: int)
 
 
 def is_load(share: float | None, elapsed_s: float, n_logical: int) -> bool | None:
-    """Whether others used so much of the machine that a repetition may have suffered; None where that is unknown."""
+    """Whether others used enough of the machine to slow a repetition; None where that is unknown."""
     if share is None:
         return None
     return share * n_logical * elapsed_s > min(LOAD_SHARE * n_logical, LOAD_PROCESSORS) * elapsed_s + TICKS_S
 
 
 def is_throttled(gpu: dict[str, Any]) -> bool:
-    """Whether heat or the power supply holds this GPU back."""
+    """Whether heat or the power supply limits this GPU."""
     return not THROTTLED.isdisjoint((gpu["gpu_throttle"] or "").split())
 
 
@@ -228,9 +228,9 @@ def wait_for_idle(
     machine: Machine | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:
-    """Look at the machine, a second each time, until it is idle and its GPU not too hot; at most limit_s.
+    """Read the machine's state each second until it is idle and its GPU not too hot; at most limit_s.
 
-    Returns how long it was not idle: 0 if the first look finds it so, or if there is no time to look.
+    Returns how long it was not idle, in s: 0 if the first reading is idle, or if there is no time to read.
     """
     machine = machine or Machine()
     begin_s = look_s = machine.awake_s()
@@ -246,7 +246,7 @@ def wait_for_idle(
 
 
 def on_battery(machine: Machine) -> bool | None:
-    """Whether the machine draws on its battery; one without a battery does not. None where it does not tell."""
+    """Whether the machine runs on its battery; False without a battery. None where it does not report it."""
     if machine.system == "darwin":
         battery = machine.mac_battery()
         return battery is not None and battery.power_plugged is False
@@ -256,7 +256,7 @@ def on_battery(machine: Machine) -> bool | None:
 
 
 def mac_is_slowed(machine: Machine) -> bool | None:
-    """Whether macOS limits the processors' speed; Macs with Apple's chips tell a limit only while there is one."""
+    """Whether macOS limits the processors' speed; Macs with Apple's chips report a limit only while there is one."""
     output = machine.run(["/usr/bin/pmset", "-g", "therm"])
     found = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", output or "")
     return None if not output else found is not None and int(found[1]) < 100
@@ -270,7 +270,7 @@ def mac_is_hot(machine: Machine) -> bool | None:
 
 
 class _Remembered(Generic[T]):
-    """A slow question whose answer is reused for two seconds, so that short repetitions are not slowed by it."""
+    """A slow reading that is reused for two seconds, so that it does not slow short repetitions."""
 
     def __init__(self, ask: Callable[[], T], now_s: Callable[[], float]) -> None:
         self._ask, self._now_s, self._asked_s = ask, now_s, -math.inf
@@ -283,24 +283,24 @@ class _Remembered(Generic[T]):
 
 
 def _is_low(clocks: Sequence[tuple[float, float | None]]) -> bool | None:
-    """Whether even the fastest processor is slow against its nominal clock; idle ones are, so a mean would mislead."""
+    """Whether even the fastest processor is below its nominal clock; a mean would include idle ones."""
     parts = [khz / nominal_khz for khz, nominal_khz in clocks if nominal_khz]
     return max(parts) < LOW_CLOCK if parts else None
 
 
 def _quota(path: Path) -> tuple[int, float]:
-    """How often a control group was stopped by its quota so far, and for how long, summed over processors."""
+    """How often a control group was stopped by its quota so far, and for how many s, summed over processors."""
     try:
         counts = {key: int(number) for key, number in re.findall(r"^(\w+) (\d+)$", path.read_text(), re.MULTILINE)}
     except OSError:
         return 0, 0.0
-    # Version 2 counts in us, version 1 in ns; a group without a quota, such as the root, may not tell.
+    # Version 2 counts in us, version 1 in ns; a group without a quota, such as the root, may have neither.
     stopped_s = counts.get("throttled_usec", 0) / 1e6 + counts.get("throttled_time", 0) / 1e9
     return counts.get("nr_throttled", 0), stopped_s
 
 
 def _number(path: Path) -> float | None:
-    """The number in a file of sysfs; None where a device does not answer. Unbuffered: there may be hundreds of them."""
+    """The number in a file of sysfs; None where a device does not answer. Unbuffered: there may be hundreds."""
     try:
         with open(path, "rb", buffering=0) as file:
             return float(file.read(64))

@@ -1,4 +1,4 @@
-"""Facts about a Linux machine, from /proc and /sys; null where the kernel does not tell.
+"""Facts about a Linux machine, from /proc and /sys; null where the kernel does not report them.
 
 The files are described in the kernel's Documentation/ABI and Documentation/admin-guide/pm.
 """
@@ -22,7 +22,7 @@ INSTRUCTIONS = (
 # Kernel drivers of processor sensors; the first input of each is the package, as hot as its hottest core.
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 
-# The nominal clock where only the highest is known, as a part of it: makers of servers promise 0.6 to 0.8.
+# The nominal clock where only the highest is known, as a part of it: makers of servers specify 0.6 to 0.8.
 NOMINAL_PART = 0.6
 
 
@@ -34,7 +34,7 @@ def facts(sources: Sources) -> dict[str, Any]:
         **_processor(sources),
         **_power(sources),
         **_system(sources),
-        **dict.fromkeys(("gpu_name", "gpu_cores", "metal_support")),  # NVIDIA's driver is asked elsewhere
+        **dict.fromkeys(("gpu_name", "gpu_cores", "metal_support")),  # from NVIDIA's driver, elsewhere
         "cpu_mhz": cpu_mhz(sources),
         "cpu_temperature_c": cpu_temperature_c(sources),
     }
@@ -46,7 +46,7 @@ def cpu_model(sources: Sources) -> str | None:
 
 
 def usable_cores(sources: Sources) -> int | None:
-    """Physical cores of which this process may use a hardware thread at least; all kinds of cores count."""
+    """The physical cores of which this process may use at least one hardware thread; all kinds of cores count."""
     allowed = _allowed(sources)
     numbers = re.findall(r"^processor\s*:\s*(\d+)", sources.text("proc/cpuinfo") or "", re.MULTILINE)
     cores = _cores(sources) or [frozenset((int(number),)) for number in numbers]
@@ -54,7 +54,7 @@ def usable_cores(sources: Sources) -> int | None:
 
 
 def instructions(sources: Sources) -> str | None:
-    """The vector and matrix extensions of the first processor that matter here; spaced, or none."""
+    """The relevant vector and matrix extensions of the first processor; spaced, or none."""
     info = _cpuinfo(sources)
     words = (info.get("flags") or info.get("Features") or "").split()
     return (" ".join(word for word in INSTRUCTIONS if word in words) or "none") if words else None
@@ -67,7 +67,7 @@ def loaded_libraries(sources: Sources) -> list[str]:
 
 
 def power_source(sources: Sources) -> str | None:
-    """battery while one is being emptied, else mains; None without a battery or an adapter that says so."""
+    """battery while one is being emptied, else mains; None without a battery or a connected adapter."""
     # The batteries of mice and headsets have the scope Device.
     supplies = [path for path in sources.paths("sys/class/power_supply/*") if sources.text(path / "scope") != "Device"]
     kinds = {path: sources.text(path / "type") for path in supplies}
@@ -94,13 +94,13 @@ def cpu_temperature_c(sources: Sources) -> float | None:
 
 
 def cpu_sensors(sources: Sources) -> list[Path]:
-    """The files that tell the processors' temperatures in thousandths of a degree Celsius."""
+    """The files with the processors' temperatures in thousandths of a degree Celsius."""
     chips = sources.paths("sys/class/hwmon/hwmon*/name")
     return [path.with_name("temp1_input") for path in chips if sources.text(path) in CPU_SENSORS]
 
 
 def nominal_khz(sources: Sources, cpu: Path) -> float | None:
-    """The clock that the maker promises of a processor; cpu: its folder below sys/devices/system/cpu."""
+    """The maker's nominal clock of a processor; cpu: its folder below sys/devices/system/cpu."""
     if base_khz := sources.number(cpu / "cpufreq/base_frequency"):  # intel_pstate
         return base_khz
     if nominal_mhz := sources.number(cpu / "acpi_cppc/nominal_freq"):  # AMD's and ARM's firmware; 0 is unknown
@@ -171,7 +171,7 @@ def _processor(sources: Sources) -> dict[str, Any]:
         "cpu_performance_cores": performance,
         "cpu_efficiency_cores": efficiency,
         **_caches(sources),
-        # The second file is where AMD's and ARM's firmware says it, in MHz; 0 stands for unknown there.
+        # The second file is that of AMD's and ARM's firmware, in MHz; 0 stands for unknown there.
         "cpu_base_mhz": base_khz // 1000 if base_khz else sources.number(f"{CPU}/cpu0/acpi_cppc/nominal_freq") or None,
         "cpu_max_mhz": max((khz // 1000 for khz in max_khz if khz), default=None),
         "cpu_instructions": instructions(sources),

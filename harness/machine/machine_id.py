@@ -1,4 +1,4 @@
-"""What tells one machine from another whatever its name: an id, what its processor offers, what its quota allows."""
+"""The identity of a machine without its name: an id, its processor's instruction sets, its quota."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SETS = (
     {"amx_tile": "amx"},
     {"sme": "sme"},
 )
-# An id that nobody has set: firmware that was never given one, images before their first start.
+# An id that was never set: firmware that was never given one, images before their first start.
 UNSET = re.compile(r"(uninitialized|0*|f*|03000200040005000006000700080009)")
 
 
 def columns(sources: Sources | None = None, gpu_uuids: Collection[str] | None = None) -> dict[str, Any]:
-    """The columns of a sample that tell which machine it is; null where it does not tell."""
+    """The columns of a sample that identify the machine; null where they are unknown."""
     sources = sources or Sources()
     here = macos if sources.system == "darwin" else linux
     found = nvidia.uuids() if gpu_uuids is None else gpu_uuids
@@ -35,16 +35,16 @@ def columns(sources: Sources | None = None, gpu_uuids: Collection[str] | None = 
 
 
 def machine_id(own: str | None, gpu_uuids: Collection[str] = ()) -> str | None:
-    """16 hex digits for a machine's own id and its GPUs, in which neither can be read; None where there is neither.
+    """16 hex digits from a machine's own id and its GPUs, neither of which can be read from them; None without both.
 
-    Copies of one disk share the machine's id and differ in their GPUs, so another GPU makes it another machine.
+    Copies of one disk share the machine's id and differ in their GPUs, so another GPU makes another machine.
     """
     ids = [*([own] if own else []), *sorted(gpu_uuids)]
     return hashlib.sha256(" ".join(["cellbench", *ids]).encode()).hexdigest()[:16] if ids else None
 
 
 def own_id(sources: Sources) -> str | None:
-    """The id that the system or the board has, in lower-case hex digits; None where there is none to rely on."""
+    """The id that the system or the board has, in lower-case hex digits; None where there is no reliable one."""
     if sources.system == "darwin":
         text = sources.run(["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"]) or ""
         found = re.search(r'"IOPlatformUUID" = "([^"]+)"', text)
@@ -56,7 +56,7 @@ def own_id(sources: Sources) -> str | None:
 
 
 def instruction_set(words: str | None) -> str | None:
-    """The fact cpu_instructions in short: 'avx512+bf16+amx', 'neon', or 'none'; None where it is not known."""
+    """The fact cpu_instructions in short: 'avx512+bf16+amx', 'neon', or 'none'; None where it is unknown."""
     if words is None:
         return None
     have = set(words.split())

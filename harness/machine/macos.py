@@ -1,4 +1,4 @@
-"""Facts about a Mac, from sysctl, pmset and system_profiler; null where macOS does not tell.
+"""Facts about a Mac, from sysctl, pmset and system_profiler; null where macOS does not report them.
 
 The names of sysctl are described in Apple's "Determining system capabilities"; perflevel0 is the fastest kind of core,
 and the names without a level stand for the slowest.
@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.machine.probe_io import Sources
 
-# What the kernel's switches mean in Linux's words, so that one fact holds both.
+# The meaning of the kernel's switches in Linux's words, so that one fact holds both.
 INSTRUCTIONS = {
     "hw.optional.avx2_0": "avx2", "hw.optional.fma": "fma", "hw.optional.avx512f": "avx512f",
     "hw.optional.AdvSIMD": "asimd", "hw.optional.neon": "asimd", "hw.optional.arm.FEAT_BF16": "bf16",
@@ -28,7 +28,7 @@ NAMES = (
 POWER_SOURCES = {"AC Power": "mains", "Battery Power": "battery", "UPS Power": "ups"}
 POWER_MODES = {"0": "automatic", "1": "low", "2": "high"}
 
-# What only Linux tells.
+# Facts that only Linux reports.
 LINUX_ONLY = (
     "cgroup_cpu_limit", "cgroup_memory_limit_bytes", "swap_bytes", "transparent_hugepages", "numa_nodes",
     "cpu_governor", "cpu_scaling_driver", "cpu_energy_preference", "turbo", "clock_source", "cpu_mhz",
@@ -70,7 +70,7 @@ def usable_cores(sources: Sources) -> int | None:
 
 
 def instructions(sources: Sources) -> str | None:
-    """The vector and matrix extensions that matter here; spaced, or none."""
+    """The relevant vector and matrix extensions; spaced, or none."""
     return _instructions(_sysctl(sources))
 
 
@@ -95,13 +95,13 @@ def power_mode(sources: Sources) -> str | None:
 
 
 def _sysctl(sources: Sources) -> dict[str, str]:
-    """The kernel's values by name; -i passes over those that this Mac does not know."""
+    """The kernel's values by name; -i ignores names that are unknown to this Mac."""
     lines = (sources.run(["/usr/sbin/sysctl", "-i", *NAMES]) or "").splitlines()
     return {name: value for name, _, value in (line.partition(": ") for line in lines) if value}
 
 
 def _number(kernel: dict[str, str], *names: str) -> int | None:
-    """The first of these that is known; the kernel's zeros stand for "none"."""
+    """The first of these that is known; the kernel's zeros mean "none"."""
     return next((int(kernel[name]) for name in names if kernel.get(name, "0") != "0"), None)
 
 

@@ -1,4 +1,4 @@
-"""The NVIDIA adapter: what NVML tells about one GPU; the only importer of pynvml."""
+"""The NVIDIA adapter: facts and readings of one GPU from NVML; the only importer of pynvml."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-# Why the driver lowers the clock, by NVML's bits (nvmlClocksEventReason*). Being idle is not throttling.
+# The driver's reasons for a lower clock, by NVML's bits (nvmlClocksEventReason*). Being idle is not throttling.
 IDLE = 0x001
 REASONS = {
     0x002: "applications_clocks",
@@ -23,7 +23,7 @@ REASONS = {
 
 
 def uuids() -> list[str]:
-    """The UUIDs of all GPUs that NVML lists, whichever this process may use; none where it cannot be asked."""
+    """The UUIDs of all GPUs that NVML lists, whether or not this process may use them; none without NVML."""
     import pynvml
 
     try:
@@ -35,7 +35,7 @@ def uuids() -> list[str]:
 
 
 def open_gpu(uuid: str) -> Gpu | None:
-    """The GPU with this UUID (as torch gives it, with or without GPU-), or None where NVML does not know it.
+    """The GPU with this UUID (as torch gives it, with or without GPU-); None where NVML does not list it.
 
     Its index would not do: under CUDA_VISIBLE_DEVICES torch and NVML count differently.
     """
@@ -46,7 +46,7 @@ def open_gpu(uuid: str) -> Gpu | None:
     except pynvml.NVMLError:
         return None
     bare = uuid.removeprefix("GPU-").removeprefix("MIG-")
-    for prefix in ("GPU-", "MIG-"):  # torch leaves out which of the two it is
+    for prefix in ("GPU-", "MIG-"):  # torch omits it
         with suppress(pynvml.NVMLError):
             return Gpu(pynvml, pynvml.nvmlDeviceGetHandleByUUID(prefix + bare), _family())
     return None
@@ -54,7 +54,7 @@ def open_gpu(uuid: str) -> Gpu | None:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as NVML sees it, asked by a process that computes on it. What NVML does not tell is None."""
+    """One GPU in NVML, read by a process that computes on it. Missing readings are None."""
 
     nvml: ModuleType
     handle: Any
@@ -62,7 +62,7 @@ class Gpu:
     name: str = "nvml"
 
     def facts(self) -> dict[str, Any]:
-        """What stays the same while a program runs."""
+        """The facts that stay the same while a program runs."""
         cuda = self._call("nvmlSystemGetCudaDriverVersion_v2")
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         generation, width = self._ask("nvmlDeviceGetMaxPcieLinkGeneration"), self._ask("nvmlDeviceGetMaxPcieLinkWidth")
@@ -83,7 +83,7 @@ class Gpu:
         }
 
     def live(self) -> dict[str, Any]:
-        """The readings of this moment, as columns of a sample."""
+        """The current readings, as columns of a sample."""
         reasons = self._reasons()
         return {
             "gpu_mhz": self._ask("nvmlDeviceGetClockInfo", self.nvml.NVML_CLOCK_SM),
@@ -99,16 +99,16 @@ class Gpu:
         return None if reasons is None else bool(reasons & IDLE)
 
     def energy_j(self) -> float | None:
-        """Energy since the driver was loaded; only differences mean something."""
+        """Energy in J since the driver was loaded; only differences have a meaning."""
         return _from_milli(self._ask("nvmlDeviceGetTotalEnergyConsumption"))
 
     def _reasons(self) -> int | None:
         bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
-        # Drivers before 535 know the same bits under their older name.
+        # Drivers before 535 have the same bits under their older name.
         return self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") if bits is None else bits
 
     def _foreign_processes(self) -> int | None:
-        """How many others compute here; unknown where we are not on the list ourselves.
+        """The number of other processes that compute here; None where this process is not on the list.
 
         In a container NVML may list the host's process ids, or none at all.
         """
@@ -123,7 +123,7 @@ class Gpu:
         return self._call(function, self.handle, *arguments)
 
     def _call(self, function: str, *arguments: Any) -> Any:
-        """What NVML answers; a reading that this GPU or driver refuses is a null and must never fail a sample."""
+        """NVML's answer; an unsupported reading is null and must never fail a sample."""
         try:
             return getattr(self.nvml, function)(*arguments)
         except self.nvml.NVMLError:
@@ -135,7 +135,7 @@ def _from_milli(value: int | None) -> float | None:
 
 
 def _family() -> frozenset[int]:
-    import psutil  # accelerate() does without
+    import psutil  # accelerate() does not need it
 
     return frozenset(process.pid for process in (psutil.Process(), *psutil.Process().parents()))
 

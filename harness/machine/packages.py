@@ -1,6 +1,6 @@
-"""Packages that another folder hides: a numpy of somebody else first on the path, a script called random.py.
+"""Packages that another folder hides: another numpy first on the path, a script called random.py.
 
-The standard library is enough, since whatever is imported here may be what is hidden; nothing is imported to look.
+It uses the standard library only, since any other import may be hidden; nothing is imported for the search.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# What is computed and stored with: the module of each distribution.
+# The packages that compute and store: the module of each distribution.
 MODULES = {
     "numpy": "numpy", "scipy": "scipy", "torch": "torch", "cellpose": "cellpose", "numba": "numba",
     "pyarrow": "pyarrow", "opencv-python-headless": "cv2", "duckdb": "duckdb", "pydantic": "pydantic",
@@ -51,12 +51,12 @@ def may_cause(error: BaseException) -> bool:
 def _hidden_now() -> list[str]:
     try:
         return hidden()
-    except Exception:  # what looks for them is hidden itself
+    except Exception:  # a module of the search is hidden itself
         return []
 
 
 def _is_of_import(error: BaseException) -> bool:
-    """Whether an error came from a module of others while it was imported."""
+    """Whether an error came from a module of another package while it was imported."""
     frames = traceback.extract_tb(error.__traceback__)
     is_ours = bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
     in_module = any(frame.name == "<module>" for frame in frames)
@@ -64,7 +64,7 @@ def _is_of_import(error: BaseException) -> bool:
 
 
 def explained(error: BaseException) -> tuple[str, str, str]:
-    """What, where and how to mend it, of an error while modules were imported."""
+    """The problem, its place and its fix, for an error while modules were imported."""
     frames = traceback.extract_tb(error.__traceback__)
     missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
     what = f"{missing} is not installed" if missing else f"a package cannot be imported or used: {_line(error)}"
@@ -80,7 +80,7 @@ def _line(error: BaseException) -> str:
 
 
 def _owned(known: Distribution, module: str) -> Path | None:
-    """The folder that a distribution says its module lies in; None where it does not say, as one in development."""
+    """The folder of a distribution's module; None where its metadata lacks it, as in an editable installation."""
     record = known.read_text("RECORD") or ""
     return Path(str(known.locate_file(module))) if f"{module}/__init__.py," in record else None
 

@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 LIBRARIES = ("cellpose", "numpy", "numba", "llvmlite", "scipy", "ray")
 
-# Variables that change how fast the work is done. Paths are left out: they tell who, not what.
+# Variables that change how fast the work is done. Paths are left out: they identify the user.
 THREAD_SETTINGS = (
     "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "VECLIB_", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CPU_",
 )  # fmt: skip
@@ -37,7 +37,7 @@ TORCH_SETTINGS = (
 
 def facts() -> dict[str, Any]:
     """The hardware and software columns of a sample; null where unknown."""
-    import psutil  # accelerate() does without
+    import psutil  # accelerate() does not need it
 
     return {
         "node": socket.gethostname(),
@@ -63,7 +63,7 @@ def environment(sources: Sources | None = None) -> dict[str, Any]:
 
     Libraries in the process and live readings are those of this process at this moment.
     """
-    import psutil  # accelerate() does without
+    import psutil  # accelerate() does not need it
 
     sources = sources or Sources()
     here = macos if sources.system == "darwin" else linux
@@ -91,13 +91,13 @@ def environment(sources: Sources | None = None) -> dict[str, Any]:
 
 
 def n_cores(sources: Sources | None = None) -> int:
-    """How many threads a user of torch gets on this machine: one for each core that this process may use.
+    """The number of threads of torch on this machine: one for each core that this process may use.
 
     As by torch's own default, these are the performance cores of an Apple chip, and the physical cores of every kind
-    elsewhere. The quota of a control group, which torch does not heed, is a bound too: more threads would only be
-    stopped more often.
+    elsewhere. The quota of a control group, which torch ignores, is a bound too: more threads would only be stopped
+    more often.
     """
-    import psutil  # accelerate() does without
+    import psutil  # accelerate() does not need it
 
     sources = sources or Sources()
     cores = (macos if sources.system == "darwin" else linux).usable_cores(sources) or psutil.cpu_count() or 1
@@ -106,7 +106,7 @@ def n_cores(sources: Sources | None = None) -> int:
 
 
 def n_hardware_threads() -> int:
-    """How many threads the processors that this process may use run at once."""
+    """The number of threads that the processors of this process run at once."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -118,10 +118,10 @@ def cpu_model() -> str | None:
 
 
 def harness_commit(sources: Sources, package: Path = PACKAGE) -> str | None:
-    """The commit of the checkout that this code lies in, with -dirty if the code was edited; None where nobody knows.
+    """The commit of this code's checkout, with -dirty if the code was edited; None where it is unknown.
 
-    Only the folder around the package counts: a virtual environment may lie in a checkout of something else. What
-    scripts/bundle packed carries its commit in a file.
+    Only the folder around the package counts: a virtual environment may be inside another checkout. A bundle from
+    scripts/bundle carries its commit in a file.
     """
     checkout = package.parent
     if not (checkout / ".git").exists():
@@ -134,7 +134,7 @@ def harness_commit(sources: Sources, package: Path = PACKAGE) -> str | None:
 
 
 def openmp_runtimes(libraries: Iterable[str]) -> str | None:
-    """The OpenMP libraries among these files; the threads of one know nothing of those of another."""
+    """The OpenMP libraries among these files; each has threads of its own."""
     names = {Path(path).name for path in libraries}
     return " ".join(sorted(name for name in names if re.match(r"lib(gomp|omp|iomp5)\b", name))) or None
 
@@ -154,7 +154,7 @@ def _os_name() -> str:
 
 
 def opencv_version() -> str | None:
-    """The version of whichever OpenCV package is installed."""
+    """The version of the installed OpenCV package."""
     return distribution_version("opencv-python-headless") or distribution_version("opencv-python")
 
 

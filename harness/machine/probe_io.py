@@ -1,4 +1,4 @@
-"""What a machine tells about itself: files below a root, commands, variables. Recordings can take their place."""
+"""The sources of facts about a machine: files below a root, commands, variables. Recordings can replace them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 
 def run(command: Sequence[str], timeout_s: float = 10.0) -> str | None:
-    """What a command prints; None where it is not there, fails, or takes too long."""
+    """The output of a command; None where it is not there, fails, or takes too long."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
@@ -24,7 +24,7 @@ def run(command: Sequence[str], timeout_s: float = 10.0) -> str | None:
 
 @dataclass(frozen=True)
 class Sources:
-    """One machine, real or recorded; whatever it does not tell is None."""
+    """One machine, real or recorded; missing facts are None."""
 
     root: Path = Path("/")
     system: str = sys.platform
@@ -32,19 +32,19 @@ class Sources:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def text(self, path: str | PurePath) -> str | None:
-        """A file below the root (no leading slash), or one that paths() gave; None if empty or not readable."""
+        """A file below the root (no leading slash), or one from paths(); None if empty or not readable."""
         try:
             return (self.root / path).read_text(errors="replace").strip("\0\n\t ") or None
         except OSError:
             return None
 
     def number(self, path: str | PurePath) -> int | None:
-        """A file that holds one whole number."""
+        """The whole number in a file; None where there is none."""
         text = self.text(path)
         return int(text) if text and text.lstrip("-").isdigit() else None
 
     def paths(self, pattern: str) -> list[Path]:
-        """What matches below the root, sorted."""
+        """The matching paths below the root, sorted."""
         return sorted(self.root.glob(pattern))
 
     def exists(self, path: str) -> bool:

@@ -1,4 +1,4 @@
-"""What software a node has, and how two nodes differ: asked before either is measured."""
+"""The software of a node, and the differences between two nodes, found before either is measured."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Difference:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of this node by name, without importing what they are of; code is a hash of this program's source."""
+    """Versions of this node by name, without importing the packages; code is a hash of this program's source."""
     names = ("ray", "numpy", "torch", "numba", "pyarrow")
     return {
         "python": platform.python_version(),
@@ -43,7 +43,7 @@ def versions() -> dict[str, str | None]:
 
 
 def differences(here: Versions, there: Versions) -> tuple[Difference, ...]:
-    """What differs, in the order of `here`; a build's suffix (2.13.0+cpu, 2.13.0+cu130) is no difference."""
+    """The differences, in the order of `here`; a build's suffix (2.13.0+cpu, 2.13.0+cu130) is ignored."""
     names = [*here, *(name for name in there if name not in here)]
     return tuple(
         Difference(name, here.get(name), there.get(name))
@@ -54,7 +54,7 @@ def differences(here: Versions, there: Versions) -> tuple[Difference, ...]:
 
 @cache
 def code_sha256() -> str:
-    """A hash of this program's Python files, names and contents, so that an edited copy is not taken for the same."""
+    """A hash of this program's Python files, names and contents, so that an edited copy differs."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         content = path.read_bytes().replace(b"\r\n", b"\n")

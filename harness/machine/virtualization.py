@@ -1,4 +1,4 @@
-"""What lies between this process and a Linux machine: hypervisor, container, limits of control groups."""
+"""The layers between this process and a Linux machine: hypervisor, container, limits of control groups."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from harness.machine.probe_io import Sources
 
-# What firmware calls a virtual machine, and the name that systemd-detect-virt gives it (systemd, src/basic/virt.c).
+# Virtual machines in the words of firmware, with the names of systemd-detect-virt (systemd, src/basic/virt.c).
 HYPERVISORS = {
     "Amazon EC2": "amazon", "Google Compute Engine": "google", "KVM": "kvm", "OpenStack": "kvm", "KubeVirt": "kvm",
     "QEMU": "qemu", "VMware": "vmware", "VMW": "vmware", "innotek GmbH": "oracle", "VirtualBox": "oracle",
     "Xen": "xen", "Bochs": "bochs", "Parallels": "parallels", "BHYVE": "bhyve", "Hyper-V": "microsoft",
     "Virtual Machine": "microsoft", "Apple Virtualization": "apple",
 }  # fmt: skip
-NO_LIMIT_BYTES = 2**60  # version 1 of control groups says "none" with the largest number of pages
+NO_LIMIT_BYTES = 2**60  # version 1 of control groups has the largest number of pages for "none"
 
 
 def facts(sources: Sources, cpu_flags: str | None) -> dict[str, Any]:
@@ -30,10 +30,10 @@ def facts(sources: Sources, cpu_flags: str | None) -> dict[str, Any]:
 
 
 def virtualisation(sources: Sources, cpu_flags: str | None) -> str | None:
-    """The hypervisor, "unnamed" if only the processor tells of one, "none", or None where nothing tells."""
+    """The hypervisor, "unnamed" if only the processor reports one, "none", or None where nothing reports it."""
     if "microsoft" in (sources.text("proc/sys/kernel/osrelease") or "").lower():
         return "wsl"
-    # The processor's word comes before the firmware's: rented bare metal carries the names of virtual machines.
+    # The processor's flag comes before the firmware's name: rented bare metal carries the names of virtual machines.
     if cpu_flags is not None and "hypervisor" not in cpu_flags.split():
         return sources.text("sys/hypervisor/type") or "none"
     names = ("product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version")
@@ -48,14 +48,14 @@ def virtualisation(sources: Sources, cpu_flags: str | None) -> str | None:
 
 
 def container(sources: Sources) -> str | None:
-    """What kind of container this process runs in, or "none"; None where there are no control groups to tell."""
+    """The kind of container that this process runs in, or "none"; None without control groups."""
     own = sources.text("proc/self/cgroup")
     if own is None:
         return None
     groups = own + (sources.text("proc/1/cgroup") or "")
     variable = re.search(r"(?:^|\0)container=([\w-]+)", sources.text("proc/1/environ") or "")
     manager = sources.text("run/systemd/container") or (variable[1] if variable else None)
-    # LXC lays its own files over some of /proc; the same file system on another folder is that of its host.
+    # LXC mounts its own files over some of /proc; the same file system on another folder is that of its host.
     lxcfs = re.search(r" /proc/\w+ .* lxcfs ", sources.text("proc/self/mountinfo") or "")
     kinds = {
         "kubernetes": "KUBERNETES_SERVICE_HOST" in sources.environ or "kubepods" in groups,
@@ -88,7 +88,7 @@ def cpu_statistics(sources: Sources) -> list[PurePosixPath]:
 
 
 def _up_the_tree(sources: Sources, controller: str, name: str) -> Iterator[str]:
-    """What a file says in this process's control group and in every group around it."""
+    """The content of a file in this process's control group and in every group around it."""
     return filter(None, (sources.text(group / name) for group in _groups(sources, controller)))
 
 

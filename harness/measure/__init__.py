@@ -1,1 +1,1 @@
-"""What happens inside the measuring process, and the worker that starts it; callable without Ray."""
+"""The measuring process, and the worker that starts it; callable without Ray."""

@@ -1,6 +1,6 @@
-"""How well two label images of the same pixels agree: scores, and one word for them.
+"""The agreement of two label images of the same pixels: scores, and one word for them.
 
-The scores are those of cellpose.metrics, from the overlaps that there are instead of a matrix of all pairs of cells.
+The scores are those of cellpose.metrics; they use the overlaps that exist instead of a matrix of all pairs of cells.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Labels(Protocol):
-    """Cells that were found in an image: (height, width) labels, 0 is background; engines' Segmentation is one."""
+    """The cells found in an image: labels (height, width), 0 is background; engines' Segmentation is one."""
 
     @property
     def masks(self) -> np.ndarray: ...
@@ -22,7 +22,7 @@ class Labels(Protocol):
 
 
 def compare(reference: Labels, found: Labels) -> dict[str, Any]:
-    """The columns of one comparison; two images without cells prove nothing, so that all but their counts are null.
+    """Compare two label images; the columns of the result. Without cells in either, all but the counts are null.
 
     ap50, ap90: TP / (TP + FP + FN) of cells matched one to one at that IoU. mean_iou: over the reference's
     cells, 0 for one without a match. ValueError where the two are not of the same shape.
@@ -51,7 +51,7 @@ def compare(reference: Labels, found: Labels) -> dict[str, Any]:
 
 
 def accuracy(truth: np.ndarray, found: Labels) -> dict[str, Any]:
-    """The columns of a comparison with the cells that were drawn; truth (height, width), 0 is background.
+    """Compare with the cells that were drawn; the columns of the result. truth (height, width), 0 is background.
 
     truth_apNN: TP / (TP + FP + FN) at that IoU; truth_f1: 2 TP / (2 TP + FP + FN) at 0.5. All but the count are null
     where neither has a cell.
@@ -68,10 +68,10 @@ def accuracy(truth: np.ndarray, found: Labels) -> dict[str, Any]:
 
 
 def verdict(n_expected: int, n_seen: int, ap50: float, ap90: float, mean_iou: float) -> str:
-    """One word for scores that are not perfect: equivalent, close or different.
+    """One word for imperfect scores: equivalent, close or different.
 
-    A diameter that is off by 0.3 % moves every border to a mean IoU of 0.989: close, not equivalent.
-    Below 100 cells equivalent means that every cell has its match; below 20, that a lost cell is different.
+    A diameter that differs by 0.3 % moves every border to a mean IoU of 0.989: close, not equivalent.
+    Equivalent requires a match for every cell below 100 cells; below 20 cells, one lost cell makes masks different.
     """
     same_count = abs(n_seen - n_expected) <= max(1, 0.005 * n_expected)
     if ap50 >= 0.99 and ap90 >= 0.97 and mean_iou >= 0.99 and same_count:
@@ -80,7 +80,7 @@ def verdict(n_expected: int, n_seen: int, ap50: float, ap90: float, mean_iou: fl
 
 
 def in_order(masks: np.ndarray) -> np.ndarray:
-    """The same cells, numbered 1..n in order of first appearance, as int32; 0 stays background."""
+    """Number the same cells 1..n in order of first appearance, as int32; 0 stays background."""
     labels, first, which = np.unique(masks.ravel(), return_index=True, return_inverse=True)
     cells = np.flatnonzero(labels)
     numbers = np.zeros(len(labels), np.int32)
@@ -89,7 +89,7 @@ def in_order(masks: np.ndarray) -> np.ndarray:
 
 
 def matched_iou(expected: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """IoU of each expected cell with the seen one that it is matched to, (n_expected,); 0 without a match.
+    """The IoU of each expected cell with its matched cell, (n_expected,); 0 without a match.
 
     Both are numbered from 1 without gaps. Cells are matched one to one so that most pairs reach an IoU of 0.5 and,
     among those ways, the sum of IoU is largest.

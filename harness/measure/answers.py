@@ -1,4 +1,4 @@
-"""What a measuring process answers to each request."""
+"""The answers of a measuring process to each request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.measure.wire import Request
 
 
 def answers_to(request: Request, engine: Engine) -> Iterator[Any]:
-    """The answers to a request, as JSON values."""
+    """Answer a request, as JSON values."""
     match request:
         case wire.BlockRequest(order):
             yield from (None if isinstance(each, Finished) else each for each in block.samples(order, engine))

@@ -1,4 +1,4 @@
-"""What a fresh process measures: start-up, then each task of a block; samples come out one by one."""
+"""Measure a block in a fresh process: start-up, then each task; samples are yielded one by one."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from harness.schema import PASSES, Sample
 
 @dataclass(frozen=True)
 class Finished:
-    """Comes after a task's last sample."""
+    """The end of a task, after its last sample."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What start-up made and the tasks work with."""
+    """The objects that start-up makes and the tasks use."""
 
     engine: Engine
     order: Order
@@ -54,23 +54,23 @@ class Bench:
 
     @property
     def effort(self) -> Effort:
-        """How often to repeat."""
+        """The number of repetitions, as the profile sets it."""
         return self.order.block.effort
 
     def load(self, device: str | None = None) -> LoadedModel:
-        """One more model of the block's, on its device if no other is named."""
+        """Load one more model of the block's, on its device unless another is named."""
         return self.engine.load(self.order.block.model, device or self.device, self.order.block.dtype)
 
     def pixels(self, case: Case) -> np.ndarray:
-        """What the case segments: (height, width)."""
+        """The pixels of the case: (height, width)."""
         if case.is_control:
-            from harness.images import synthetic  # brings scipy, which the import phase is to count where it is needed
+            from harness.images import synthetic  # imports scipy, which the import phase counts only where it is needed
 
             return synthetic.control()
         return images.crop(self.image, case.crop if case.crop == "full" else int(case.crop))
 
     def call(self, case: Case, model: LoadedModel | None = None) -> Callable[[], Segmentation]:
-        """The work inside the clock: one call, or with the article's protocol the model's construction and one call."""
+        """The work inside the clock: one call; with the article's protocol the model's construction and one call."""
         pixels, chosen = self.pixels(case), model or self.model
         chosen.prepare(pixels)
         if case.protocol != "article":
@@ -91,15 +91,15 @@ Measure = Callable[[Bench, Sample, Task], Iterator[Sample]]
 
 
 def samples(order: Order, engine: Engine | None = None) -> Iterator[Sample | Finished]:
-    """Measure one block in this very process; whatever a task raises is its last sample, and the others go on.
+    """Measure one block in this process; an error of a task becomes its last sample, and the other tasks follow.
 
-    engine: the block's, if not given.
+    engine: the block's unless given.
     """
     engine = engine or registry.engine(order.block.engine)
     base = rows.base_columns(order)
     try:
         bench = yield from start(engine, base, order)
-    except Exception as error:  # nothing can be measured, which each task's row tells
+    except Exception as error:  # nothing can be measured, and each task's row contains the reason
         for task in order.block.tasks:
             yield failed(engine, rows.row_of(base, task), 0, error)
             yield Finished()
@@ -127,10 +127,10 @@ def _task(bench: Bench, base: Sample, task: Task) -> Iterator[Sample]:
 
 
 def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
-    """The cold phases, each a sample: import, device start, model load, first call; returns the bench."""
+    """Time the cold phases, each a sample: import, device start, model load, first call; returns the bench."""
     block, device = order.block, order.block.device.id
     accelerator = engine.accelerator(device)
-    # With its UUID the driver is asked about a GPU that this process has not touched yet.
+    # With its UUID the driver reports about a GPU that this process has not used yet.
     gpu = accelerator.monitor(device, block.device.uuid) if block.device.uuid else None
     base["idle_wait_s"] = interference.wait_for_idle(block.idle_wait_s, gpu)
     has_energy = any(task.role == "energy" for task in block.tasks)
@@ -141,7 +141,7 @@ def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
     base |= engine.set_threads(block.threads)
     base["sync"], sync = accelerator.sync_name, accelerator.synchronizer(device)
 
-    # The first contact makes an accelerator's context, which must not hide in front of the next clock.
+    # The first use makes an accelerator's context, which must not be part of a later phase.
     yield rows.good(base, timing.once("cold", sync, lambda: None), "device_start")
     gpu = gpu or accelerator.monitor(device)
 
@@ -157,7 +157,7 @@ def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
     watch = interference.Watch(gpu, is_host=accelerator.is_host)
     bench = Bench(engine, order, model, image, sync, gpu, watch, idle_w)
     smallest = min(block.tasks, key=lambda task: task.case.height_px * task.case.width_px)
-    first = replace(smallest, case=replace(smallest.case, variant=STOCK))  # no variant is in force yet
+    first = replace(smallest, case=replace(smallest.case, variant=STOCK))  # no variant is applied yet
     with model.witnessed():
         called = timing.once("cold", bench.call(first.case), sync)
     base["device_used"] = model.proof()
@@ -166,13 +166,13 @@ def start(engine: Engine, base: Sample, order: Order) -> Iterator[Sample]:
 
 
 def environment(engine: Engine, device: str, known: Sample, gpu: Monitor | None) -> dict[str, Any]:
-    """The facts about this node (machine.facts) for one device, in this process as it is now.
+    """The facts about this node (machine.facts) for one device, in this process in its present state.
 
-    known: columns of a sample, for what the workload and not the machine decides.
+    known: columns of a sample, for facts that the workload decides and not the machine.
     """
     values = {**(gpu.facts() | gpu.live() if gpu else {}), **known}
     others = {fact.name: values[fact.name] for fact in facts.FACTS if fact.name in values}
-    # The driver knows the GPU better than the machine, which on Linux has no name for it.
+    # The driver has better facts about the GPU than the machine, which on Linux has no name for it.
     return probe.environment() | others | dict(engine.environment(device))
 
 
@@ -187,23 +187,23 @@ def environment_of(engine: Engine, device: str) -> dict[str, Any]:
 
 
 def measure_of(role: str) -> Measure:
-    """What measures a task of this role: a function here, or the module of a pass."""
+    """The function that measures a task of this role, here or in the module of a pass."""
     return import_module(f"harness.measure.passes.{role}").run if role in PASSES else TIMED[role]
 
 
 def failed(engine: Engine, row: Sample, repetition: int, error: BaseException) -> Sample:
-    """The sample of a task that raised."""
+    """The sample of a task that raised this error."""
     return rows.bad(row, repetition, status(engine, error), type(error).__name__, str(error))
 
 
 def status(engine: Engine, error: BaseException) -> str:
-    """The status of a row whose call raised this."""
+    """The status of a row whose call raised this error."""
     ours = {DeviceFallbackError: "device_fallback", VariantFallbackError: "variant_fallback"}
     return ours.get(type(error)) or engine.status(error)
 
 
 def check_as_asked(effective: Effective) -> None:
-    """VariantFallbackError where something else ran than the variant, which has no time under its name."""
+    """Raise VariantFallbackError where something else ran than the variant; its time must not carry that name."""
     if notes := effective.notes():
         raise VariantFallbackError("; ".join(dict.fromkeys(notes)))
 

@@ -21,13 +21,13 @@ PYTHON = (3, 11)
 def main(name: str) -> None:
     """Greet for the engine of this name, read a request from stdin, answer on stdout."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    os.dup2(2, 1)  # the output of libraries must not look like an answer
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def listen() -> None:
         for line in sys.stdin:
             lines.put(line)
-        os._exit(70)  # the parent is gone, and nobody wants our figures any more
+        os._exit(70)  # the parent is gone, so no program reads the results any more
 
     def send(text: str) -> None:
         answers.write(text + "\n")
@@ -52,7 +52,7 @@ def main(name: str) -> None:
     except CellbenchError:
         pass  # there is no such engine here, so it has no version
     send(Hello(VERSION, __version__, name, version, lacks, hidden).line())
-    # What this process lacks is known to the parent by now: it sends a request only where nothing is.
+    # The parent has read by now whether this process lacks a package: it sends a request only where none is missing.
     for answer in answers_to(wire.request_from(lines.get()), engine):  # pyright: ignore[reportPossiblyUnboundVariable]  # bound where nothing is lacking
         send(json.dumps(answer))
         lines.get()

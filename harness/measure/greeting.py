@@ -1,4 +1,4 @@
-"""The first line of a measuring process: who it is, whatever its environment lacks; needs the standard library only."""
+"""The first line of a measuring process, which identifies it; needs the standard library only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ VERSION = 2  # of the messages that cross to a measuring process and back
 
 @dataclass(frozen=True)
 class Hello:
-    """Who a measuring process is.
+    """The identity of a measuring process.
 
     wire: version of the messages. harness: version of this program. engine_version: None where the engine is not
-    installed. lacks: the package, or the Python, without which nothing can be measured there. hidden: packages that
+    installed. lacks: the missing package or Python without which nothing can be measured there. hidden: packages that
     another folder hides, as a sentence.
     """
 
@@ -30,7 +30,7 @@ class Hello:
 
 
 def read(line: str) -> Hello:
-    """The greeting that a line holds, of any version; ValueError for a line that is none."""
+    """The greeting in a line, of any version; ValueError for another line."""
     found = json.loads(line)
     if not isinstance(found, dict) or type(found.get("wire")) is not int:
         raise ValueError(f"no greeting: {line!r}")

@@ -1,7 +1,7 @@
-"""Blocks on this machine, each in fresh processes: an order goes in, samples come out one by one.
+"""Blocks on this machine, each in fresh processes: an order is sent, and samples are yielded one by one.
 
-The child waits for "go on" after every answer, so whatever the parent does with a sample (journal, screen) is over
-before the next repetition begins. It dies with its parent: when stdin ends, it exits.
+The child waits for "go on" after every answer, so the parent has finished with a sample (journal, screen) before the
+next repetition begins. It ends with its parent: when stdin ends, it exits.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from harness.plan import estimate
 from harness.plan.cases import Task
 from harness.schema import Sample
 
-DEATH_S = 60.0  # after SIGKILL; giving back the memory of a GPU takes seconds
+DEATH_S = 60.0  # after SIGKILL; releasing the memory of a GPU takes seconds
 ANSWER_S = 120.0  # importing torch and a first kernel take seconds, minutes on a machine that swaps
 
 
@@ -57,25 +57,25 @@ def devices(engine: str = DEFAULT, python: str | None = None) -> list[Device]:
 
 
 def ask(request: Request, engine: str = DEFAULT, python: str | None = None) -> Any:
-    """Have a request answered in a process of its own, so that torch stays out of ours; its answer, one JSON value."""
+    """Answer a request in a separate process, so that torch stays out of this one; its answer is one JSON value."""
     spec = environments.find(engine, python)
     with _Child(spec, request, environment(probe.n_cores())) as child:
         answers = list(child.answers(lambda: ANSWER_S))
     if child.gave_up:
         raise CellbenchError(
-            f"finding out about {request.task} took more than {ANSWER_S:g} s", child.error_text or None,
-            "a device that hangs keeps its process waiting: restart its driver or the machine",
+            f"the request for {request.task} took more than {ANSWER_S:g} s", child.error_text or None,
+            "a device that hangs blocks its process: restart its driver or the machine",
         )  # fmt: skip
     if not answers:
         raise CellbenchError(
-            f"{engine} could not be started to find out about {request.task}", f"{spec.where}: {_last_line(child)}",
-            "see what is wrong there: cellbench doctor",
+            f"{engine} could not be started for {request.task}", f"{spec.where}: {_last_line(child)}",
+            "run the checks: cellbench doctor",
         )  # fmt: skip
     return answers[0]
 
 
 def version(spec: EngineSpec) -> str | None:
-    """The engine's version in its environment; CellbenchError where it cannot be measured with there."""
+    """The engine's version in its environment; CellbenchError where it cannot be measured there."""
     with _Child(spec, DevicesRequest(), environment(1)) as child:
         hello = child.greeting(ANSWER_S)
     if hello is None:
@@ -84,14 +84,14 @@ def version(spec: EngineSpec) -> str | None:
 
 
 def _last_line(child: _Child) -> str | None:
-    """What a process said last, which of a traceback is what it is about."""
+    """The last line of a process's output; of a traceback this is the error."""
     return next(reversed(child.error_text.splitlines()), None)
 
 
 def perform(order: Order) -> Iterator[Sample | Finished]:
-    """Run the block and yield its samples, and Finished after each task's last.
+    """Run the block and yield its samples, and Finished after the last sample of each task.
 
-    A task that kills its process, or keeps it silent for too long, becomes a row; the others go on in a new process.
+    A task that kills its process, or is silent for too long, becomes a row; a new process performs the others.
     """
     if isinstance(order, ThroughputOrder):
         yield _together(order)
@@ -156,7 +156,7 @@ def _together(order: ThroughputOrder) -> Sample:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The child's environment: threads by us, not by Ray's OMP_NUM_THREADS=1."""
+    """The child's environment variables: the number of threads, in place of Ray's OMP_NUM_THREADS=1."""
     names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
     ours = {f"{name}_NUM_THREADS": str(threads) for name in names}
     ours["VECLIB_MAXIMUM_THREADS"] = str(threads)  # Apple's Accelerate
@@ -176,7 +176,7 @@ def _lost_process(order: Order, task: Task, child: _Child, waited_s: float) -> S
 
 
 def _death(child: _Child) -> tuple[str, str, str]:
-    """Status, name and text of a process's death. Nothing of this program sends SIGKILL unless it gave up waiting."""
+    """Status, name and text of a process's death. This program sends SIGKILL only after a timeout."""
     if child.returncode == -signal.SIGKILL:
         text = "it was killed by SIGKILL, which the kernel sends when memory is full"
         return "oom_host", "SIGKILL", f"{text}. {child.error_text}".strip()
@@ -185,12 +185,12 @@ def _death(child: _Child) -> tuple[str, str, str]:
 
 
 def from_wire(row: Sample) -> Sample:
-    """The sample with its time as the store wants it; between processes it is a number."""
+    """The sample with its time as the store needs it; between processes it is a number."""
     return {**row, "started_at": datetime.fromtimestamp(row["started_at"], UTC)}
 
 
 class _Child:
-    """A process that performs one task, in its own session, gone when the block ends."""
+    """A process that performs one task, in a session of its own; it ends with the block."""
 
     def __init__(self, spec: EngineSpec, request: Request, env: dict[str, str]) -> None:
         self._spec, self._request, self._env = spec, request, env
@@ -201,7 +201,7 @@ class _Child:
         self._unread = b""
 
     def __enter__(self) -> _Child:
-        # Its chatter goes to a file: a pipe that nobody reads would fill up and stop it.
+        # Its output goes to a file: a full pipe without a reader would stop it.
         self._errors = tempfile.TemporaryFile("w+", errors="replace")
         try:
             self._process = subprocess.Popen(
@@ -209,11 +209,11 @@ class _Child:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
                 env={**self._env, **self._spec.environ()}, text=True, start_new_session=True,
             )  # fmt: skip
-        except OSError as error:  # it is no program for this machine
+        except OSError as error:  # it is not a program for this machine
             self._errors.close()
             what = f"{self._spec.python} cannot be started: {error.strerror}"
             raise CellbenchError(what, self._spec.where, "name an interpreter of Python") from error
-        assert self._process.stdin is not None and self._process.stdout is not None  # as asked for with PIPE
+        assert self._process.stdin is not None and self._process.stdout is not None  # because of PIPE
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         return self
 
@@ -223,7 +223,7 @@ class _Child:
             self.returncode = self._process.wait(DEATH_S)
         except subprocess.TimeoutExpired:  # a driver that hangs keeps it from dying
             self.survived = True
-        with suppress(BrokenPipeError):  # it died before it read what was sent to it
+        with suppress(BrokenPipeError):  # it died before it read its input
             self._stdin.close()
         self._stdout.close()
         self._errors.seek(0)
@@ -231,31 +231,31 @@ class _Child:
         self._errors.close()
 
     def answers(self, patience_s: Callable[[], float]) -> Iterator[Any]:
-        """The child's answers, one value at a time; it goes on when the next one is asked for.
+        """The child's answers, one value at a time; it continues when the next one is requested.
 
-        patience_s is asked before each value how long to wait for it; a child that takes longer is killed.
-        CellbenchError where the child is not one that this program can work with.
+        patience_s: called before each value, returns the time limit in s; a child that takes longer is killed.
+        CellbenchError where this program cannot work with the child.
         """
-        with suppress(BrokenPipeError):  # it died; its exit code tells how
+        with suppress(BrokenPipeError):  # it died; its exit code is the reason
             if self.greeting(max(ANSWER_S, patience_s())) is None:
                 return
             self._send(wire.request_line(self._request))
-            while (line := self._line(patience_s())).endswith("\n"):  # else killed in the middle of a word
+            while (line := self._line(patience_s())).endswith("\n"):  # else killed in the middle of a line
                 yield json.loads(line)
                 self._send("go on")
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(DEATH_S)
 
     def greeting(self, limit_s: float) -> Hello | None:
-        """Who the child is; None where it died. CellbenchError where this program cannot work with it."""
+        """The child's greeting; None where it died. CellbenchError where this program cannot work with it."""
         line = self._line(limit_s)
         return _checked_peer(self._spec, line) if line.endswith("\n") else None
 
     def _line(self, limit_s: float) -> str:
-        """What it says next, up to the end of the line or of its life."""
+        """The child's next output, up to the end of the line or of its life."""
         pipe, end_s = self._stdout.fileno(), time.monotonic() + limit_s
         while b"\n" not in self._unread:
-            # Not a blocking read: a process that cannot be killed would keep us waiting with it.
+            # Not a blocking read: a process that cannot be killed would block this one too.
             if not connection.wait([pipe], max(end_s - time.monotonic(), 0)):
                 self.gave_up = True
                 self._kill()
@@ -277,15 +277,15 @@ class _Child:
 
 
 def _checked_peer(spec: EngineSpec, line: str) -> Hello:
-    """CellbenchError for a child that greets as another version of this program, or without what is wanted."""
+    """Raise CellbenchError for a child of another version of this program, or one that lacks a package."""
     engine = registry.engine(spec.name)
     try:
         hello = greeting.read(line)
     except ValueError as error:
-        what = f"what runs there is not a measuring process of cellbench: {line.strip()[:80]!r}"
+        what = f"the process there is not a measuring process of cellbench: {line.strip()[:80]!r}"
         raise CellbenchError(what, spec.where, "install this version of cellbench there") from error
     if hello.wire != greeting.VERSION:
-        what = f"cellbench {hello.harness} there speaks version {hello.wire} of the protocol, not {greeting.VERSION}"
+        what = f"cellbench {hello.harness} there uses version {hello.wire} of the protocol, not {greeting.VERSION}"
         raise CellbenchError(what, spec.where, "install this version of cellbench there")
     if hello.hidden:
         raise CellbenchError(f"packages are hidden: {hello.hidden}", spec.where, packages.FIX)

@@ -1,6 +1,6 @@
-"""Variants against stock and each other in one fresh process: masks first, then calls in turn.
+"""Time variants against stock and each other in one fresh process: masks first, then interleaved calls.
 
-Taking turns is what makes a ratio true on a machine that wanders: whatever slows one call slows its neighbours too.
+Interleaving makes a ratio true on an unstable machine: a slow moment affects neighbouring calls alike.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from harness.measure.wire import RaceOrder
 from harness.plan.cases import Case
 from harness.schema import Sample
 
-LOSING = 1.10  # a variant this much slower than the fastest, after ROUNDS_MIN rounds, is raced no further
+LOSING = 1.10  # a variant this much slower than the fastest, after ROUNDS_MIN rounds, is dropped
 ROUNDS_MIN = 2
 
 
 @dataclass
 class Racer:
-    """A variant on a model of its own, and how it has done."""
+    """A variant on a model of its own, with its state in the race."""
 
     row: Sample
     case: Case
@@ -37,11 +37,11 @@ class Racer:
 
 
 def samples(order: RaceOrder, engine: Engine | None = None) -> Iterator[Sample | Finished]:
-    """Race the variants of a block's tasks, which share one crop; the first is stock, whose masks judge the others.
+    """Race the variants of a block's tasks, which share one crop; masks are compared with those of stock, the first.
 
-    Rows: role masks at the estimated and at stock's own diameter, on the smaller crop 224 too where there is room, or
-    role warmup where masks are not asked for; then role tune, one row a call. A variant that fails, or that does not
-    run as asked, becomes a row, and the others go on. engine: the block's, if not given.
+    Rows: role masks at the estimated and at stock's diameter, also on the smaller crop 224 where there is room, or role
+    warmup where masks are not compared; then role tune, one row a call. A variant that fails, or runs in another way
+    than requested, becomes a row, and the others continue. engine: the block's unless given.
     """
     engine = engine or registry.engine(order.block.engine)
     base = rows.base_columns(order)
@@ -64,7 +64,7 @@ def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> I
     for task in order.block.tasks:
         row = rows.row_of(base, task)
         try:
-            # Each has a model of its own, so that nothing is put on or taken off between two calls.
+            # Each has a model of its own, so that no variant is applied or removed between two calls.
             variant = bench.engine.variant(task.case.variant)
             model = bench.model if variant.is_stock else bench.load()
             effective = applied.enter_context(model.applied(variant))
@@ -96,7 +96,7 @@ def _race(bench: Bench, base: Sample, order: RaceOrder, applied: ExitStack) -> I
 def _gate(
     bench: Bench, on_cpu: LoadedModel, reference: dict[tuple[str, bool], Segmentation], racer: Racer
 ) -> Iterator[Sample]:
-    """The variant's masks against those of stock on the CPU, at the estimated and at the reference's diameter."""
+    """Compare the variant's masks with those of stock on the CPU, at the estimated and at the reference's diameter."""
     for case in gate_crops(racer.case):
         pixels = bench.pixels(case)
         for index, is_fixed in enumerate((False, True)):
@@ -108,7 +108,7 @@ def _gate(
                 timing.once("masks", partial(racer.model.segment, pixels, given_px), bench.sync), index=index
             )
             if case is not racer.case and racer.effective.notes():
-                continue  # too small for what the variant does, which its own crop need not be
+                continue  # too small for the variant; the case's own crop may be large enough
             block.check_as_asked(racer.effective)
             size = {"crop": case.crop, "height_px": case.height_px, "width_px": case.width_px}
             diameter = {} if given_px is None else {"diameter_asked_px": given_px}
@@ -123,7 +123,7 @@ def gate_crops(case: Case) -> list[Case]:
 
 
 def _drop_losers(racers: list[Racer]) -> None:
-    """Stock stays to the end, since every ratio is to it."""
+    """Drop slow variants. Stock stays to the end, since every ratio is to it."""
     known = [racer for racer in racers if len(racer.times_s) >= ROUNDS_MIN]
     if not known:
         return

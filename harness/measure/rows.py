@@ -1,4 +1,4 @@
-"""From what was measured to the rows of the results."""
+"""Rows of the results from measurements."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from harness.measure.wire import Order
 from harness.plan.cases import Task
 from harness.schema import Sample
 
-PROTOCOL_VERSION = 1  # what is inside the timed region
+PROTOCOL_VERSION = 1  # the extent of the timed region
 
 
 def base_columns(order: Order, facts: dict[str, Any] | None = None) -> Sample:
-    """The columns that every sample of the block shares; facts are this machine's if not given."""
+    """The columns that every sample of the block shares; facts are this machine's unless given."""
     block, engine = order.block, registry.engine(order.block.engine)
     return {
         **(facts or probe.facts()),
@@ -41,7 +41,7 @@ def base_columns(order: Order, facts: dict[str, Any] | None = None) -> Sample:
 def row_of(base: Sample, task: Task) -> Sample:
     """The columns that every sample of a task shares."""
     engine, variant = registry.engine(base["engine"]), task.case.variant
-    # What a variant decides is known before it runs, so that a row of what never ran says it as well.
+    # The columns that a variant sets are known before it runs, so the row of a variant that never ran has them as well.
     row = {**base, **asdict(task.case), **engine.in_force(engine.variant(variant))}
     row |= {"result_variant": registry.result_variant(engine.name, variant)}
     row |= {"position": task.position, "role": task.role, "attempt": task.attempt}
@@ -54,7 +54,7 @@ def row_of(base: Sample, task: Task) -> Sample:
 
 
 def good(row: Sample, done: Repetition[Any], phase: str) -> Sample:
-    """The sample of one good repetition."""
+    """The sample of one successful repetition."""
     found = done.outcome if isinstance(done.outcome, Segmentation) else None
     check = {"n_cells": found.n_cells, "diameter_px": found.diameter_px, "mask_sha256": found.sha256} if found else {}
     return identified(
@@ -75,7 +75,7 @@ def good(row: Sample, done: Repetition[Any], phase: str) -> Sample:
 
 
 def bad(row: Sample, repetition: int, status: str, kind: str | None, text: str) -> Sample:
-    """The sample of a task that did not end well."""
+    """The sample of a task that failed."""
     failed = {"phase": "call", "repetition": repetition, "started_at": time.time(), "status": status}
     return identified({**row, **failed, "elapsed_s": None, "error_type": kind, "error_message": text[-2000:]})
 

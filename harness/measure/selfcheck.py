@@ -1,6 +1,6 @@
-"""Checks that need torch: does each device compute, does its clock wait for it, do the threads obey?
+"""Checks that need torch: each device computes, its clock waits for it, and threads are as set.
 
-They run in the worker's child process, as a measurement does, and each ends as the fields of a Check.
+They run in the worker's child process, as a measurement does; the result of each has the fields of a Check.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from harness.machine.accelerators import ACCELERATORS
 from harness.machine.checks import FAIL, OK, WARN, Check, attempt
 from harness.machine.probe_io import Sources
 
-CHAIN_S = 0.05  # long beside a launch (about 10 us) and beside a read-back (below 1 ms), short for who waits
-N_TRIAL = 4  # links of the chain that tell how long one takes
+CHAIN_S = 0.05  # long compared with a launch (about 10 us) and a read-back (below 1 ms), short for the user
+N_TRIAL = 4  # links of the chain, to estimate how long one takes
 N_MAX = 500  # CUDA's launch queue holds about a thousand; beyond, launching waits for the device
 # Sides of the matrices, powers of two so that 1/side is exact. Accelerators: 17 GFLOP a link, so that even a fast
 # one (50 TFLOP/s) takes 0.3 ms and the chain is far from N_MAX; a slow one (1 TFLOP/s) still ends in 0.1 s.
 SIDE, CPU_SIDE = 2048, 512
 QUEUED_RATIO = 3.0  # an accelerator is handed its work at least this much faster than it does it
-CPU_RATIO = 1.5  # a CPU is done when the call returns; more than noise apart is no CPU that can be timed
-WAITED_SHARE = 0.8  # of the time until the result was really there, sync must have waited this much
+CPU_RATIO = 1.5  # a CPU is done when the call returns; a larger ratio is more than noise
+WAITED_SHARE = 0.8  # the minimum share of the time until the result was there that sync must have waited
 
 OPENCV_INFO = "python -c 'import cv2; print(cv2.getBuildInformation())'"
 TORCH_INFO = "python -c 'import torch; print(torch.__config__.parallel_info())'"
 
 
 def run(engine: Engine, devices: Sequence[str] = (), threads: int = 1) -> list[dict[str, Any]]:
-    """Check the threads and these devices (all that torch lists, if none is given); a Check's fields for each."""
+    """Check the threads and these devices (by default all that torch lists); a Check's fields for each."""
     listed = accelerators.listed()
     sources = Sources()
     drivers = {backend: kind.driver_count(sources) for backend, kind in ACCELERATORS.items()}
@@ -55,7 +55,7 @@ def run(engine: Engine, devices: Sequence[str] = (), threads: int = 1) -> list[d
 def threads_obey(
     wanted: int, read_back: Mapping[str, Scalar], environ: Mapping[str, str], system: str = sys.platform
 ) -> Check:
-    """Whether every library really has the number of threads that it was given."""
+    """Check that every library has the number of threads that it was given."""
     seen = {
         "torch": str(read_back["torch_threads"]),
         "OpenCV": str(read_back["opencv_threads"]),
@@ -85,7 +85,7 @@ def threads_obey(
 def accelerator(
     listed: Sequence[str], drivers: Mapping[str, int], builds: Mapping[str, str | None], environ: Mapping[str, str]
 ) -> Check:
-    """Whether torch can use the GPUs that their drivers list.
+    """Check that torch can use the GPUs that their drivers list.
 
     listed: ids of torch's devices. drivers: how many the driver lists, by backend. builds: what torch was built for.
     """
@@ -98,7 +98,7 @@ def accelerator(
         hiding = [name for name in kind.visibility_settings if name in environ]
         if hiding:
             evidence += [f"{name} is {environ[name]!r}" for name in hiding]
-            fixes.append(f"unset {' and '.join(hiding)}, if they are to be measured")
+            fixes.append(f"unset {' and '.join(hiding)} to measure them")
         elif builds[backend] is None:
             evidence.append(f"this torch is built without {kind.platform}")
             fixes.append(f"install the {kind.platform} build of torch (PyTorch's page Get Started names it)")
@@ -108,7 +108,7 @@ def accelerator(
 
 
 def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> Check:
-    """Whether a device multiplies matrices and convolves correctly, with all tensors on itself.
+    """Check that a device multiplies matrices and convolves correctly, with all tensors on itself.
 
     place: puts an array on the device.
     """
@@ -118,7 +118,7 @@ def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> C
     wanted = torch.device(kind.torch_name(device))
     place = place or (lambda array: torch.from_numpy(array).to(wanted))
     random = np.random.default_rng(0)
-    # Whole numbers: the exact results are known, and rounding forgives what TF32 or Winograd's method costs.
+    # Whole numbers: the exact results are known, and rounding hides the errors of TF32 or Winograd's method.
     left, right = (random.integers(-4, 5, (64, 64)) for _ in range(2))
     image, kernel = random.integers(-4, 5, (8, 32, 32)), random.integers(-4, 5, (8, 8, 3, 3))
     windows = np.lib.stride_tricks.sliding_window_view(image, (8, 3, 3))[0]
@@ -131,7 +131,7 @@ def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> C
     elsewhere = {str(t.device) for t in (a, b, x, k, *found.values()) if not _same(t.device, wanted)}
     if elsewhere:
         fix = f"see why torch cannot use it: python -c \"import torch; print(torch.ones(1, device='{wanted}').device)\""
-        return Check(name, FAIL, f"asked for {device}, but tensors are on {', '.join(sorted(elsewhere))}", fix)
+        return Check(name, FAIL, f"{device} was requested, but tensors are on {', '.join(sorted(elsewhere))}", fix)
     wrong = [task for task in found if not np.array_equal(np.rint(found[task].cpu().numpy()), expected[task])]
     if wrong:
         fix = f"do not measure on it: update torch and the driver, or leave it out with --devices ({device} is wrong)"
@@ -142,7 +142,7 @@ def computes(device: str, place: Callable[[np.ndarray], Any] | None = None) -> C
 
 @dataclass(frozen=True)
 class Chain:
-    """One chain of work on a device: how long until it was queued, until sync returned, until its result was here."""
+    """One chain of work on a device: seconds until it was queued, until sync returned, until its result was here."""
 
     queued_s: float
     synced_s: float
@@ -151,7 +151,7 @@ class Chain:
 
 
 def sync_waits(device: str) -> Check:
-    """Whether the clock of a repetition, which stops after sync, stops only when the device has finished."""
+    """Check that the clock of a repetition, which stops after sync, stops only when the device has finished."""
     import torch
 
     kind = accelerators.of(device)
@@ -177,7 +177,7 @@ def chain(
 ) -> Chain:
     """Queue links for about CHAIN_S and note when they were queued, synced, and really done.
 
-    Only a result that has been read proves that the device is done, so sync is not believed anywhere here.
+    Only a result that has been read proves that the device is done, so sync is not relied on anywhere here.
     """
     read(queue(N_TRIAL))  # the first call loads and tunes libraries
     begin_ns = clock_ns()
@@ -197,7 +197,7 @@ def chain(
 
 
 def judge(device: str, seen: Chain) -> Check:
-    """Whether sync waited for the device, and whether there was something to wait for."""
+    """Judge whether sync waited for the device, and whether there was work to wait for."""
     kind = accelerators.of(device)
     name, ratio = f"sync {device}", seen.synced_s / max(seen.queued_s, 1e-9)
     evidence = (

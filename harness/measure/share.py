@@ -1,4 +1,4 @@
-"""A share of many images in one process: made ready first, then all of them, one after another or several at once."""
+"""A share of many images in one process: set up first, then segmented one after another or several at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.measure.wire import ThroughputOrder
 
 @dataclass(frozen=True)
 class Ready:
-    """Everything is there to begin. columns: as stored with the row; environment: the facts about the node."""
+    """The process is set up. columns: as stored with the row; environment: the facts about the node."""
 
     columns: dict[str, Any]
     environment: dict[str, Any]
@@ -29,7 +29,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Failed:
-    """What went wrong: status, type and text of the error."""
+    """The process failed: status, type and text of the error."""
 
     status: str
     error_type: str
@@ -38,7 +38,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Done:
-    """One process's images. Times are of the machine's monotonic clock, which its processes share; masks are hashes."""
+    """The images of one process, with times of the monotonic clock that all processes share; masks are hashes."""
 
     at_unix_s: float
     begin_s: float
@@ -49,7 +49,7 @@ class Done:
 
 
 def answer_from(value: dict[str, Any] | None) -> Ready | Done | Failed | None:
-    """A process's answer, back from plain values; None for a process that died."""
+    """A process's answer from plain values; None for a process that died."""
     if value is None:
         return None
     kind = Ready if "columns" in value else Failed if "error_type" in value else Done
@@ -62,7 +62,7 @@ def image_file(index: int) -> str:
 
 
 def share(order: ThroughputOrder, which: int, engine: Engine | None = None) -> Iterator[Ready | Done | Failed]:
-    """Ready when everything is there, and, let go, segment every so-many-th image; or what failed.
+    """Yield Ready, then wait for the start signal and segment this process's share of the images; Failed on an error.
 
     which: number of this process, from 0, among the order's n_processes. The models, one for each image in flight, have
     made a call before the clock starts.

@@ -1,4 +1,4 @@
-"""Time one piece of work again and again until that is enough; knows nothing of what the work is."""
+"""Time one piece of work repeatedly until the times are enough; independent of the work."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-# Looks at the durations so far and says why they are enough, or None to go on.
+# A function of the durations so far: the reason why they are enough, or None to continue.
 Enough = Callable[[Sequence[float]], str | None]
 
-SPREAD_MIN = 3  # repetitions that even the time cap leaves, so that a spread can be shown
+SPREAD_MIN = 3  # the time cap leaves at least this many repetitions, so that a spread can be shown
 PLATEAU_WINDOW = 8  # repetitions over which the precision must have improved …
 PLATEAU_GAIN = 0.05  # … by this share, or more of them will not help (nvbench stops on such a plateau too)
-SETTLED_SHARE = 0.10  # two warm-ups this near to each other have settled (pyperf's calibration)
+SETTLED_SHARE = 0.10  # two warm-ups that differ by less have settled (pyperf's calibration)
 
 
 @dataclass(frozen=True)
 class Repetition(Generic[T]):
-    """One timed call: when it began (wall clock), how long it took (monotonic clock), what came out.
+    """One timed call: its start (wall clock), its duration in s (monotonic clock), its result.
 
-    stop_reason is set on the last one only; precision is that of all so far; observed is what was seen around it.
+    stop_reason is set on the last one only; precision is that of all so far; observed: facts from before and after.
     """
 
     role: str
@@ -39,10 +39,10 @@ class Repetition(Generic[T]):
 
 @dataclass(frozen=True)
 class Precise:
-    """Repeat until the mean is known well enough: the 95 % interval's relative half-width is below target.
+    """Repeat until the relative half-width of the mean's 95 % confidence interval is below target.
 
-    At least n_min, unless time_cap_s of measured time is spent first; at most n_max; ends on a plateau,
-    where the interval no longer shrinks because the machine itself wanders.
+    At least n_min, unless time_cap_s of measured time is spent first; at most n_max. It also ends on a plateau, where
+    the interval no longer shrinks because the machine itself is unstable.
     """
 
     target: float
@@ -73,7 +73,7 @@ def exactly(n: int) -> Enough:
 
 
 def settled(n_min: int, n_max: int) -> Enough:
-    """Repeat n_min times, then until two calls in a row take about as long, but at most n_max times."""
+    """Repeat n_min times, then until two successive calls take about as long, but at most n_max times."""
 
     def enough(times_s: Sequence[float]) -> str | None:
         n = len(times_s)
@@ -94,7 +94,7 @@ def precision(times_s: Sequence[float]) -> float | None:
         return None
     from harness.stats.student import (
         quantile,
-    )  # brings scipy, which the cold import is to count where an engine needs it
+    )  # imports scipy, which the cold import counts only where an engine needs it
 
     half_width_s = quantile(n - 1) * statistics.stdev(times_s) / math.sqrt(n)
     mean_s = statistics.fmean(times_s)
@@ -113,12 +113,11 @@ def repetitions(
 ) -> Iterator[Repetition[T]]:
     """Call work until its times are enough: observe, sync, clock, work, sync, clock, observe.
 
-    earlier_s: times of repetitions that were made before an interruption; they count, and are not made again.
+    earlier_s: times of repetitions from before an interruption; they count, and are not repeated.
 
-    Without the first sync the work would be charged for what was queued before it; without the second,
-    an accelerator's queue would be left running when the clock stops. observe() looks at the machine
-    before the clock starts and returns what looks again after it stopped. Whatever the consumer does
-    between two repetitions is outside both.
+    The first sync keeps work that was queued before out of the time. The second waits until an accelerator's queue is
+    empty before the clock stops. observe() reads the machine's state before the clock starts, and returns the function
+    that reads it again after the clock has stopped. The consumer's work between two repetitions is outside both.
     """
     times_s = list(earlier_s)
     stop_reason = enough(times_s)

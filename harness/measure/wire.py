@@ -1,8 +1,8 @@
-"""What crosses to a measuring process and back, as typed values: one JSON line a message.
+"""The messages between this program and a measuring process, as typed values: one JSON line a message.
 
 child  → parent    the greeting of greeting.py, whose VERSION covers all of these
 parent → child     a Request, then one line per "go on"
-child  → parent    one JSON value an answer; null says that a task is over
+child  → parent    one JSON value an answer; null marks the end of a task
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from harness.plan.cases import Block
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that a process needs to know to perform one block.
+    """Everything that a process needs to perform one block.
 
-    pixels_file: the whole image as .npy. folder: where the model's files lie. constants: columns that are the same in
-    every sample of the block. engine_python: an interpreter of the user's own for the engine.
+    pixels_file: the whole image as .npy. folder: contains the model's files. constants: columns that are the same in
+    every sample of the block. engine_python: the user's own interpreter for the engine.
     """
 
     block: Block
@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True)
 class RaceOrder(Order):
-    """The block's tasks are variants of one case, timed in rounds against each other.
+    """A block whose tasks are variants of one case, timed in rounds against each other.
 
     compares_masks: first each variant's masks are compared with stock's; else each makes one call to warm up.
     """
@@ -44,7 +44,7 @@ class RaceOrder(Order):
 
 @dataclass(frozen=True)
 class ThroughputOrder(Order):
-    """Many images, which lie in the folder, in several processes at once."""
+    """Many images, which are in the folder, in several processes at once."""
 
     n_images: int = 1
     n_processes: int = 1
@@ -53,7 +53,7 @@ class ThroughputOrder(Order):
 
 @dataclass(frozen=True)
 class BlockRequest:
-    """Perform a block."""
+    """Request to perform a block."""
 
     order: Order
     task: Literal["block"] = "block"
@@ -61,7 +61,7 @@ class BlockRequest:
 
 @dataclass(frozen=True)
 class RaceRequest:
-    """Race the variants of a block."""
+    """Request to race the variants of a block."""
 
     order: RaceOrder
     task: Literal["race"] = "race"
@@ -69,7 +69,7 @@ class RaceRequest:
 
 @dataclass(frozen=True)
 class ShareRequest:
-    """Do one process's share of many images; which: its number, from 0."""
+    """Request for one process's share of many images; which: its number, from 0."""
 
     order: ThroughputOrder
     which: int
@@ -78,14 +78,14 @@ class ShareRequest:
 
 @dataclass(frozen=True)
 class DevicesRequest:
-    """Which devices compute?"""
+    """Request for the devices that compute."""
 
     task: Literal["devices"] = "devices"
 
 
 @dataclass(frozen=True)
 class EnvironmentRequest:
-    """What are the facts about this machine and one of its devices?"""
+    """Request for the facts about this machine and one of its devices."""
 
     device: str
     task: Literal["environment"] = "environment"
@@ -93,7 +93,7 @@ class EnvironmentRequest:
 
 @dataclass(frozen=True)
 class SelfcheckRequest:
-    """Do the devices compute, do their clocks wait, do the threads obey?"""
+    """Request for the checks of devices, their clocks and threads."""
 
     devices: tuple[str, ...]
     threads: int
@@ -110,5 +110,5 @@ def request_line(request: Request) -> str:
 
 
 def request_from(line: str) -> Request:
-    """The request that a line holds; ValueError for one that is none."""
+    """The request in a line; ValueError for another line."""
     return _REQUEST.validate_json(line)

@@ -1,1 +1,1 @@
-"""What to measure: configuration, cases, blocks, and how long they take."""
+"""The plan of a run: configuration, cases, blocks, and the time estimate."""

@@ -1,4 +1,4 @@
-"""From a Config and the nodes there are to the blocks to measure; pure."""
+"""The blocks to measure, from a Config and the available nodes; pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from harness.plan.cases import Block, Case, Effort, Node, Task, control
 from harness.plan.config import Config
 from harness.schema import PASSES
 
-NAMED = 6  # cases, where there may be many
+NAMED = 6  # cases that a message names
 
 
 def choose(selectors: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:
-    """The devices to measure; asking for one that this machine lacks is an error, never a fallback."""
+    """Select the devices to measure; a device that this machine lacks is an error and is never replaced."""
     if "auto" in selectors:
         return tuple(available)
     chosen: list[Device] = []
@@ -35,10 +35,10 @@ def choose(selectors: Sequence[str], available: Sequence[Device]) -> tuple[Devic
 
 
 def choose_on(selectors: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """The nodes with the devices to measure on each; only a device that no node has is an error."""
+    """Select the devices of each node; only a device that no node has is an error."""
     if "auto" in selectors:
         return tuple(nodes)
-    if "fastest" in selectors:  # an accelerator where there is one; which of several is the fastest is not known yet
+    if "fastest" in selectors:  # an accelerator where there is one; the fastest of several is not known before a run
         return tuple(replace(n, devices=(min(n.devices, key=lambda each: each.backend == "cpu"),)) for n in nodes)
     for word in selectors:
         if not any(word in (device.id, device.backend) for node in nodes for device in node.devices):
@@ -56,7 +56,7 @@ def choose_on(selectors: Sequence[str], nodes: Sequence[Node]) -> tuple[Node, ..
 
 
 def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node]) -> tuple[Block, ...]:
-    """Every block of a run, each node's in the order to run them; the same seed gives the same order.
+    """Plan every block of a run, each node's in the order to run them; the same seed gives the same order.
 
     A block is a process and has one model in one precision. In every round a device gets a block for each of these.
     """
@@ -91,7 +91,7 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
 
 
 def _check_possible(config: Config, nodes: Sequence[Node]) -> None:
-    """Refuse what cannot be measured as it was asked for: it would be left out, or something else be timed."""
+    """Reject a case that cannot be measured as requested: it would be left out, or other work be timed."""
     places = [(node.name, device.id, str(crop)) for node in nodes for device in node.devices for crop in config.crops]
     for pattern in config.only:
         if not any(_selected([pattern], *place) for place in places):
@@ -128,7 +128,7 @@ def _is_chosen(config: Config, node: str, device: str) -> bool:
 
 
 def _dtypes(config: Config, model: str) -> tuple[str, ...]:
-    """The precisions of a model: those asked for, or its engine's own."""
+    """The precisions of a model: the requested ones, or its engine's own."""
     return config.dtypes or registry.engine_of(model).dtypes[:1]
 
 
@@ -155,15 +155,14 @@ def _selected(only: Sequence[str], *parts: str) -> bool:
 
 
 def _tasks(cases: Sequence[Case], has_control: bool, names: Sequence[str], has: Set[str]) -> tuple[Task, ...]:
-    """names: passes that the profile asks for; has: those that the engine has."""
+    """The tasks of a block. names: passes of the profile; has: passes of the engine."""
     small, last = control(cases[0]), len(cases)
     passes = [name for name in names if name in has]
     tasks = [Task("timed", case, i) for i, case in enumerate(cases)]
     if has_control:
         tasks = [Task("control", small, -1), *tasks, Task("control", small, last)]
-    # Passes cost time and memory of their own, so they come when everything has been timed; they look inside
-    # a call, which is the same in every protocol.
-    # The smallest come first, since a process never quite gives back the memory that a large one took.
+    # Passes cost time and memory of their own, so they come after all timing; they look inside a call, which is the
+    # same in every protocol. The smallest come first, since a process never releases all memory of a large one.
     standard = dict.fromkeys(replace(case, protocol="standard") for case in cases)
     looked_at = sorted(standard, key=lambda case: case.height_px * case.width_px)
     once = [Task(each.role, small, last) for each in PASSES.values() if each.follows in passes and each.role in has]

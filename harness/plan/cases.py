@@ -1,4 +1,4 @@
-"""What there is to do, as values: nodes, cases, tasks, blocks."""
+"""The work of a run as values: nodes, cases, tasks, blocks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CONTROL_REPEATS = 3  # before and after the cases; their medians are compared
 
 @dataclass(frozen=True)
 class Node:
-    """One machine: its name in the results, its devices, and the threads that its CPU gets.
+    """One machine: its name in the results, its devices, and the number of CPU threads.
 
-    threads_max: what its processors run at once; None where that is not known.
+    threads_max: number that its processors run at once; None where unknown.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Case:
-    """What gets one median on a device: a crop, segmented by a model under a protocol.
+    """The unit that has one median on a device: a crop, segmented by a model under a protocol.
 
     variant: its canonical text. dtype: the precision that the model is loaded with; a variant may change it.
     """
@@ -49,7 +49,7 @@ class Case:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is the small drawn image that is the same on every node."""
+        """Whether this is the small drawn image that is the same on every node."""
         return self.crop == CONTROL_CROP
 
     def is_of(self, row: Mapping[str, Any]) -> bool:
@@ -64,11 +64,11 @@ def control(case: Case) -> Case:
 
 @dataclass(frozen=True)
 class Task:
-    """One thing that a block does: time a case, or look at it in another way.
+    """One thing that a block does: time a case, or make a pass over it.
 
     role: timed, control, ceiling, tune (raced against the other variants of its block), or the pass: stages, memory,
-    energy or masks. earlier_s: durations of its repetitions that are in the store already, when a run is resumed.
-    attempt: how often it was begun before.
+    energy or masks. earlier_s: durations in s of repetitions that a resumed run has already. attempt: number of earlier
+    attempts.
     """
 
     role: str
@@ -80,7 +80,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Effort:
-    """How often to repeat; the words of the profile."""
+    """The number of repetitions; the words of the profile."""
 
     warmups: int
     warmups_max: int
@@ -91,16 +91,16 @@ class Effort:
 
     @property
     def most(self) -> int:
-        """Timed repetitions at most."""
+        """The maximum number of timed repetitions."""
         return self.repeats if self.precision is None else self.repeats_max
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fresh process on one device that goes through its tasks once, all with one model of one engine.
+    """A fresh process on one device that performs its tasks once, all with one model of one engine.
 
-    index: its number on that device within the run. The cases come in seeded shuffled order, the control case before
-    and after them, the passes last.
+    index: its number on that device within the run. The cases are in seeded random order, the control case before and
+    after them, the passes last.
     """
 
     index: int
@@ -124,5 +124,5 @@ class Block:
 
     @property
     def cases(self) -> tuple[Case, ...]:
-        """What the block times."""
+        """The cases that the block times."""
         return tuple(task.case for task in self.tasks if task.role == "timed")

@@ -1,4 +1,4 @@
-"""What to measure: a TOML profile and the flags that override it, as one frozen Config."""
+"""The configuration of a run: a TOML profile and the flags that override it, as one frozen Config."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _crop(value: object) -> int | Literal["full"]:
 def _device(value: object) -> str:
     if isinstance(value, str) and (value in ("auto", "fastest") or accelerators.names(value)):
         return value
-    raise ValueError(f"unknown device; known are auto, {accelerators.device_words()}")
+    raise ValueError(f"unknown device; choose from auto, {accelerators.device_words()}")
 
 
 def _selector(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[^/]+/[^/]+/[^/]+", value):
         return value
-    raise ValueError("cases are chosen as NODE/DEVICE/CROP, each may be *: desk1/cuda:0/448, */cpu/*")
+    raise ValueError("a case is NODE/DEVICE/CROP, each part may be *: desk1/cuda:0/448, */cpu/*")
 
 
 def _model(value: object) -> str:
@@ -62,7 +62,7 @@ def _model(value: object) -> str:
 def _pass(value: object) -> str:
     if value in CHOSEN_PASSES:
         return str(value)
-    raise ValueError(f"unknown pass; known are {', '.join(CHOSEN_PASSES)}")
+    raise ValueError(f"unknown pass; choose from {', '.join(CHOSEN_PASSES)}")
 
 
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
@@ -78,7 +78,7 @@ Protocol = Literal["standard", "article"]
 
 
 class Config(BaseModel):
-    """Everything that decides what is measured; the same words as the flags."""
+    """All settings of a run; the same words as the flags."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,18 +96,18 @@ class Config(BaseModel):
     weights: str = Field(default="auto", min_length=1)
     trust: tuple[Sha256, ...] = ()  # of size models that may be unpickled
     warmups: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
-    warmups_max: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0  # above warmups: go on until they settle
+    warmups_max: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0  # above warmups: continue until they settle
     repeats: Count = 5
-    precision: Share | None = None  # none: exactly `repeats`; else more of them until the mean is this well known
+    precision: Share | None = None  # none: exactly `repeats`; else more, until the mean's CI is this narrow
     repeats_max: Count = 50
     seconds_max: Seconds = 300.0  # of repetitions per case and block, where precision decides
     blocks: Count = 1
-    threads: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None  # none: as many as torch takes
+    threads: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None  # none: torch's own number
     control: bool = True  # a small case first and last in each block, for drift
-    idle_wait_s: Seconds = 30.0  # how long a block may wait for the machine to be idle
+    idle_wait_s: Seconds = 30.0  # how long a block may wait for an idle machine
     passes: tuple[Pass, ...] = ()  # measured after the times, in the first block
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
-    engine_python: str | None = None  # an interpreter of one's own for the engines
+    engine_python: str | None = None  # the user's own interpreter for the engines
     only: tuple[Selector, ...] = ()  # NODE/DEVICE/CROP, each may have wildcards; none: everything
 
     @field_validator("precision")
@@ -129,7 +129,7 @@ class Config(BaseModel):
     @field_validator("variants")
     @classmethod
     def _canonical(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        """Every variant in its one spelling; as they are written where the models' engines spell them in other ways."""
+        """Every variant in its canonical spelling, unless the models' engines spell it in several ways."""
         try:
             models = info.data.get("models", ())  # none where they are a mistake themselves
             spelled = {tuple(str(registry.engine_of(model).variant(each)) for each in values) for model in models}
@@ -151,13 +151,13 @@ class Config(BaseModel):
 def _check_once(values: tuple[Any, ...]) -> None:
     twice = sorted({str(v) for v in values if values.count(v) > 1})
     if twice:
-        raise ValueError(f"{', '.join(twice)} stands here more than once")
+        raise ValueError(f"{', '.join(twice)} is given more than once")
 
 
 def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a built-in profile by name or a TOML file by path; overrides (from flags) win.
 
-    Every mistake is named at once, with its line in the file or its flag.
+    All mistakes are reported together, each with its line in the file or its flag.
     """
     path = PROFILES / f"{profile}.toml"
     if not os.path.isfile(path):
@@ -175,7 +175,7 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
         text = content.decode("utf-8")
         written = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers with thousands of digits, lists in lists in lists
-        raise CellbenchError("the profile is not valid TOML", f"{path}: {error}", "mend that place") from error
+        raise CellbenchError("the profile is not valid TOML", f"{path}: {error}", "correct that line") from error
     except OSError as error:
         raise CellbenchError(
             f"the profile cannot be read: {error.strerror}", str(path), "check its permissions"
@@ -186,7 +186,7 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
     except ValidationError as error:
         found = [_explain(e, text, path, flags) for e in error.errors()]
         many = f"{len(found)} mistakes" if len(found) > 1 else "a mistake"
-        raise CellbenchError(f"{many} in what to measure", "\n         ".join(found), _keys()) from error
+        raise CellbenchError(f"{many} in the profile or the flags", "\n         ".join(found), _keys()) from error
 
 
 def split(text: str | None) -> tuple[Any, ...] | None:

@@ -1,4 +1,4 @@
-"""How long it takes, about, as the engine guesses; and when a silent process is given up. Pure."""
+"""Estimates of duration from the engine's guess, and the time limit of a silent process. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from harness.schema import PASSES
 START_S = 15.0  # a fresh process: import, compilation, model, first call
 # Calls of the tasks that are neither timed nor a pass.
 OTHER_CALLS = {"control": 1 + CONTROL_REPEATS, "tune": 12, "throughput": 2}
-# When to give a silent process up: the guess is good to a factor of three on machines that we know, so ten times it is
-# a machine that nobody would wait for. The engine adds what energy and ceilings take on any.
+# Time limit of a silent process: the guess is good to a factor of three on known machines, so ten times the guess is
+# longer than any user would wait. The engine adds the time of energy and ceilings.
 PATIENCE = 30.0
 
 
 def gflop(case: Case) -> float:
-    """Work of one call."""
+    """The work of one call in GFLOP."""
     return registry.engine_of(case.model).work(case.model, case.height_px, case.width_px).gflop
 
 
 def estimate_s(planned: Sequence[Block]) -> float:
-    """A first guess of the whole run's duration, good to a factor of two or three; nodes work side by side."""
+    """Estimate the whole run's duration in s, good to a factor of two or three; nodes work at the same time."""
     by_node: dict[str, float] = {}
     for block in planned:
         by_node[block.node] = by_node.get(block.node, 0.0) + block_s(block)
@@ -30,25 +30,25 @@ def estimate_s(planned: Sequence[Block]) -> float:
 
 
 def block_s(block: Block) -> float:
-    """A first guess of one block's duration."""
+    """Estimate one block's duration in s."""
     return START_S + sum(n_calls(task, block.effort) * call_s(block, task.case) for task in block.tasks)
 
 
 def call_s(block: Block, case: Case) -> float:
-    """A first guess of the duration of one call."""
+    """Estimate the duration of one call in s."""
     engine = registry.engine_of(case.model)
     work = engine.work(case.model, case.height_px, case.width_px)
     return engine.call_s(work, block.device, block.threads)
 
 
 def patience_s(block: Block, task: Task) -> float:
-    """How long a block's process may be silent during a task before it is given up."""
+    """The time in s that a block's process may be silent during a task before it is given up."""
     n_silent = 1 if task.role == "timed" else _n_calls(task.role)
     return registry.engine(block.engine).patience_s + block.idle_wait_s + PATIENCE * n_silent * call_s(block, task.case)
 
 
 def n_calls(task: Task, effort: Effort) -> int:
-    """Calls of the model that a task makes, at least."""
+    """The minimum number of calls of the model in a task."""
     return effort.warmups + effort.repeats if task.role == "timed" else _n_calls(task.role)
 
 

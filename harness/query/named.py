@@ -1,4 +1,4 @@
-"""Questions that people ask again and again, by name: `cellbench query fastest-device`."""
+"""Frequent questions by name: `cellbench query fastest-device`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.query.sql import OK
 from harness.query.views import VIEWS
 from harness.schema import Role, identity
 
-# What tells rows apart: those of cases, of cases of all sizes, of series, of what is asked for, of a process's start.
+# The columns that distinguish rows: of cases, of all sizes, of series, of requests, of a process's start.
 CASE = (*identity.PLACE, *identity.SIZE, *identity.without(identity.CASE, identity.PLACE, identity.SIZE), "image")
 LINE = identity.without(CASE, identity.SIZE)
 SERIES = identity.without(CASE, identity.VERSIONS)
@@ -21,9 +21,9 @@ START = ("phase", *identity.without(LINE, "image", "image_sha256", "protocol", "
 
 @dataclass(frozen=True)
 class Named:
-    """A question with a name: what it answers, its SQL, and the parameters that have a default.
+    """A question with a name: its answer in words, its SQL, and the parameters that have a default.
 
-    dimensions: its first columns, which tell its rows apart; most of them are the same in all rows of a store.
+    dimensions: its first columns, which distinguish its rows; most of them are equal in all rows of a store.
     """
 
     question: str
@@ -33,7 +33,7 @@ class Named:
 
 
 RUN = (("run", None),)
-# The run that is asked for, or the latest one that was measured here.
+# The requested run, or the latest one that was measured here.
 OF_RUN = "run_id = coalesce($run::VARCHAR, (SELECT max(run_id) FROM samples WHERE source = 'measured'))"
 
 
@@ -190,7 +190,7 @@ FROM numbered GROUP BY series_key HAVING n_runs_before > 0 AND ratio > $at_least
 
 
 def find(text: str) -> Named:
-    """The named query, the view, or the SQL that a text means: one word is a name, everything else is SQL."""
+    """Find the named query, the view, or the SQL of a text: one word is a name, everything else is SQL."""
     word = text.strip()
     if word in QUERIES:
         return QUERIES[word]

@@ -1,7 +1,7 @@
-"""Rows of older schema versions as they are read now: what was in force, and the names of their cases and series.
+"""Rows of older schema versions in today's form: the effective settings, and the names of their cases and series.
 
-A row's stored series_key depends on every column that the new names depend on, so one look at each of the few
-different ones is enough, and no file is written anew.
+A row's stored series_key depends on every column that the new names depend on. So it is enough to convert each of the
+few different keys, and no file is rewritten.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from harness.errors import CellbenchError
 from harness.schema import Role, identity, versions
 from harness.store import Opened
 
-# What a row is found by, and what it is read as.
-FOUND_BY = (*identity.VERSIONS, "image")  # besides the series_key of then
+# The columns that identify a row, and the columns that it is read as.
+FOUND_BY = (*identity.VERSIONS, "image")  # in addition to the old series_key
 READ = ("engine", "model", "dtype", "variant", "result_variant", "batch_size", "diameter_asked_px", "torch_threads")
 NAMES = ("case_id", "series_key")
 IS_OLD = f"schema_version < {versions.ENGINES_SINCE}"
 _OTHERS = identity.without(identity.CASE, FOUND_BY, "diameter_asked_px")
-# The mask pass asks for another diameter than its case, whose name it keeps: there the smallest is the case's own.
+# The mask pass uses another diameter than its case, whose name it keeps: there the smallest is the case's own.
 DISTINCT = f"""
     SELECT series_key AS old_series_key, {", ".join(FOUND_BY)}, min(diameter_asked_px) AS diameter_asked_px,
            {", ".join(f"any_value({name}) AS {name}" for name in _OTHERS)}
@@ -40,13 +40,13 @@ SAMPLES = f"""
 
 
 def are_in(files: Iterable[Opened]) -> bool:
-    """Whether any of these files may hold such rows, by what its footer says."""
+    """Whether any of these files may contain such rows, by its footer."""
     bounds = (each for file in files for each in file.bounds("schema_version"))
     return any(each is None or each[0] < versions.ENGINES_SINCE for each in bounds)
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """What rows of DISTINCT are read as: old_series_key and FOUND_BY, then READ and NAMES."""
+    """The values that rows of DISTINCT are read as: old_series_key and FOUND_BY, then READ and NAMES."""
     fields = [pa.field("old_series_key", pa.string())]
     fields += [schema.ARROW.field(name).remove_metadata() for name in (*FOUND_BY, *READ, *NAMES)]
     return pa.Table.from_pylist([_read(row) for row in rows], schema=pa.schema(fields))
@@ -59,12 +59,12 @@ def _read(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canonical(variant: str) -> str:
-    """The one name of a variant; a name that this version does not know stands for itself."""
+    """The canonical name of a variant; a name that is unknown to this version stays."""
     return str(_in_force(variant)["variant"])
 
 
 def _in_force(variant: str | None) -> dict[str, Any]:
-    """The columns that a variant decided; all were cellpose 3's. One that this version does not know is other work."""
+    """The columns that a variant set; all were cellpose 3's. A variant unknown to this version is other work."""
     if variant is None:
         return {}
     from harness.engines import registry  # stores without such rows need not wait for it

@@ -1,4 +1,4 @@
-"""The article's figures, kept as a reference beside one's own: means of a desktop and of an M1."""
+"""The article's timings as a reference for the user's own: means of a desktop and of an M1."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def means() -> pa.Table:
 
 
 def speedups(means: pa.Table) -> pa.Table:
-    """Each accelerator's mean beside its machine's CPU's: the same columns, cpu_mean_s, speedup, percent_of_cpu."""
+    """Each accelerator's mean with its machine's CPU's: the same columns, cpu_mean_s, speedup, percent_of_cpu."""
     rows = means.to_pylist()
     cpu_s = {_place(row): row["mean_s"] for row in rows if row["backend"] == "cpu"}
     beside = [{**row, "cpu_mean_s": cpu_s[_place(row)]} for row in rows if row["backend"] != "cpu"]

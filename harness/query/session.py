@@ -1,4 +1,4 @@
-"""A locked connection: one statement that reads, a limit to its time and memory, answers that come in batches."""
+"""A locked connection: one statement that reads, limits of time and memory, answers in batches."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 MEMORY_BYTES = 2 * 10**9  # for DuckDB's own work; 10 million samples need a quarter of it
 HELD_ROWS = 100_000  # about 100 MB
 INTERRUPT_S = 0.1  # between two attempts to end a query
-ANSWER_BYTES = 10**9  # of an answer that is held as a whole
-# Words that ask what there is.
+ANSWER_BYTES = 10**9  # limit of an answer that is kept as a whole
+# Words of statements that describe the data.
 CATALOGUE = {"show", "tables", "information_schema", "sqlite_master"}
 # Each view and macro by its name: how its definition begins, and its SQL.
 DEFINITIONS = {name: (f"CREATE VIEW {name} AS", sql) for name, (_, sql) in VIEWS.items()} | {
@@ -38,7 +38,7 @@ DEFINITIONS = {name: (f"CREATE VIEW {name} AS", sql) for name, (_, sql) in VIEWS
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query gives: its columns, and its rows in batches, each computed when it is asked for."""
+    """The answer of a query: its columns, and its rows in batches, each computed when it is requested."""
 
     schema: pa.Schema
     batches: Iterator[pa.RecordBatch]
@@ -59,7 +59,7 @@ class Session:
 
     @classmethod
     def of_run(cls, store: Store, run_id: str | None) -> tuple[Session, str]:
-        """A session for questions about one run, the latest if None, and which it is; it may lack all other runs."""
+        """A session for queries about one run, by default the latest, and its run_id; it may lack all other runs."""
         files = store.opened()
         try:
             chosen = _chosen(scan.runs(files), run_id)
@@ -67,7 +67,7 @@ class Session:
             if not session._damaged:
                 return session, chosen
         except (pa.ArrowException, OSError):
-            pass  # reading everything leaves out what is damaged, and another run may be the latest then
+            pass  # reading everything leaves out damaged files, and another run may be the latest then
         session = cls(store)
         return session, which_run(session, run_id)
 
@@ -77,7 +77,7 @@ class Session:
         self._connection = con = duckdb.connect(":memory:")
         weakref.finalize(self, con.close)  # before the interpreter ends: its threads hold Python objects
         con.execute(f"SET temp_directory = ''; SET memory_limit = '{self._memory_limit_bytes // 1000} kB'")
-        # Views look at the samples several times over; where they are few they are read once instead.
+        # Views read the samples several times; where they are few they are read once into memory instead.
         is_held = sum(file.n_rows for file in files) <= HELD_ROWS
         if is_held:
             whole, samples = parquet.read(self.store.root, files)
@@ -98,18 +98,18 @@ class Session:
         con.execute(f"CREATE VIEW samples AS {self._samples}")
         self._defined: set[str] = set()
         self._commented = False
-        # A seat belt, not a sandbox: a registered dataset stays readable, everything else is out of reach.
+        # Protection against mistakes, not against attacks: a registered dataset stays readable, nothing else.
         con.execute("SET enable_external_access = false; SET lock_configuration = true")
 
     def _read_older(self) -> None:
-        """Find out, once, what the rows of older versions are read as."""
+        """Convert the keys of older versions' rows, once."""
         if self._has_unread:
             found = self._connection.sql(older.DISTINCT).to_arrow_table()
             self._connection.register("older", older.table(found.to_pylist()))
             self._has_unread = False
 
     def series_now(self, key: str | None) -> list[str]:
-        """The series that this name means: itself, or those that rows of an older version under this name belong to."""
+        """The series of this name: itself, or the series that an older version's rows under this name belong to."""
         if not self._has_older:
             return [key or ""]
         self._read_older()
@@ -119,7 +119,7 @@ class Session:
         return [name for (name,) in found.fetchall()] or [key or ""]
 
     def _define(self, sql: str) -> None:
-        """Make the views and macros that a text names, and those that they name in turn: all of them take a while."""
+        """Create the views and macros that a text names, and those that these use: creating all of them is slow."""
         words = set(re.findall(r"\w+", sql.lower()))
         if words & CATALOGUE or any(word.startswith(("duckdb_", "pg_")) for word in words):
             words |= DEFINITIONS.keys()
@@ -134,7 +134,7 @@ class Session:
             self._comment()
 
     def _comment(self) -> None:
-        """Give views and columns their meanings; only for who looks into the catalogue, since it takes a second."""
+        """Add the meanings of views and columns; only where the catalogue is read, since it takes a second."""
         self._commented = True
         known = meanings()
         columns = self._connection.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal")
@@ -159,9 +159,9 @@ class Session:
 
     @contextmanager
     def holding(self, view: str, condition: str) -> Iterator[None]:
-        """While it lasts, a view has only the rows that fulfil a condition, and they are computed once.
+        """Restrict a view to the rows that fulfil a condition while the context lasts, and compute them once.
 
-        Of the samples, that is done where they are few; else it would not pay, and all of them stay.
+        The samples are restricted only where they are few; else it would be slower, and all of them stay.
         """
         if view == "samples" and self._is_much(condition):
             yield
@@ -171,32 +171,32 @@ class Session:
         try:
             yield
         finally:
-            self._define(view)  # it is gone where the store was opened anew meanwhile
+            self._define(view)  # it is gone where the store was opened again meanwhile
             body = DEFINITIONS[view][1] if view in DEFINITIONS else self._samples
             self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS {body}")
             self._connection.unregister(f"held_{view}")
 
     def _is_much(self, condition: str) -> bool:
         counted = self.table(f"SELECT count(*) FILTER ({condition}) AS mine, count(*) AS n FROM samples").to_pylist()[0]
-        return counted["mine"] > HELD_ROWS or counted["n"] <= HELD_ROWS  # of few in all, all are held already
+        return counted["mine"] > HELD_ROWS or counted["n"] <= HELD_ROWS  # of few samples, all are in memory already
 
     @contextmanager
     def stream(self, sql: str, parameters: Mapping[str, object] | None = None) -> Iterator[Answer]:
-        """Run one SELECT; its rows are computed as they are taken, until the time is up."""
+        """Run one SELECT; its rows are computed as they are taken, until the time limit."""
         statement, given = self._allowed(sql, parameters or {})
         end_s = time.monotonic() + self._time_limit_s
-        # Python hears neither a clock nor Ctrl-C while DuckDB works in its thread, so that works in another.
+        # Python reacts to neither a clock nor Ctrl-C while DuckDB works in its thread, so that is another thread.
         with ThreadPoolExecutor(1) as worker:
 
             def work(step: Callable[[], Any]) -> Any:
                 return self._result(worker.submit(step), sql, end_s)
 
             reader = work(lambda: self._begin(statement, given))
-            with closing(reader):  # whoever takes only the first rows leaves the query running
+            with closing(reader):  # a caller that takes only the first rows leaves the query running
                 yield Answer(reader.schema, iter(lambda: work(lambda: next(reader, None)), None))
 
     def _result(self, step: Future, sql: str, end_s: float) -> Any:
-        """What a step of a query gives; it is ended if it takes too long, or if somebody wants to go."""
+        """The result of a step of a query; the step is ended at the time limit or on Ctrl-C."""
         try:
             with self._explaining(sql):
                 wait([step], max(0.0, end_s - time.monotonic()))
@@ -211,7 +211,7 @@ class Session:
                 wait([step], INTERRUPT_S)
 
     def _begin(self, statement: duckdb.Statement, given: Mapping[str, object]) -> pa.RecordBatchReader:
-        """Start the query; where files were compacted since they were listed, look again and start once more."""
+        """Start the query; where files were compacted since they were listed, list them again and start once more."""
         try:
             self._read_older()
             return self._connection.sql(statement, params=given or None).to_arrow_reader(BATCH)
@@ -228,7 +228,7 @@ class Session:
 
     @contextmanager
     def _explaining(self, sql: str) -> Iterator[None]:
-        """Say in plain words why a query did not get to its end."""
+        """Explain in plain words why a query failed."""
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
@@ -245,7 +245,7 @@ class Session:
             raise CellbenchError(str(error).strip(), sql, fix) from error
 
     def _allowed(self, sql: str, parameters: Mapping[str, object]) -> tuple[duckdb.Statement, dict[str, object]]:
-        """The one statement, if it reads, and its parameters, if they are all there."""
+        """The one statement, if it only reads, and its parameters, if all are given."""
         with self._explaining(sql):
             statements = self._connection.extract_statements(sql)
             self._define(sql)
@@ -261,14 +261,14 @@ class Session:
 
 
 def meanings() -> dict[str, str]:
-    """What each column of the samples and of the views holds, with its unit."""
+    """The meaning of each column of the samples and of the views, with its unit."""
     known = {fact.name: (fact.meaning, fact.unit) for fact in facts.FACTS}
     known |= COMPUTED | {column.name: (column.meaning, column.unit) for column in schema.SAMPLES}
     return {name: f"{meaning} [{unit}]" if unit else meaning for name, (meaning, unit) in known.items()}
 
 
 def which_run(session: Session, run_id: str | None) -> str:
-    """The run that is asked for, or the latest one; an error names the runs there are."""
+    """The requested run, or the latest one; an error names the available runs."""
     return _chosen(session.table("SELECT DISTINCT run_id FROM samples")["run_id"].to_pylist(), run_id)
 
 

@@ -1,4 +1,4 @@
-"""Pieces of SQL that several places write alike."""
+"""Pieces of SQL that several modules share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from harness.stats.levels import AGREEMENTS
 
 
 def text(value: str) -> str:
-    """A text as SQL writes it."""
+    """A text as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def texts(values: Iterable[str]) -> str:
-    """Texts as the inside of a list."""
+    """Texts as the inside of an SQL list."""
     return ", ".join(map(text, values))
 
 
 OK = f"status = {text(Status.OK)}"
-# What ended well and has a duration; an imported row may say the one without the other.
+# Successful rows with a duration; an imported row may lack the duration.
 MEASURED = f"{OK} AND isfinite(elapsed_s) AND elapsed_s > 0"
 FAILED = f"status NOT IN ({texts(FINE)})"
-# Of several words about the masks of one case, the worst; what this version does not know is worse than all others.
+# Of several words about the masks of one case, the worst; a word unknown to this version counts as worse than all.
 WORST = f"arg_min(agreement, coalesce(list_position([{texts(AGREEMENTS)}], agreement), 0))"
 LENGTH = "sqrt(height_px * width_px) AS length_px, height_px * width_px AS n_pixels"

@@ -1,4 +1,4 @@
-"""The views and macros that people ask: SQL on the samples, each with its meaning."""
+"""The public views and macros: SQL on the samples, each with its meaning."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
 # Repetitions of one process are not independent of each other, so the interval of the mean is that of the processes'
 # means: Student's t for one degree of freedom less than there are processes.
 T_BY_COUNT = list(QUANTILES_OF_MEAN)  # beyond, the last is right to 0.5 %
-DRIFT = 0.05  # between the control case's medians before and after a block's cases, of which the machine is told
+DRIFT = 0.05  # limit between the control case's medians before and after a block's cases
 
 # The columns of a case as views have them, and their value in a group of its rows.
 CASE = ", ".join(("run_id", "case_id", "series_key", *identity.CASE, "image"))
 _OF_CASE = ", ".join(f"any_value({name}) AS {name}" for name in ("series_key", *identity.CASE, "image"))
 _BLOCK = "run_id, node, device, engine, model, block"
 _PASS = f"phase = '{Phase.CALL}' AND {MEASURED}"
-# A GPU beside the CPU of its machine: all of the case but the device.
+# The columns that a GPU and the CPU of its machine share: all of the case except the device.
 BESIDE = identity.without(identity.CASE, identity.DEVICE)
 
 
@@ -246,7 +246,7 @@ MACROS = {
     ),
 }
 
-# What columns hold that views compute; everywhere the same under the same name. Name: meaning, unit.
+# The meanings of columns that views compute; equal names have equal meanings. Name: meaning, unit.
 COMPUTED: dict[str, tuple[str, str | None]] = {
     "images_per_minute": ("images per minute: median of the rounds", "1/min"),
     "slowest_per_minute": ("images per minute in the slowest round", "1/min"),

@@ -1,4 +1,4 @@
-"""What a stage pass tells: where the time goes, how near the network is to the device's best, what to change; pure.
+"""Conclusions from a stage pass: the shares of time, the network's rate against the device's best, advice; pure.
 
 Rows are those of the views `stages` and `ceilings`.
 """
@@ -15,7 +15,7 @@ from harness.results.formatting import size_label
 from harness.results.tables import Tables
 from harness.schema import Row, identity
 
-# From which share on a part is worth a reader's time.
+# The minimum share of a part that is worth a reader's time.
 WORTH = {Part.ESTIMATION: 0.5, Part.HOST: 0.5, Part.QC: 0.2, Part.NETWORK: 0.8}
 N_ADVISED = 2
 UNKNOWN = "unknown"
@@ -23,7 +23,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Line:
-    """One stage of a call: seconds in each pass that has it, in all, and as a share of the call."""
+    """One stage of a call: seconds in each network pass that has it, in all, and as a share of the call."""
 
     stage: str
     label: str
@@ -34,14 +34,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """The shortest time that the device's ceilings allow over the time taken, and which ceiling it is."""
+    """The shortest time that the device's ceilings allow over the time taken, and the ceiling that limits it."""
 
     fraction: float
     bound: str  # arithmetic or memory
 
 
 def by_case(stages: Iterable[Row]) -> list[list[Row]]:
-    """The rows of each case, cases in the order in which they come; what has no name is one part, called unknown."""
+    """The rows of each case, in the order of the cases; rows without a name are one part, called unknown."""
     cases: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
     for row in stages:
         if row["share"] is not None:
@@ -53,7 +53,7 @@ def by_case(stages: Iterable[Row]) -> list[list[Row]]:
 
 
 def lines(case: Sequence[Row]) -> list[Line]:
-    """A case's stages in the order in which they run, each with its passes."""
+    """A case's stages in the order in which they run, each with its network passes."""
     found, parts = [], shares(case)
     for stage in stage_catalogue.in_order(row["stage"] for row in case):
         by_pass_s = {row["stage_pass"]: row["median_s"] for row in case if row["stage"] == stage}
@@ -63,17 +63,17 @@ def lines(case: Sequence[Row]) -> list[Line]:
 
 
 def passes(case: Sequence[Row]) -> list[str]:
-    """The passes that a case has, in the order in which they run."""
+    """The network passes of a case, in the order in which they run."""
     return stage_catalogue.passes_in_order(row["stage_pass"] for row in case)
 
 
 def shares(case: Sequence[Row]) -> dict[tuple[str, str], float]:
-    """What each part is of its call; they add up to 1."""
+    """The share of each part in its call; they add up to 1."""
     return {(row["stage_pass"], row["stage"]): row["share"] for row in case}
 
 
 def remarks(tables: Tables) -> dict[str, tuple[list[Share], list[Finding]]]:
-    """What the stage pass says of each series, at the largest image that it segmented: advice, and what was found."""
+    """Advice and findings from the stage pass for each series, at the largest image that it segmented."""
     best = {(row["node"], row["device"]): row for row in tables.ceilings.to_pylist()}
     found = {}
     for title, cases in by_series(tables).items():
@@ -90,7 +90,7 @@ def by_series(tables: Tables) -> dict[str, list[list[Row]]]:
 
 
 def findings(case: Sequence[Row], ceiling: Row | None) -> list[Finding]:
-    """The network's rate beside the device's best, and whether the parts add up."""
+    """The network's rate compared with the device's best, and the sum of the parts compared with the call."""
     network, attributed = _network(case, ceiling), _attributed(case)
     return [network, attributed] if network else [attributed]
 
@@ -112,10 +112,10 @@ def advise(case: Sequence[Row]) -> list[Share]:
 def efficiency(
     elapsed_s: float, work_gflop: float | None, work_gb: float | None, ceiling: Row | None
 ) -> Efficiency | None:
-    """How near a piece of work came to the roofline: the larger of work over rate, divided by the time it took.
+    """The share of the roofline that a piece of work reached: the larger of work over rate, divided by the time taken.
 
-    The traffic is that of the unfused network, so a library that fuses or caches well can pass 1. None without
-    ceilings.
+    The traffic is that of the unfused network, so the share can be above 1 where a library fuses or caches well. None
+    without ceilings.
     """
     gflop_s, gb_s = (ceiling["matmul_gflop_s"], ceiling["copy_gb_s"]) if ceiling else (None, None)
     if not (elapsed_s and work_gflop and work_gb and gflop_s and gb_s):

@@ -41,7 +41,7 @@ def usual_text(metric: str, band: Band) -> str:
 
 
 def gap_texts(gaps: Sequence[Gap]) -> list[tuple[str, str, str | None]]:
-    """What was not measured, why, and the run that had it last: 'desk/cpu/448 (standard, lossless)'."""
+    """The cases that were not measured, the reasons, and the last run of each: 'desk/cpu/448 (standard, lossless)'."""
     names = identity.distinguishing([gap.place for gap in gaps], ("node", "device", "crop", "protocol"), REQUEST)[3:]
     return [
         (f"{gap.selector} ({', '.join(dimension_text(gap.place, name) for name in names)})", gap.why, gap.last_run)

@@ -1,4 +1,4 @@
-"""The findings of a scope, by the questions that a report is read for."""
+"""The findings of a scope, by the questions of a report's reader."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from harness.results.tables import Tables
 from harness.schema import identity
 from harness.stats.intervals import Interval
 
-# What must agree before two medians may stand in one headline, but for the size of the image.
+# The columns that two medians of one headline must share; the size of the image may differ.
 KIND = (*WORK, "variant", "batch_size", "dtype")
 
 
 def every(tables: Tables) -> list[Finding]:
-    """Everything that is claimed of a scope."""
+    """All claims about a scope."""
     of_cases = [*headline(tables), *cautions(tables), *findings.endings(tables.cases)]
     found = [each for find in (how_fast, gain, fastest, masks, models, before) for each in find(tables)]
     return [*of_cases, *found, *(each for _, each in faster(tables))]
 
 
 def headline(tables: Tables) -> list[Finding]:
-    """What a single sentence says of the kind of work that most cases are: speed-ups, a span, or times."""
+    """The findings of the headline, about the most frequent kind of work: speed-ups, a span, or times."""
     kinds = Counter(identity.values(row, KIND) for row in tables.cases)
     if not kinds:
         return []
@@ -73,7 +73,7 @@ def headline(tables: Tables) -> list[Finding]:
 
 
 def cautions(tables: Tables) -> list[Note]:
-    """What a reader must know before believing a number."""
+    """The notes that a reader needs before the numbers."""
     rows, unlike = tables.cases, [row for row in tables.speedup_rows if _differ(row["n_cells"], row["cpu_n_cells"])]
     found = findings.of_cases(rows)
     if tables.n_failed:
@@ -85,7 +85,7 @@ def cautions(tables: Tables) -> list[Note]:
 
 
 def how_fast(tables: Tables) -> list[Finding]:
-    """The time of each series at its largest image, and how it grows."""
+    """The time of each series at its largest image, and its growth with size."""
     laws = {each.series: each for each in speedups.laws(tables)}
     found: list[Finding] = []
     for series, rows in identity.grouped(tables.cases, tables.name).items():
@@ -96,7 +96,7 @@ def how_fast(tables: Tables) -> list[Finding]:
 
 
 def gain(tables: Tables) -> list[Finding]:
-    """What accelerators gain at the largest image, and how that changes with size; else what others published."""
+    """The speed-up of accelerators at the largest image, and its change with size; without any, published ones."""
     if not tables.speedup_rows:
         return list(_elsewhere(tables))
     names = _short_names(tables)
@@ -110,7 +110,7 @@ def gain(tables: Tables) -> list[Finding]:
 
 
 def fastest(tables: Tables) -> list[Finding]:
-    """Which devices may be the fastest at the size that most have."""
+    """The devices that may be the fastest at the size that most have."""
     ranked, size, _ = ranks.ranks(tables)
     own = [each for each in ranked if each.place]
     if not own:
@@ -121,7 +121,7 @@ def fastest(tables: Tables) -> list[Finding]:
 
 
 def masks(tables: Tables) -> list[Finding]:
-    """Whether devices found the same masks, and how far these agree with those of stock on the CPU."""
+    """The agreement of masks between devices, and with those of stock on the CPU."""
     cases = {case(row): row for row in tables.cases}
     by_work: dict[tuple[object, ...], list[tuple[Row, Row]]] = defaultdict(list)
     for row in tables.masks.to_pylist():
@@ -145,7 +145,7 @@ def masks(tables: Tables) -> list[Finding]:
 
 
 def models(tables: Tables) -> list[Finding]:
-    """What another model costs on each device at its largest image, and how accurate the models are on drawn cells."""
+    """The cost of other models on each device at its largest image, and the models' accuracy on drawn cells."""
     by_size = sorted(model_costs.costs(tables), key=lambda each: each.row["n_pixels"])
     found: list[Finding] = [
         ModelCost(
@@ -165,7 +165,7 @@ def models(tables: Tables) -> list[Finding]:
 
 
 def before(tables: Tables) -> list[Finding]:
-    """How the last run of each series compares with the one before, and what the history says."""
+    """The change of each series' last run from the one before, and the verdict of its history."""
     if not tables.history:
         return []
     pairs = [(series, *series.points[-2:]) for series in tables.history]
@@ -184,7 +184,7 @@ def before(tables: Tables) -> list[Finding]:
 
 
 def faster(tables: Tables) -> Sequence[tuple[str, Finding]]:
-    """What would make it faster: what searches proved, then what the stage pass suggests; each with its place."""
+    """The ways to make it faster: proven by searches, then suggested by the stage pass; each with its place."""
     winners = tuning_results.winners(tables.tuning_results)
     won = [(place, _winner(tables, place, each)) for place, each in winners.items()]
     return won + [(title, each) for title, (advised, _) in advice.remarks(tables).items() for each in advised]
@@ -214,13 +214,13 @@ def _largest_speedups(tables: Tables) -> list[Speedup]:
 
 
 def _short_names(tables: Tables) -> dict[str, str]:
-    """What each accelerator's series is called: by its model alone where that is enough."""
+    """The name of each accelerator's series: its model alone where that is unique."""
     short = {tables.name(row): short_name(row["device_name"]) for row in tables.speedup_rows}
     return short if len(set(short.values())) == len(short) else {series: series for series in short}
 
 
 def _elsewhere(tables: Tables) -> list[Elsewhere]:
-    """What others found, who told no spread."""
+    """Speed-ups that others published without a spread."""
     rows = [] if tables.published is None else reference_timings.speedups(tables.published).to_pylist()
     found = identity.grouped(rows, speedups.published_name)
     ratios = {name: [row["speedup"] for row in each] for name, each in found.items()}
@@ -236,7 +236,7 @@ def _known(tables: Tables) -> dict[findings.Case, Interval]:
 
 
 def _same(rows: Sequence[tuple[Row, Row]]) -> str:
-    """What several devices' masks of one crop are: several label images, one, or one without cells."""
+    """One word for several devices' masks of one crop: different, same, or without cells."""
     if len({row["mask"] for _, row in rows}) > 1 or any(row["n_masks"] > 1 for _, row in rows):
         return "differing"
     return "blank" if all(about["n_cells"] == 0 for about, _ in rows) else "same"

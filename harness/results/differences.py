@@ -1,4 +1,4 @@
-"""What the devices of a scope have in common and in what they differ: every fact about each node."""
+"""The common and the differing facts of a scope's devices: every fact about each node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.query import Session
 from harness.results.formatting import Row, fact_text, place, short_name
 from harness.results.scope import Scope
 
-# Facts of single rows, for what the facts about the node do not hold; also all there is of runs of early versions.
+# Facts of single rows that the facts about the node do not contain; also the only facts of runs of early versions.
 ROWS = {
     "device_name": "device", "cpu_model": "processor", "n_cores": "cores", "ram_bytes": "memory in bytes",
     "os": "operating system", "arch": "architecture", "torch_threads": "threads of torch",
@@ -24,14 +24,14 @@ ROWS = {
     "image_sha256": "SHA-256 of the image’s pixels",
 }  # fmt: skip
 OF_THE_MOMENT = "at this moment"  # the group of facts that differ from minute to minute
-OWN = {"gpu_uuid"}  # what is every unit's own says nothing
+OWN = {"gpu_uuid"}  # differs between any two units
 
 
 @dataclass(frozen=True)
 class Finding:
     """One fact: its group, label and meaning, and each value with the places that have it, most frequent first.
 
-    differs: whether known values differ, of a fact for which that means something.
+    differs: whether known values differ, for a fact whose differences matter.
     """
 
     group: str
@@ -79,7 +79,7 @@ def _of_fact(group: str, fact: Fact, rows: Sequence[Row]) -> Finding:
 
 
 def _ranges(fact: Fact, rows: Sequence[Row]) -> dict[str, list[str]]:
-    """What changes by itself: at each place its first value, or the smallest and the largest."""
+    """The values of a fact that changes by itself: at each place its first value, or the smallest and the largest."""
     by_place: dict[str, list[Any]] = {}
     for row in rows:
         if row[fact.name] is not None:

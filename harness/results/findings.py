@@ -1,6 +1,6 @@
-"""What is claimed of results: typed findings, each with its numbers and the cases whose rows carry it.
+"""Claims about results: typed findings, each with its numbers and the cases that it rests on.
 
-results.sentences says them; results.answers finds those of a scope, of_cases those of a table of medians.
+results.sentences has their words; results.answers finds those of a scope, of_cases those of a table of medians.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.stats.intervals import Interval
 from harness.stats.trend import Crossing, Trend
 
 Case = tuple[str, str]  # run_id, case_id
-BLANK = "without cells"  # neither side has any, so that they agree proves nothing
+BLANK = "without cells"  # of either side, so the agreement proves nothing
 FEW = 5  # repetitions; the article used as many
 
 
@@ -46,7 +46,7 @@ class Span(Finding):
 
 @dataclass(frozen=True)
 class Speedup(Finding):
-    """How many times as fast an accelerator is as the CPU of its machine. cases: the accelerator's and the CPU's.
+    """An accelerator's speed-up over the CPU of its machine. cases: the accelerator's and the CPU's.
 
     node: empty where there is only one.
     """
@@ -61,7 +61,7 @@ class Speedup(Finding):
 
 @dataclass(frozen=True)
 class ModelCost(Finding):
-    """How many times as long another model takes as the default one on the same device."""
+    """The time of another model over that of the default one on the same device."""
 
     device: str
     model: str
@@ -74,7 +74,7 @@ class ModelCost(Finding):
 
 @dataclass(frozen=True)
 class Accuracy(Finding):
-    """How well a model found the cells that were drawn: average precision at three IoU, F1 at 0.5."""
+    """The accuracy of a model on drawn cells: average precision at three IoU, F1 at 0.5."""
 
     series: str
     size: str
@@ -88,7 +88,7 @@ class Accuracy(Finding):
 
 @dataclass(frozen=True)
 class NoAccuracy(Finding):
-    """Why nothing is said of accuracy. has_standin: weights of our own, or else no comparison with drawn cells."""
+    """The reason why accuracy is unknown. has_standin: stand-in weights, or else no comparison with drawn cells."""
 
     has_standin: bool
 
@@ -104,7 +104,7 @@ class Growth(Finding):
 
 @dataclass(frozen=True)
 class BySize(Finding):
-    """How a speed-up goes on with size, among the sizes measured, in px."""
+    """The change of a speed-up with size, among the sizes measured, in px."""
 
     device: str
     lengths_px: tuple[float, ...]
@@ -115,7 +115,7 @@ class BySize(Finding):
 
 @dataclass(frozen=True)
 class Elsewhere(Finding):
-    """What an article published of an accelerator: the smallest and the largest speed-up over its sizes."""
+    """A published speed-up of an accelerator: the smallest and the largest over its sizes."""
 
     device: str
     least: float
@@ -134,7 +134,7 @@ class Fastest(Finding):
 
 @dataclass(frozen=True)
 class SameMasks(Finding):
-    """Of the crops that several devices segmented: in how many the masks are the same, differ, or have no cells."""
+    """The crops that several devices segmented: the numbers of crops with equal masks, different masks, or no cells."""
 
     n_same: int
     n_differing: int
@@ -143,16 +143,16 @@ class SameMasks(Finding):
 
 @dataclass(frozen=True)
 class Agreement(Finding):
-    """How the masks of each case agree with those of stock cellpose on the CPU, in its words, or BLANK."""
+    """The agreement of each case's masks with those of stock cellpose on the CPU, in its words, or BLANK."""
 
     words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Change(Finding):
-    """How medians changed from the run before, as ratios in order. cases: run_id and series_key.
+    """The change of medians from the run before, as ratios in order. cases: run_id and series_key.
 
-    runs: those before. versions: what software changed: name, before, now.
+    runs: the runs before. versions: the software that changed: name, before, now.
     """
 
     runs: tuple[str, ...]
@@ -162,7 +162,7 @@ class Change(Finding):
 
 @dataclass(frozen=True)
 class Judged(Finding):
-    """What the runs before say about the last one of each series: series by state. cases: run_id and series_key."""
+    """The verdict of earlier runs about the last one of each series: series by state. cases: run_id and series_key."""
 
     states: dict[str, int] = field(hash=False)
 
@@ -184,7 +184,7 @@ class Winner(Finding):
 
 
 class Part(StrEnum):
-    """Which share of a call advice is about."""
+    """The share of a call that advice is about."""
 
     ESTIMATION = "estimation"
     HOST = "host"
@@ -194,7 +194,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Share(Finding):
-    """What a part takes of the calls of a stage pass. n: calls."""
+    """The share of a part in the calls of a stage pass. n: calls."""
 
     part: Part
     share: float
@@ -203,7 +203,7 @@ class Share(Finding):
 
 @dataclass(frozen=True)
 class Network(Finding):
-    """The network's rate in a stage pass. fraction: of the best that the ceiling `bound` allows, if that is known."""
+    """The network's rate in a stage pass. fraction: of the best that the ceiling `bound` allows, None where unknown."""
 
     n_tiles: int
     gflop_s: float
@@ -220,7 +220,7 @@ class Attributed(Finding):
 
 
 class Kind(StrEnum):
-    """What a note is about."""
+    """The subject of a note."""
 
     SIMULATED = "simulated"
     CUSTOM = "custom"
@@ -243,7 +243,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Note(Finding):
-    """What a reader must know of some cases. n: how many of `of` cases it holds for; words: names that it needs."""
+    """A note that readers of some cases need. n: the number of `of` cases with it; words: names in its sentence."""
 
     kind: Kind
     n: int
@@ -256,7 +256,7 @@ def case(row: Row) -> Case:
     return row["run_id"], row["case_id"]
 
 
-# What holds for a case, by its row of `medians`.
+# Conditions of a case's row in `medians`.
 OF_CASE: dict[Kind, Callable[[Row], bool]] = {
     Kind.SIMULATED: lambda row: row["workload"] == "simulated",
     Kind.CUSTOM: lambda row: row["weights"] not in ("published", "standin", "none", "", None),
@@ -271,7 +271,7 @@ ENDINGS = (Kind.PRECISION, Kind.PLATEAU, Kind.N_MAX, Kind.TIME_CAP)
 
 
 def of_cases(rows: Sequence[Row]) -> list[Note]:
-    """What a reader must know of these medians, whatever is done with them."""
+    """The notes about these medians that readers need in any table or figure."""
     found = []
     for model in sorted({model_name(row) for row in rows if row["weights"] == "standin"}):
         having = [row for row in rows if row["weights"] == "standin" and model_name(row) == model]
@@ -284,7 +284,7 @@ def of_cases(rows: Sequence[Row]) -> list[Note]:
 
 
 def endings(rows: Sequence[Row]) -> list[Note]:
-    """Why repetitions ended, other than because there were as many as asked for."""
+    """The reasons why repetitions ended, where they ended before the requested number."""
     having = {kind: [row for row in rows if kind in (row["stop_reason"] or "").split()] for kind in ENDINGS}
     return [_note(kind, rows, some) for kind, some in having.items() if some]
 

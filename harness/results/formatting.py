@@ -11,7 +11,7 @@ from typing import Any
 from harness.machine.facts import Fact
 from harness.schema import Row, identity
 
-# Columns whose values say by themselves what they are.
+# Columns whose values need no heading.
 SELF_EXPLAINING = (
     "node", "device", "protocol", "variant", "weights", "image", "workload", "source", "engine", "model", "dtype",
     "instruction_set", "cpu_model", "device_name", "result_variant", "backend", "arch",
@@ -19,7 +19,7 @@ SELF_EXPLAINING = (
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash for none."""
+    """A number with this number of significant digits; a dash for none."""
     if value is None or not math.isfinite(value):
         return "–"
     rounded = float(f"{value:.{digits}g}")  # 9.996 has one digit more once it is 10.0
@@ -28,7 +28,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def text(value: object, unknown: str = "–") -> str:
-    """A value as it is; a dash, or another word, for none."""
+    """A value unchanged; a dash, or another word, for none."""
     return unknown if value is None or value == "" else str(value)
 
 
@@ -65,19 +65,19 @@ def percent(share: float | None, decimals: int = 0) -> str:
 
 
 def deviation(value: float | None, usual: float) -> str:
-    """How far a value lies from the usual, in percent of it: '+1.2 %'; a dash for none."""
+    """The distance of a value from the baseline, in percent of it: '+1.2 %'; a dash for none."""
     return "–" if value is None else f"{100 * (value / usual - 1):+.1f}\u00a0%"
 
 
 def count(n: int, noun: str) -> str:
-    """So many of something: '1 case', '2 cases'."""
+    """A number with its noun, singular or plural: '1 case', '2 cases'."""
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def flagged(n_flagged: int, n: int, flags: Mapping[str, int]) -> str | None:
-    """How many repetitions carry an interference flag, and which: '7 of 50 repetitions carry a flag: load 6, drift 1'.
+    """The number of repetitions that carry a flag, and the flags: '7 of 50 repetitions carry a flag: load 6, drift 1'.
 
-    flags: how many carry each; one repetition may carry several. None if there is no flag.
+    flags: the number of repetitions with each; one repetition may have several. None if there is no flag.
     """
     if not n_flagged:
         return None
@@ -87,9 +87,9 @@ def flagged(n_flagged: int, n: int, flags: Mapping[str, int]) -> str | None:
 
 
 def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
-    """A function from a row to its series' name: device, and whatever else differs among these medians.
+    """A function from a row to its series' name: device, and the columns that differ among these medians.
 
-    Versions are named only where the same would else stand for two cases of a run, the run where it would for two runs.
+    Versions are in the name only where a run has several; the run is in it only where the name has several.
     """
     rows = list(medians)
     name = line_namer(rows)
@@ -107,9 +107,9 @@ def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:
 
 
 def line_namer(rows: Iterable[Row], elsewhere: Collection[str] = ()) -> Callable[[Row], str]:
-    """A function from a row to the name of its line: device, and whatever else differs but sizes and versions.
+    """A function from a row to the name of its line: device, and the columns that differ except sizes and versions.
 
-    elsewhere: columns that the reader is told beside the name.
+    elsewhere: columns that the reader sees outside the name.
     """
     rows = list(rows)
     dimensions = identity.distinguishing(rows, ("node", "device", "device_name", *elsewhere), ("node", *identity.LINE))
@@ -123,13 +123,13 @@ def line_namer(rows: Iterable[Row], elsewhere: Collection[str] = ()) -> Callable
 
 
 def extras(row: Row, columns: Iterable[str]) -> str:
-    """What a row holds in columns that a name needs besides its device: ', bfloat16, torch 2.13'."""
+    """A row's values in the columns that a name needs in addition to its device: ', bfloat16, torch 2.13'."""
     in_label = {"node", "device", "device_name", *(("torch_threads",) if row["backend"] == "cpu" else ())}
     return "".join(f", {dimension_text(row, column)}" for column in identity.without(columns, in_label))
 
 
 def dimension_text(row: Row, column: str) -> str:
-    """What a row holds in a column of the identity, in words that need no heading: 'lossless', '8 threads'."""
+    """A row's value in a column of the identity, in words that need no heading: 'lossless', '8 threads'."""
     value = dimension_value(row, column)
     if column in SELF_EXPLAINING:
         return value
@@ -141,13 +141,13 @@ def dimension_text(row: Row, column: str) -> str:
 
 
 def dimension_value(row: Row, column: str) -> str:
-    """What a row holds in a column of the identity; 'unknown' for none."""
+    """A row's value in a column of the identity; 'unknown' for none."""
     found = identity.value(row, column)
     return text(None if found is None else identity.short(found), "unknown")
 
 
 def device_label(row: Row) -> str:
-    """A device as people say it: its model, which one it is, and a CPU's threads."""
+    """A device in words: its model, its index, and a CPU's threads."""
     threads = row.get("torch_threads") if row["backend"] == "cpu" else None
     which = row["device"] + (f", {count(threads, 'thread')}" if threads else "")
     return f"{short_name(row['device_name'])} ({which})"
@@ -162,27 +162,27 @@ def short_name(device_name: str | None) -> str:
 
 
 def size_label(row: Row) -> str:
-    """The size of what was segmented: '224 px' or 'full image'."""
+    """The size of the segmented image: '224 px' or 'full image'."""
     return "full image" if row["crop"] == "full" else f"{crop_name(row)} px"
 
 
 def crop_name(row: Row) -> str:
-    """The crop as it is asked for, or height and width where that is unknown."""
+    """The crop as it is requested, or height and width where that is unknown."""
     return row["crop"] or pixels(row)
 
 
 def pixels(row: Row) -> str:
-    """Height and width of what was segmented: '2160 × 2560'."""
+    """Height and width of the segmented image: '2160 × 2560'."""
     return f"{text(row.get('height_px'))} × {text(row.get('width_px'))}"
 
 
 def place(row: Row) -> str:
-    """Where something ran, in short: 'desk · cuda:0'."""
+    """Node and device of a row: 'desk · cuda:0'."""
     return f"{row['node']} · {row['device']}"
 
 
 def listed(words: Sequence[str], most: int = 3) -> str:
-    """A list as people say it, no longer than it need be: 'a, b and c', 'a, b, c and 4 more'."""
+    """A list in words, shortened where it is long: 'a, b and c', 'a, b, c and 4 more'."""
     if len(words) > most + 1:
         words = [*words[:most], f"{len(words) - most} more"]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -194,7 +194,7 @@ def side(mpx: float) -> str:
 
 
 def fact_text(fact: Fact, value: Any) -> str:
-    """One value as people read it: '32 KiB', '4000 MHz', 'yes', 'unknown'."""
+    """One value in words: '32 KiB', '4000 MHz', 'yes', 'unknown'."""
     if value is None:
         return "unknown"
     if isinstance(value, bool):
@@ -206,7 +206,7 @@ def fact_text(fact: Fact, value: Any) -> str:
 
 
 def _binary_size(n_bytes: int) -> str:
-    """Binary units, as memory and caches are made: '1.5 MiB'."""
+    """A size in binary units, as of memory and caches: '1.5 MiB'."""
     size, units = float(n_bytes), ["TiB", "GiB", "MiB", "KiB", "bytes"]
     while size >= 1024 and len(units) > 1:
         size, _ = size / 1024, units.pop()

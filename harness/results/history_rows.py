@@ -12,13 +12,13 @@ from harness.results.alarm_text import value_text
 from harness.schema import Row
 from harness.stats import changes
 
-FIRST = ("alarm", "suspect", "noisy")  # what is looked at first
+FIRST = ("alarm", "suspect", "noisy")  # states at the top of the page
 
 
 def rows(series: Series, scale: float, runs: dict[str, list[Row]]) -> list[Row]:
-    """A row a run: value, band, state, marks; a row without a value where a run lacks it, since gaps stay gaps.
+    """The rows of a series, one a run: value, band, state, marks; no value where a run lacks it, since gaps stay gaps.
 
-    runs: as of runs_of.
+    runs: the result of runs_of.
     """
     made = []
     steps = changes.change_points([point.value for point in series.points]) if _is_number(series) else []
@@ -55,7 +55,7 @@ def _is_number(series: Series) -> bool:
 
 
 def runs_of(every: Iterable[Series]) -> dict[str, list[Row]]:
-    """The runs of each profile, and whether each was one of all cases rather than a re-run of a few."""
+    """The runs of each profile, and whether each was one of all cases or a repeat of a few."""
     by_run: dict[tuple[str, str], list[Any]] = {}
     for series in every:
         if series.metric == TIME:
@@ -72,14 +72,14 @@ def runs_of(every: Iterable[Series]) -> dict[str, list[Row]]:
 
 
 def state(series: Series, index: int) -> str:
-    """The state of a run as the page names it: alarms for the better are improvements."""
+    """The state of a run in words of the page: alarms for the better are improvements."""
     judged = series.points[index].judged
     word = WORDS[series.metric].get(judged.direction, "")
     return "improvement" if judged.state == "alarm" and word in ("faster", "less memory") else judged.state
 
 
 def _changed(series: Series, index: int) -> str | None:
-    """What software is new since the run before."""
+    """The software that is new since the run before."""
     if index == 0:
         return None
     before, now = series.points[index - 1].place, series.points[index].place

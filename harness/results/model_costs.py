@@ -1,4 +1,4 @@
-"""What other models cost compared with the default one on the same device, and how accurate each is on drawn images."""
+"""The cost of other models compared with the default one on the same device, and their accuracy on drawn images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.schema import identity
 from harness.stats import intervals
 from harness.stats.intervals import Interval
 
-# What two models must share before one's time is divided by the other's: all but what a model is made of.
+# The columns that two models must share before their times are divided: all except those that make up a model.
 ALIKE = (
     "run_id", "source", "workload", "image_sha256", *identity.SIZE, "protocol", "protocol_version", "torch_threads",
     *identity.MACHINE, *identity.DEVICE, "torch_version",

@@ -1,4 +1,4 @@
-"""What a reader must know to judge the numbers of a figure, in short sentences for the picture itself."""
+"""The limits of a figure's numbers, in short sentences for the picture itself."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from harness.results.tables import Tables
 from harness.schema import identity
 
 FEW = 5  # repetitions; the article used as many
-# What should be the same for all cases of a figure, or may explain what differs; devices and variants are its subject.
+# Columns that should be equal for all cases of a figure, or may explain a difference; devices and variants are its
+# subject.
 ALIKE = (*identity.without(identity.WORK, identity.SIZE), "dtype", *identity.VERSIONS)
 
 
 def notes(tables: Tables) -> list[str]:
-    """Everything that limits the times: what they are made from, how many, what failed, what is mixed."""
+    """All limits of the times: their origin, their number, failures, mixed columns."""
     rows = tables.cases
     found = provenance(tables)
     if rows and (fewest := min(row["n"] for row in rows)) < FEW:
@@ -37,13 +38,13 @@ def notes(tables: Tables) -> list[str]:
 
 
 def surrogate_notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What stand-in weights share with the published ones and what not, for each model that ran with them."""
+    """What stand-in weights share with the published ones, for each model that ran with them."""
     names = models_with(rows, "standin")
     return [f"Stand-in weights for {name}. {registry.info(name).surrogate_note}" for name in names]
 
 
 def provenance(tables: Tables) -> list[str]:
-    """What these numbers are made from, where that is not the published weights on a real image."""
+    """The origin of these numbers, where it is not the published weights on a real image."""
     rows = tables.cases
     found = []
     if any(row["workload"] == "simulated" for row in rows):
@@ -59,7 +60,7 @@ def provenance(tables: Tables) -> list[str]:
 
 
 def mixed(tables: Tables) -> list[str]:
-    """What is not the same for all cases and may explain a difference between them."""
+    """The columns that differ between the cases and may explain a difference of times."""
     found = []
     for column in identity.distinguishing(tables.cases, (), ALIKE):
         values = {dimension_value(row, column) for row in tables.cases}
@@ -73,7 +74,7 @@ def _plural(column: str) -> str:
 
 
 def all_flagged(rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """Which of these medians consist of flagged repetitions only, as a caution; None if none does."""
+    """A caution about medians whose repetitions all carry a flag; None where there is no such median."""
     rows = list(rows)
     wholly = [row for row in rows if row["n"] and row["n_flagged"] == row["n"]]
     if not wholly:
@@ -84,6 +85,6 @@ def all_flagged(rows: Iterable[Mapping[str, Any]]) -> str | None:
 
 
 def flag_note(tables: Tables) -> str | None:
-    """How many repetitions carry a flag, and which; None if there is none."""
+    """The number of repetitions that carry a flag, and the flags; None if there is none."""
     n_flagged, n = (sum(row[column] for row in tables.cases) for column in ("n_flagged", "n"))
     return flagged(n_flagged, n, {row["flag"]: row["n"] for row in tables.flags.to_pylist()})

@@ -33,7 +33,7 @@ class RankedDevice:
 
     @property
     def rank(self) -> str:
-        """'2', or '2–4' where devices cannot be told apart; a dash for published ones."""
+        """'2', or '2–4' where devices do not differ for certain; a dash for published ones."""
         if self.place is None:
             return "–"
         first, last = self.place.first, self.place.last
@@ -45,7 +45,7 @@ class RankedDevice:
 
     @property
     def interval(self) -> str:
-        """The median's 95 % interval, or a dash."""
+        """The median's 95 % confidence interval, or a dash."""
         return interval(self.low_s, self.high_s, seconds)
 
 
@@ -53,7 +53,7 @@ class RankedDevice:
 def ranks(tables: Tables) -> tuple[list[RankedDevice], str, int]:
     """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it.
 
-    Only what did the same work is ranked.
+    Only devices that did the same work are ranked.
     """
     if not tables.comparable:
         return [], "", 0

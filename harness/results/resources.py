@@ -1,4 +1,4 @@
-"""Peak memory and energy of the cases; each method of measuring stays apart."""
+"""Peak memory and energy of the cases; methods of measuring are never mixed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Method:
-    """One way of measuring peak memory: the figure's name, the column, which rows, and what it counts."""
+    """One method of measuring peak memory: the figure's name, the column, its rows, and the meaning of its value."""
 
     name: str
     column: str
@@ -40,7 +40,7 @@ METHODS = (
 
 
 def memory_rows(tables: Tables, method: Method) -> list[Row]:
-    """The rows that were measured in this way."""
+    """The rows that were measured with this method."""
     return [row for row in tables.memory.to_pylist() if row[method.column] is not None and method.applies(row)]
 
 
@@ -50,11 +50,11 @@ def energy_rows(tables: Tables) -> list[Row]:
 
 
 def energy_source(row: Row) -> str:
-    """What was read: 'sensor: nvml, the whole board'."""
+    """The source of an energy: 'sensor: nvml, the whole board'."""
     return ": ".join(row[name] for name in ("energy_class", "energy_method") if row[name]) or "method unknown"
 
 
 def energy_name(tables: Tables, row: Row) -> str:
-    """The name of a series of energy, with the method where there are several, since they count different parts."""
+    """The name of a series of energy, with the method where there are several, since they include different parts."""
     several = len({energy_source(each) for each in energy_rows(tables)}) > 1
     return f"{tables.name(row)}, {energy_source(row)}" if several else tables.name(row)

@@ -1,4 +1,4 @@
-"""Which samples a figure or a report is about, as a condition that every view understands."""
+"""The samples of a figure or a report, as a condition that fits every view."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from harness.schema import Role
 class Scope:
     """Runs, newest first, and the condition on run_id and case_id that picks their cases.
 
-    failures: the condition on run_id alone, since what failed may have no median. newest: whether of each series
-    only its newest case is shown. name: for file names.
+    failures: the condition on run_id alone, since a failed case may have no median. newest: whether only the newest
+    case of each series is shown. name: for file names.
     """
 
     title: str
@@ -27,19 +27,19 @@ class Scope:
     newest: bool = False
 
     def cases_of(self, role: str) -> str:
-        """The condition for cases by this role: where the newest count, a pass may be older than the times."""
+        """The condition for cases by this role: where the newest are selected, a pass may be older than the times."""
         return _newest(self.runs, role) if self.newest else self.cases
 
     @property
     def in_runs(self) -> str:
-        """The condition for what belongs to a run rather than to a case."""
+        """The condition for facts of a run, not of a case."""
         return f"run_id IN ({sql.texts(self.runs)})"
 
 
 def resolve(session: Session, run: str | None = None, since: str | None = None, series: str | None = None) -> Scope:
-    """One run (the latest if nothing is given), the newest case of each series since a date, or one series' runs.
+    """One run (by default the latest), the newest case of each series since a date, or one series' runs.
 
-    since: a date, or a date and time, of ISO 8601; UTC if it does not say. series: the beginning of a series_key.
+    since: a date, or a date and time, of ISO 8601; UTC by default. series: the beginning of a series_key.
     CellbenchError where nothing is found.
     """
     if run and since:
@@ -89,7 +89,7 @@ def _runs(session: Session, since: str) -> tuple[str, ...]:
     try:
         moment = datetime.fromisoformat(since)
     except ValueError as error:
-        raise CellbenchError(f"this is no date: {since}", "--since", "write it as 2026-01-31") from error
+        raise CellbenchError(f"{since} is not a valid date", "--since", "write it as 2026-01-31") from error
     begin = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     begun = session.table("SELECT run_id FROM runs WHERE started_at >= $begin ORDER BY run_id DESC", begin=begin)
     found = tuple(begun["run_id"].to_pylist())

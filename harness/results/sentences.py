@@ -1,4 +1,4 @@
-"""Findings in plain English: each sentence has the numbers of its finding, and what they rest on."""
+"""Findings in plain English: each sentence contains the numbers of its finding, with n and interval."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from harness.stats import trend
 from harness.stats.intervals import PROCESSES_MIN, Interval
 
 NOTES = {
-    Kind.SIMULATED: "Simulated workload{in_cases}. It exercises the program and says nothing about any machine.",
+    Kind.SIMULATED: "Simulated workload{in_cases}. It exercises the program and is not a measurement of any machine.",
     Kind.CUSTOM: "Custom weights{in_cases}, not those that were published.",
     Kind.SYNTHETIC: "Synthetic image{in_cases}. Times on your images can differ.",
     Kind.IMPORTED: "Imported{in_cases}: not measured by cellbench.",
@@ -47,10 +47,10 @@ NOTES = {
     Kind.FEW: f"Few repetitions: {{cases}} with fewer than {FEW}. Read the spread with care.",
     Kind.UNSTABLE: "Masks differed between the repetitions of {cases}.",
     Kind.UNLIKE: "CPU and accelerator counted different numbers of cells in {cases}.",
-    Kind.PRECISION: "a process knew its own mean as well as asked for, which says nothing of other processes",
-    Kind.PLATEAU: "more repetitions in a process no longer helped",
-    Kind.N_MAX: "a process had as many as allowed",
-    Kind.TIME_CAP: "the time of a process was used up",
+    Kind.PRECISION: "the CI of the process's mean was as narrow as requested; processes may still differ",
+    Kind.PLATEAU: "more repetitions did not narrow the CI of the process's mean",
+    Kind.N_MAX: "the process reached the maximum number of repetitions",
+    Kind.TIME_CAP: "the process reached its time limit",
 }
 ADVICE = {
     Part.ESTIMATION: "Give the diameter if you know it: estimating it takes {share} of the call. "
@@ -62,17 +62,17 @@ ADVICE = {
     Part.NETWORK: "The network takes {share}: cellbench tune searches for a faster way to run it here; "
     "a GPU is faster still.",
 }
-# What a state of the last run of a series says (docs/statistics.md), what matters first.
+# The words for the state of the last run of a series (docs/statistics.md), the most urgent first.
 JUDGED = {
     "alarm": "slower, confirmed in another night",
     "improvement": "faster, confirmed in another night",
-    "suspect": "beyond what is usual, in one run so far",
-    "usual": "as usual",
-    "dismissed": "as usual again",
-    "noisy": "too noisy to judge",
-    "learning": "with too few runs to tell",
+    "suspect": "outside the baseline, in one run so far",
+    "usual": "within the baseline",
+    "dismissed": "within the baseline again",
+    "noisy": "too variable to judge",
+    "learning": "with too few runs to judge",
 }
-UNKNOWN = "may rise or not with size: the processes differ too much, or the sizes are too few"
+UNKNOWN = "may or may not rise with size: the processes differ too much, or the sizes are too few"
 
 
 @singledispatch
@@ -142,8 +142,8 @@ def _(finding: NoAccuracy) -> str:
 @sentence.register
 def _(finding: BySize) -> str:
     if finding.n_processes < PROCESSES_MIN:
-        more = f"takes {PROCESSES_MIN} processes to tell: run it with --blocks {PROCESSES_MIN}"
-        return f"How the {finding.device}’s speed-up changes with size {more}."
+        more = f"measure {PROCESSES_MIN} processes: run it with --blocks {PROCESSES_MIN}"
+        return f"To judge the {finding.device}’s speed-up by size, {more}."
     largest, found = f"{finding.lengths_px[-1]:.0f}\u00a0px", finding.trend
     word = {
         trend.FLAT: f"is flat from {found.from_px or 0:.0f} to {largest}, within {percent(trend.FLATNESS)}",
@@ -154,7 +154,7 @@ def _(finding: BySize) -> str:
 
 
 def _change(found: trend.Trend) -> str:
-    """How much larger a speed-up is at the end, with its interval."""
+    """The ratio of a speed-up at the end of the trend, with its interval."""
     if found.change is None:
         return ""
     value, low, high = map(number, found.change)
@@ -164,10 +164,10 @@ def _change(found: trend.Trend) -> str:
 def _crossing(finding: BySize, largest: str) -> str:
     slower, faster = finding.crossing.slower_to_px, finding.crossing.faster_from_px
     if faster is not None and faster == finding.lengths_px[0]:
-        return f"It is faster than the CPU at every size measured, from {faster:.0f}\u00a0px on."
+        return f"It is faster than the CPU at every size measured, {faster:.0f}\u00a0px and above."
     if faster is not None:
         below = f"slower than the CPU up to {slower:.0f}\u00a0px and " if slower is not None else ""
-        return f"It is {below}faster than the CPU from {faster:.0f}\u00a0px on."
+        return f"It is {below}faster than the CPU at {faster:.0f}\u00a0px and above."
     if slower is not None and slower == finding.lengths_px[-1]:
         return f"It is slower than the CPU at {largest}, the largest image measured."
     return ""
@@ -183,11 +183,11 @@ def _(finding: Elsewhere) -> str:
 def _(finding: Fastest) -> str:
     names = listed(finding.devices)
     if finding.n_devices == 1:
-        return f"At {finding.size} there is one device, so there is nothing to choose between."
+        return f"At {finding.size} only one device was measured."
     if len(finding.devices) == 1:
         return f"At {finding.size} the fastest of {finding.n_devices}: {names}."
     why = f" with fewer than {PROCESSES_MIN} processes each" if finding.n_processes < PROCESSES_MIN else ""
-    return f"At {finding.size} these results cannot tell which is the fastest{why}: {names}."
+    return f"At {finding.size} these results do not decide which is the fastest{why}: {names}."
 
 
 @sentence.register

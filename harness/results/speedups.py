@@ -1,4 +1,4 @@
-"""What the accelerators of a scope gain over the CPU of their machine, by image size; scaling laws; places."""
+"""The speed-ups of a scope's accelerators over the CPU of their machine, by image size; scaling laws; places."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from harness.stats.trend import Crossing, Trend
 
 Key = tuple[str, str]  # run_id, case_id
 Block = tuple[int, int]  # number of a process, -1 where none is stored; its place among those of one number
-HOUR = ("run_id", *identity.MACHINE)  # what devices share that were measured together
+HOUR = ("run_id", *identity.MACHINE)  # the columns that devices measured together share
 
 
 @dataclass(frozen=True)
 class SeriesLaw:
-    """A device's series with its scaling law, or None where it cannot be fitted, and the cases of one run behind it."""
+    """A device's series with its scaling law, or None where none can be fitted, and the cases of one run behind it."""
 
     series: str
     cases: tuple[Key, ...]
@@ -39,7 +39,7 @@ class SeriesLaw:
 
 @dataclass(frozen=True)
 class SeriesSpeedup:
-    """What an accelerator gains over its CPU as images grow: among the sizes that both were measured at, in px.
+    """The speed-up of an accelerator by image size: among the sizes that both were measured at, in px.
 
     cases: of one run, smallest image first, each of the accelerator's before the CPU's.
     """
@@ -109,7 +109,7 @@ def laws(tables: Tables) -> list[SeriesLaw]:
 
 @lru_cache(maxsize=2)
 def by_size(tables: Tables) -> list[SeriesSpeedup]:
-    """Each accelerator that one run measured at several sizes, as the CPU of its machine."""
+    """Each accelerator that one run measured at several sizes together with the CPU of its machine."""
     found = []
     for series, rows in _by_series(tables, tables.speedup_rows).items():
         rows.sort(key=lambda row: row["n_pixels"])
@@ -129,9 +129,9 @@ def published_name(row: Row) -> str:
 
 
 def _by_series(tables: Tables, rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of each series from the run that has the most of them, since its processes go through all of them.
+    """The rows of each series from the run that has the most of them, since its processes time all of them.
 
-    Runs with the processes that an interval takes come first.
+    Runs with enough processes for an interval come first.
     """
     found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
@@ -154,10 +154,10 @@ def _medians(tables: Tables, keys: Sequence[Key]) -> np.ndarray:
 
 
 def _law(tables: Tables, rows: Sequence[Row]) -> Law | None:
-    """None where the tiles are not known: those of another model, or of a variant that may cut others."""
+    """The scaling law of one series; None where the tiles are unknown: another model, or a variant that cuts others."""
     if {row["result_variant"] for row in rows} - {STOCK, "", None}:
         return None
-    with suppress(CellbenchError):  # a model that this program does not know
+    with suppress(CellbenchError):  # a model that is unknown to this program
         tiles = [_tiles(row) for row in rows]
         mpx = [row["n_pixels"] / 1e6 for row in rows]
         processes_s = _medians(tables, [_key(row) for row in rows])

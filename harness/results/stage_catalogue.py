@@ -1,6 +1,6 @@
-"""The stages of a call as figures and tables take them; the one place here that asks the engines.
+"""The stages of a call for figures and tables; the only module of this package that reads the engines' lists.
 
-A stage or pass that no engine has comes last, in a group of its own, and is shown all the same.
+A stage or pass that no engine has comes last, in a group of its own, and is also shown.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ def in_order(stages: Iterable[str]) -> list[str]:
 
 
 def passes_in_order(passes: Iterable[str]) -> list[str]:
-    """Passes over the image in the order in which they run."""
+    """Network passes in the order in which they run."""
     return _in_order(passes, registry.stages().passes)
 
 
 def groups() -> dict[str, str]:
-    """What each stage is coloured with, by its name."""
+    """The colour group of each stage, by its name."""
     return {stage.name: stage.group for stage in registry.stages().stages}
 
 
 def on_host() -> set[str]:
-    """The stages that only the processor works on, whatever the device."""
+    """The stages that only the processor computes, on every device."""
     return {stage.name for stage in registry.stages().stages if stage.on_host}
 
 
 def meanings() -> dict[str, str]:
-    """What each stage does, by its label."""
+    """The description of each stage, by its label."""
     return {label(stage.name): stage.meaning for stage in registry.stages().stages}
 
 
 def label(stage: str) -> str:
-    """A stage as it is written in tables and figures."""
+    """The name of a stage in tables and figures."""
     return LABELS.get(stage, stage.replace("_", " "))
 
 

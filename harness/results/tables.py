@@ -1,4 +1,4 @@
-"""What figures and reports are made of: rows of the views for one scope, with the SQL that gives them again."""
+"""The data of figures and reports: rows of the views for one scope, with the SQL to repeat each query."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from harness.results.tuning_results import RACE, TuningResult
 from harness.schema import Phase, Role, Status, identity
 from harness.stats.levels import AGREEMENTS
 
-KIND = identity.without(identity.WORK, identity.SIZE)  # what makes two cases of one size the same work
-N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every so many-th
+KIND = identity.without(identity.WORK, identity.SIZE)  # equal for two cases of one size with the same work
+N_DRAWN = 40  # repetitions of a case that a figure draws, and one a process; of more, every k-th
 _ORDER = "ORDER BY node, backend <> 'cpu', device, protocol, variant, n_pixels"
 _BY_SIZE = "ORDER BY node, backend <> 'cpu', device, n_pixels"
 _CASES = "WHERE {cases}"
-_SIZED = "AND n_pixels > 0"  # what has no size has no place in a figure
+_SIZED = "AND n_pixels > 0"  # rows without a size have no place in a figure
 _REQUEST = ", ".join((*identity.PLACE, *identity.REQUEST, "image"))
 
 
 class Query(NamedTuple):
-    """SQL with room for the conditions of a scope, and the role without whose rows it need not be asked, if any."""
+    """SQL with placeholders for the conditions of a scope, and the role without which it has no rows, if any."""
 
     sql: str
     role: str | None = None
@@ -43,13 +43,13 @@ class Query(NamedTuple):
 QUERIES = {
     "medians": Query(f"SELECT * FROM medians {_CASES} {_SIZED} {_ORDER}"),
     "speedups": Query(f"SELECT * FROM speedups {_CASES} {_SIZED} {_ORDER}"),
-    # The durations of each process, from which intervals are computed; of the CPUs too whose newest times are others.
+    # The durations of each process, for intervals; also of CPUs whose newest times are in another run.
     "processes": Query(
         f"""SELECT run_id, case_id, block, list(elapsed_s) AS elapsed_s FROM timed
         {_CASES} OR (run_id, case_id) IN (SELECT run_id, cpu_case_id FROM speedups {_CASES})
         GROUP BY ALL ORDER BY ALL"""
     ),
-    # Warm-ups and repetitions in the order in which they were made; of many, every so many-th.
+    # Warm-ups and repetitions in the order in which they were made; of many, every k-th.
     "repetitions": Query(f"""WITH made AS (
         SELECT run_id, case_id, role, block, repetition, started_at, elapsed_s, flags FROM timed {_CASES}
         UNION ALL
@@ -62,10 +62,10 @@ QUERIES = {
         "SELECT flag, count(*) AS n FROM (SELECT unnest(string_split(flags, ' ')) AS flag FROM timed "
         f"{_CASES} AND flags <> '') GROUP BY flag ORDER BY n DESC, flag"
     ),
-    # The same failure again and again is one row.
+    # A failure that repeats is one row.
     "failures": Query(f"""SELECT {_REQUEST}, role, phase, status, error_type, error_message, count(*) AS n
         FROM failures WHERE {{in_runs}} GROUP BY ALL ORDER BY min(started_at)"""),
-    # Only what was timed as well: those rows say which weights and image it was.
+    # Only cases that were timed as well: those rows contain the weights and the image.
     "stages": Query(
         f"SELECT * FROM stages {_CASES} {_SIZED} AND timed_median_s IS NOT NULL "
         "ORDER BY node, backend <> 'cpu', device, protocol, n_pixels",
@@ -83,7 +83,7 @@ QUERIES = {
     ),
     "skipped": Query(f"""SELECT role, node, device, error_message, count(*) AS n FROM samples
         WHERE status = '{Status.SKIPPED}' AND {{in_runs}} GROUP BY ALL ORDER BY ALL"""),
-    # What each device was asked to time, and how that ended.
+    # The timing that each device was planned for, and how it ended.
     "coverage": Query(f"""SELECT {_REQUEST}, max(device_name) AS device_name,
                count(*) FILTER (role = '{Role.TIMED}' AND {OK}) AS n_ok,
                count(*) FILTER (role = '{Role.TIMED}' AND {OK} AND flags <> '') AS n_flagged,
@@ -93,7 +93,7 @@ QUERIES = {
         WHERE role IN ('{Role.COLD}', '{Role.WARMUP}', '{Role.TIMED}') AND crop <> 'control' AND {{in_runs}}
         GROUP BY {_REQUEST}
         ORDER BY node, backend <> 'cpu', device, protocol, model, variant, height_px * width_px"""),
-    # One row a variant and race, which is a block: beside stock in the same rounds, and the worst of its masks in any
+    # One row a variant and race, which is a block: with stock's time of the same rounds, and its worst masks in any
     # race of the search. Masks without cells prove nothing.
     "races": Query(
         f"""WITH calls AS (
@@ -114,7 +114,7 @@ QUERIES = {
         GROUP BY ALL ORDER BY t.run_id, t.node, t.device, t.block, median_s DESC""",
         Role.TUNE,
     ),
-    # What a fresh process needs before its first call; the median over the processes of a device.
+    # The time of a fresh process before its first call; the median over the processes of a device.
     "start_ups": Query(
         f"""SELECT run_id, node, device, engine, model, median(start_s) AS start_s
         FROM (SELECT run_id, node, device, engine, model, block, sum(elapsed_s) AS start_s FROM samples
@@ -126,7 +126,7 @@ QUERIES = {
         "SELECT * FROM throughput WHERE {in_runs} ORDER BY run_id, node, device, images_per_minute", Role.THROUGHPUT
     ),
 }
-# Each run's time of the scope's series, up to its last run; loaded with what is thought of them.
+# Each run's time of the scope's series, up to its last run; loaded with their judgements.
 HISTORY = Query(
     history.sql_of_times("series_key IN (SELECT series_key FROM timed WHERE {cases}) AND run_id <= {until}")
 )
@@ -142,7 +142,7 @@ class Tables:
     """Rows of the queries of the same names, and the published series, or None to leave those out.
 
     history: the times of the scope's series that were measured in several runs, up to the scope's last.
-    Compared by identity, so that what is computed of them can be remembered.
+    Compared by identity, so that computed values can be cached.
     """
 
     medians: pa.Table
@@ -172,7 +172,7 @@ class Tables:
 
     @cached_property
     def comparable(self) -> list[Row]:
-        """The cases that may be ranked with each other: the kind of work that most cases are, at any size."""
+        """The cases that may be ranked with each other: the most frequent kind of work, at any size."""
         kinds = [identity.values(row, KIND) for row in self.cases]
         most = max(kinds, key=Counter(kinds).__getitem__, default=None)
         return [row for row, kind in zip(self.cases, kinds, strict=True) if kind == most]
@@ -184,12 +184,12 @@ class Tables:
 
     @cached_property
     def tuning_results(self) -> list[TuningResult]:
-        """The races of variants, each beside stock."""
+        """The races of variants, each with its speed-up over stock."""
         return tuning.from_rows(self.races.to_pylist())
 
     @cached_property
     def calls(self) -> list[Row]:
-        """The repetitions as rows; started_at in µs, since dates of Python would take longer than all other columns."""
+        """The repetitions as rows; started_at in µs, since Python's dates would take longer than all other columns."""
         place = self.repetitions.schema.get_field_index("started_at")
         started = self.repetitions["started_at"].cast(pa.int64())
         return self.repetitions.set_column(place, "started_at", started).to_pylist()
@@ -198,7 +198,7 @@ class Tables:
     def name(self) -> Callable[[Row], str]:
         """The name of a row's series, the same in every figure and table; for rows that hold run_id and case_id."""
         name = series_namer(self.cases)
-        # A pass may have been made in another run than the newest times of its case; then the case alone has the name.
+        # A pass may belong to another run than the newest times of its case; then only the case identifies the name.
         names = {key: name(row) for row in self.cases for key in (row["case_id"], (row["run_id"], row["case_id"]))}
 
         def name_of(row: Row) -> str:
@@ -209,7 +209,7 @@ class Tables:
 
     @cached_property
     def agreement_of(self) -> Callable[[Row], Row | None]:
-        """A case's masks beside those of stock on the CPU; of another run where its own run did not compare them.
+        """A function from a case to its masks' agreement with stock on the CPU, of another run where its own lacks it.
 
         Of several comparisons the one that agrees least.
         """
@@ -226,19 +226,19 @@ class Tables:
 
     @property
     def n_failed(self) -> int:
-        """Repetitions that did not end well."""
+        """Repetitions that failed."""
         return sum(self.failures["n"].to_pylist())
 
 
 def _agreement(row: Row) -> int:
-    """The place of its word among all; words that this version does not know come first, and no word last."""
+    """The place of its word among all; words unknown to this version come first, and no word last."""
     known = dict(zip((None, *AGREEMENTS), (len(AGREEMENTS), *range(len(AGREEMENTS))), strict=True))
     return known.get(row["agreement"], -1)
 
 
 def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
-    """Everything that figures and reports show of a scope."""
-    # The queries look at the same samples, and several of them at the same medians.
+    """Load everything that figures and reports show of a scope."""
+    # The queries read the same samples, and several of them the same medians.
     with session.holding("samples", scope.in_runs), session.holding("medians", scope.in_runs):
         roles = set(session.table(f"SELECT DISTINCT role FROM samples WHERE {scope.in_runs}")["role"].to_pylist())
         rows = {
@@ -251,7 +251,7 @@ def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
 
 
 def _finite(table: pa.Table) -> pa.Table:
-    """A table whose numbers are numbers or unknown: neither JSON nor a reader knows what to do with NaN."""
+    """A table whose numbers are numbers or null: NaN is not valid in JSON."""
     for i, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
             table = table.set_column(i, field, pc.if_else(pc.is_finite(table[i]), table[i], None))  # pyright: ignore[reportAttributeAccessIssue]  # pyarrow makes them at import

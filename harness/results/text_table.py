@@ -1,4 +1,4 @@
-"""A table as text: what a report shows under a figure, and Markdown repeats."""
+"""A table as text: a report shows it under a figure, and Markdown repeats it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What races of variants gave: each against stock, and what the last race of a search proved; pure."""
+"""The results of races of variants: each against stock, and the proof of a search's last race; pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from harness.results.formatting import Row, between, extras, number, size_label,
 from harness.schema import identity
 from harness.stats import selection
 
-# What a variant has in common with the stock that it is raced against.
+# The columns that a variant shares with the stock that it is raced against.
 RACE = identity.without(identity.CASE, identity.EXECUTION, "result_variant", "diameter_asked_px")
-STAYED = ("identical", "equivalent")  # what may be said of masks that a reader would take for the same
+STAYED = ("identical", "equivalent")  # words for masks that count as unchanged
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """A variant in one race, a row of the query of that name: how many times as fast as stock.
+    """A variant in one race, a row of the query of that name, with its speed-up over stock.
 
-    place: where and on what it ran, in words that tell it from the other places. low, high: the 95 % interval of
-    several processes; None for a single race, which is one process.
+    place: node, device and image in words, different for each place. low, high: the 95 % CI over processes; None for a
+    single race, which is one process.
     """
 
     row: Row
@@ -49,7 +49,7 @@ def from_rows(rows: Iterable[Row]) -> list[TuningResult]:
 
 
 def winners(found: Sequence[TuningResult]) -> dict[str, TuningResult | None]:
-    """What the last race of each place proved; None where nothing is known to beat stock with the same masks.
+    """The result of the last race of each place; None where no variant is faster than stock with the same masks.
 
     That race has the winner in several processes, against stock and against itself without each of its parts.
     """
@@ -64,7 +64,7 @@ def winners(found: Sequence[TuningResult]) -> dict[str, TuningResult | None]:
 
 
 def _winner(processes: Sequence[dict[str, TuningResult]]) -> TuningResult | None:
-    """The variant with the most parts, if its masks stay and it beats each other one for certain."""
+    """The variant with the most parts, if its masks agree and it is faster than each other one for certain."""
     name = max(processes[0], key=lambda variant: (variant not in ("stock", None), (variant or "").count("+")))
     masks = processes[0][name].row["masks"]
     if masks not in STAYED or name in ("stock", None):
@@ -82,7 +82,7 @@ def _winner(processes: Sequence[dict[str, TuningResult]]) -> TuningResult | None
 
 
 def _gain(fast_s: Sequence[Sequence[float]], slow_s: Sequence[Sequence[float]]) -> selection.Gain:
-    """From the calls of each process, round by round; what was raced no further has fewer."""
+    """The speed-up from the calls of each process, round by round; a variant that was dropped has fewer calls."""
     rounds = max(map(len, (*fast_s, *slow_s)))
     return selection.gain(*(
         np.array([[*calls, *[np.nan] * (rounds - len(calls))] for calls in side]) for side in (fast_s, slow_s)

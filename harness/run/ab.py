@@ -1,7 +1,7 @@
-"""Two sides in interleaved fresh processes, until a verdict is reached or the time is spent.
+"""Measure two sides in interleaved fresh processes, until a verdict is reached or the time is spent.
 
-Each side is a run of its own, so that every row is read, shown and compared as any other. A pair is one process of
-either side; a coin decides which of the two is first.
+Each side is a run of its own, so every row is read, shown and compared as any other. A pair is one process of either
+side; the first of the two is drawn at random.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """Medians of one process of either side in s, and what all pairs so far say. same_masks: None without cells."""
+    """Medians of one process of either side in s; verdict of the pairs so far. same_masks: None without cells."""
 
     index: int
     before_s: float
@@ -61,7 +61,7 @@ class Pair:
 def begin(
     before: Prepared, after: Prepared, fleets: tuple[Fleet, Fleet], out: Path, pairing: Pairing
 ) -> tuple[Side, Side]:
-    """Two new runs of the same work; CellbenchError where the work differs, since then no ratio means anything."""
+    """Begin two new runs of the same work; CellbenchError where the work differs, since then no ratio is valid."""
     _check_same_work(before, after)
     store, now = Store.make(out), time.time()
     ids = (new_run_id(now), new_run_id(now + 1e-3))
@@ -74,9 +74,9 @@ def begin(
 
 
 def measure(sides: tuple[Side, Side], out: Path, pairing: Pairing) -> Iterator[Pair]:
-    """Pair after pair, every row stored, until there is a verdict or the budget is spent; at least one pair.
+    """Measure pairs, every row stored, until there is a verdict or the budget is spent; at least one pair.
 
-    Pairs that are in the store already count, and are not measured again. CasesFailedError where a side fails.
+    Pairs in the store count, and are not measured again. CasesFailedError where a side fails.
     """
     store = Store.make(out)
     pairs = stored(store, sides)
@@ -99,7 +99,7 @@ def measure(sides: tuple[Side, Side], out: Path, pairing: Pairing) -> Iterator[P
 
 
 def stored(store: Store, sides: tuple[Side, Side]) -> list[tuple[int, list[dict[str, Any]], list[dict[str, Any]]]]:
-    """The pairs of an ab that was stopped: processes that both sides have finished."""
+    """The pairs of an interrupted A/B measurement: processes that both sides have finished."""
     sql = """SELECT block, elapsed_s, mask_sha256, n_cells, stop_reason FROM samples
              WHERE run_id = $run AND role = 'timed' AND status = 'ok' ORDER BY block, repetition"""
     of_side = []
@@ -111,7 +111,7 @@ def stored(store: Store, sides: tuple[Side, Side]) -> list[tuple[int, list[dict[
 
 
 def _process(side: Side, index: int, journal: Any) -> list[dict[str, Any]]:
-    """One fresh process of a side: its timed rows."""
+    """Run one fresh process of a side; its timed rows."""
     task = Task("timed", side.block.cases[0], 0)
     blocks = (replace(side.block, index=index, tasks=(task,)),)
     orders = bench.orders(replace(side.prepared, blocks=blocks), side.run_id, side.places)
@@ -121,7 +121,7 @@ def _process(side: Side, index: int, journal: Any) -> list[dict[str, Any]]:
             journal.append(sample)
             if sample["status"] not in schema.FINE:
                 what = f"{task.case.label}: {sample['status']}: {sample['error_message']}"
-                raise CasesFailedError(what, f"run {side.run_id}", "mend that side, and begin again")
+                raise CasesFailedError(what, f"run {side.run_id}", "correct that side, and begin again")
             if sample["role"] == "timed":
                 timed.append(sample)
     return timed
@@ -161,8 +161,8 @@ def _check_same_work(before: Prepared, after: Prepared) -> None:
 
 
 def resumed(store: Store, manifest: Manifest) -> tuple[Manifest, Manifest]:
-    """The manifests of both sides of an ab, by that of either."""
+    """The manifests of both sides of an A/B measurement, by that of either."""
     if manifest.pairing is None:
-        raise CellbenchError(f"{manifest.run_id} is no side of an A/B measurement", None, "see: cellbench list")
+        raise CellbenchError(f"{manifest.run_id} is not a side of an A/B measurement", None, "see: cellbench list")
     first, second = (resume.read(store, run_id) for run_id in manifest.pairing.runs)
     return first, second

@@ -1,4 +1,4 @@
-"""The main job as one pipeline of values: Config → Material → plan on a fleet → samples → store."""
+"""The main job as a pipeline of values: Config → Material → plan on a fleet → samples → store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PIXELS = "image.npy"
 
 @dataclass(frozen=True)
 class Material:
-    """What will be segmented and with what: found, read and checked."""
+    """The image and the models of a run, found, read and checked."""
 
     config: Config
     image: Image
@@ -55,7 +55,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to start: what is measured, where, in which blocks."""
+    """A run that is ready to start: its work, its places, its blocks."""
 
     material: Material
     members: tuple[Member, ...]
@@ -76,7 +76,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Result:
-    """A run that has ended and where its samples are."""
+    """A run that has ended, and the place of its samples."""
 
     run_id: str
     store: Store
@@ -86,7 +86,7 @@ class Result:
 
 
 def gather(config: Config) -> Material:
-    """Read the image and find the weights; what is wrong with them is said before anything is started."""
+    """Read the image and find the weights; their errors are reported before anything is started."""
     image = images.load(config.image, config.plane, config.channel)
     images.check_crops(image, config.crops)
     models = (registry.engine_of(each).resolve(each, config.weights, config.trust) for each in config.models)
@@ -94,7 +94,7 @@ def gather(config: Config) -> Material:
 
 
 def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = False) -> Prepared:
-    """Plan the run on these nodes; nodes whose software makes another measurement of it are refused."""
+    """Plan the run on these nodes; nodes whose software would make another measurement of it are rejected."""
     config = material.config
     nodes = blocks.choose_on(config.devices, [member.node for member in members])
     taking_part = tuple(member for member in members if member.name in {node.name for node in nodes})
@@ -107,9 +107,9 @@ def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = F
 def run(
     prepared: Prepared, fleet: Fleet, out: Path, on_sample: Callable[[Sample], None], run_id: str | None = None
 ) -> Result:
-    """Measure; every sample is on disk before on_sample sees it and before its node's next repetition begins.
+    """Measure. Every sample is on disk before on_sample gets it and before its node's next repetition begins.
 
-    run_id: the run that goes on; a new one if not given.
+    run_id: the run that is resumed; a new one unless given.
     """
     store = Store.make(out)
     run_id = run_id or new_run_id(time.time())
@@ -118,7 +118,7 @@ def run(
     places = fleet.deliver(prepared.material.parcels())
     n_timed = n_failed = 0
     with store.journal(run_id) as journal, closing(fleet.samples(orders(prepared, run_id, places))) as samples:
-        if not is_new:  # nobody else can go on with it from here on
+        if not is_new:  # from here on, no other command can resume it
             resume.check_left(store, run_id, prepared.blocks)
         for sample in samples:
             journal.append(sample)
@@ -129,7 +129,7 @@ def run(
 
 
 def orders(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[Order]:
-    """What the workers are told; places: the folder of image and weights on each node."""
+    """The orders of the measuring processes; places: the folder of image and weights on each node."""
     image = prepared.material.image
     constants = {
         "schema_version": schema.VERSION,
@@ -156,12 +156,12 @@ def orders(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[O
 
 
 def again(material: Material, manifest: Manifest, members: Sequence[Member], todo: Sequence[Block]) -> Prepared:
-    """What is left of a run, on those of its nodes that are there; image and weights must be what they were."""
+    """The rest of a run, on those of its nodes that are there; image and weights must be the same as before."""
     if (material.image.sha256, _hashes(material)) != (manifest.image_sha256, manifest.model_files):
         kinds = ", ".join(f"{each.model} {each.kind}" for each in material.models)
         raise CellbenchError(
-            "image or weights are not what the run was begun with", f"{material.image.name}; weights: {kinds}",
-            "put them back, or measure anew: cellbench run",
+            "image or weights differ from those of the run's start", f"{material.image.name}; weights: {kinds}",
+            "put them back, or start a new run: cellbench run",
         )  # fmt: skip
     there = {member.name: {device.id for device in member.node.devices} for member in members}
     left = tuple(block for block in todo if block.device.id in there.get(block.node, ()))
@@ -172,7 +172,7 @@ def again(material: Material, manifest: Manifest, members: Sequence[Member], tod
 
 
 def manifest_of(prepared: Prepared, fleet: Fleet, run_id: str, command: str = "run") -> Manifest:
-    """What is planned, for whoever goes on with it or reads it later."""
+    """The plan of a run, for resuming it or reading it later."""
     material = prepared.material
     named = material.config.image
     path = named if material.image.is_synthetic else str(files.expanded(named).absolute())
@@ -194,7 +194,7 @@ def _hashes(material: Material) -> dict[str, dict[str, Scalar]]:
 
 
 def _check_same_software(manifest: Manifest, members: Sequence[Member]) -> None:
-    """One case is measured with one software: an upgrade in the middle makes another run of the rest."""
+    """Require the same software: one case is measured with one software, so an upgrade requires another run."""
     changed = [
         f"{member.name}: {each.name} {each.there}, the run began with {each.here}"
         for member in members
@@ -203,8 +203,8 @@ def _check_same_software(manifest: Manifest, members: Sequence[Member]) -> None:
     ]
     if changed:
         raise CellbenchError(
-            "the software is not what the run was begun with", "; ".join(changed),
-            "put it back, or measure anew: cellbench run",
+            "the software differs from that of the run's start", "; ".join(changed),
+            "put it back, or start a new run: cellbench run",
         )  # fmt: skip
 
 
@@ -218,6 +218,6 @@ def _check_alike(members: Sequence[Member], engines: Sequence[str], python: str 
     ]
     if bad:
         raise CellbenchError(
-            "nodes have other versions of what is measured or of what measures", "; ".join(bad),
+            "nodes have other versions of cellbench or of an engine", "; ".join(bad),
             "install the same there, leave them out with --nodes, or accept it with --allow-mixed",
         )  # fmt: skip

@@ -1,6 +1,6 @@
-"""What a run still has to do: its manifest says what was planned, its rows say what is over.
+"""The rest of a run: its manifest contains the plan, its rows the finished tasks.
 
-results/runs/<run_id>.json    config, image, weights, blocks and the way to the fleet; there before measuring begins
+results/runs/<run_id>.json    config, image, weights, blocks and the fleet; written before measuring begins
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SQL = """
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two runs that are the sides of one A/B measurement, and when it ends. labels: the sides as asked for."""
+    """Two runs that are the sides of one A/B measurement, and when it ends. labels: the sides as requested."""
 
     margin: float
     budget_s: float
@@ -40,7 +40,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a command was to measure. model_files: hashes by model; versions: the software of each node by name."""
+    """The plan of a command. model_files: hashes by model; versions: the software of each node by name."""
 
     run_id: str
     command: str
@@ -59,7 +59,7 @@ _CODEC = TypeAdapter(Manifest)
 
 
 def write(store: Store, manifest: Manifest) -> bool:
-    """Put a run's manifest into its store, whole or not at all; False where one is there already, which stays."""
+    """Write a run's manifest into its store, whole or not at all; False where one exists, which stays."""
     path = _path(store, manifest.run_id)
     if path.exists():
         return False
@@ -68,7 +68,7 @@ def write(store: Store, manifest: Manifest) -> bool:
 
 
 def read(store: Store, run_id: str) -> Manifest:
-    """A run's manifest; raises CellbenchError where there is none that can be read."""
+    """Read a run's manifest; CellbenchError where none can be read."""
     path = _path(store, run_id)
     try:
         text = path.read_text(encoding="utf-8")
@@ -78,14 +78,15 @@ def read(store: Store, run_id: str) -> Manifest:
     except FileNotFoundError as error:
         raise CellbenchError(
             f"the plan of run {run_id} is not in this store", str(path),
-            "a run is resumed in the store that it was begun in; or measure anew: cellbench run",
+            "a run is resumed in the store that it was begun in; or start a new run: cellbench run",
         ) from error  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CellbenchError(f"the plan of run {run_id} cannot be read: {error}", str(path), "measure anew") from error
+        fix = "start a new run: cellbench run"
+        raise CellbenchError(f"the plan of run {run_id} cannot be read: {error}", str(path), fix) from error
 
 
 def latest(store: Store) -> str:
-    """The run that was begun last in this store, and can be resumed."""
+    """The newest run of this store that can be resumed."""
     names = [path.stem for path in files.listed(Path(store.root) / "runs", "*.json")]
     for run_id in reversed(past_runs(names)):
         if read(store, run_id).command in ("run", "ab"):
@@ -94,13 +95,13 @@ def latest(store: Store) -> str:
 
 
 def left(store: Store, manifest: Manifest, retry_failed: bool = False) -> tuple[Block, ...]:
-    """The blocks with the tasks that have no end in the store yet; with retry_failed also those that ended badly."""
+    """The blocks with the tasks that have no end in the store yet; with retry_failed also the failed ones."""
     rows = query.Session(store).table(SQL, run=manifest.run_id).to_pylist()
     return remaining(manifest.blocks, rows, retry_failed)
 
 
 def check_left(store: Store, run_id: str, todo: Sequence[Block]) -> None:
-    """Raise CellbenchError if another command has gone on with the run since these tasks were found to be left."""
+    """Raise CellbenchError if another command has resumed the run since these tasks were found."""
     now = {
         (block.node, block.device.id, block.index, task)
         for block in left(store, read(store, run_id), retry_failed=True)
@@ -108,12 +109,12 @@ def check_left(store: Store, run_id: str, todo: Sequence[Block]) -> None:
     }
     if any((block.node, block.device.id, block.index, task) not in now for block in todo for task in block.tasks):
         raise CellbenchError(
-            f"run {run_id} was gone on with by another command meanwhile", str(store.root), "see: cellbench resume"
+            f"another command has resumed run {run_id} meanwhile", str(store.root), "see: cellbench resume"
         )
 
 
 def remaining(blocks: Sequence[Block], rows: Iterable[Mapping[str, Any]], retry_failed: bool) -> tuple[Block, ...]:
-    """The tasks that these rows do not finish, each with the repetitions that it has already."""
+    """The tasks that these rows do not finish, each with the durations of its repetitions so far."""
     of_task: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         of_task[row["node"], row["device"], row["block"], row["role"], row["position"]].append(row)
@@ -129,7 +130,7 @@ def remaining(blocks: Sequence[Block], rows: Iterable[Mapping[str, Any]], retry_
 
 
 def _is_over(task: Task, rows: Sequence[Mapping[str, Any]], retry_failed: bool) -> bool:
-    """Whether the last attempt at a task came to an end, good or bad."""
+    """Whether the last attempt at a task came to an end, successful or failed."""
     if not rows:
         return False
     good = [row for row in rows if row["status"] in schema.FINE]

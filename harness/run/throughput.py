@@ -1,4 +1,4 @@
-"""How many images a minute: many images, several processes and several images in flight, ways raced in turn."""
+"""Measure images a minute: many images, several processes and several images in flight, in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SUFFIXES = (".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Way:
-    """One way to go about many images; a process has n_in_flight of them in work at a time."""
+    """One way to segment many images; a process segments n_in_flight of them at a time."""
 
     variant: str = STOCK
     n_processes: int = 1
@@ -43,7 +43,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Rate:
-    """What came of one way on one device; speedups are to the first way, in turn with it.
+    """The result of one way on one device; speedups are to the first way, from interleaved rounds.
 
     same_masks: whether every image's masks are those of the first way; None where none has a cell.
     """
@@ -76,7 +76,7 @@ def windows(pixels: np.ndarray, side_px: int, n: int) -> list[np.ndarray]:
 
 
 def folder(path: Path, plane: int | None = None, channel: int | None = None) -> list[images.Image]:
-    """Every TIFF file of a folder, by name; CellbenchError for one that cannot be segmented, or where there is none."""
+    """Every TIFF file of a folder, by name; CellbenchError for a file that cannot be segmented, or where none is."""
     if not path.is_dir():
         raise CellbenchError("there is no such folder of images", str(path), "name a folder")
     found = [each for each in files.listed(path) if each.suffix.lower() in SUFFIXES]
@@ -97,9 +97,9 @@ def measure(
     out: Path,
     name: str | None = None,
 ) -> Iterator[Sample]:
-    """Each way once a round, in processes of its own; every row is stored before it is yielded.
+    """Measure each way once a round, in separate processes; every row is stored before it is yielded.
 
-    name: what the images are called together; the material's image if not given.
+    name: the name of all images together; the material's image unless given.
     """
     if most := [way for way in ways if way.n_processes > len(pictures)]:
         raise CellbenchError(
@@ -121,7 +121,7 @@ def measure(
 
 
 def rates(rows: Sequence[Sample]) -> list[Rate]:
-    """The rows as one rate a way and device, in the order in which the ways were given."""
+    """The rows as one rate for each way and device, in the order in which the ways were given."""
     of: dict[tuple[str, str, Way], list[Sample]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row["node"], row["device"], row["position"])):
         if row["role"] == "throughput":
@@ -146,7 +146,7 @@ def rates(rows: Sequence[Sample]) -> list[Rate]:
 
 
 def _gain(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None, float | None]:
-    """How many times as fast, with its interval; from rounds of the first way and another in processes of their own."""
+    """The speed-up with its 95 % CI, from rounds of the first way and another, each in separate processes."""
     first_s, other_s = np.array(pairs).T[..., None]
     found = selection.gain(other_s, first_s)
     return found.times, found.low, found.high
@@ -159,14 +159,14 @@ def _parcel(index: int, pixels: np.ndarray) -> artifacts.Parcel:
 
 
 def _rotated(ways: Sequence[Way], index: int) -> list[tuple[int, Way]]:
-    """The ways with their numbers, each round beginning with another one."""
+    """The ways with their numbers; each round begins with another one."""
     numbered = list(enumerate(ways))
     start = index % len(ways)
     return numbered[start:] + numbered[:start]
 
 
 def _threaded(prepared: Prepared, way: Way) -> Prepared:
-    """The cores of a node shared out among its processes."""
+    """Divide the cores of a node among its processes."""
     blocks = tuple(replace(block, threads=max(1, block.threads // way.n_processes)) for block in prepared.blocks)
     return replace(prepared, blocks=blocks)
 

@@ -1,7 +1,7 @@
-"""Search for the fastest variants whose masks stay: greedy over groups, each group raced in a fresh process.
+"""Search for the fastest variants with the same masks: greedy over groups, each group raced in a fresh process.
 
-What a single race names is a guess, since the fastest of several is the luckiest. So the end is a race of several
-processes, where each part of the guess has to show that it helps.
+A single race overestimates: the fastest of several is often the fastest by chance. So the end is a race of several
+processes, in which each part of the result must show an effect.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.schema import Sample
 from harness.stats import selection
 from harness.store import Store, new_run_id
 
-WORTH = 1.02  # a step must buy this much, or it is left out
+WORTH = 1.02  # the minimum speed-up of a step; else it is left out
 ROUNDS = 3
 FINAL_PROCESSES, FINAL_ROUNDS = 5, 3
 RANK = {"identical": 0, "equivalent": 1, "close": 2, "different": 3}
@@ -40,7 +40,7 @@ RANK = {"identical": 0, "equivalent": 1, "close": 2, "different": 3}
 class Outcome:
     """One variant in one race. agreement: the worst verdict over crops and diameters.
 
-    speedup: to stock; low and high: its 95 % interval, None with fewer than three processes. n: calls.
+    speedup: to stock; low and high: its 95 % CI, None with fewer than three processes. n: calls.
     """
 
     variant: str
@@ -60,7 +60,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the search found. steps: every race's outcomes; identical, equivalent: the winners' final race or None."""
+    """The result of a search. steps: every race's outcomes; identical, equivalent: the winners' final race or None."""
 
     run_id: str
     model: str
@@ -71,7 +71,7 @@ class Tuning:
 
 
 def outcomes(rows: Sequence[Sample]) -> list[Outcome]:
-    """A race's rows as one outcome a variant, stock first; what the start of its process wrote is about none."""
+    """A race's rows as one outcome for each variant, stock first, without the rows of its process's start-up."""
     times = durations(rows)
     verdicts: dict[str, list[str]] = defaultdict(list)
     notes: dict[str, str] = {}
@@ -106,7 +106,7 @@ def durations(rows: Sequence[Sample]) -> dict[str, np.ndarray]:
 
 
 def check_cells(rows: Sequence[Sample]) -> None:
-    """Refuse comparisons of masks without a single cell as proof that masks stay."""
+    """Reject comparisons of masks without a single cell as proof of equal masks."""
     compared = [row for row in rows if row["role"] == "masks" and row["status"] == "ok"]
     if compared and not any(row["agreement"] for row in compared):
         raise CasesFailedError(
@@ -119,7 +119,7 @@ def check_cells(rows: Sequence[Sample]) -> None:
 def search(
     prepared: Prepared, here: driver.Fleet, out: Path, gate: str, budget_s: float, say: Callable[[str], None]
 ) -> Tuning:
-    """Race group after group within budget_s (one race may run over), then prove the winners; every row is stored."""
+    """Race groups within budget_s (one race may take longer), then prove the winners; every row is stored."""
     if len(prepared.blocks) != 1 or len(prepared.blocks[0].cases) != 1:
         raise CellbenchError("tuning needs one device and one crop", "--device, --crop", "name one of each")
     block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
@@ -151,8 +151,8 @@ def search(
             if time.monotonic() > until_s:
                 left_out.append(f"{', '.join(group)}: the budget is spent")
                 continue
-            tried, refused = _possible(engine, group, set(best.values()), block.device.backend)
-            left_out += refused
+            tried, rejected = _possible(engine, group, set(best.values()), block.device.backend)
+            left_out += rejected
             if not tried:
                 continue
             found = outcomes(run([STOCK, *dict.fromkeys([*(b for b in best.values() if b != STOCK), *tried])], ROUNDS))
@@ -166,7 +166,7 @@ def search(
 
 
 def _prove(engine: Engine, variant: str, run: Callable[[Sequence[str], int, int], list[Sample]]) -> Outcome | None:
-    """What is left of a variant when each part has to help, as it was raced last; None where nothing beats stock."""
+    """The rest of a variant when each part must have an effect, as it was raced last; None where stock is fastest."""
     while variant != STOCK:
         without = without_parts(engine, variant)
         rows = run(list(dict.fromkeys([STOCK, variant, *without.values()])), FINAL_ROUNDS, FINAL_PROCESSES)
@@ -183,7 +183,7 @@ def _prove(engine: Engine, variant: str, run: Callable[[Sequence[str], int, int]
 
 
 def without_parts(engine: Engine, variant: str) -> dict[str, str]:
-    """A variant without each of its parts, which are the steps of the search; a part that others need is left out."""
+    """A variant without each of its parts, which are the steps of the search; parts that others need are left out."""
     names = engine.variant(variant).names
     steps = [engine.variant(step).names for group in engine.searched for step in group]
     found: dict[str, str] = {}
@@ -199,7 +199,7 @@ def without_parts(engine: Engine, variant: str) -> dict[str, str]:
 
 
 def verify(prepared: Prepared, here: driver.Fleet, out: Path, variant: str) -> Iterator[Sample]:
-    """The gate alone: masks of one variant beside stock's on the CPU, per crop and diameter; rows are stored."""
+    """Compare the masks of one variant with stock's on the CPU, per crop and diameter; rows are stored."""
     store, run_id = Store.make(out), new_run_id(time.time())
     resume.write(store, bench.manifest_of(prepared, here, run_id, "verify-masks"))
     places = here.deliver(prepared.material.parcels())
@@ -216,13 +216,13 @@ def verify(prepared: Prepared, here: driver.Fleet, out: Path, variant: str) -> I
 
 
 def verify_s(prepared: Prepared) -> float:
-    """A first guess of how long verify takes."""
+    """Estimate the duration of verify in s."""
     n_calls = estimate.OTHER_CALLS["tune"]
     return sum(estimate.START_S + n_calls * estimate.call_s(b, case) for b in prepared.blocks for case in b.cases)
 
 
 def races(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[RaceOrder]:
-    """What the processes are asked for: each block's tasks against each other."""
+    """The orders of the processes: each block's tasks against each other."""
     return [RaceOrder(**vars(order)) for order in bench.orders(prepared, run_id, places)]
 
 
@@ -234,20 +234,20 @@ def race_block(block: Block, case: Case, names: Sequence[str], rounds: int, inde
 
 
 def _possible(engine: Engine, group: Sequence[str], bests: set[str], backend: str) -> tuple[list[str], list[str]]:
-    """What of a group can be tried on top of the bests on this backend, and why the rest cannot."""
-    tried, refused = [], []
+    """The steps of a group that can be added to the bests on this backend, and the reasons why the others cannot."""
+    tried, rejected = [], []
     for step in group:
         for best in sorted(bests):
             name = _together(engine, best, step)
             try:
                 tried.append(str(engine.variant(name, backend)))
             except CellbenchError as error:
-                refused.append(f"{name}: {error.what}")
-    return tried, refused
+                rejected.append(f"{name}: {error.what}")
+    return tried, rejected
 
 
 def _together(engine: Engine, best: str, step: str) -> str:
-    """The step on top of what of the best can be used with it."""
+    """The step, added to those parts of the best that can be used with it."""
     kept = [name for name in engine.variant(best).names if _agree(engine, name, step)]
     return "+".join([*kept, step])
 
@@ -261,7 +261,7 @@ def _agree(engine: Engine, one: str, other: str) -> bool:
 
 
 def _better(best: str, found: Sequence[Outcome], gate: str) -> str:
-    """The fastest that passes, if it beats the best so far in the same race by enough."""
+    """The fastest variant that passes, if it beats the best so far in the same race by enough."""
     passing = {each.variant: each.speedup or 0.0 for each in found if each.passes(gate)}
     fastest = max(passing, key=lambda name: passing[name], default=best)
     return fastest if passing.get(fastest, 0) > WORTH * passing.get(best, 1.0) else best

@@ -1,1 +1,1 @@
-"""Benchmarks that run by themselves: what is to run when, the units for a machine's scheduler, one such night."""
+"""Scheduled benchmarks: their definition, the units for a machine's scheduler, the steps of a night."""

@@ -1,4 +1,4 @@
-"""What runs when: a schedule as one frozen value, kept as TOML beside the results that it makes."""
+"""The definition of a schedule as one frozen value, kept as TOML next to its results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OF_NODES = re.compile(r"node(-\d+)?")  # units that keep a node of a fleet are c
 
 
 class Schedule(BaseModel):
-    """A profile that is measured at a time of day, and what happens with what it finds.
+    """A profile that is measured at a time of day, and the messages about its results.
 
     Paths are absolute, since schedulers start in a folder of their own. at: local time, HH:MM. No days: every day.
     """
@@ -29,7 +29,7 @@ class Schedule(BaseModel):
     name: Annotated[str, Field(pattern=rf"^{NAME}$")] = "nightly"
     profile: str
     out: str
-    folder: str  # where it was set up: relative paths of a profile are meant from there
+    folder: str  # where it was set up: relative paths of a profile start from there
     at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "04:30"  # exists once a day in every time zone
     days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
     address: str | None = None  # of the fleet's head; none: this machine alone
@@ -40,7 +40,7 @@ class Schedule(BaseModel):
     notify: Literal["news", "always"] = "news"
     command: str | None = None  # of a shell; reads JSON on stdin
     webhook: str | None = None  # is sent the same JSON
-    markdown: str | None = None  # file that always says how things stand
+    markdown: str | None = None  # file that always contains the present state
 
     @field_validator("webhook")
     @classmethod
@@ -63,7 +63,7 @@ class Schedule(BaseModel):
 
     @property
     def scheduler_log(self) -> Path:
-        """What a scheduler without a journal of its own keeps of each start."""
+        """The log of each start for schedulers without a journal of their own."""
         return self.home / "scheduler.log"
 
     @property
@@ -72,18 +72,18 @@ class Schedule(BaseModel):
 
     @property
     def times(self) -> Times:
-        """When it starts."""
+        """The times of its starts."""
         hour, minute = map(int, self.at.split(":"))
         return Times(hour, minute, self.days)
 
 
 def definition_file(out: Path, name: str) -> Path:
-    """Where a schedule is kept."""
+    """The file of a schedule."""
     return out / "schedule" / f"{name}.toml"
 
 
 def make(**written: Any) -> Schedule:
-    """A schedule from values as flags give them; every mistake is named at once, by its flag."""
+    """A schedule from values of flags; all mistakes are reported together, each with its flag."""
     try:
         return Schedule(**written)
     except ValidationError as error:
@@ -91,7 +91,7 @@ def make(**written: Any) -> Schedule:
 
 
 def read(out: Path, name: str) -> Schedule:
-    """The schedule of this name that makes results in this folder."""
+    """The schedule of this name for the results in this folder."""
     path = definition_file(out, name)
     text = files.read_text(path, "the schedule")
     if text is None:
@@ -103,18 +103,18 @@ def read(out: Path, name: str) -> Schedule:
     try:
         return Schedule(**tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise CellbenchError("the schedule is not valid TOML", f"{path}: {error}", "mend that place") from error
+        raise CellbenchError("the schedule is not valid TOML", f"{path}: {error}", "correct that line") from error
     except ValidationError as error:
         raise _explained(error, lambda key: f"{path} {key}") from error
 
 
 def names(out: Path) -> list[str]:
-    """The schedules that make results in this folder."""
+    """The schedules for the results in this folder."""
     return [path.stem for path in files.listed(out / "schedule", "*.toml")]
 
 
 def write(schedule: Schedule) -> Path:
-    """Keep a schedule, readable for its owner alone: a webhook's address often is a secret."""
+    """Write a schedule, readable for its owner alone: a webhook's address often is a secret."""
     lines = [
         "# A schedule of cellbench; keys as in docs/scheduling.md. `cellbench schedule run-now` reads it each time."
     ]
@@ -136,4 +136,5 @@ def _explained(error: ValidationError, where: Any) -> CellbenchError:
         if key == "at" and each["type"] == "string_pattern_mismatch":
             text = "a time of day is HH:MM, 00:00 to 23:59"
         found.append(f"{where(key)}: {text.removeprefix('Value error, ')} (got {each['input']!r})")
-    return CellbenchError("a mistake in the schedule", "\n         ".join(found), "mend it; see docs/scheduling.md")
+    fix = "correct it; see docs/scheduling.md"
+    return CellbenchError("a mistake in the schedule", "\n         ".join(found), fix)

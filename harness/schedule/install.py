@@ -1,4 +1,4 @@
-"""A schedule as a job of this machine's service manager: made, started, and taken away again."""
+"""Install a schedule as a job of this machine's service manager, start it, and remove it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from harness.services.manager import KINDS, Machine
 from harness.services.times import Start
 from harness.services.units import Job, Unit
 
-STOP_S = 120  # a run that is told to stop saves what it has and takes Ray down
-# Every step has a deadline of its own; this is what the scheduler adds on top, for confirming, alarms and reports.
+STOP_S = 120  # a run that is stopped saves its samples and ends Ray
+# Every step has a deadline of its own; the scheduler adds this on top, for confirming, alarms and reports.
 EXTRA_H = 4.0
 NOTHING = Environment({})
 
 
 def choose(wanted: str, machine: Machine) -> str:
-    """Which scheduler: the one that is named, or for `auto` what this machine has."""
+    """Choose a scheduler: the named one, or for `auto` the one that this machine has."""
     if wanted != "auto":
         if wanted not in KINDS:
             raise CellbenchError(f"there is no scheduler {wanted!r}", "--via", f"choose auto, {', '.join(KINDS)}")
@@ -38,12 +38,12 @@ def choose(wanted: str, machine: Machine) -> str:
         return "cron"
     raise CellbenchError(
         "this machine has neither systemd nor cron", None,
-        "install cron, or let what you have call: cellbench schedule run-now NAME",
+        "install cron, or let your own scheduler call: cellbench schedule run-now NAME",
     )  # fmt: skip
 
 
 def unit(schedule: Schedule, kind: str, machine: Machine, variables: Environment = NOTHING) -> Unit:
-    """The schedule as this machine's scheduler wants it; without variables to name it only: to ask for or remove it."""
+    """The schedule as a unit of this machine's scheduler; without variables only its name, to query or remove it."""
     job = Job(
         name=f"cellbench-{schedule.name}",
         description=f"Cellbench schedule {schedule.name}: profile {Path(schedule.profile).name}",
@@ -59,15 +59,15 @@ def unit(schedule: Schedule, kind: str, machine: Machine, variables: Environment
         times=schedule.times,
         # A run, its confirmation, the cool-down before it, and the rest.
         limit_h=2 * schedule.timeout_h + schedule.cool_down_s / 3600 + EXTRA_H,
-        # As Ctrl-C: what was measured is saved. Only to the command itself, which tells the measurement that goes on;
-        # a second Ctrl-C would cut that short.
+        # As Ctrl-C: finished samples are saved. Only to the command itself, which stops the current measurement; a
+        # second Ctrl-C would cut that short.
         stop_signal="SIGINT",
     )  # fmt: skip
     return manager.unit(job, kind, machine, schedule.home / "start.sh")
 
 
 def variables(schedule: Schedule, machine: Machine) -> Environment:
-    """The variables that the scheduled command gets; the token itself is never copied, only where it is."""
+    """The variables that the scheduled command gets; of the token only the path, never a copy."""
     found = environment.job_environment(machine.environment, **({"RAY_AUTH_MODE": "token"} if schedule.address else {}))
     token = Path(found.variables.get("RAY_AUTH_TOKEN_PATH", machine.home / ".ray/auth_token"))
     if schedule.address and not token.is_file() and machine.environment.get("RAY_AUTH_TOKEN"):
@@ -79,14 +79,14 @@ def variables(schedule: Schedule, machine: Machine) -> Environment:
 
 
 def install(schedule: Schedule, kind: str, machine: Machine) -> Unit:
-    """Keep the schedule and start it; a profile that is not valid is said first."""
+    """Write the schedule and start it; an invalid profile is reported first."""
     config.load(schedule.profile)
     made = unit(schedule, kind, machine, variables(schedule, machine))
-    other = ", or say --via systemd-user" if kind == "systemd" else ""
+    other = ", or use --via systemd-user" if kind == "systemd" else ""
     manager.check_rights(made, machine, f"put sudo -E before the command{other}")
     definition.write(schedule)
     state.installed(schedule, kind, made.job.environment)
-    if machine.sudo_user:  # what root wrote here, the nights of that user must be able to write again
+    if machine.sudo_user:  # that user's nights must be able to replace the files that root wrote here
         for path in (schedule.file.parent, schedule.file, schedule.home, *schedule.home.iterdir()):
             shutil.chown(path, machine.sudo_user)
     manager.install(made, machine)
@@ -94,7 +94,7 @@ def install(schedule: Schedule, kind: str, machine: Machine) -> Unit:
 
 
 def remove(schedule: Schedule, kind: str, machine: Machine) -> None:
-    """Stop a schedule and forget it; results, reports and logs stay."""
+    """Stop a schedule and remove its files; results, reports and logs stay."""
     with files.storage_errors(schedule.file, "the schedule"):
         files.check_writable(schedule.file.parent)
         manager.remove(unit(schedule, kind, machine), machine)
@@ -107,9 +107,9 @@ def starts(schedule: Schedule, kind: str, now: datetime) -> list[str]:
 
 
 def hints(schedule: Schedule, kind: str, machine: Machine, now: datetime) -> list[str]:
-    """What a scheduler needs besides, that only a person should decide."""
+    """Further requirements of a scheduler, which only a user should decide."""
     known = {
-        "systemd-user": f"to run while nobody is logged in: loginctl enable-linger {machine.user}",
+        "systemd-user": f"to run while no user is logged in: loginctl enable-linger {machine.user}",
         "launchd": "to wake a sleeping Mac: sudo pmset repeat wakeorpoweron MTWRFSU HH:MM:00, a few minutes before",
         "cron": "cron must be running: systemctl status cron, or service cron status",
     }

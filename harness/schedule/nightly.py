@@ -1,4 +1,4 @@
-"""One night: measure, look for alarms, measure what is suspicious again, write the pages, tell people."""
+"""One night: measure, find alarms, repeat suspicious cases, write the pages, send messages."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from harness.schedule.steps import COMMAND, SHORT_S, Done
 
 Call = Callable[[list[str], float, Path], Done]
 
-# How a night can end, and the exit status that says so; the worst one counts.
+# The possible ends of a night, with their exit codes; the worst one counts.
 EXIT = {"ok": 0, "alarm": 1, "incomplete": 3, "failed": 3, "unreachable": 4}
-UNREACHABLE = 4  # what `cellbench run` exits with when there is no fleet
+UNREACHABLE = 4  # exit code of `cellbench run` without a fleet
 
 
 @dataclass(frozen=True)
 class Night:
-    """What came of one night. runs: the main one, then the confirming one, if there was one.
+    """The result of one night. runs: the main one, then the confirming one, if there was one.
 
-    status: ok, alarm (a new one was confirmed), incomplete (something was not measured), failed (nothing was) or
-    unreachable. alarms: those open now, as `cellbench alarms --json` says them; new: names of those of tonight.
+    status: ok, alarm (a new one was confirmed), incomplete (a case was not measured), failed (nothing was measured) or
+    unreachable. alarms: those open now, as in `cellbench alarms --json`; new: names of those of tonight.
     """
 
     status: str
@@ -39,7 +39,7 @@ class Night:
 
     @property
     def exit_code(self) -> int:
-        """The exit status: that of the night, or 3 where it is well but a page or a message failed."""
+        """The exit code: that of the night, or 3 where only a page or a message failed."""
         return EXIT[self.status] or (3 if self.problems else 0)
 
 
@@ -49,7 +49,7 @@ def run_now(
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], datetime] = datetime.now,
 ) -> Night:
-    """Do one night's work. BusyError if something is being measured into these results already."""
+    """Do one night's work. BusyError if another command is measuring into these results."""
     with steps.alone(schedule), steps.log_of(schedule, now()) as log:
         state.begun(schedule)
         night = _pages(schedule, _measure(schedule, call, sleep, log), call, log)
@@ -62,7 +62,7 @@ def run_now(
 
 
 def _measure(schedule: Schedule, call: Call, sleep: Callable[[float], None], log: Path) -> Night:
-    """Run, judge, and run what is suspicious once more."""
+    """Run, judge, and repeat the suspicious cases once."""
     limit_s = 3600 * schedule.timeout_h
     before = _runs(schedule, call, log)
     done = call(steps.run_argv(schedule), limit_s, log)
@@ -71,18 +71,18 @@ def _measure(schedule: Schedule, call: Call, sleep: Callable[[float], None], log
         return Night("unreachable" if done.status == UNREACHABLE else "failed", ())
     findings, problems = _alarms(schedule, call, log, runs[-1]), ()
     if findings and findings["suspects"]:
-        # The machine was perhaps still hot, or something else had not yet ended.
+        # The machine was perhaps still hot, or another program had not yet ended.
         sleep(schedule.cool_down_s)
         selectors = list(dict.fromkeys(suspect["case"] for suspect in findings["suspects"]))
         again = call(steps.confirm_argv(schedule, selectors), limit_s, log)
-        if again.status:  # then what is suspicious was perhaps neither confirmed nor dismissed
-            problems = (f"measuring again what is suspicious ended with status {again.status}: {', '.join(selectors)}",)
+        if again.status:  # then suspicious cases were perhaps neither confirmed nor dismissed
+            problems = (f"the repeat of suspicious cases ended with status {again.status}: {', '.join(selectors)}",)
         runs = _new_runs(schedule, call, log, before)
         findings = _alarms(schedule, call, log, None) or findings
     if not findings:
         return Night("incomplete", runs, problems=(*problems, "the alarms could not be judged"))
     new = tuple(each["alarm"] for each in findings["alarms"] if each["confirmed"] in runs)
-    # Completeness is judged from the results: exit codes on the way here can lie (a stopped Ray job says 0).
+    # Completeness is judged from the results: exit codes can be wrong (a stopped Ray job exits with 0).
     incomplete = bool(findings["gaps"]) or done.status != 0
     status = "alarm" if new else "incomplete" if incomplete else "ok"
     return Night(status, runs, findings["alarms"], new, findings["gaps"], problems=problems)
@@ -106,7 +106,7 @@ def message(schedule: Schedule, night: Night) -> dict[str, Any]:
     titles = {
         "ok": "nothing unusual",
         "alarm": f"{len(night.new)} new alarm{'s' * (len(night.new) != 1)}",
-        "incomplete": "some of it was not measured",
+        "incomplete": "some cases were not measured",
         "failed": "nothing was measured",
         "unreachable": "the fleet could not be reached",
     }
@@ -138,7 +138,7 @@ def message(schedule: Schedule, night: Night) -> dict[str, Any]:
 
 
 def _runs(schedule: Schedule, call: Call, log: Path) -> set[str]:
-    """The runs that there are; none where there is no store yet."""
+    """The existing runs; none where there is no store yet."""
     found = call([*COMMAND, "list", "--out", schedule.out, "--json"], SHORT_S, log).json()
     profile = Path(schedule.profile).stem
     return {row["run_id"] for row in found or [] if row["profile"] == profile}

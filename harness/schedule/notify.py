@@ -1,4 +1,4 @@
-"""Tell people about a night: a Markdown file, a command, a webhook. One that fails stops no other."""
+"""Send messages about a night: a Markdown file, a command, a webhook. One that fails stops no other."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Message = dict[str, Any]
 
 
 def tell(schedule: Schedule, message: Message, sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Send what there is to tell by every way of the schedule; returns what could not be sent, and why.
+    """Send the message by every way of the schedule; returns the failures and their reasons.
 
-    The Markdown file is written always; command and webhook are used for news only, unless `notify` says always.
+    The Markdown file is always written; command and webhook are used for news only, unless `notify` is always.
     """
     problems = []
     if schedule.markdown:
@@ -43,7 +43,7 @@ def tell(schedule: Schedule, message: Message, sleep: Callable[[float], None] = 
 
 
 def run(command: str, message: Message) -> str | None:
-    """Run a command of a shell with the message as JSON on its stdin; returns what went wrong."""
+    """Run a shell command with the message as JSON on its stdin; returns its error, if any."""
     environment = os.environ | {"CELLBENCH_STATUS": message["status"], "CELLBENCH_RUN": message["run_id"] or ""}
     try:
         done = subprocess.run(
@@ -56,9 +56,9 @@ def run(command: str, message: Message) -> str | None:
 
 
 def post(url: str, message: Message, sleep: Callable[[float], None] = time.sleep) -> str | None:
-    """Send the message as JSON to a webhook, up to three times; returns what went wrong.
+    """Send the message as JSON to a webhook, up to three times; returns the error, if any.
 
-    `text` is what chat programs show (Slack, Mattermost). The address is in no message: it often is a secret.
+    `text` is shown by chat programs (Slack, Mattermost). The address is in no message: it often is a secret.
     """
     body = json.dumps(message).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "cellbench"}
@@ -73,7 +73,7 @@ def post(url: str, message: Message, sleep: Callable[[float], None] = time.sleep
             error.close()
             problem = f"answered {error.code} {error.reason}"
             if error.code < 500 and error.code != 429:
-                return problem  # what it refused once it will refuse again
+                return problem  # a rejected message will be rejected again
         except (urllib.error.URLError, OSError, ValueError) as error:
             problem = f"cannot be reached: {getattr(error, 'reason', None) or type(error).__name__}"
     return problem

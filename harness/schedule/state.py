@@ -1,4 +1,4 @@
-"""What a schedule remembers from night to night: when it was set up, when it last began, and how that ended."""
+"""The state of a schedule between nights: its installation, its last start, and the result of that."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness.schedule.definition import Schedule
 from harness.services.environment import Environment
 
 MOMENTS = ("installed_at", "begun_at")
-TOLERANCE = timedelta(minutes=5)  # by which a clock may be set back without a word
+TOLERANCE = timedelta(minutes=5)  # a clock may be set back by this without a message
 
 
 def read(schedule: Schedule) -> dict[str, Any]:
-    """What is remembered; nothing where there is no such file or it is damaged, since none of it is a result."""
+    """The state; empty where there is no such file or it is damaged, since none of it is a result."""
     try:
         known = json.loads((schedule.home / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -24,18 +24,18 @@ def read(schedule: Schedule) -> dict[str, Any]:
 
 
 def remember(schedule: Schedule, **new: Any) -> None:
-    """Keep these values with those that are remembered."""
+    """Add these values to the state."""
     text = json.dumps(read(schedule) | new, indent=2) + "\n"
     files.write(schedule.home / "state.json", text, make_folder=True, what="the schedule's state")
 
 
 def installed(schedule: Schedule, kind: str, kept: Environment) -> None:
-    """A schedule that was just set up has missed nothing yet."""
+    """Record the installation: a new schedule has missed nothing yet."""
     remember(schedule, kind=kind, installed_at=_stamp(), environment=dict(kept.variables), secret=list(kept.secret))
 
 
 def begun(schedule: Schedule) -> None:
-    """A night begins now."""
+    """Record that a night begins."""
     remember(schedule, begun_at=_stamp())
 
 
@@ -46,16 +46,16 @@ def environment(schedule: Schedule) -> Environment:
 
 
 def is_due(schedule: Schedule, now: datetime) -> bool:
-    """Whether the last time (now is aware) at which it was to start has not been served.
+    """Whether the last planned start before now (aware) has not taken place.
 
-    A moment that has not come yet does not count: the clock was ahead when it was written.
+    A moment in the future does not count: the clock was ahead when it was written.
     """
     known = [moment for moment in _moments(schedule).values() if moment <= now + TOLERANCE]
     return not known or max(known) < schedule.times.previous(now)
 
 
 def clock_was_ahead(schedule: Schedule, now: datetime) -> str | None:
-    """A sentence about remembered moments that have not come yet, or None."""
+    """A sentence about recorded moments in the future, or None."""
     ahead = [f"{name} {moment.isoformat()}" for name, moment in _moments(schedule).items() if moment > now + TOLERANCE]
     if not ahead:
         return None
@@ -66,7 +66,7 @@ def clock_was_ahead(schedule: Schedule, now: datetime) -> str | None:
 
 
 def _moments(schedule: Schedule) -> dict[str, datetime]:
-    """Remembered moments; those of earlier versions lack an offset and are local."""
+    """Recorded moments; those of earlier versions lack an offset and are local."""
     known, found = read(schedule), {}
     for name in MOMENTS:
         try:

@@ -1,4 +1,4 @@
-"""The steps of a night, each a command of its own with a deadline, a log and nothing left running."""
+"""The steps of a night, each a command with a deadline and a log; no step leaves a process running."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness import files, locks
 from harness.errors import BusyError
 from harness.schedule.definition import Schedule
 
-STOP_S = 90.0  # for a command that is told to stop: it saves what it has and takes Ray down
+STOP_S = 90.0  # for a command that is stopped: it saves its samples and ends Ray
 SHORT_S = 1800.0  # for a step that measures nothing
 TIMED_OUT = 124
 SCHEDULER_LOG_BYTES = 100_000
@@ -28,13 +28,13 @@ COMMAND = (sys.executable, "-m", "harness")
 
 @dataclass(frozen=True)
 class Done:
-    """How a step ended: its exit status (124 when its time was up) and what it printed on stdout."""
+    """The end of a step: its exit status (124 after a timeout) and its stdout."""
 
     status: int
     stdout: str
 
     def json(self) -> Any:
-        """What it printed, as JSON; None where that is none."""
+        """Its output as JSON; None where it is not JSON."""
         try:
             return json.loads(self.stdout)
         except ValueError:
@@ -42,7 +42,7 @@ class Done:
 
 
 class MeasuringError(BusyError):
-    """Something is being measured here already."""
+    """Another command is measuring into these results."""
 
     exit_code = 3
 
@@ -61,7 +61,7 @@ def confirm_argv(schedule: Schedule, selectors: list[str]) -> list[str]:
 
 
 def call(argv: list[str], timeout_s: float, log: Path) -> Done:
-    """Run a command, its stderr into the log; when its time is up it is stopped as by Ctrl-C, then killed."""
+    """Run a command, its stderr into the log; at the time limit it is stopped as by Ctrl-C, then killed."""
     with log.open("a", encoding="utf-8") as file:
         file.write(f"\n$ {' '.join(argv)}\n")
         file.flush()
@@ -79,7 +79,7 @@ def call(argv: list[str], timeout_s: float, log: Path) -> Done:
 
 
 def _stop(process: subprocess.Popen[str]) -> str:
-    """Stop a command and everything it started; returns what it had printed."""
+    """Stop a command and everything it started; returns its output."""
     stdout = ""
     for how, wait_s in ((signal.SIGINT, STOP_S), (signal.SIGKILL, STOP_S)):
         with suppress(ProcessLookupError):
@@ -92,15 +92,15 @@ def _stop(process: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def alone(schedule: Schedule) -> Iterator[None]:
-    """Hold the lock of these results' schedules; MeasuringError if another night, or any run into them, goes on."""
+    """Hold the lock of these results' schedules; MeasuringError during another night, or any run into them."""
     files.make_folder(schedule.file.parent, "the schedule's folder")
     with ExitStack() as held:
         try:
-            held.enter_context(locks.locked(schedule.file.with_name(".lock"), "another scheduled run goes on"))
+            held.enter_context(locks.locked(schedule.file.with_name(".lock"), "another scheduled run is measuring"))
         except BusyError as error:
             raise MeasuringError(error.what, schedule.out, error.fix) from error
         if running := running_runs(Path(schedule.out)):
-            raise MeasuringError(f"run {running[0]} goes on", schedule.out, "wait for it to end")
+            raise MeasuringError(f"run {running[0]} is measuring", schedule.out, "wait for it to end")
         yield
 
 
@@ -110,7 +110,7 @@ def running_runs(out: Path) -> list[str]:
     for journal in files.listed(out / "journal", "*.arrows"):
         with suppress(FileNotFoundError), journal.open("rb") as file:
             try:
-                locks.lock(file, journal, "its run goes on", shared=True)
+                locks.lock(file, journal, "its run is measuring", shared=True)
             except BusyError:
                 found.append(journal.stem)
     return found
@@ -118,7 +118,7 @@ def running_runs(out: Path) -> list[str]:
 
 @contextmanager
 def log_of(schedule: Schedule, now: datetime) -> Iterator[Path]:
-    """This night's log; the oldest ones beyond `keep_logs` are removed, and the scheduler's own begins anew."""
+    """This night's log; the oldest ones beyond `keep_logs` are removed, and the scheduler's own is emptied."""
     folder = files.make_folder(schedule.home / "logs", "the log")
     log = folder / f"{now.strftime('%Y%m%dT%H%M%S')}.log"
     with files.storage_errors(log, "the log"):

@@ -1,4 +1,4 @@
-"""The results' schema: columns, the words in them, what makes two rows the same, and versions."""
+"""The results' schema: columns, enumerations, the identity of rows, and versions."""
 
 from harness.schema import identity, versions
 from harness.schema.columns import (

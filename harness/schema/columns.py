@@ -1,4 +1,4 @@
-"""Every column of the results, once: name, type, unit, meaning, which rows have it, since which version."""
+"""Every column of the results, once: name, type, unit, meaning, the rows that have it, its first version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.schema import identity
 from harness.schema.enumerations import Role, Status
 from harness.schema.versions import VERSION
 
-# A row on its way from a worker to the store. Plain values only, since numpy 1 and 2 pickles do not mix.
+# A row between a worker and the store. Plain values only, since numpy 1 and 2 pickles do not mix.
 Sample = dict[str, Any]
 Row = dict[str, Any]  # of a view or a table: values by column
 
@@ -24,9 +24,9 @@ IN_CASE: Set[Role] = EVERY - {Role.COLD}
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the samples: what it is called, holds and means.
+    """One column of the samples: its name, content and meaning.
 
-    roles: the roles whose rows may have it. always: no row is without it. when_ok: the roles whose good rows have it.
+    roles: the roles whose rows may have it. always: whether every row has it. when_ok: the roles whose ok rows have it.
     """
 
     name: str
@@ -356,7 +356,7 @@ ARROW = pa.schema(
     metadata={"cellbench.schema_version": str(VERSION)},
 )
 
-# The same without the meanings: they would be most of a small file.
+# The same without the meanings, which would be most of a small file.
 BARE = pa.schema([pa.field(c.name, c.type) for c in SAMPLES], metadata=ARROW.metadata)
 
 _TYPES = {field.name: field.type for field in ARROW}
@@ -373,7 +373,7 @@ _NEEDED = {
 def sample(role: str, **columns: Any) -> Sample:
     """A row of this role, with the names of its case and its series.
 
-    KeyError where it lacks a column that such a row must have, or has one that it cannot have: a programming error.
+    KeyError where it lacks a required column, or has one that its role cannot have: a programming error.
     """
     row = {**columns, "role": role, "case_id": identity.key(columns, identity.CASE)}
     row["series_key"] = identity.key(columns, identity.SERIES)
@@ -382,7 +382,7 @@ def sample(role: str, **columns: Any) -> Sample:
 
 
 def check(row: Mapping[str, Any]) -> None:
-    """Raise KeyError where a row lacks a column that its role must have, or has one that its role cannot have."""
+    """Raise KeyError where a row lacks a required column, or has one that its role cannot have."""
     name = row.get("role")
     if name not in _ALLOWED:
         raise KeyError(f"there is no role {name!r}")
@@ -395,7 +395,7 @@ def check(row: Mapping[str, Any]) -> None:
 
 
 def table(samples: Iterable[Sample]) -> pa.Table:
-    """Turn samples into an Arrow table of the one schema; KeyError as of check."""
+    """Convert samples into an Arrow table of the one schema; KeyError as in check."""
     rows = list(samples)
     for row in rows:
         check(row)
@@ -403,19 +403,19 @@ def table(samples: Iterable[Sample]) -> pa.Table:
 
 
 def version_of(arrow_schema: pa.Schema) -> int | None:
-    """The schema version written into a file, or None for a file that is not ours."""
+    """The schema version written into a file, or None for a file of another program."""
     text = (arrow_schema.metadata or {}).get(b"cellbench.schema_version")
     return int(text) if text else None
 
 
 def mistyped(found: pa.Schema) -> list[str]:
-    """The columns of a file that are here too but hold something else, as 'name: type'."""
+    """The columns of a file that have another type here, as 'name: type'."""
     pairs = zip(found.names, found.types, strict=True)
     return [f"{name}: {type_}" for name, type_ in pairs if name in _TYPES and not _reads_as(type_, _TYPES[name])]
 
 
 def _reads_as(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether values of one type can be read as another without being changed: 32 bits as 64, dictionaries as text."""
+    """Whether values of one type can be read as another unchanged: 32 bits as 64, dictionaries as text."""
     if found == wanted:
         return True
     if pa.types.is_dictionary(found):

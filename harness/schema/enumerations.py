@@ -1,4 +1,4 @@
-"""The words that rows are told apart by: roles, phases and statuses; and the passes, each of which has a role."""
+"""The words that distinguish rows: roles, phases and statuses; and the passes, each of which has a role."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What kind of look at a case a row is."""
+    """The kind of measurement of a case that a row contains."""
 
     COLD = "cold"
     WARMUP = "warmup"
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 class Phase(StrEnum):
-    """Which part of its role a row is."""
+    """The part of its role that a row contains."""
 
     CALL = "call"
     IMPORT = "import"
@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
 
 class Status(StrEnum):
-    """How a measurement ended."""
+    """The end of a measurement."""
 
     OK = "ok"
     SKIPPED = "skipped"
@@ -49,14 +49,14 @@ class Status(StrEnum):
     VARIANT_FALLBACK = "variant_fallback"
 
 
-FINE = (Status.OK, Status.SKIPPED)  # statuses that are no failure
+FINE = (Status.OK, Status.SKIPPED)  # statuses that are not failures
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A measurement of a case that is not its time: a role and a line here, a module of that name in measure/passes.
+    """A measurement of a case other than its time: a role and a line here, a module of that name in measure/passes.
 
-    n_calls: calls of the model that it makes, about. n_rows: rows that it ends with, not counting the parts of a call.
+    n_calls: approximate number of calls of the model. n_rows: number of its last rows, without the parts of a call.
     follows: the pass after which it is made, once a block; empty for one that a profile names.
     """
 

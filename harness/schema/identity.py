@@ -1,7 +1,7 @@
-"""What makes two rows the same: the one list of it, for Python and for SQL.
+"""The identity of rows: the only list of the columns that make two rows the same, for Python and for SQL.
 
-Each part names columns. CASE gets one median within a run; SERIES is the same over time; WORK must agree before one
-time may be divided by another. What may differ on purpose is taken away by name: without(CASE, DEVICE).
+Each part names columns. CASE has one median within a run; SERIES is the same over time; WORK must agree before one
+time may be divided by another. Columns that may differ on purpose are removed by name: without(CASE, DEVICE).
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 K = TypeVar("K")
 
-# What is done: anything else here is another result, or another question.
+# The work: any difference here gives another result, or answers another question.
 SIZE = ("crop", "height_px", "width_px")
 WORK = (
     "source", "workload", "engine", "model", "weights", "weights_sha256", "size_model_sha256", "image_sha256", *SIZE,
     "diameter_asked_px", "result_variant", "protocol", "protocol_version",
 )  # fmt: skip
-# How it is done: masks may differ by rounding.
+# The execution: masks may differ by rounding.
 EXECUTION = ("variant", "batch_size", "dtype", "torch_threads")
-# Where it is done. A machine is an id and what it offers, not a host name.
+# The place. A machine is an id and its hardware, not a host name.
 MACHINE = ("machine_id", "instruction_set", "cpu_model", "n_cores", "cpu_quota_cores", "arch")
 DEVICE = ("backend", "device", "device_name")
-# With what: it explains a change over time, but two of them within one run are two cases.
+# The software: it explains a change over time, but two versions within one run are two cases.
 VERSIONS = ("engine_version", "torch_version", "cellpose_version")
 
 SERIES = (*WORK, *EXECUTION, *MACHINE, *DEVICE)
 CASE = ("node", *SERIES, *VERSIONS)
-LINE = tuple(column for column in SERIES if column not in SIZE)  # the sizes of one such belong together in a figure
-# What of CASE a plan asks for: it is known of what failed or was never begun, too.
+LINE = tuple(column for column in SERIES if column not in SIZE)  # its sizes belong together in a figure
+# The part of CASE that a plan sets: it is known of failed and missing cases, too.
 PLACE = ("node", "backend", "device")
 REQUEST = (*WORK, "variant", "dtype")
 
-# What stands for a column where it is null: the name that people gave.
+# The replacement of a column where it is null: the name that people gave.
 NAMED = {"machine_id": "node", "image_sha256": "image"}
 
-# How people call what a column tells by hash, number or model.
+# The words for columns that contain a hash, number or model.
 LABELS = {
     **dict.fromkeys(MACHINE, ("node",)),
     "backend": ("device",),
@@ -64,24 +64,24 @@ WORDS = {
 
 
 def without(columns: Iterable[str], *others: str | Collection[str]) -> tuple[str, ...]:
-    """These columns less others, which are names or parts."""
+    """These columns without others, which are names or parts."""
     left_out = {name for other in others for name in ([other] if isinstance(other, str) else other)}
     return tuple(column for column in columns if column not in left_out)
 
 
 def value(row: Mapping[str, Any], column: str) -> Any:
-    """What a row holds in a column of the identity, or the name that stands for it."""
+    """A row's value in a column of the identity, or the name that replaces it."""
     found = row.get(column)
     return row.get(NAMED[column]) if found is None and column in NAMED else found
 
 
 def values(row: Mapping[str, Any], columns: Iterable[str]) -> tuple[Any, ...]:
-    """What a row holds in these columns; equal for rows that are the same in them."""
+    """A row's values in these columns; equal for rows that are the same in them."""
     return tuple(value(row, column) for column in columns)
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Items by their key; groups, and the items of each, in the order in which they come."""
+    """Items by their key; groups, and the items of each, in their order."""
     groups: dict[K, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -89,7 +89,7 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 
 def key(row: Mapping[str, Any], columns: Iterable[str]) -> str:
-    """16 hex digits for what a row holds in these columns: equal rows get equal ones on every machine."""
+    """16 hex digits for a row's values in these columns: equal rows have equal keys on every machine."""
     text = json.dumps([[column, _number(value(row, column))] for column in columns])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -100,7 +100,7 @@ def _number(found: Any) -> Any:
 
 
 def differing(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> tuple[str, ...]:
-    """Those of these columns in which the rows are not all the same."""
+    """The columns among these in which the rows differ."""
     rows = list(rows)
     return tuple(column for column in columns if len({value(row, column) for row in rows}) > 1)
 
@@ -108,9 +108,9 @@ def differing(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> tupl
 def distinguishing(
     rows: Iterable[Mapping[str, Any]], always: Sequence[str] = (), columns: Sequence[str] = CASE
 ) -> tuple[str, ...]:
-    """The columns that a table of these rows needs: some always, and what differs between the rows in its columns.
+    """The columns that a table of these rows needs: some always, and those in which the rows differ.
 
-    A column stays out where what people call it differs just as it does: a hash where the name of the image does.
+    A column is left out where its name for people differs in the same way: a hash where the name of the image does.
     """
     rows = list(rows)
     found = list(always)
@@ -123,12 +123,12 @@ def distinguishing(
 
 
 def word(column: str) -> str:
-    """A column's name as people read it."""
+    """A column's name for people."""
     return WORDS.get(column, column.removesuffix("_px").replace("_", " "))
 
 
 def short(found: Any) -> str:
-    """A value as people read it: hashes by their beginning."""
+    """A value for people: hashes by their beginning."""
     text = "none" if found is None else f"{found:g}" if isinstance(found, float) else str(found)
     return text[:8] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
 
@@ -148,5 +148,5 @@ def same(a: str, b: str, columns: Iterable[str]) -> str:
 
 
 def listed(columns: Iterable[str], spell: Callable[[str], str] = sql) -> str:
-    """These columns as GROUP BY and PARTITION BY take them."""
+    """These columns for GROUP BY and PARTITION BY."""
     return ", ".join(spell(column) for column in columns)

@@ -1,4 +1,4 @@
-"""The versions of the schema: what each added, and how rows of older versions are read."""
+"""The versions of the schema: the additions of each, and how rows of older versions are read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HISTORY = {
     "rows of older versions get theirs when they are read, with engine cellpose3, model cyto3 and dtype float32.",
 }
 ENGINES_SINCE = 4
-# What every row was before there was a choice.
+# The engine of every row before there was a choice.
 BEFORE_ENGINES = {"engine": "cellpose3", "model": "cyto3", "dtype": "float32"}
 SIMULATED = "simulated"  # the engine, and since version 1 the workload, that measures nothing
 
 
 def defaults(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that a row of a version before 4 lacks or leaves null, as they were."""
+    """The columns that a row of a version before 4 lacks or leaves null, with their values at that time."""
     engine = SIMULATED if row.get("workload") == SIMULATED else BEFORE_ENGINES["engine"]
     return {name: row.get(name) or value for name, value in {**BEFORE_ENGINES, "engine": engine}.items()}

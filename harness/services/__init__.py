@@ -1,1 +1,1 @@
-"""Jobs that a machine's service manager starts: what it reads (systemd, launchd, cron), and how it is told."""
+"""Jobs of a machine's service manager: its files (systemd, launchd, cron) and its commands."""

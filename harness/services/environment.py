@@ -1,4 +1,4 @@
-"""The variables that a job keeps of where it was installed: a service manager gives it next to none."""
+"""The variables of a job, copied at its installation: a service manager sets next to none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# A token is not among them: anybody can read a unit.
+# A token is not among them: any user can read a unit.
 KEPT = (
     "HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV", "XDG_CONFIG_HOME",
     "CELLBENCH_HOME", "CELLBENCH_WEIGHTS_URL", "CELLPOSE_LOCAL_MODELS_PATH",
@@ -28,12 +28,12 @@ class Environment:
 
     def lines(self) -> list[str]:
         """For people: a variable a line."""
-        left_out = [f"{name} is not kept: it holds a password, and anybody can read a unit" for name in self.secret]
+        left_out = [f"{name} is not kept: it holds a password, and any user can read a unit" for name in self.secret]
         return [*(f"keeps {name}={value}" for name, value in sorted(self.variables.items())), *left_out]
 
 
 def job_environment(environ: Mapping[str, str], **more: str) -> Environment:
-    """What a job keeps of these variables, and what it gets besides."""
+    """The variables that a job keeps of these, and the additional ones."""
     given = {name: environ[name] for name in KEPT if environ.get(name)}
     secret = tuple(name for name, value in given.items() if PASSWORD.search(value))
     return Environment({name: value for name, value in given.items() if name not in secret} | more, secret)

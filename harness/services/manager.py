@@ -1,4 +1,4 @@
-"""Give a job to this machine's service manager and take it away; the only place here that changes the machine."""
+"""Give a job to this machine's service manager and remove it; the only module here that changes the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER_S = 60.0
 
 @dataclass(frozen=True)
 class Machine:
-    """What of a machine decides how jobs are started on it; tests make others up.
+    """The facts about a machine that decide how jobs are started on it; tests construct others.
 
     call: run a command with this text on its stdin; (exit status, its output), 127 where there is no such command.
     """
@@ -37,7 +37,7 @@ class Machine:
     environment: Mapping[str, str]
     call: Callable[[tuple[str, ...], str], tuple[int, str]]
     root: Path = Path("/")
-    sudo_user: str | None = None  # who asked root for this
+    sudo_user: str | None = None  # the caller of sudo
 
 
 def this_machine() -> Machine:
@@ -58,7 +58,7 @@ def this_machine() -> Machine:
 
 
 def unit(job: Job, kind: str, machine: Machine, script: Path | None = None) -> Unit:
-    """A job as this machine's service manager wants it; script: the file that cron calls."""
+    """A job as a unit of this machine's service manager; script: the file that cron calls."""
     if kind == "systemd":
         return units.systemd(job, machine.root / "etc/systemd/system")
     if kind == "systemd-user":
@@ -71,7 +71,7 @@ def unit(job: Job, kind: str, machine: Machine, script: Path | None = None) -> U
 
 
 def check_rights(unit: Unit, machine: Machine, fix: str) -> None:
-    """Refuse a unit of the whole machine to who is not root; fix: what to do instead."""
+    """Reject a unit of the whole machine without the rights of root; fix: of that error."""
     if unit.needs_root and not machine.is_root:
         what = f"a {unit.kind} unit of the whole machine needs the rights of root"
         raise CellbenchError(what, str(unit.path), fix)
@@ -82,7 +82,7 @@ def install(unit: Unit, machine: Machine) -> None:
     before = {path: path.read_text() if path.is_file() else None for path in unit.files}
     try:
         for path, text in unit.files.items():
-            # Units hold variables; launchd refuses a daemon that others may write.
+            # Units hold variables; launchd rejects a daemon that others may write.
             files.write(path, text, mode=0o644, make_folder=True, what="the unit")
         if unit.crontab:
             _crontab(machine, lambda now: units.with_lines(now, unit))
@@ -100,7 +100,7 @@ def remove(unit: Unit, machine: Machine) -> bool:
     """Stop a unit and remove it; False if there was none."""
     is_there = any(path.exists() for path in unit.files)
     if is_there:
-        _try(machine, unit.stop)  # one that does not run is no reason to keep its files
+        _try(machine, unit.stop)  # the files are removed also if it does not run
     for path in unit.files:
         try:
             path.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ def _must(machine: Machine, command: tuple[str, ...], text: str = "") -> None:
         )  # fmt: skip
     if status:
         reason = answer.strip() or f"status {status}"
-        raise CellbenchError(f"{command[0]} failed: {reason}", " ".join(command), "mend that, then install again")
+        raise CellbenchError(f"{command[0]} failed: {reason}", " ".join(command), "correct that, then install again")
 
 
 def _call(command: tuple[str, ...], text: str) -> tuple[int, str]:

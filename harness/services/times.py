@@ -30,7 +30,7 @@ class Times:
         return f"{self.hour:02}:{self.minute:02}"
 
     def previous(self, now: datetime) -> datetime:
-        """The last moment at which this was to start; now (aware) itself counts."""
+        """The last planned start; now (aware) itself counts."""
         today = now.astimezone().date()
         starts = (self._on(today - timedelta(days=back)) for back in range(9))
         return next(start.at for start in starts if start and start.at <= now)
@@ -42,7 +42,7 @@ class Times:
         return list(islice((start for start in starts if start and start.at > now), n))
 
     def missing(self, now: datetime) -> Iterator[Start]:
-        """Those of the next year's starts whose time of day the clock jumps over."""
+        """The starts within a year whose time of day the clock jumps over."""
         return (start for start in self.following(now, 366) if not start.exists)
 
     def _on(self, day: date) -> Start | None:
@@ -53,7 +53,7 @@ class Times:
         moment = _instant(wall)
         if moment.replace(tzinfo=None) == wall:
             return Start(moment)
-        # Counted with the offset after the jump it lies before the jump: go on to where that offset begins.
+        # Counted with the offset after the jump it lies before the jump: use the moment where that offset begins.
         jump = _instant(wall.replace(fold=1))
         while jump.utcoffset() != moment.utcoffset():
             jump = (jump + timedelta(minutes=1)).astimezone()

@@ -1,4 +1,4 @@
-"""A job in the words of systemd, launchd and cron; pure: what to write and what to call, not the writing.
+"""A job in the formats of systemd, launchd and cron; pure: texts and commands, nothing is written.
 
 Sources: systemd.service(5), systemd.unit(5), systemd.kill(5), systemd.time(7); launchd.plist(5), launchctl(1), Apple's
 TN3179; crontab(5).
@@ -25,9 +25,9 @@ Commands = tuple[tuple[str, ...], ...]
 class Job:
     """A command that a service manager runs.
 
-    times: when it starts; None: at boot, and again whenever it ends. limit_h: of one start. user: whom it runs as;
-    None: whoever owns the user's own service manager. stop_signal, stop_s: how it is stopped, and how long that may
-    take. log: the file for its output where the manager keeps no journal.
+    times: when it starts; None: at boot, and again whenever it ends. limit_h: of one start. user: of the process; None:
+    the owner of the user's own service manager. stop_signal, stop_s: how it is stopped, and the time for it in s. log:
+    the file for its output where the manager keeps no journal.
     """
 
     name: str
@@ -45,9 +45,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Unit:
-    """What makes a service manager run a job: files to write, commands after writing and around removing them.
+    """A job for a service manager: files to write, commands after writing and around removing them.
 
-    crontab: lines to keep in the user's crontab. begin, end: what a user types to start it, and to stop it until the
+    crontab: lines for the user's crontab. begin, end: commands for users that start it, and stop it until the
     next boot.
     """
 
@@ -64,7 +64,7 @@ class Unit:
 
     @property
     def path(self) -> Path:
-        """The file that it mainly is."""
+        """Its main file."""
         return next(iter(self.files))
 
     @property
@@ -91,7 +91,7 @@ def systemd(job: Job, folder: Path) -> Unit:
             f"WorkingDirectory={_percent(job.folder)}",
             *(f"Environment={_quoted(f'{key}={value}')}" for key, value in sorted(job.environment.variables.items())),
             f"ExecStart={' '.join(_quoted(word, is_command=True) for word in job.argv)}",
-            # Only the command itself is told to stop, and ends what it started in order.
+            # Only the command itself is stopped, and ends its own processes in order.
             f"KillSignal={job.stop_signal}",
             "KillMode=mixed",
             f"TimeoutStopSec={job.stop_s}",
@@ -122,7 +122,7 @@ def systemd(job: Job, folder: Path) -> Unit:
 
 
 def on_calendar(times: Times) -> str:
-    """When, as systemd writes it."""
+    """The times in systemd's format."""
     days = ",".join(day.capitalize() for day in times.days)
     return f"{days + ' ' if days else ''}*-*-* {times}:00"
 
@@ -131,7 +131,7 @@ def launchd(job: Job, folder: Path) -> Unit:
     """A daemon of macOS. Not an agent: since macOS 15 agents are kept off the local network, where a fleet is.
 
     With times it is started then, at the next waking if the Mac slept, and at boot, where the command itself decides
-    whether to go on.
+    whether a start was missed.
     """
     name = f"org.{job.name.replace('-', '.', 1)}"
     path, log = folder / f"{name}.plist", str(job.log)
@@ -192,7 +192,7 @@ def with_lines(crontab: str, unit: Unit) -> str:
 
 
 def without_lines(crontab: str, unit: Unit) -> str:
-    """A crontab without this unit's lines; everybody else's stay as they are."""
+    """A crontab without this unit's lines; all other lines stay unchanged."""
     begin, end = unit.crontab[0], unit.crontab[-1]
     rest = re.sub(rf"^{re.escape(begin)}\n.*?^{re.escape(end)}\n?", "", crontab, flags=re.MULTILINE | re.DOTALL)
     return rest if not rest or rest.endswith("\n") else rest + "\n"
@@ -208,7 +208,7 @@ def _sections(sections: Mapping[str, Sequence[str]]) -> str:
 
 
 def _quoted(word: str, is_command: bool = False) -> str:
-    """A word as systemd reads it: quoted, with its percent signs doubled; in commands dollars too."""
+    """A word quoted for systemd, with its percent signs doubled; in commands dollars too."""
     text = _percent(word).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{text.replace("$", "$$") if is_command else text}"'
 

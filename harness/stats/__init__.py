@@ -1,1 +1,1 @@
-"""Rules of judgement: comparisons and alarms. Arrays in, dataclasses out; no files, no SQL."""
+"""Statistical rules for comparisons and alarms. Arrays in, dataclasses out; no files, no SQL."""

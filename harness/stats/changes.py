@@ -1,4 +1,4 @@
-"""Where a series changed its level: annotations for people who look at a history, never alarms."""
+"""Changes of a series' level: annotations for readers of a history, never alarms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MIN_RUNS = 10  # fewer say nothing about levels
+MIN_RUNS = 10  # with fewer runs no level can be found
 # Per change, in units of the noise's variance times ln n: 5 finds none in 99 % of unchanged series with two-mode noise,
 # 3 (the usual BIC-like choice) finds some in one of ten.
 PENALTY = 5.0

@@ -1,6 +1,6 @@
 """The difference of two sides, its interval and p, and the verdict; on logarithms, along the last axis of arrays.
 
-A unit is what is independent of the others: a day, a pair of interleaved runs, a pair of processes of one run.
+A unit is independent of the others: a day, a pair of interleaved runs, a pair of processes of one run.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from harness.stats import special
 FASTER, SLOWER, SAME, INCONCLUSIVE = "FASTER", "SLOWER", "SAME", "INCONCLUSIVE"
 
 MARGIN = 0.05  # an interval within 1/1.05 … 1.05 means that nothing changed that matters
-ALPHA = 0.04  # below the 5 % that are promised, since noise is not normal
+ALPHA = 0.04  # below the 5 % that the documentation states, since noise is not normal
 UNITS_MIN = 3  # pairs, or days a side where there is no history
-HISTORY_MIN = 10  # days; fewer tell too little of a machine with two modes or heavy tails
-# A mean of few units has the tails of the machine, which are heavier than normal. So p is Student's with at most so
-# many degrees of freedom a unit, and the interval of a single unit takes a wider quantile.
+HISTORY_MIN = 10  # days; fewer are too few for a machine with two modes or heavy tails
+# A mean of few units has the tails of the machine, which are heavier than normal. So p is Student's with a limited
+# number of degrees of freedom a unit, and the interval of a single unit takes a wider quantile.
 TAIL_FREEDOM = 4
 QUANTILE, QUANTILE_OF_ONE = 0.975, 0.9875
-TELLING = math.log(100)  # an interval that reaches further on both sides, a hundredfold, tells nothing
+TELLING = math.log(100)  # an interval that is wider on both sides, a hundredfold, has no use
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of B less mean of A; numbers, or arrays of one shape. error: its standard error, NaN where it is not known.
+    """Mean of B less mean of A; numbers, or arrays of one shape. error: its standard error, NaN where it is unknown.
 
-    units: how many independent units are in the mean of the smaller side.
+    units: the number of independent units in the mean of the smaller side.
     """
 
     centre: np.ndarray
@@ -44,7 +44,7 @@ class Difference:
 
     @property
     def p(self) -> np.ndarray:
-        """Of no difference, two-sided; NaN where the error is not known."""
+        """The p-value of no difference, two-sided; NaN where the error is unknown."""
         with np.errstate(invalid="ignore", divide="ignore"):
             t = np.where(self.centre == 0, 0.0, np.abs(self.centre) / self.error)
         p = 2 * special.stdtr(np.minimum(self.freedom, TAIL_FREEDOM * self.units), -t)
@@ -52,7 +52,7 @@ class Difference:
 
 
 def ends(centre: float, reach: float) -> tuple[float, float] | tuple[None, None]:
-    """The ends of an interval on logarithms as factors; None where it is not known, or too wide to tell anything."""
+    """The ends of an interval on logarithms as factors; None where it is unknown or too wide to be of use."""
     if not reach <= TELLING:  # NaN too
         return None, None
     return math.exp(centre - reach), math.exp(centre + reach)
@@ -72,8 +72,8 @@ def unpaired(
 ) -> Difference:
     """The difference of two means over days; one value a day.
 
-    A side's days and those of its history tell how far its days lie apart. history_after as None: both sides are one
-    series, so that all of them tell it together.
+    The spread between days comes from a side's days and those of its history. history_after as None: both sides are one
+    series, so they share the spread.
     """
     n = [side.shape[-1] for side in (before, after)]
     centre = after.mean(axis=-1) - before.mean(axis=-1)
@@ -91,13 +91,13 @@ def unpaired(
     satterthwaite = sum(part**2 / freedom for part, (_, freedom) in zip(parts, known, strict=True))
     variance = parts[0] + parts[1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        # Without any spread every number of degrees of freedom says the same.
+        # Without any spread every number of degrees of freedom gives the same result.
         freedom = np.where(satterthwaite > 0, variance**2 / satterthwaite, 1.0)
     return Difference(centre, np.sqrt(variance), freedom, min(n))
 
 
 def judge(difference: Difference, p: np.ndarray, margin: float = MARGIN) -> np.ndarray:
-    """The verdicts: SAME where the interval lies within the margin, else the sign where p says that there is one."""
+    """The verdicts: SAME where the interval lies within the margin, else the sign where p is significant."""
     same = np.abs(difference.centre) + difference.reach < math.log1p(margin)
     sign = np.where(difference.centre > 0, SLOWER, FASTER)
     return np.where(same, SAME, np.where(np.asarray(p) < ALPHA, sign, INCONCLUSIVE))
@@ -106,7 +106,7 @@ def judge(difference: Difference, p: np.ndarray, margin: float = MARGIN) -> np.n
 def holm(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Holm's correction: the chance of even one false difference among all stays below p.
 
-    weights: how the chance is shared out among them, equally if not given. NaN stays NaN and takes no share.
+    weights: how the chance is divided among them, by default equally. NaN stays NaN and takes no share.
     """
     weights = np.where(np.isnan(p), 0.0, np.ones(p.shape[-1]) if weights is None else weights)
     with np.errstate(invalid="ignore", divide="ignore"):

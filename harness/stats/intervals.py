@@ -1,7 +1,7 @@
-"""How well a median, or a ratio of two medians, is known: 95 % intervals on logarithms, from processes.
+"""The 95 % confidence interval of a median, or of a ratio of two medians: on logarithms, from processes.
 
-Repetitions of one process share its luck, so the unit is the median of a process. Fewer than three of them tell no
-interval; then the range of what was measured is all that there is to say.
+Repetitions of one process share its state, so the unit is the median of a process. Fewer than three processes give no
+interval; then only the range of the measurements is reported.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from harness.stats import difference, special
 from harness.stats.student import PROCESSES_MIN
 
 QUANTILE, QUANTILE_OF_MEDIAN = 0.975, 0.98  # a single side may be skewed, as where some processes are slow
-MANY = 1e6  # degrees of freedom from which on Student's t is the normal distribution
+MANY = 1e6  # degrees of freedom above which Student's t is the normal distribution
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The median of all repetitions, or a ratio of two, and its 95 % interval.
+    """The median of all repetitions, or a ratio of two, and its 95 % confidence interval.
 
     low, high: of the geometric mean of the processes' medians; None with fewer than three processes (of either side).
     least, most: the range of single measurements; of a ratio the smallest and the largest that they allow. n,
-    n_processes: how many there are, of the side that has fewer.
+    n_processes: their numbers, of the side that has fewer.
     """
 
     value: float
@@ -38,7 +38,7 @@ class Interval:
 
     @property
     def basis(self) -> str:
-        """What the interval, or else the range, comes from: processes, or the repetitions of too few of them."""
+        """The source of the interval, or else of the range: processes, or the repetitions of too few processes."""
         return "processes" if self.n_processes >= PROCESSES_MIN else "repetitions"
 
 
@@ -60,7 +60,7 @@ def of_ratio(above: Sequence[np.ndarray], below: Sequence[np.ndarray]) -> Interv
 
 @dataclass(frozen=True)
 class _Side:
-    """Logarithms of a median and of the mean over processes, the mean's variance and freedom, and what was measured."""
+    """Logarithms of a median and of the mean over processes, the mean's variance and freedom, and the measurements."""
 
     log: float
     mean: float

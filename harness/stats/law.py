@@ -1,7 +1,7 @@
-"""How a device's time grows with its work: t = fixed + per tile · tiles + per megapixel · megapixels, none negative.
+"""The growth of a device's time: t = fixed + per tile · tiles + per megapixel · megapixels, none negative.
 
-Tiles come in whole numbers, so time over pixels is a staircase. A straight line through it misses small images and says
-false things about large ones. Times spread in proportion to themselves, so the fit counts relative distances.
+Tiles come in whole numbers, so time over pixels is a staircase. A straight line through it is wrong for small and for
+large images. Times spread in proportion to themselves, so the fit uses relative distances.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from harness.stats import special
 from harness.stats.student import PROCESSES_MIN
 
-SIZES_MIN = 5  # for three coefficients; the others tell how well they fit
+SIZES_MIN = 5  # three for the coefficients; the others for the test of the fit
 ALPHA = 0.10  # a false law costs more than a good one that is not shown
 QUANTILE = 0.98  # of a prediction: Student's 97.5 % covers 92 to 95 % where noise has heavy tails
 TOLERANCE = 0.015  # of a time: a law that misses by less is good enough
@@ -25,7 +25,7 @@ ROUNDS = 3  # of the fit: its weights come from its result
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a measurement would give in s, with its 95 % interval."""
+    """The expected measurement in s, with its 95 % prediction interval."""
 
     value_s: float
     low_s: float
@@ -37,9 +37,9 @@ class Law:
     """The law of one device.
 
     coefficients: fixed, per tile and per megapixel, in s; 0 where the times do not need it. relative_error: root mean
-    square distance of a time from the law, as a share of it, with its degrees of freedom. misfit: what of that the
-    processes do not explain; misfit_p: of none. Both are None with fewer than three processes. bounds: the smallest and
-    the largest numbers of tiles and of megapixels measured. inverse: of the normal matrix, on relative distances.
+    square distance of a time from the law, as a share of it, with its degrees of freedom. misfit: the part of it that
+    the processes do not explain; misfit_p: of none. Both are None with fewer than three processes. bounds: the smallest
+    and the largest numbers of tiles and of megapixels measured. inverse: of the normal matrix, on relative distances.
     processes: the variance of their mean, on logarithms, and its degrees of freedom.
     """
 
@@ -54,20 +54,20 @@ class Law:
 
     @property
     def is_good(self) -> bool:
-        """Whether the law may be shown: it was tested, and what it misses is small or may be chance."""
+        """Whether the law may be shown: it was tested, and its misfit is small or may be chance."""
         if self.misfit is None or self.misfit_p is None:
             return False
         return self.misfit <= TOLERANCE or self.misfit_p >= ALPHA
 
     def at(self, tiles: float, mpx: float) -> Prediction | None:
-        """What these processes would take for so many tiles and megapixels; None outside what was measured."""
+        """Predict the mean of these processes for this work; None outside the measured range."""
         if not all(low <= each <= high for each, (low, high) in zip((tiles, mpx), self.bounds, strict=True)):
             return None
         value_s, leverage = self._value(tiles, mpx)
         return _prediction(value_s, self.relative_error**2 * (1 + leverage), self.freedom)
 
     def of_device(self, tiles: float, mpx: float) -> Prediction | None:
-        """The same of the device, of which these processes are a sample; None with fewer than three, too."""
+        """Predict the device's time, of which the processes are a sample; None also with fewer than three of them."""
         if self.processes is None or self.at(tiles, mpx) is None:
             return None
         value_s, leverage = self._value(tiles, mpx)
@@ -146,7 +146,7 @@ def _mean_process(logs: np.ndarray) -> tuple[float, float] | None:
 def _lack_of_fit(logs: np.ndarray, distances: np.ndarray, freedom: int) -> tuple[float | None, float | None]:
     """The share of a time that the law misses beyond what processes differ by, and the p of Fisher's F test for it.
 
-    A process is slow or fast in all its sizes; what is left after that tells how well a single time is known.
+    A process is slow or fast in all its sizes; the remaining spread is that of a single time.
     """
     logs = logs[~np.isnan(logs).any(axis=1)]
     n, sizes = logs.shape

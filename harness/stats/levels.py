@@ -1,3 +1,3 @@
-"""The words for how well two label images agree, from the worst to the best."""
+"""The words for the agreement of two label images, from the worst to the best."""
 
 AGREEMENTS = ("different", "close", "equivalent", "identical")

@@ -1,4 +1,4 @@
-"""Which of several devices are faster than others, and which cannot be told apart."""
+"""Order several devices by speed, and find those that do not differ for certain."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from harness.stats import special
 from harness.stats.difference import ALPHA, holm
 from harness.stats.student import PROCESSES_MIN
 
-# Devices that were measured in different hours differ by that, too. Where nothing tells how much, it is taken to be the
-# most that we allow for: an SD of 10 % from run to run and of 5 % from day to day, and a little more.
+# Devices that were measured at different times differ by that, too. Where its size is unknown, the largest allowed
+# value is used: an SD of 10 % from run to run and of 5 % from day to day, and a little more.
 HOUR_SD = 0.12
 
 
 @dataclass(frozen=True)
 class Device:
-    """What is ranked. medians_s: of each of its processes; hour: equal for devices of one run on one machine."""
+    """A device to rank. medians_s: of each of its processes; hour: equal for devices of one run on one machine."""
 
     medians_s: Sequence[float]
     hour: str
@@ -40,8 +40,8 @@ class Place:
 def places(devices: Sequence[Device]) -> list[Place]:
     """The places of devices, in their order; the chance of any wrong one is at most 5 %.
 
-    Half of that goes to the question whether one is faster than each other one, which takes no correction; the other
-    half to all pairs (Holm). A device of fewer than three processes may have any place, as far as others leave it.
+    Half of that goes to the question whether one is faster than each other one, which needs no correction; the other
+    half to all pairs (Holm). A device with fewer than three processes may have any place that the others leave.
     """
     one, other = np.triu_indices(len(devices), 1)
     shifts, p = _compared(devices, one, other)
@@ -57,7 +57,7 @@ def places(devices: Sequence[Device]) -> list[Place]:
 
 
 def _compared(devices: Sequence[Device], one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much slower the other of each pair is, on logarithms, and Welch's p of no difference.
+    """The ratios other to one of pairs, on logarithms, and Welch's p of no difference.
 
     one, other: the devices of each pair. p: NaN where a device has too few processes.
     """
@@ -68,9 +68,9 @@ def _compared(devices: Sequence[Device], one: np.ndarray, other: np.ndarray) -> 
         [side.var(ddof=1) / len(side) if enough else np.nan for side, enough in zip(logs, is_known, strict=True)]
     )
     variance = parts[one] + parts[other] + np.where(hours[one] != hours[other], 2 * HOUR_SD**2, 0.0)
-    satterthwaite = sum(parts[side] ** 2 / (n[side] - 1) for side in (one, other))
     shift = means[other] - means[one]
     with np.errstate(divide="ignore", invalid="ignore"):
+        satterthwaite = sum(parts[side] ** 2 / (n[side] - 1) for side in (one, other))
         freedom = np.where(satterthwaite > 0, variance**2 / satterthwaite, np.inf)
         p = 2 * special.stdtr(freedom, -np.abs(shift) / np.sqrt(variance))
     p = np.where(variance == 0, (shift == 0).astype(float), p)

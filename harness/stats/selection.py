@@ -1,4 +1,4 @@
-"""Which parts of a stack of changes make it faster: a part stays only if the stack beats the stack without it."""
+"""The parts of a stack of changes that make it faster: a part stays only if the stack is faster with it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from harness.stats import difference
 
 @dataclass(frozen=True)
 class Gain:
-    """How many times as fast the stack is, with its 95 % interval.
+    """The speed-up of the stack, with its 95 % confidence interval.
 
-    None with fewer than three processes, or where it is too wide to tell anything.
+    None with fewer than three processes, or where it is too wide to be of use.
     """
 
     times: float
@@ -30,11 +30,11 @@ class Gain:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a race says of a stack. over_stock, over_without: its gain over stock, and over the stack without each part.
+    """The result of a race of a stack. over_stock, over_without: speed-ups over stock, and over itself less one part.
 
-    drop: the part that does least for it and may do nothing, None where each one helps. After a drop the rest is raced
-    again: two parts may do the same, so that either can go but not both. is_answer: each part helps, and the stack
-    beats stock. Where the only part is dropped, nothing beats stock here.
+    drop: the part with the least effect, perhaps none; None where each part helps. After a drop the rest is raced
+    again: two parts may do the same, so that either can go but not both. is_answer: each part helps, and the stack is
+    faster than stock. Where the only part is dropped, nothing is faster than stock here.
     """
 
     over_stock: Gain
@@ -49,8 +49,8 @@ class Choice:
 def choose(stack_s: np.ndarray, stock_s: np.ndarray, without_s: Mapping[str, np.ndarray]) -> Choice:
     """Judge a race of a stack against stock and against itself without each of its parts.
 
-    Durations in s of calls in turn, processes × rounds, NaN where a call is missing. Of a single part, without it is
-    stock. ValueError where there is no part.
+    Durations in s of interleaved calls, processes × rounds, NaN where a call is missing. A single part without itself
+    is stock. ValueError where there is no part.
     """
     if not without_s:
         raise ValueError("a stack has at least one part")
@@ -61,7 +61,7 @@ def choose(stack_s: np.ndarray, stock_s: np.ndarray, without_s: Mapping[str, np.
 
 
 def gain(fast_s: np.ndarray, slow_s: np.ndarray) -> Gain:
-    """How many times as fast, from calls in turn; the unit is a process, with the median of its rounds' ratios.
+    """The speed-up from interleaved calls; the unit is a process, with the median of its rounds' ratios.
 
     ValueError where no round has both.
     """

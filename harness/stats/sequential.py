@@ -1,8 +1,8 @@
-"""Two sides in interleaved fresh processes, judged after every pair: same, different, or go on.
+"""Two sides in interleaved fresh processes, judged after every pair: same, different, or one more pair.
 
-A coin decides which of a pair's two processes runs first. So where the sides are the same, each difference is as likely
-with either sign, whatever the noise is and whatever the machine did before. A bet on one sign multiplies its stake by
-exp(λx) / cosh(λx), whose mean over both signs is 1. It exceeds 1 / α with a chance of at most α, however often one
+The first of a pair's two processes is drawn at random. So where the sides are the same, each difference has either sign
+with equal chance, whatever the noise is and whatever the machine did before. A bet on one sign multiplies its stake by
+exp(λx) / cosh(λx), whose mean over both signs is 1. It exceeds 1 / α with a chance of at most α, for any number of
 looks (Ville's inequality). A change multiplies every time of a side; bets against other ratios give the interval.
 """
 
@@ -24,11 +24,11 @@ STEPS = 60  # of the bisection for an end of the interval
 
 @dataclass(frozen=True)
 class Decision:
-    """What the pairs say so far. ratio: the time after over the time before, of all n pairs; above 1 is slower.
+    """The verdict of the pairs so far. ratio: the time after over the time before, of all n pairs; above 1 is slower.
 
-    low, high: hold the truth in at least 95 %, however often one has looked; None where there is no bound yet.
+    low, high: contain the true ratio in at least 95 %, for any number of looks; None where there is no bound yet.
     verdict: FASTER or SLOWER where the interval excludes 1; SAME where both ends of the margin are excluded, each with
-    a chance of 5 % to be wrong; INCONCLUSIVE asks for more pairs. p: of no change, however often one has looked.
+    a chance of 5 % to be wrong; INCONCLUSIVE requires more pairs. p: of no change, for any number of looks.
     """
 
     verdict: str
@@ -68,12 +68,12 @@ def evidence(differences: np.ndarray, margin: float = MARGIN) -> np.ndarray:
 
 
 def threshold(n_bets: int) -> float:
-    """The evidence that excludes a value, where so many bets share the chance to be wrong."""
+    """The evidence that excludes a value, where n_bets share the chance to be wrong."""
     return math.log(n_bets / ALPHA)
 
 
 def _low(logs: np.ndarray, margin: float, least: float) -> float:
-    """The largest shift that all smaller ones are excluded with; −inf where none is. Evidence falls with the shift."""
+    """The largest shift below which all shifts are excluded; −inf where none is. Evidence falls with the shift."""
 
     def excluded(shift: float) -> bool:
         return bool(evidence(logs - shift, margin)[-1] >= least)

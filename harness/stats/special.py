@@ -1,4 +1,4 @@
-"""The special functions of scipy, imported when the first is needed: that takes longer than a table of results does."""
+"""The special functions of scipy, imported at first use: the import takes longer than a table of results."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-PROCESSES_MIN = 3  # that an interval takes: two hardly tell what processes spread by
-SHARE_OF_MEAN = 0.985  # means of processes that are slow now and then are skewed (docs/statistics.md)
+PROCESSES_MIN = 3  # of an interval: two do not show the spread of processes
+SHARE_OF_MEAN = 0.985  # means of processes with occasional slow repetitions are skewed (docs/statistics.md)
 # The quantiles at that share for 1 to 30 degrees of freedom. Queries need them at once, and scipy takes long to import.
 QUANTILES_OF_MEAN = (
     21.20495, 5.64278, 3.89605, 3.29763, 3.00287, 2.82893, 2.71457, 2.63381, 2.57380, 2.52748,

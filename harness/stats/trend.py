@@ -1,6 +1,6 @@
-"""How a speed-up changes with image size, and from which size on there is one; from measured sizes only.
+"""The change of a speed-up with image size, and the size above which there is one; from measured sizes only.
 
-Nothing is said of sizes beyond the largest or below the smallest.
+There is no conclusion for sizes beyond the largest or below the smallest.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import numpy as np
 from harness.stats import special
 from harness.stats.student import PROCESSES_MIN
 
-RISING, FLAT, FALLING, UNKNOWN = "still rising", "flat", "falling", "cannot tell"
+RISING, FLAT, FALLING, UNKNOWN = "still rising", "flat", "falling", "unknown"
 
 SIZES_MIN = 3
-FLATNESS = 0.10  # speed-ups within this of the one at the largest size are as good as equal
+FLATNESS = 0.10  # speed-ups within this of the one at the largest size count as equal
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
 class Trend:
-    """How the speed-up goes on towards the largest size.
+    """The change of the speed-up towards the largest size.
 
-    word: rising or falling from the size third from the end on; flat from from_px to to_px (lengths as given); or
-    unknown. change: the speed-up at to_px over that at from_px, with its interval; None where it is unknown.
+    word: rising or falling over the last three sizes; flat from from_px to to_px (lengths as given); or unknown.
+    change: the speed-up at to_px over that at from_px, with its interval; None where it is unknown.
     """
 
     word: str
@@ -36,9 +36,9 @@ class Trend:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where the fast device begins to win, among the sizes measured; None where no size shows it.
+    """The size at which the fast device begins to be faster, among the sizes measured; None where no size shows it.
 
-    slower_to_px: the largest size at which it is slower; faster_from_px: the size from which on it is faster at all.
+    slower_to_px: the largest size at which it is slower; faster_from_px: the smallest size from which it stays faster.
     """
 
     slower_to_px: float | None
@@ -67,7 +67,7 @@ def trend(lengths_px: np.ndarray, slow_s: np.ndarray, fast_s: np.ndarray) -> Tre
 
 
 def crossing(lengths_px: np.ndarray, slow_s: np.ndarray, fast_s: np.ndarray) -> Crossing:
-    """From which of the measured sizes on the fast device is faster; arrays as for trend."""
+    """Find the measured sizes at which the fast device is faster; arrays as for trend."""
     if min(len(slow_s), len(fast_s)) < PROCESSES_MIN:
         return Crossing(None, None)
     sides = [np.log(side) for side in (slow_s, fast_s)]
@@ -82,7 +82,7 @@ def crossing(lengths_px: np.ndarray, slow_s: np.ndarray, fast_s: np.ndarray) -> 
 
 
 def _within(logs: np.ndarray) -> tuple[float, float]:
-    """The variance of a difference between two sizes, whose processes share their luck, and its degrees of freedom."""
+    """The variance of a difference between two sizes of the same processes, and its degrees of freedom."""
     n, sizes = logs.shape
     left = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
     freedom = (n - 1) * (sizes - 1)
@@ -90,7 +90,7 @@ def _within(logs: np.ndarray) -> tuple[float, float]:
 
 
 def _reach(sides: list[tuple[np.ndarray | float, float]], n_claims: int) -> np.ndarray:
-    """Half-width of an interval that holds for so many claims together, by Bonferroni; Satterthwaite's freedom."""
+    """Half-width of an interval that holds for n_claims together, by Bonferroni; Satterthwaite's freedom."""
     variance = np.asarray(sides[0][0] + sides[1][0])
     parts = np.asarray(sum(each**2 / freedom for each, freedom in sides))  # 0 where processes are equal
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,7 +1,7 @@
-"""Did B change against A? A verdict from runs that are independent of one another.
+"""The verdict whether B changed against A, from runs that are independent of one another.
 
 Processes of one run share its hour and runs of one day share the day, so a day counts once. Single runs are judged by
-how far runs of other days lie apart; without that only interleaved runs or several days a side give a verdict.
+the variation between runs of other days; without that only interleaved runs or several days a side give a verdict.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from harness.stats.difference import INCONCLUSIVE, MARGIN, UNITS_MIN, Difference
 
 DAYS, RUN_PAIRS, PROCESS_PAIRS = "days", "pairs of runs", "pairs of processes"
 
-DAY = 0.5  # runs that begin within so many days of the first one count as one day
-SETTLED = 0.80  # how often the units that `more` asks for are enough
+DAY = 0.5  # runs that begin within this many days of the first one count as one day
+SETTLED = 0.80  # the chance that `more` units are enough
 MORE_MAX = 1000
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one case. name: unique to the run and its machine; begin_days: when it began, in days.
+    """One run of one case. name: unique to the run and its machine; begin_days: its start, in days.
 
     medians_s: the median duration in s of each of its processes.
     """
@@ -52,11 +52,11 @@ class Case:
 class Verdict:
     """The time after over the time before: above 1 is slower.
 
-    low, high, p: None where nothing independent tells them. is_bound: the interval holds the truth in at least 95 %,
-    not in about 95 %. p: of no change, corrected for all cases and their mean. unit: what counts as independent
-    evidence; n_before, n_after: how many of it. spread: the SD of a unit's logarithm. more: how many more units a side
-    would settle an INCONCLUSIVE four times out of five; None where there is a verdict, where the spread is not known,
-    or where a thousand would not do.
+    low, high, p: None without independent evidence. is_bound: whether the interval contains the true ratio in at least
+    95 %, not in about 95 %. p: of no change, corrected for all cases and their mean. unit: the kind of independent
+    evidence; n_before, n_after: its numbers. spread: the SD of a unit's logarithm. more: the number of further units a
+    side that would settle an INCONCLUSIVE four times out of five; None where there is a verdict, where the spread is
+    unknown, or where a thousand would not do.
     """
 
     ratio: float
@@ -74,7 +74,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What the runs of a case tell; the fields are those of Verdict."""
+    """The evidence from the runs of a case; the fields are those of Verdict."""
 
     difference: Difference
     unit: str
@@ -115,7 +115,7 @@ def _evidence(case: Case) -> _Evidence:
         return _of_pairs([_log(after, k) - _log(before, k) for before, after in pairs], RUN_PAIRS)
     days = [_days(side) for side in (case.before, case.after)]
     values = [np.array([np.mean([_log(run, k) for run in day]) for day in side]) for side in days]
-    # What shares a day with the sides tells nothing of other days.
+    # Runs that share a day with the sides are no evidence about other days.
     begins = np.array([run.begin_days for run in own])
     histories = [
         None if runs is None
@@ -173,7 +173,7 @@ def _logs(run: Run) -> np.ndarray:
 
 
 def _log(run: Run, k: int) -> float:
-    """A run's value from at most k processes, so that runs with more of them are no quieter than those compared."""
+    """A run's value from at most k processes, so that runs with more of them do not vary less than those compared."""
     return float(_logs(run)[:k].mean())
 
 
@@ -211,7 +211,7 @@ def _verdict(found: _Evidence, p: float, margin: float, n_hypotheses: int) -> Ve
 
 
 def _more(found: _Evidence, spread: float, margin: float, n_hypotheses: int) -> int | None:
-    """How many more units a side settle it, if centre and spread are what they seem."""
+    """The number of further units a side that settle it, if centre and spread are right."""
     more = np.arange(1, MORE_MAX + 1)
     before, after = (of + more for of in found.n)
     is_days = found.unit == DAYS

@@ -1,7 +1,7 @@
-"""Is this run unusual for its series? Prediction intervals from the baseline, suspicion, confirmation, reset.
+"""Judge whether a run is unusual for its series: prediction intervals, suspicion, confirmation, reset.
 
-A time that is beyond the usual again in the same night can still be that night's heat or load, so it takes another
-night to confirm it. A run that is not beyond dismisses it at once.
+A time that is outside the baseline again in the same night can still be that night's heat or load, so it takes another
+night to confirm it. A run within the baseline dismisses it at once.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from harness.stats.levels import AGREEMENTS
 
 T = TypeVar("T")
 
-DAY = 0.5  # runs that begin within so many days of one another share their night
+DAY = 0.5  # runs that begin within this many days of one another share their night
 LEARNING, USUAL, SUSPECT, DISMISSED, ALARM, NOISY = "learning", "usual", "suspect", "dismissed", "alarm", "noisy"
 
-# Masks are compared with the reference in these words, worst first (harness.measure.agreement).
+# The words for the agreement of masks with the reference, worst first (harness.measure.agreement).
 
 
 @dataclass(frozen=True)
 class Rule:
-    """When a number is unusual: beyond the one-sided prediction interval, and by at least `floor`."""
+    """The conditions of an unusual number: outside the one-sided prediction interval, and by at least `floor`."""
 
-    confidence: float = 0.999  # a run of an unchanged series is beyond it, on one side, one time in a thousand
-    confirming: float = 0.99  # the same of a run that confirms a suspicion, or that goes on with an alarm
-    floor: float = 0.05  # less than this is nobody's alarm, however quiet the series
+    confidence: float = 0.999  # a run of an unchanged series is outside, on one side, one time in a thousand
+    confirming: float = 0.99  # the same of a run that confirms a suspicion or continues an alarm
+    floor: float = 0.05  # a smaller change is never an alarm, however small the noise of the series
     learning: int = 5  # runs before anything is judged
-    baseline: int = 30  # runs that the baseline is made of: the first ones after its start, so that drift shows
+    baseline: int = 30  # runs of the baseline: the first ones after its start, so that drift shows
     noisy: float = 0.10  # a baseline that spreads more than this (SD of logarithms) is listed, never alarmed
 
 
@@ -40,9 +40,9 @@ RULE = Rule()
 
 @dataclass(frozen=True)
 class Band:
-    """Where a next value is expected: between centre − reach and centre + reach; all on logarithms.
+    """The expected range of the next value: between centre − reach and centre + reach; all on logarithms.
 
-    confirming: the reach for a value that comes after a suspect one.
+    confirming: the reach for a value that follows a suspect one.
     """
 
     n: int
@@ -53,12 +53,12 @@ class Band:
 
     @property
     def low(self) -> float:
-        """Smallest usual value, in the units of the data."""
+        """Smallest value within the baseline, in the units of the data."""
         return float(np.exp(self.centre - self.reach))
 
     @property
     def high(self) -> float:
-        """Largest usual value, in the units of the data."""
+        """Largest value within the baseline, in the units of the data."""
         return float(np.exp(self.centre + self.reach))
 
     @property
@@ -69,11 +69,11 @@ class Band:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is thought of one run of a series.
+    """The judgement of one run of a series.
 
-    state: learning, usual, suspect (beyond, not yet confirmed), dismissed (was suspect, a later run was not), alarm
-    (beyond in a row on two nights), noisy. direction: 1 above, -1 below, 0 neither. began: the index of the first run
-    of this suspicion or alarm.
+    state: learning, usual, suspect (outside, not yet confirmed), dismissed (was suspect, a later run was not), alarm
+    (outside on two successive nights), noisy. direction: 1 above, -1 below, 0 neither. began: the index of the first
+    run of this suspicion or alarm.
     """
 
     state: str
@@ -130,13 +130,13 @@ def numbers(
 
 
 def usual(values: Sequence[float], resets: Collection[int] = (), begins: Sequence[float] | None = None) -> list[int]:
-    """The runs since the last reset that are neither suspect nor in alarm: what the series does without any change."""
+    """The runs since the last reset that are neither suspect nor in alarm: the values of the unchanged series."""
     judged = numbers(values, resets, begins=begins)
     return [i for i in range(max(resets, default=0), len(judged)) if judged[i].state not in (SUSPECT, ALARM)]
 
 
 def masks(found: Sequence[Masks], resets: Collection[int] = ()) -> list[Judgement]:
-    """Judge the masks of each run: another hash than ever before, or, where hashes vary anyway, another count of cells.
+    """Judge the masks of each run: a new hash, or, where hashes vary anyway, a new number of cells.
 
     The tolerance of the count is that of `equivalent`: 0.5 % or one cell.
     """
@@ -175,13 +175,13 @@ def follow(
     n_baseline: int,
     begins: Sequence[float] | None = None,
 ) -> list[Judgement]:
-    """Go through a series: a value beyond is suspect, another one in a row on the same side and another night an alarm.
+    """Judge a series: a value outside is suspect, a second one on the same side in another night is an alarm.
 
-    look: judges a value by its baseline and the direction of the run before. resets: indices at which the baseline
-    starts anew. begins: when each run began, in days; a night each if not given.
-    A value that was suspect and then dismissed was noise, and belongs to the baseline like any other: leaving it out
-    would make the series look quieter than it is; its night counts once. An alarm's values do not: the series stays in
-    alarm until it comes back or the change is accepted.
+    look: judges a value by its baseline and the direction of the run before. resets: indices at which a new baseline
+    starts. begins: the start of each run, in days; by default each is a night. A value that was suspect and then
+    dismissed was noise, and belongs to the baseline like any other: without it the series would seem to vary less than
+    it does; its night counts once. An alarm's values do not: the series stays in alarm until it comes back or the
+    change is accepted.
     """
     nights = range(len(values)) if begins is None else begins
     baseline: list[T] = []

@@ -1,4 +1,4 @@
-"""The only writer of results: a journal while a run goes on, Parquet once it ends.
+"""The only writer of results: a journal during a run, Parquet files afterwards.
 
     results/journal/<run_id>.arrows                        one fsynced record batch per sample
     results/samples/month=YYYY-MM/<run_id>-<node>.parquet  zstd, one explicit schema
@@ -37,19 +37,19 @@ from harness.store.scan import Opened
 
 __all__ = ["Compacted", "Journal", "Opened", "Store", "new_run_id", "past_runs", "read_journal"]
 
-AHEAD_S = 86_400.0  # by which a run's name may be ahead of this clock
+AHEAD_S = 86_400.0  # the limit by which a run's name may be ahead of this clock
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def new_run_id(unix_s: float) -> str:
-    """A name for one invocation that sorts by time and that no two runs share."""
+    """A unique name for one invocation that sorts by time."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(unix_s)) + "-" + secrets.token_hex(3)
 
 
 def past_runs(runs: Iterable[str], now_s: float | None = None) -> list[str]:
     """Runs in order of time without those whose names lie in the future, which a StoreWarning names once.
 
-    All of them, where every one does: then it is not their clock that is wrong. now_s: time.time() if not given.
+    All of them, where every one does: then this machine's clock is wrong. now_s: time.time() unless given.
     """
     end = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime((time.time() if now_s is None else now_s) + AHEAD_S))
     everything = sorted(runs)
@@ -74,7 +74,7 @@ class Store:
 
     @classmethod
     def at(cls, root: Path | str) -> Store:
-        """An existing store, by folder or URI; what a killed run or compaction left behind is put in order first."""
+        """Open an existing store by folder or URI; leftovers of a killed run or compaction are put in order first."""
         store = cls._open(root)
         looked_for = store.root if store.is_local else store.root / "samples"  # an object store has no empty folders
         with store._reaching():
@@ -92,7 +92,7 @@ class Store:
 
     @classmethod
     def make(cls, root: Path | str) -> Store:
-        """A store to write to, created where there is none; StorageError at once if it cannot be written or locked."""
+        """Open a store to write to, created where there is none; StorageError if it cannot be written or locked."""
         store = cls._open(root)
         if not store.is_local:
             return store  # an object store has no folders to make
@@ -106,7 +106,7 @@ class Store:
 
     @classmethod
     def check(cls, root: Path | str) -> None:
-        """Raise StorageError if no store can be made here, before anybody waits for a run; nothing is written."""
+        """Raise StorageError if no store can be made here, before a run starts; nothing is written."""
         store = cls._open(root)
         if not store.is_local:
             return
@@ -118,11 +118,11 @@ class Store:
 
     @classmethod
     def _open(cls, root: Path | str) -> Store:
-        """The place itself, whether or not there is anything."""
+        """The place itself, which may be empty."""
         if not REMOTE.match(str(root)):
             path = files.expanded(root)
             if not _is_utf8(path):
-                fix = "rename it, or name another one: what reads Parquet wants UTF-8"
+                fix = "rename it, or name another one: readers of Parquet need UTF-8"
                 raise CellbenchError("the name of the results folder is not UTF-8", str(path), fix)
             return cls(path.resolve())
         try:
@@ -144,7 +144,7 @@ class Store:
 
     @contextmanager
     def journal(self, run_id: str) -> Iterator[Journal]:
-        """Open the run's journal; when the block ends, for whatever reason, it becomes Parquet."""
+        """Open the run's journal; when the block ends, for any reason, it becomes Parquet."""
         root = self._folder("a run keeps a journal, which needs a folder")
         journal = Journal(root / "journal" / f"{run_id}.arrows")
         try:
@@ -154,19 +154,19 @@ class Store:
             journals.recover(root, journal.path, settle_s=0.0)
 
     def put_text(self, path: Path, text: str) -> None:
-        """Write a small file beside the samples, whole or not at all."""
+        """Write a small file next to the samples, whole or not at all."""
         files.write(path, text, make_folder=True, what="results")
 
     def add(self, samples: pa.Table) -> list[PurePath]:
-        """Write samples that are complete, each run on each node into a file of its own; returns what is new."""
+        """Write complete samples, each run on each node into a file of its own; returns the new files."""
         with self._reaching():
             return parquet.write(self.filesystem, self.root, samples)
 
     def merge(self, other: Store) -> tuple[int, int]:
-        """Take in another store's runs, all or none; returns how many are new and how many were here already.
+        """Merge another store's runs, all or none; returns the numbers of new runs and of runs that were here already.
 
-        A run on a node that is here already is no harm, compacted or not, nor one that has gone on there since; other
-        samples of the same run and node are, whatever their file is called, and so is a file of a newer schema.
+        A run on a node that is here already is no conflict, compacted or not, nor one that was resumed there since;
+        other samples of the same run and node are, under any file name, and so is a file of a newer schema.
         """
         if other.root == self.root and other.filesystem.equals(self.filesystem):
             raise CellbenchError("a store cannot be merged with itself", str(self.root), "name the other one")
@@ -178,23 +178,23 @@ class Store:
                 return merging.merge(here, there)
 
     def compact(self) -> list[Compacted]:
-        """Make one file of each month's; returns the months that had several. Safe to be killed, and to repeat.
+        """Make one file of each month's; returns the months that had several. Safe to be killed and to repeat.
 
         Damaged files that have not changed lately are set aside.
         """
         return compaction.compact(self._folder("compaction needs a folder that it can lock"))
 
     def opened(self) -> list[Opened]:
-        """The Parquet files that hold this store's samples now, each of a schema that is known here."""
+        """The Parquet files that hold this store's samples now, each of a known schema."""
         with self._reaching():
             return parquet.opened(self.filesystem, self.root)
 
     def files(self) -> list[PurePath]:
-        """Where those files are."""
+        """The places of those files."""
         return [file.path for file in self.opened()]
 
     def dataset(self) -> ds.Dataset:
-        """Every sample in the store, lazily, in the one schema (older files get nulls, newer are refused)."""
+        """Every sample in the store, lazily, in the one schema (older files get nulls, newer are rejected)."""
         return scan.dataset(self.opened())
 
     def rows(self, run_id: str | None = None) -> pa.RecordBatchReader:
@@ -216,7 +216,7 @@ class Store:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Say in plain words what keeps a store from answering."""
+        """Explain in plain words why a store does not answer."""
         try:
             yield
         except OSError as error:
@@ -237,5 +237,5 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _without_secrets(uri: str) -> str:
-    """An address as it may be shown: keys stay out of screens and logs."""
+    """An address without keys, for screens and logs."""
     return re.sub(r"//[^/@]*@", "//…@", uri.partition("?")[0])

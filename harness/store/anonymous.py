@@ -1,7 +1,7 @@
-"""A copy of results that does not tell whose they are: what is not known to be harmless stays out of it.
+"""A copy of results without the identity of their owner: it contains only columns that are known to be safe.
 
 Machines, images and runs get other names; times of day go, their order and the durations stay. Hashes of images and of
-weights stay, since without them nobody could tell the same work: they tell something to those only who have the file.
+weights stay, since they identify equal work: only someone who has the file can recognise it.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ KEPT = {
     "harness_version", "python_version", "torch_version", "engine_version", "cellpose_version", "numpy_version",
     "numba_version", "opencv_version", "ray_version",
 }  # fmt: skip
-SEARCHED = {"device_name", "cpu_model", "os", "error_type"}  # kept without the names that are looked for
+SEARCHED = {"device_name", "cpu_model", "os", "error_type"}  # kept without the private names
 RENAMED = {"run_id", "case_id", "series_key", "node", "machine_id", "image", "profile", "environment"}
 DROPPED = {"error_message"}
-SHORTEST = 3  # letters of a name that is looked for: a shorter one is part of too many words
+SHORTEST = 3  # letters of a private name; a shorter one is part of too many words
 LEFT_OUT = "…"
 
 
 def copy(store: Store, to: Path, run_id: str | None = None) -> tuple[int, int]:
-    """Write every run, or one, into a new store without what is private; returns how many runs and samples.
+    """Write every run, or one, into a new store without private data; returns the numbers of runs and samples.
 
     Raises CellbenchError for a folder that is not empty.
     """
@@ -66,7 +66,7 @@ def copy(store: Store, to: Path, run_id: str | None = None) -> tuple[int, int]:
 
 
 def own_names() -> list[str]:
-    """What this machine and its user are called."""
+    """The names of this machine and its user."""
     host = socket.gethostname()
     try:
         user = getpass.getuser()
@@ -76,7 +76,7 @@ def own_names() -> list[str]:
 
 
 class _Names:
-    """The names that take the place of others, the same for the same throughout one copy."""
+    """The names that replace others, equal for equal names within one copy."""
 
     def __init__(self, private: Iterable[str]) -> None:
         words = sorted({word for word in private if len(word) >= SHORTEST}, key=len, reverse=True)
@@ -86,7 +86,7 @@ class _Names:
         self._profiles = {path.stem for path in PROFILES.glob("*.toml")}
 
     def rows(self, rows: list[Sample]) -> list[Sample]:
-        """The samples of one run, without what is private."""
+        """The samples of one run without private data."""
         begins = min(row["started_at"] for row in rows)
         day = datetime.combine(begins.date(), time(), begins.tzinfo)
         number = self._n_runs[str(day)] = self._n_runs.get(str(day), -1) + 1
@@ -98,7 +98,7 @@ class _Names:
         known = {
             name: value
             for name, value in row.items()
-            if not isinstance(value, str) or name in KEPT  # a text that nobody has thought of stays out
+            if not isinstance(value, str) or name in KEPT  # an unknown text is left out
         }
         known |= {name: self._searched(row[name]) for name in SEARCHED if row.get(name)}
         known |= {
@@ -118,7 +118,7 @@ class _Names:
         }
 
     def _name(self, kind: str, old: str | None, form: str) -> str | None:
-        """A name at random for each one."""
+        """A random name for each old one."""
         if old is None:
             return None
         return self._given.setdefault((kind, old), form.format(secrets.token_hex(8 if form == "{}" else 3)))
@@ -134,6 +134,6 @@ class _Names:
         return self._searched(value) if isinstance(value, str) else value if isinstance(value, int | float) else None
 
     def _searched(self, text: str) -> str:
-        """A text without private names, and without words that hold a path or an address of mail."""
+        """A text without private names, and without words that contain a path or a mail address."""
         words = (LEFT_OUT if re.search(r"(^|[=:])[~.]*/|@\w", word) else word for word in text.split(" "))
         return self._private.sub(LEFT_OUT, " ".join(words))

@@ -1,8 +1,8 @@
-"""Many small files into one a month, so that a crash at any moment loses and doubles nothing.
+"""Merge many small files into one a month, so that a crash at any moment loses and doubles nothing.
 
-1. The new file is made whole beside the others. It names those that it stands for, and what they held: from the moment
-   it appears, readers leave them out.
-2. They are deleted. Whoever is killed in between leaves files that nobody reads; the next command deletes them.
+1. The new file is written whole next to the others. It lists the files that it replaces, and their digests: as soon
+   as it appears, readers leave those out.
+2. They are deleted. A killed compaction leaves files that no reader uses; the next command deletes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.store.scan import REPLACES, Opened
 
 ROW_GROUP = 2**17  # rows; several a year of one fleet, so that all cores read
 LEVEL = 9  # of zstd: written once, read often
-# Rows that resemble each other side by side: that is what compression and the statistics of row groups live on.
+# Similar rows next to each other make compression and the statistics of row groups effective.
 ORDER = ("run_id", "node", "device", "block", "role", "position", "started_at")
 
 
@@ -39,7 +39,7 @@ class Compacted:
 
 
 def compact(root: Path) -> list[Compacted]:
-    """Make one file of each month's and set aside what is damaged; a month that is one file already stays as it is."""
+    """Make one file of each month's and set aside damaged files; a month that is one file already stays unchanged."""
     with alone(root):
         _finish(root, moves=True)
         opened = parquet.opened(LOCAL, root, moves=True)
@@ -48,7 +48,7 @@ def compact(root: Path) -> list[Compacted]:
 
 
 def finish(root: Path) -> None:
-    """Delete what a killed compaction left behind, if one did and if we may; a running one is left alone."""
+    """Delete the leftovers of a killed compaction where permissions allow it; a running one is left alone."""
     marker = _marker(root)
     try:
         if not marker.is_file() or not marker.stat().st_size:
@@ -61,7 +61,7 @@ def finish(root: Path) -> None:
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Let only one command at a time rewrite or take in files; its mark outlives it if it is killed."""
+    """Let only one command at a time rewrite or merge files; its mark remains if it is killed."""
     with locks.locked(_marker(root), "another command is compacting or merging this store") as file:
         with files.storage_errors(root, "results"):
             file.write(b"rewriting\n")
@@ -82,7 +82,7 @@ def _finish(root: Path, moves: bool = False) -> None:
 def _compact(root: Path, folder: Path, found: list[Opened]) -> Compacted:
     opened, samples = parquet.read(root, found, moves=True)
     rows = samples.sort_by([(name, "ascending") for name in ORDER])
-    # What these stood for, they go on standing for: somebody may copy those files here once more.
+    # The list of replaced files is kept: an old copy of those files may be copied here again.
     replaces = {name: digest for file in opened for name, digest in file.replaces.items()}
     replaces |= {file.path.name: parquet.digest(LOCAL, file.path) for file in opened}
     before = sum(Path(file.path).stat().st_size for file in opened)

@@ -1,8 +1,8 @@
-"""Timings that somebody else took, from a CSV file: samples that say so (source imported).
+"""Timings of others from a CSV file: samples with source imported.
 
-Two formats, told apart by their header:
+Two formats, distinguished by their header:
 simple   one row a repetition, columns named as in docs/schema.md; SIMPLE must be there, any of OPTIONAL may.
-article  what the article's script writes: Processor, Iteration, Area, Model, Diameter, Masks, Calculation_Time.
+article  the output of the article's script: Processor, Iteration, Area, Model, Diameter, Masks, Calculation_Time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TYPES = {column.name: column.type for column in schema.SAMPLES}
 
 @dataclass(frozen=True)
 class Origin:
-    """What the file does not say: which node, when, which accelerator "GPU" was, and other columns of every row."""
+    """The facts that the file lacks: node, time, the accelerator behind "GPU", and other columns of every row."""
 
     node: str | None = None
     measured_at: datetime | None = None
@@ -51,7 +51,7 @@ class Origin:
 
 
 def read(path: Path, origin: Origin) -> pa.Table:
-    """Read a file of foreign timings as samples of one run; all mistakes in one error."""
+    """Read a file of timings as samples of one run; all mistakes are reported in one error."""
     text = _text(path)
     reader = csv.DictReader(io.StringIO(text), strict=True)
     header = [name.strip() for name in reader.fieldnames or ()]
@@ -73,7 +73,7 @@ def read(path: Path, origin: Origin) -> pa.Table:
         shown = mistakes[:MISTAKES_SHOWN] + ([f"and {more} more"] if more > 0 else [])
         raise CellbenchError(
             f"{len(mistakes)} rows cannot be used; nothing was imported", "\n         ".join(shown),
-            "mend them, or say with --node, --date, --gpu or --set what the file does not",
+            "correct them, or give the missing columns with --node, --date, --gpu or --set",
         )  # fmt: skip
     if not samples:
         raise CellbenchError("the file has no rows", str(path), "give one with timings")
@@ -86,7 +86,7 @@ def run_of(samples: pa.Table) -> str:
 
 
 def _finished(samples: list[Sample], digest: str) -> pa.Table:
-    """Give the rows what they have in common, a number and their names."""
+    """Give the rows their common columns, a number and their names."""
     first_s = min(sample["started_at"] for sample in samples).timestamp()
     run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(first_s)) + "-" + digest
     counts: dict[str, int] = {}
@@ -116,7 +116,7 @@ def _text(path: Path) -> str:
 
 
 def _format(path: Path, header: list[str]) -> Callable[[dict[str, str], Origin], Sample]:
-    """How a row of this file is read; the header tells."""
+    """The function that reads a row of this file; the header decides."""
     lacking = {"simple": sorted(set(SIMPLE) - set(header)), "article": sorted(set(ARTICLE) - set(header))}
     if not lacking["article"]:
         return _article
@@ -150,7 +150,7 @@ def _article(line: dict[str, Any], origin: Origin) -> Sample:
     if processor not in ("CPU", "GPU"):
         raise ValueError(f"Processor is {processor!r}, neither CPU nor GPU")
     if processor == "GPU" and origin.gpu is None:
-        raise ValueError("the file says GPU; --gpu says which: " + ", ".join(accelerators.GPUS))
+        raise ValueError("the file contains GPU; name it with --gpu: " + ", ".join(accelerators.GPUS))
     device = "cpu" if processor == "CPU" else accelerators.Device(str(origin.gpu), 0, "").id
     height_px, width_px = _sides(line["Iteration"], line["Area"])
     return {
@@ -164,12 +164,12 @@ def _article(line: dict[str, Any], origin: Origin) -> Sample:
 
 
 def _sides(name: str, area: str) -> tuple[int, int]:
-    """Height and width: the name ends with the height, the area tells the rest."""
+    """Height and width: the name ends with the height, the area gives the rest."""
     found = re.search(r"(\d+)$", name.strip())
     pixels = _whole("Area", area)
     height_px = int(found[1]) if found else math.isqrt(pixels)
     if height_px < 1 or pixels % height_px:
-        raise ValueError(f"Area {area} is no multiple of the height in Iteration {name!r}")
+        raise ValueError(f"Area {area} is not a multiple of the height in Iteration {name!r}")
     return height_px, pixels // height_px
 
 
@@ -178,14 +178,14 @@ def _crop(height_px: int, width_px: int) -> str:
 
 
 def _place(device: str, node: str | None, started_at: datetime | None, origin: Origin) -> Sample:
-    """Where and when, from the row or from what the user says of the file."""
+    """Place and time, from the row or from the options."""
     if not accelerators.names(device):
         raise ValueError(f"device {device!r}: known are {accelerators.device_words()}")
     backend, _, index = device.partition(":")
     if (node or origin.node) is None:
-        raise ValueError("no node; --node NAME says where it was measured")
+        raise ValueError("no node; name it with --node NAME")
     if (started_at or origin.measured_at) is None:
-        raise ValueError("no started_at; --date 2024-08-31 says when it was measured")
+        raise ValueError("no started_at; give the day with --date 2024-08-31")
     return {
         "node": node or origin.node, "started_at": started_at or origin.measured_at,
         "backend": backend, "device": accelerators.Device(backend, int(index or 0), "").id,
@@ -193,7 +193,7 @@ def _place(device: str, node: str | None, started_at: datetime | None, origin: O
 
 
 def _value(name: str, text: str, known: tuple[str, ...]) -> Any:
-    """A column's text as the value that the schema has there."""
+    """A column's text as the value of the schema's type."""
     if name not in known:
         raise CellbenchError(f"a column {name!r} cannot be given", "--set", f"allowed are {', '.join(known)}")
     if TYPES[name] == schema.INSTANT:
@@ -210,9 +210,9 @@ def instant(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError as error:
-        raise ValueError(f"{text!r} is no date like 2024-08-31 or 2024-08-31T18:00:00Z") from error
+        raise ValueError(f"{text!r} is not a date like 2024-08-31 or 2024-08-31T18:00:00Z") from error
     if not 2000 <= found.year <= 2100:
-        raise ValueError(f"{text!r} is no year in which cellpose runs")
+        raise ValueError(f"{text!r} is not a year in which cellpose runs")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -228,7 +228,7 @@ def _number(name: str, text: str) -> float:
 
 
 def _whole(name: str, text: str) -> int:
-    """A whole number as programs write them: 224, or 224.0."""
+    """A whole number in the form of other programs: 224, or 224.0."""
     try:
         value = float(text)
     except ValueError as error:

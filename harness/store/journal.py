@@ -1,4 +1,4 @@
-"""The journal of a run that goes on: every sample is on disk before the next repetition begins."""
+"""The journal of a current run: every sample is on disk before the next repetition begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream; a journal needs none, e
 
 
 class Journal:
-    """An append-only Arrow stream of a run's samples; what `append` returned from survives kill -9."""
+    """An append-only Arrow stream of a run's samples; a sample that `append` has written survives kill -9."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._end = path, 0
@@ -34,12 +34,12 @@ class Journal:
             raise
 
     def append(self, sample: Sample) -> None:
-        """Add one sample and wait until the disk has it; StorageError where it cannot, and the sample is not there."""
+        """Add one sample and wait until the disk has it; StorageError where that fails, and the sample is not there."""
         for batch in schema.table([sample]).to_batches():
             self._put(batch.serialize())
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self._file)
 
     def _put(self, content: pa.Buffer) -> None:
@@ -50,13 +50,15 @@ class Journal:
                     left = left[os.write(self._file, left) :]
                 os.fsync(self._file)
             except OSError:
-                os.ftruncate(self._file, self._end)  # half a sample would hide those that follow when the run goes on
+                os.ftruncate(
+                    self._file, self._end
+                )  # half a sample would hide the following ones when the run is resumed
                 raise
         self._end += len(content)
 
 
 def _new(path: Path) -> int:
-    """A new, empty journal, open and locked while this process lives, so that nobody recovers a running run."""
+    """A new, empty journal, open and locked while this process lives, so that no command recovers a running run."""
     while True:
         with files.storage_errors(path, "results"):
             try:
@@ -65,19 +67,19 @@ def _new(path: Path) -> int:
                 busy = "another command is measuring for this run"
                 raise BusyError(busy, str(path), "let it end, or stop it") from error
         try:
-            locks.lock(opened, path, "another command is looking at this run", waits=True)
+            locks.lock(opened, path, "another command is reading this run", waits=True)
         except BaseException:
             os.close(opened)
             path.unlink(missing_ok=True)
             raise
         if os.fstat(opened).st_nlink:
             return opened
-        os.close(opened)  # before we had the lock, another command took it for a dead run's and removed it
+        os.close(opened)  # before the lock, another command took it for a dead run's journal and removed it
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a journal holds; is_whole: nothing comes after the samples that could be read."""
+    """The content of a journal; is_whole: nothing comes after the samples that could be read."""
 
     samples: pa.Table
     is_whole: bool
@@ -89,26 +91,26 @@ def read(path: Path) -> pa.Table:
 
 
 def found(path: Path) -> Found:
-    """All samples of a journal up to where its bytes make no sense."""
+    """All samples of a journal up to the first invalid bytes."""
     tables, end = [schema.table([])], 0
     with path.open("rb") as file:
         try:
             stream = pa.ipc.open_stream(file)
             end = file.tell()
             for batch in stream:
-                batch.validate(full=True)  # damage in the middle: what Arrow believes unchecked can crash it
+                batch.validate(full=True)  # damage in the middle: unchecked data can crash Arrow
                 # A journal that an earlier version left behind lacks columns; they are null.
                 both = pa.concat_tables([tables[0], pa.Table.from_batches([batch])], promote_options="default")
                 tables.append(both.select(schema.ARROW.names))
                 end = file.tell()
         except (pa.ArrowException, OSError):
-            pass  # invalid, or shorter than it says: the stream ends here
+            pass  # invalid, or shorter than its length field: the stream ends here
         file.seek(end)
         return Found(pa.concat_tables(tables), file.read() in (b"", END))
 
 
 def recover_all(root: Path) -> None:
-    """Recover what killed runs left behind; a folder of journals that may not be read is named."""
+    """Recover the journals of killed runs; a folder of journals that may not be read is named."""
     try:
         left_behind = files.listed(root / "journal", "*.arrows")
     except CellbenchError as error:
@@ -119,14 +121,15 @@ def recover_all(root: Path) -> None:
 
 
 def recover(root: Path, journal: Path, settle_s: float = SETTLE_S) -> None:
-    """Turn a journal that nobody writes any more into Parquet, one file a node, and remove it.
+    """Convert a journal without a writer into Parquet, one file a node, and remove it.
 
-    What cannot be read of it is set aside; where nothing can be written, and where it grows without a lock, as while
-    it is copied here, it stays for the next command. Each is said. settle_s: so long it must not have changed.
+    Unreadable parts are set aside. It stays for the next command where nothing can be written, and where it grows
+    without a lock, as while it is copied here. Each case is reported. settle_s: the time in s that it must not have
+    changed.
     """
     try:
         with _open_to_lock(journal) as file:
-            locks.lock(file, journal, "its run goes on")
+            locks.lock(file, journal, "its run is still measuring")
             if _grows(file, settle_s):
                 warn_once(f"{journal} is left out: it grows, so it may still be being copied")
                 return
@@ -139,7 +142,7 @@ def recover(root: Path, journal: Path, settle_s: float = SETTLE_S) -> None:
     except FileNotFoundError:
         return  # another command recovered it first
     except BusyError:
-        return  # its run is still going on
+        return  # its run is still measuring
     except (OSError, StorageError, DamagedFileError) as error:
         why = str(files.reason(error) if isinstance(error, OSError) else f"{error.what}: {error.where}")
         warnings.warn(f"samples of a run wait in {journal} and are left out: {why}", StoreWarning, stacklevel=2)
@@ -156,7 +159,7 @@ def _open_to_lock(journal: Path) -> BinaryIO:
 
 
 def _grows(file: BinaryIO, settle_s: float) -> bool:
-    """Whether a file that was written lately is written still; waits until it has not changed for settle_s."""
+    """Whether a file that was written lately still grows; waits until it has not changed for settle_s."""
     before = os.fstat(file.fileno())
     wait_s = min(before.st_mtime + settle_s - time.time(), settle_s)
     if wait_s <= 0:

@@ -1,4 +1,4 @@
-"""Taking another store's runs in: whole, once, and never a second version of the same samples."""
+"""Merge another store's runs: whole, once, and never a second version of the same samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Part = tuple[str, str]  # run and node
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two stores: where it lies, its files, and which of them hold which part."""
+    """One of the two stores: its place, its files, and the files that hold each part."""
 
     filesystem: fs.FileSystem
     root: PurePath
@@ -41,7 +41,7 @@ class Side:
 
 
 def side(filesystem: fs.FileSystem, root: PurePath, runs: Iterable[str] | None = None) -> Side:
-    """Look at a store, or at these runs of it."""
+    """Read the file list of a store, or of these runs in it."""
     files = parquet.opened(filesystem, root)
     held: dict[Part, list[Opened]] = {}
     among = None if runs is None else pc.field("run_id").isin(pa.array(sorted(runs), pa.string()))
@@ -52,9 +52,9 @@ def side(filesystem: fs.FileSystem, root: PurePath, runs: Iterable[str] | None =
 
 
 def merge(here: Side, there: Side) -> tuple[int, int]:
-    """Take what is new there, all or none; returns how many runs on a node are new and how many were here already.
+    """Take the new runs there, all or none; returns the numbers of new runs on a node and of those here already.
 
-    A run that is here already is no harm, nor is one that has gone on there since; one whose samples differ is, and
+    A run that is here already is no conflict, nor is one that was resumed there since; one whose samples differ is, and
     so is a file of a newer schema.
     """
     new: dict[Part, pa.Table | None] = {part: _new_rows(part, here, there) for part in there.parts}
@@ -95,7 +95,7 @@ def _new_rows(part: Part, here: Side, there: Side) -> pa.Table | None:
 
 
 def _take(part: Part, rows: pa.Table, here: Side, there: Side) -> list[PurePath]:
-    """Write one part here: its very file where it has one to itself and the name is free, else its rows."""
+    """Write one part here: as a copy of its file where it is alone in it and the name is free, else its rows."""
     [file, *more] = there.parts[part]
     target = here.root / file.path.relative_to(there.root)
     alone = not more and [p for p, files in there.parts.items() if file in files] == [part]
@@ -112,6 +112,6 @@ def _counted(rows: pa.Table) -> Counter[str]:
 
 
 def _texts(rows: pa.Table) -> list[str]:
-    """Each sample as a text that is the same wherever and however it was stored."""
+    """Each sample as a text that does not depend on where and how it was stored."""
     names = sorted(schema.ARROW.names)
     return [json.dumps([row[name] for name in names], default=str) for row in rows.to_pylist()]

@@ -1,4 +1,4 @@
-"""The Parquet files of a store: finding them, checking that they are ours, reading and writing them whole."""
+"""The Parquet files of a store: find them, check their schema, read and write them whole."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from harness.store.scan import FORMAT, Opened, dataset
 
 LOCAL = fs.LocalFileSystem()
 OPENERS = 8  # footers read at once: a remote store answers in tens of milliseconds
-HIDDEN = (".", "_")  # as pyarrow and pandas have it, who read these folders, too
+HIDDEN = (".", "_")  # as in pyarrow and pandas, which read these folders, too
 SETTLED_S = 600.0  # a file that changed since is perhaps being copied
-ATTEMPTS = 5  # a file that is listed and then gone was compacted meanwhile; so often in a row, something else is wrong
+ATTEMPTS = 5  # a listed file that is gone was compacted meanwhile; after this many times something else is wrong
 
 
 def opened(filesystem: fs.FileSystem, root: PurePath, moves: bool = False) -> list[Opened]:
     """The files that hold the store's samples now, in order of their names.
 
-    A file that a compacted one stands for is left out: a compaction that was killed leaves both behind. moves: whether
+    A file that a compacted one replaces is left out: a compaction that was killed leaves both behind. moves: whether
     damaged files may be set aside.
     """
     for _ in range(ATTEMPTS - 1):
@@ -49,7 +49,7 @@ def _standing(filesystem: fs.FileSystem, root: PurePath, moves: bool) -> list[Op
 
 
 def readable(filesystem: fs.FileSystem, root: PurePath, moves: bool = False) -> list[Opened]:
-    """Every file of ours; in a folder, those that are not whole are left out, elsewhere they are an error."""
+    """Every file of this program; in a folder, incomplete files are left out, elsewhere they are an error."""
 
     def open_each(path: PurePath) -> Opened | None:
         try:
@@ -65,7 +65,7 @@ def readable(filesystem: fs.FileSystem, root: PurePath, moves: bool = False) -> 
 
 
 def read(root: PurePath, files: Sequence[Opened], moves: bool = False) -> tuple[Sequence[Opened], pa.Table]:
-    """Every sample of these files, read now, and the files that they came from: those whose inside is not damaged."""
+    """Read every sample of these files; returns the undamaged files and their samples."""
     try:
         return files, dataset(files).to_table()
     except (pa.ArrowException, OSError):
@@ -74,7 +74,7 @@ def read(root: PurePath, files: Sequence[Opened], moves: bool = False) -> tuple[
 
 
 def sound(root: PurePath, files: Iterable[Opened], moves: bool = False) -> list[Opened]:
-    """Those of these files whose every page is as it was written; in a folder the others are left out."""
+    """The files whose pages all match their checksums; in a folder the others are left out."""
     found = []
     for file in files:
         try:
@@ -90,7 +90,7 @@ def sound(root: PurePath, files: Iterable[Opened], moves: bool = False) -> list[
 
 
 def batches(files: Sequence[Opened], wanted: pc.Expression | None) -> Iterator[pa.RecordBatch]:
-    """The samples of these files as they are read; DamagedFileError names a file that cannot be."""
+    """The samples of these files as they are read; DamagedFileError names a file that cannot be read."""
     try:
         yield from dataset(files).scanner(filter=wanted).to_batches()
     except (pa.ArrowException, OSError) as error:
@@ -103,7 +103,7 @@ def batches(files: Sequence[Opened], wanted: pc.Expression | None) -> Iterator[p
 
 
 def _leave_out(root: Path, path: Path, why: str, moves: bool) -> None:
-    """Name a file that is not read. It stays where it is, unless it is damaged for certain and may be moved."""
+    """Name a file that is not read. It stays in its place, unless it is certainly damaged and may be moved."""
     if not is_settled(path, SETTLED_S):
         warn_once(f"{path} is left out ({why}): it was changed lately, so it may still be being copied")
     elif moves:
@@ -114,7 +114,7 @@ def _leave_out(root: Path, path: Path, why: str, moves: bool) -> None:
 
 
 def set_aside(root: Path, path: Path, why: str) -> None:
-    """Move a damaged file out of the way, as it is, and say so; where that cannot be done it is only left out."""
+    """Move a damaged file out of the way, unchanged, with a warning; where that fails it is only left out."""
     folder = root / "damaged"
     try:
         folder.mkdir(exist_ok=True)
@@ -127,12 +127,12 @@ def set_aside(root: Path, path: Path, why: str) -> None:
     except OSError as error:
         text = f"{path} is damaged and left out, and cannot be moved: {error.strerror}"
     else:
-        text = f"{path.name} is damaged and lies in {folder} now; if there is a copy, put it back"
+        text = f"{path.name} is damaged and was moved to {folder}; if there is a copy, put it back"
     warnings.warn(f"{text} ({why})", StoreWarning, stacklevel=2)
 
 
 def superseded(filesystem: fs.FileSystem, files: Iterable[Opened]) -> set[PurePath]:
-    """Which of these files another one stands for."""
+    """The files that another one of these replaces."""
     files = list(files)
     here = {file.path for file in files}
     return {
@@ -144,15 +144,15 @@ def superseded(filesystem: fs.FileSystem, files: Iterable[Opened]) -> set[PurePa
 
 
 def digest(filesystem: fs.FileSystem, path: PurePath) -> str:
-    """A short name for what a file holds."""
+    """A short name for a file's content."""
     with filesystem.open_input_file(path.as_posix()) as file:
         return hashlib.sha256(file.read()).hexdigest()[:32]
 
 
 def write(filesystem: fs.FileSystem, root: PurePath, samples: pa.Table) -> list[PurePath]:
-    """Write samples as one file per run and node; returns the files that are new.
+    """Write samples as one file per run and node; returns the new files.
 
-    Nothing is overwritten: what is there already stays, other samples of the same name get a number.
+    Nothing is overwritten: existing files stay, other samples of the same name get a number.
     """
     new = []
     for run_id, node in sorted(parts(samples)):
@@ -171,7 +171,7 @@ def encode(
     row_group: int | None = None,
     metadata: Mapping[bytes, str] = MappingProxyType({}),
 ) -> None:
-    """Write samples as Parquet; Arrow's own copy of the schema stays out, it would be half of what opening costs."""
+    """Write samples as Parquet, without Arrow's copy of the schema, which would be half of the time to open it."""
     with pq.ParquetWriter(
         file, schema.BARE, compression="zstd", compression_level=level, write_page_checksum=True, store_schema=False
     ) as writer:
@@ -180,13 +180,13 @@ def encode(
 
 
 def parts(samples: pa.Table) -> set[tuple[str, str]]:
-    """Which runs on which nodes these samples are of."""
+    """The pairs of run and node in these samples."""
     pairs = samples.select(["run_id", "node"]).group_by(["run_id", "node"]).aggregate([]).to_pylist()
     return {(pair["run_id"], pair["node"]) for pair in pairs}
 
 
 def put(filesystem: fs.FileSystem, target: PurePath, write: Callable[[BinaryIO], object]) -> None:
-    """Make a file whole or not at all; an object store shows an object only once it is whole."""
+    """Write a file whole or not at all; an object store shows an object only once it is whole."""
     is_local = isinstance(filesystem, fs.LocalFileSystem)
     with (
         replacing(Path(target), make_folder=True, what="results")
@@ -197,7 +197,7 @@ def put(filesystem: fs.FileSystem, target: PurePath, write: Callable[[BinaryIO],
 
 
 def listed(filesystem: fs.FileSystem, root: PurePath) -> list[PurePath]:
-    """The Parquet files under samples/ that are meant for us."""
+    """The Parquet files under samples/ that are not hidden."""
 
     def hidden(info: fs.FileInfo) -> bool:
         return is_hidden(type(root)(info.path).relative_to(root / "samples"), HIDDEN)
@@ -212,7 +212,7 @@ def listed(filesystem: fs.FileSystem, root: PurePath) -> list[PurePath]:
             if info.type == fs.FileType.File and info.extension == "parquet" and not hidden(info)
         )
 
-    # A folder that changes while it is read may show neither a compacted file nor those that it stands for.
+    # A folder that changes while it is read may show neither a compacted file nor those that it replaces.
     seen = look()
     while (again := look()) != seen:
         seen = again
@@ -224,7 +224,7 @@ def open_file(filesystem: fs.FileSystem, path: PurePath) -> Opened:
     try:
         fragment.ensure_complete_metadata()
         found = fragment.physical_schema
-        _ = found.names, schema.version_of(found)  # a name or the version may be what is damaged
+        _ = found.names, schema.version_of(found)  # a name or the version may be damaged
     except FileNotFoundError:
         raise
     except (
@@ -232,7 +232,7 @@ def open_file(filesystem: fs.FileSystem, path: PurePath) -> Opened:
         OSError,
         ValueError,
     ) as error:  # damage may also look like a type that Arrow does not have
-        if isinstance(error, OSError) and error.errno is not None:  # the system says no: not the file's fault
+        if isinstance(error, OSError) and error.errno is not None:  # an error of the system, not of the file
             raise unreadable(path, error, "a results file") from error
         raise _damaged(path) from error
     _check(path, found)
@@ -251,7 +251,9 @@ def _check(path: PurePath, found: pa.Schema) -> None:
         raise CellbenchError("this Parquet file was not written by cellbench", str(path), "move it out of the store")
     if version > schema.VERSION:
         raise CellbenchError(
-            f"results of schema version {version}; this cellbench knows {schema.VERSION}", str(path), "update cellbench"
+            f"results of schema version {version}; this cellbench reads up to {schema.VERSION}",
+            str(path),
+            "update cellbench",
         )
     if wrong := schema.mistyped(found):
         raise CellbenchError(
@@ -260,7 +262,7 @@ def _check(path: PurePath, found: pa.Schema) -> None:
 
 
 def _free(filesystem: fs.FileSystem, root: PurePath, run_id: str, node: str, rows: pa.Table) -> PurePath | None:
-    """A name that no other samples have; None where these very samples lie already."""
+    """A name that no other samples have; None where equal samples are there already."""
     folder = root / "samples" / f"month={run_id[:4]}-{run_id[4:6]}"
     stem = f"{run_id}-{re.sub(r'[^A-Za-z0-9.-]', '_', node)}"
     for number in itertools.count(1):

@@ -1,4 +1,4 @@
-"""Opened Parquet files as one: what their footers tell, and their samples in the one schema."""
+"""Opened Parquet files as one dataset: facts from their footers, and their samples in the one schema."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 
 from harness import schema
 
-# By these, row groups are left out unread; Arrow cannot do that by a column that it reads as codes.
+# Row groups are skipped by these columns; Arrow cannot do that by a dictionary-encoded column.
 PRUNED_BY = ("run_id", "node")
-# Texts of which there are few different ones, read as codes where a store is large: half the memory, less time.
+# Texts with few different values, dictionary-encoded in a large store: half the memory, less time.
 CODED = [
     field.name
     for field in schema.ARROW
     if field.type == pa.string() and field.name not in (*PRUNED_BY, "environment", "error_message")
 ]
-# Each page carries a checksum: a disk or a cable that turns a bit must not turn a figure.
+# Each page has a checksum, so that a wrong bit from a disk or a cable never changes a number.
 FORMAT = ds.ParquetFileFormat(
     read_options=ds.ParquetReadOptions(dictionary_columns=CODED),
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True),
@@ -32,29 +32,29 @@ STREAMED = pa.schema(
     [f.with_type(pa.dictionary(pa.int32(), f.type)) if f.name in CODED else f for f in schema.ARROW],
     metadata=schema.ARROW.metadata,
 )
-REPLACES = b"cellbench.replaces"  # in a compacted file: JSON object, name → digest of each file that it stands for
+REPLACES = b"cellbench.replaces"  # in a compacted file: JSON object, name → digest of each file that it replaces
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A Parquet file whose footer has been read and found to be ours."""
+    """A Parquet file of this program whose footer has been read."""
 
     path: PurePath
     fragment: ds.ParquetFileFragment
 
     @property
     def replaces(self) -> dict[str, str]:
-        """The files of the same folder that this one stands for, by name, with the digests of what they held."""
+        """The files of the same folder that this one replaces, by name, with the digests of their contents."""
         text = (self.fragment.metadata.metadata or {}).get(REPLACES)
         return json.loads(text) if text else {}
 
     @property
     def n_rows(self) -> int:
-        """How many samples are looked at when this is read."""
+        """The number of samples to read."""
         return sum(group.num_rows for group in self.fragment.row_groups)
 
     def bounds(self, name: str) -> list[tuple[Any, Any] | None]:
-        """The least and the greatest value of a column in each row group; None where the footer does not tell."""
+        """The least and the greatest value of a column in each row group; None where the footer has none."""
         found, metadata = self.fragment.physical_schema, self.fragment.metadata
         index = found.get_field_index(name)
         if index < 0 or found.field(index).type != schema.ARROW.field(name).type:
@@ -71,9 +71,9 @@ def dataset(files: Iterable[Opened]) -> ds.Dataset:
 
 
 def streamed(files: Iterable[Opened]) -> ds.Dataset:
-    """The same for who asks a large store: coded, and a question about a run or a time passes other files by at once.
+    """The same for a large store: dictionary-encoded, and files that a run or a time excludes are skipped at once.
 
-    Arrow looks at each file's statistics, too, but takes a millisecond for it; what a dataset promises costs nothing.
+    Arrow reads each file's statistics, too, but takes a millisecond for it; the bounds of a dataset take no time.
     """
     return ds.UnionDataset(
         STREAMED,
@@ -85,7 +85,7 @@ def streamed(files: Iterable[Opened]) -> ds.Dataset:
 
 
 def runs(files: Iterable[Opened]) -> set[str]:
-    """Which runs these files hold: by the footers where those name one run, else by the column."""
+    """The runs in these files: by the footers where those name one run, else by the column."""
     known, several = set(), []
     for file in files:
         for group, bounds in enumerate(file.bounds("run_id")):
@@ -99,7 +99,7 @@ def runs(files: Iterable[Opened]) -> set[str]:
 
 
 def holding(files: Iterable[Opened], run_id: str) -> list[Opened]:
-    """Of these files, what may hold a run by what their footers say; the rest need not be read."""
+    """The files that may contain a run, by their footers; the others need not be read."""
     wanted = pc.field("run_id") == run_id
     parts = (replace(file, fragment=file.fragment.subset(filter=wanted)) for file in files)
     return [part for part in parts if part.fragment.row_groups]
@@ -111,12 +111,12 @@ def _bounds(column: pq.ColumnChunkMetaData, name: str) -> tuple[Any, Any] | None
         return None
     try:
         return statistics.min, statistics.max
-    except (ValueError, OverflowError):  # a damaged footer: no text, no time
+    except (ValueError, OverflowError):  # a damaged footer: not a text, not a time
         return None
 
 
 def _promise(file: Opened) -> pc.Expression:
-    """What holds for every sample of a file, by its footer."""
+    """A condition that every sample of a file fulfils, by its footer."""
     promise = pc.scalar(True)
     for name in ("run_id", "started_at"):
         bounds = file.bounds(name)

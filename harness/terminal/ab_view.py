@@ -1,4 +1,4 @@
-"""An A/B measurement as people read it: what is measured, each pair, and the verdict."""
+"""The screen of an A/B measurement: the sides, each pair, and the verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.stats.difference import INCONCLUSIVE, SAME
 
 
 def heading(sides: tuple[Side, Side], pairing: Pairing) -> str:
-    """What will be measured, and until when."""
+    """The two sides, and the condition for the end."""
     case, device = sides[0].block.cases[0], sides[0].block.device
     return (
         f"A: {pairing.labels[0]}, B: {pairing.labels[1]}; "
@@ -23,7 +23,7 @@ def heading(sides: tuple[Side, Side], pairing: Pairing) -> str:
 
 
 def line(pair: Pair) -> str:
-    """One pair as it ends."""
+    """One pair, printed when it ends."""
     return (
         f"pair {pair.index + 1}: A {seconds(pair.before_s)}, B {seconds(pair.after_s)}; "
         f"so far B takes {number(pair.decision.ratio)} times as long{_interval(pair)}"
@@ -31,14 +31,14 @@ def line(pair: Pair) -> str:
 
 
 def verdict(pair: Pair, pairing: Pairing, runs: Mapping[str, str]) -> str:
-    """The answer, what it rests on, and how to go on where there is none."""
+    """The verdict, its evidence, and the command that continues where there is none."""
     found = pair.decision
     a, b = pairing.labels
     lines = [f"{found.verdict}: {b} takes {number(found.ratio)} times as long as {a}{_interval(pair)}; {found.n} pairs"]
     if found.verdict == SAME:
         lines.append(f"same means: within ±{100 * pairing.margin:g} %, wrong in at most 5 % of such answers")
     if found.verdict == INCONCLUSIVE:
-        lines.append(f"the time is spent; to go on: {command('resume', runs['run_a'])}")
+        lines.append(f"the time is spent; to continue: {command('resume', runs['run_a'])}")
     if pair.same_masks is False:
         lines.append("masks differ between the sides or between calls")
     return "\n".join([*lines, f"runs: {runs['run_a']} (A), {runs['run_b']} (B)"])

@@ -1,4 +1,4 @@
-"""Alarms and what else is watched, as people and programs read it: tables on stdout, the count on stderr."""
+"""Alarms and other watched series, for people and programs: tables on stdout, the count on stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GAP = (*identity.PLACE, *identity.REQUEST, "image")
 
 
 def watch_json(found: Watch, every: bool = False) -> dict[str, Any]:
-    """The state of everything that is watched, for programs; every: with all series, not only the unusual ones."""
+    """The state of all watched series, for programs; every: with all series, not only the unusual ones."""
     content = {
         "run_id": found.run_id,
         "count": dict(found.count()),
@@ -35,7 +35,7 @@ def watch_json(found: Watch, every: bool = False) -> dict[str, Any]:
 
 
 def print_watch(found: Watch, form: str, every: bool = False) -> None:
-    """Print the state of everything that is watched on stdout, as table, json or md."""
+    """Print the state of all watched series on stdout, as table, json or md."""
     if form == "json":
         print_json(watch_json(found, every))
         return
@@ -103,7 +103,7 @@ def _series_json(series: Series) -> dict[str, Any]:
 
 
 def _dimensions(places: Sequence[Row], columns: Sequence[str]) -> tuple[str, ...]:
-    """What tells these places apart besides node, device and crop, which the name of a case has."""
+    """The columns that distinguish these places, except node, device and crop, which the name of a case has."""
     in_name = ("node", "device", "crop")
     return identity.without(dimensions_shown(places, columns, (*in_name, "protocol")), in_name)
 
@@ -114,7 +114,7 @@ def _words(place: Row, columns: Sequence[str]) -> list[str]:
 
 def _noise(series: Series) -> str:
     band = series.last.judged.band
-    assert band is not None  # what makes a series noisy is its band
+    assert band is not None  # a series is noisy by its band
     return f"{metric_name(series)} varies by {100 * float(band.sd):.0f} % from run to run: too much to judge"
 
 

@@ -1,4 +1,4 @@
-"""Comparisons as people and programs read them: tables on stdout, what to know beside them on stderr."""
+"""Comparisons for people and programs: tables on stdout, notes on stderr."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.terminal.table_printer import Column, environment_json, print_json,
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
-    """Everything of a comparison, for programs."""
+    """All of a comparison, for programs."""
     return {
         "a": {"asked": found.a.choice, "runs": list(found.a.runs)},
         "b": {"asked": found.b.choice, "runs": list(found.b.runs)},
@@ -50,7 +50,7 @@ def print_comparison(found: Comparison, form: str) -> None:
         Column("verdict", is_whole=True), Column("estimate", order=2), Column("note"),
     ]  # fmt: skip
     below = [(" ".join(name), row[-1]) for name, row in zip(names, rows, strict=True)] if form != "md" else []
-    # What no row has is no column, and people read the notes below the table.
+    # A column that is empty in all rows is left out, and people read the notes below the table.
     shown = [i for i in range(len(columns)) if any(row[i] for row in rows) and not (below and i == len(columns) - 1)]
     print_rows([columns[i] for i in shown], [[row[i] for i in shown] for row in rows], form)
     for text in dict.fromkeys(text for _, text in below if text):
@@ -63,14 +63,14 @@ def print_comparison(found: Comparison, form: str) -> None:
 
 
 def _common(found: Comparison) -> dict[str, str]:
-    """What all of several cases have in common, by column; their size stays in the table."""
+    """The values that several cases share, by column; their size stays in the table."""
     values = {name: {case.case[i] for case in found.cases} for i, name in enumerate(found.by)}
     several = len(found.cases) > 1
     return {name: min(texts) for name, texts in values.items() if several and len(texts) == 1 and name != "crop"}
 
 
 def comparison_notes(found: Comparison) -> list[str]:
-    """What a reader of the verdicts must know."""
+    """The notes that a reader of the verdicts needs."""
     sides = [f"{name}: {_runs(side.runs)}" for name, side in (("A", found.a), ("B", found.b))]
     lines = ["; ".join(sides)]
     lines += [f"compared is {column}: {a} with {b}" for column, (a, b) in found.varied.items()]
@@ -88,7 +88,7 @@ def comparison_notes(found: Comparison) -> list[str]:
 
 
 def _evidence(found: Comparison) -> list[str]:
-    """What the verdicts rest on."""
+    """The evidence behind the verdicts."""
     judged = [case.found for case in found.cases if case.found]
     if not judged:
         return []
@@ -101,7 +101,7 @@ def _evidence(found: Comparison) -> list[str]:
     spreads = [each.spread for each in judged if each.unit == DAYS and each.spread is not None]
     if spreads:
         far = " to ".join(dict.fromkeys(f"{100 * most(spreads):.1f} %" for most in (min, max)))
-        lines.append(f"runs of different days lie {far} apart without any change (SD)")
+        lines.append(f"run-to-run variation between days: {far} (SD) without any change")
     if any(each.is_bound for each in judged):
         lines.append("runs of one day count once, so the intervals hold in at least 95 %")
     return lines
@@ -114,13 +114,13 @@ def _runs(runs: Sequence[str]) -> str:
 
 
 def left_out(found: Comparison) -> str:
-    """The cases that the geometric mean is without, by name."""
+    """The cases that are missing in the geometric mean, by name."""
     missing = ["/".join(case.case) for case in found.cases if case.found is None]
     return f"without {', '.join(missing)}" if missing else ""
 
 
 def _overall_note(found: Comparison) -> str:
-    """Why the geometric mean has no interval where its cases have, and which cases it is without."""
+    """The reason why the geometric mean has no interval where its cases have, and the cases that it lacks."""
     why = "no run of a side has all cases on enough days" if found.overall and found.overall.low is None else ""
     return "; ".join(text for text in (why, left_out(found)) if text)
 

@@ -1,4 +1,4 @@
-"""What became of every planned case on every node: done, flagged, failed or missing, and why."""
+"""The result of every planned case on every node: done, flagged, failed or missing, and the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.query.sql import FAILED, OK
 from harness.schema import Role, identity
 from harness.store import Store
 
-# What befell each case; failures of passes count as well, those that a later attempt made good do not.
+# The result of each case; failures of passes count as well, failures that a later attempt repaired do not.
 REQUEST = identity.without((field.name for field in fields(Case)), "height_px", "width_px")  # a crop has one size
 SQL = f"""
     WITH attempts AS (
@@ -51,7 +51,7 @@ def _in_force(case: Case) -> dict[str, Any]:
 
 
 def bad(covered: pa.Table) -> int:
-    """How many cases failed or are missing."""
+    """The number of failed or missing cases."""
     return sum(verdict in ("failed", "missing") for verdict in covered["verdict"].to_pylist())
 
 
@@ -72,11 +72,11 @@ def _row(node: str, device: str, case: Case, found: dict | None) -> dict:
 
 
 def show(console: Console, covered: pa.Table) -> None:
-    """A matrix, node and device × case, then why what is not done is not."""
+    """Print a matrix, node and device × case, then the reason for each failed or missing case."""
     rows = covered.to_pylist()
     dimensions = identity.differing(rows, identity.without(REQUEST, "crop"))
     cases = list(dict.fromkeys(_case(row, dimensions) for row in rows))
-    grid = Table(box=None, pad_edge=False, title_justify="left", title="coverage (repetitions, or what went wrong)")
+    grid = Table(box=None, pad_edge=False, title_justify="left", title="coverage (repetitions, or the failure)")
     grid.add_column("node")
     grid.add_column("device")
     for case in sorted(cases, key=_by_size):
@@ -92,7 +92,7 @@ def show(console: Console, covered: pa.Table) -> None:
 
 
 def _case(row: dict, dimensions: Sequence[str]) -> str:
-    """The crop, and of the rest only what differs in this run."""
+    """The crop, and the other columns that differ in this run."""
     return " ".join(row[name] for name in ("crop", *dimensions))
 
 

@@ -1,4 +1,4 @@
-"""What the rows of a table are about: the columns that tell them apart are shown, the others said once."""
+"""The columns that distinguish the rows of a table are shown; columns with one value are printed once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pyarrow as pa
 from harness.schema import Row, identity
 
 ALWAYS = ("node", "device", "crop")
-# What a reader wants to know of rows that are alike in it; the rest of a case is hashes, sizes and hardware.
+# Columns worth printing where all rows have the same value; the others are hashes, sizes and hardware.
 STATED = ("model", "engine", "engine_version", "weights", "image", "protocol", "variant", "dtype", "torch_version")
 
 
 def dimensions_shown(rows: Iterable[Row], about: Sequence[str], always: Sequence[str] = ALWAYS) -> tuple[str, ...]:
-    """Which of the columns a table needs; about: those that may tell its rows apart."""
+    """The columns that a table needs; about: those that may distinguish its rows."""
     return identity.distinguishing(rows, [name for name in always if name in about], identity.without(about, "image"))
 
 
 def common_text(rows: Sequence[Row], columns: Iterable[str]) -> str:
-    """What all rows have in common, for above a table that leaves these columns out: 'in all rows: crop 448'."""
+    """The common values of all rows, for above a table that leaves these columns out: 'in all rows: crop 448'."""
     stated = [name for name in STATED if name in columns and rows and rows[0].get(name) is not None]
     texts = [
         f"{identity.word(name)} {identity.short(rows[0][name])}"
@@ -31,7 +31,7 @@ def common_text(rows: Sequence[Row], columns: Iterable[str]) -> str:
 
 
 def without_constants(table: pa.Table, about: Sequence[str]) -> pa.Table:
-    """The table as people read it, without columns that say nothing; what is left out is said on stderr."""
+    """The table for people, without columns of one value; those are printed on stderr."""
     rows = table.select(about).to_pylist()
     kept = dimensions_shown(rows, about)
     if text := common_text(rows, identity.without(about, kept)):

@@ -1,4 +1,4 @@
-"""What `cellbench env` shows: the facts about this machine that go into the results with every block."""
+"""The text of `cellbench env`: the facts about this machine that are stored with every block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.results.formatting import fact_text
 
 
 def text(values: Mapping[str, Any]) -> str:
-    """The facts in groups, one a line, with units; the last line names what is stable of them."""
+    """The facts in groups, one a line, with units; the last line is the key of the stable ones."""
     width = max(len(fact.name) for fact in facts.FACTS)
     lines = []
     for title, group in facts.GROUPS.items():

@@ -1,4 +1,4 @@
-"""How long many images take, as people and programs read it."""
+"""The time for many images, for people and programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def show(question: Question, found: Answer, prices: Mapping[str, float], form: s
 
 
 def notes(question: Question, found: Answer) -> list[str]:
-    """What a reader of the estimates must know, and what would make them shorter."""
+    """The notes that a reader of the estimates needs, and the ways to shorten the times."""
     texts = [f"{each.series}: no estimate, {each.why}" for each in found.refusals]
     kinds = {each.is_interval for each in found.estimates if each.low_s is not None}
     texts += ["range: the 95 % interval of the processes measured"] if True in kinds else []

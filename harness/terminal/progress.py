@@ -1,4 +1,4 @@
-"""The terminal while a run goes on: what will be measured, how far it has come; on stderr."""
+"""The screen during a run, on stderr: the plan and the progress."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DAY_S = 86_400.0
 
 
 def console(quiet: bool) -> Console:
-    """Where progress is shown: stderr, since stdout is for data."""
+    """The console for progress: stderr, since stdout is for data."""
     return Console(stderr=True, quiet=quiet, highlight=False)
 
 
 def remaining(left_s: float) -> str:
-    """How long it goes on, and until what time of day: 'about 12 min left, until about 14:32'."""
+    """The remaining time and the time of day of the end: 'about 12 min left, until about 14:32'."""
     if not left_s:
         return "done"
     until = datetime.now().astimezone() + timedelta(seconds=left_s)
@@ -38,7 +38,7 @@ def remaining(left_s: float) -> str:
 
 
 def waiting(to: Console) -> Callable[[str], None]:
-    """Say there what keeps a run from beginning."""
+    """A function that prints the reason why a run has not begun."""
     return lambda text: to.print(text, markup=False)
 
 
@@ -58,7 +58,7 @@ class Progress:
         self._own = drivers[0] if drivers else None
 
     def begin(self, absent: Sequence[Absent] = ()) -> None:
-        """Say what will be measured, by whom not, and about how long it will take."""
+        """Print the plan, the absent nodes, and the estimated time."""
         p, config = self._prepared, self._prepared.config
         image, say = p.material.image, self._say
         height_px, width_px = image.pixels.shape
@@ -81,7 +81,7 @@ class Progress:
             + (f", in each of {config.blocks} blocks" if config.blocks > 1 else "")
             + (f"; then {', '.join(config.passes)}" if config.passes else "")
         )
-        say(f"{remaining(p.estimate_s)} (a guess from the kind of device; it is refined on the way)")
+        say(f"{remaining(p.estimate_s)} (estimated from the kind of device; measured times will refine it)")
 
     def _member(self, member: Member, devices: Sequence[Device]) -> None:
         many = len(self._prepared.members) > 1
@@ -115,13 +115,13 @@ class Progress:
         if news and not self.console.is_terminal:
             many = f"{sample['node']} " if len(self._prepared.members) > 1 else ""
             self._say(f"{many}{self._device(pace.block)} {pace.case.label}: {news}; {self._left()}")
-        # Where this machine is measured as well, the samples of others are no occasion to draw.
+        # Where this machine is measured as well, the samples of others do not cause drawing.
         if self.console.is_terminal and not self.console.quiet and self._own in (None, sample["node"]):
             self._live.start()
             self._live.update(self._table(pace), refresh=True)
 
     def end(self, result: Result) -> None:
-        """Say where the results are."""
+        """Print the place of the results."""
         self._say(f"run {result.run_id}: {duration(result.elapsed_s)}, saved in {result.store.root}")
 
     def __enter__(self) -> Progress:
@@ -141,14 +141,14 @@ class Progress:
         left_s: dict[str, float] = defaultdict(float)
         for each in self._blocks.values():
             left_s[each.block.node] += each.left_s(known.get(each.place))
-        most_s = left_s[node] if node else max(left_s.values())  # nodes work side by side
+        most_s = left_s[node] if node else max(left_s.values())  # nodes work at the same time
         return remaining(most_s)
 
     def _table(self, pace: _Pace) -> Table:
         return self._cases(pace) if len(self._prepared.members) == 1 else self._nodes()
 
     def _nodes(self) -> Table:
-        """A line per node: what it measures, how far it has come."""
+        """A line per node: its present case and its progress."""
         table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring; {self._left()}")
         for name in ("node", "device", "crop"):
             table.add_column(name)
@@ -186,7 +186,7 @@ class Progress:
 
 
 class _Pace:
-    """How far one block has come and how fast: its tasks follow each other, so one index tells."""
+    """The progress and the speed of one block: its tasks follow each other, so one index is enough."""
 
     def __init__(self, block: Block) -> None:
         self.block = block
@@ -198,16 +198,16 @@ class _Pace:
 
     @property
     def place(self) -> tuple[str, ...]:
-        """What its pace is about: node, device, model and precision."""
+        """The key of its pace: node, device, model and precision."""
         return self.block.node, self.block.device.id, self.block.model, self.block.dtype
 
     @property
     def case(self) -> Case:
-        """The case that it is at."""
+        """The present case."""
         return self.block.tasks[self._at].case
 
     def take(self, sample: Sample) -> str | None:
-        """Take in one sample; returns what is new about its case, if it is worth a line."""
+        """Take in one sample; returns a line about its case where there is news."""
         began = self._advance(sample)
         task = self.block.tasks[self._at]
         key = task.case
@@ -235,7 +235,7 @@ class _Pace:
         return None
 
     def left_s(self, pace_s: float | None) -> float:
-        """What is left of the block at a device's pace, or at a guess where that is not known yet."""
+        """The remaining time of the block in s at a device's pace, or at the engine's guess before it is known."""
         if pace_s is None:
             return estimate.block_s(self.block)
         effort, tasks = self.block.effort, self.block.tasks
@@ -244,7 +244,7 @@ class _Pace:
         return pace_s * sum(n * estimate.gflop(task.case) for task, n in calls)
 
     def _advance(self, sample: Sample) -> bool:
-        """Go on to the task that this sample is of; true if it is another one than before."""
+        """Advance to the task of this sample; True if it is another one than before."""
         for index, task in enumerate(self.block.tasks[self._at :], self._at):
             same_role = sample["role"] in (("warmup", task.role) if task.role in ("timed", "control") else (task.role,))
             if task.case.is_of(sample) and same_role:
@@ -256,12 +256,12 @@ class _Pace:
 
 
 def _effort_text(config: Config) -> str:
-    """How often each case is repeated, in words."""
+    """The number of repetitions of each case, in words."""
     if config.precision is None:
         return f"{count(config.warmups, 'warm-up')} and {count(config.repeats, 'repetition')} each"
     return (
         f"at least {count(config.warmups, 'warm-up')} and {count(config.repeats, 'repetition')} each, "
-        f"until the mean is known to ±{100 * config.precision:g} %"
+        f"until the mean's 95 % CI is within ±{100 * config.precision:g} %"
     )
 
 

@@ -1,4 +1,4 @@
-"""Ask one question after another: SQL with history and completion, answered as tables."""
+"""A prompt for SQL with history and completion, answered as tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def completer() -> Completer:
 
 
 def history() -> History:
-    """Questions of earlier sessions, where a file can be kept."""
+    """The queries of earlier sessions, where a file can be kept."""
     state = os.environ.get("XDG_STATE_HOME")
     folder = (Path(state) if state else Path.home() / ".local" / "state") / "cellbench"
     try:
@@ -47,7 +47,7 @@ def history() -> History:
 
 def ask(answer: Callable[[str], None], tell: Callable[[str], None], source: Input | None = None,
         sink: Output | None = None) -> None:  # fmt: skip
-    """Answer questions until there are no more; what is wrong with one is told, and the next may come."""
+    """Answer queries until the user leaves; an error is printed, and the next query may follow."""
     prompt: PromptSession[str] = PromptSession(
         "cellbench> ", completer=completer(), history=history(), input=source, output=sink, complete_while_typing=False
     )
@@ -59,7 +59,7 @@ def ask(answer: Callable[[str], None], tell: Callable[[str], None], source: Inpu
         except EOFError:
             return
         except KeyboardInterrupt:
-            continue  # as in a shell: the line is given up
+            continue  # as in a shell: the line is discarded
         if text in ("exit", "quit", r"\q"):
             return
         if text:

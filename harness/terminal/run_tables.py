@@ -33,7 +33,7 @@ from harness.terminal.table_printer import TABLE, Column, print_columns, stdout
 from harness.terminal.writers import show
 
 KEYS = ("run_id", "case_id")  # of a case, for programs
-# Medians are worked out once, and each accelerator's put beside the CPU's.
+# Medians are computed once, and each accelerator's is compared with the CPU's.
 CASES = f"""
     WITH m AS MATERIALIZED (SELECT * FROM medians WHERE run_id = $run_id)
     SELECT {", ".join(f"m.{name}" for name in (*CASE, *KEYS))}, m.n,
@@ -49,8 +49,8 @@ STAGES = """
     ORDER BY protocol DESC, node, model, backend = 'cpu' DESC, device, variant, n_pixels, case_id, stage_pass, stage
 """
 
-# What was looked at besides times; a column whose pass was not asked for, or not possible here, is left out. Of several
-# words about one case the worst counts.
+# The results of the passes; a column whose pass was not requested, or not possible here, is left out. Of several words
+# about one case the worst counts.
 PASSES = f"""
     WITH masks AS (
         SELECT run_id, case_id, {WORST} FILTER (as_timed) AS masks,
@@ -82,39 +82,39 @@ PASSES = f"""
 N_IMAGES, N_CLOSING = 1000, 4  # images, and lines about them, after a run
 
 STOPPED_SHORT = {
-    "time_cap": "stopped by the time cap before the mean was known as well as asked for",
-    "plateau": "stopped where more repetitions no longer helped: the machine itself wanders",
-    "n_max": "stopped at the most repetitions allowed before the mean was known as well as asked for",
+    "time_cap": "stopped at the time limit before the CI of the mean was as narrow as requested",
+    "plateau": "stopped where more repetitions did not narrow the CI of the mean: the machine is unstable",
+    "n_max": "stopped at the maximum number of repetitions before the CI of the mean was as narrow as requested",
 }
 
 
 def cases(store: Store, run_id: str | None) -> pa.Table:
-    """One row per case of a run (the latest if None), as `cellbench show` prints them."""
+    """One row per case of a run (by default the latest), as `cellbench show` prints them."""
     session, run = query.Session.of_run(store, run_id)
     return session.table(CASES, run_id=run)
 
 
 def stages(store: Store, run_id: str | None) -> tuple[pa.Table, pa.Table]:
-    """One row per part of each case's call in a run (the latest if None), and the devices' ceilings."""
+    """One row per part of each case's call in a run (by default the latest), and the devices' ceilings."""
     session, run = query.Session.of_run(store, run_id)
     return session.table(STAGES, run_id=run), session.table("SELECT * FROM ceilings WHERE run_id = $run", run=run)
 
 
 def passes(store: Store, run_id: str | None) -> pa.Table:
-    """One row per case that was looked at besides its time in a run (the latest if None): masks, memory, energy."""
+    """One row per case with a pass in a run (by default the latest): masks, memory, energy."""
     session, run = query.Session.of_run(store, run_id)
     found = session.table(PASSES, run_id=run)
     if not found.num_rows:
         raise CellbenchError(
-            "this run looked at neither masks nor memory nor energy", None, "make one: cellbench run --passes masks"
+            "this run has no pass of masks, memory or energy", None, "make one: cellbench run --passes masks"
         )
     known = [name for name in found.column_names if name in CASE or found[name].null_count < found.num_rows]
     return found.select(known)
 
 
 def races(store: Store, run_id: str | None) -> pa.Table:
-    """One row per race and variant of a run (the latest if None): how many times as fast as stock, with its masks."""
-    from harness.results import scope, tables, tuning_results  # only a search for speed has any
+    """One row per race and variant of a run (by default the latest): its speed-up over stock, with its masks."""
+    from harness.results import scope, tables, tuning_results  # only a search has any
 
     session = query.Session.of_run(store, run_id)[0]
     found = session.table(tables.sql("races", scope.resolve(session, run_id)))
@@ -126,20 +126,20 @@ def races(store: Store, run_id: str | None) -> pa.Table:
 
 
 def print_dimensions(table: pa.Table, form: str) -> None:
-    """Print rows that are about cases: all columns for programs, those that tell them apart for people."""
+    """Print rows about cases: all columns for programs, the distinguishing ones for people."""
     for_people = table.drop_columns([name for name in KEYS if name in table.column_names])
     print_table(table if form in ("json", "csv") else without_constants(for_people, CASE), form, CASE)
 
 
 def print_table(table: pa.Table, form: str = TABLE, labels: Sequence[str] = ()) -> None:
-    """Print rows on stdout: as a table for people, or as json, csv or md for programs; labels tell rows apart."""
+    """Print rows on stdout: as a table for people, or as json, csv or md for programs; labels distinguish rows."""
     show(
         table.schema, table.to_batches(), form, limit=0, labels=[each for each in labels if each in table.column_names]
     )
 
 
 def print_cases(table: pa.Table, form: str = TABLE) -> None:
-    """Print the table of cases as people read it: rounded, with units."""
+    """Print the table of cases for people: rounded, with units."""
     from harness.results import findings, sentences  # the engines come with them
 
     if not table.num_rows:
@@ -150,7 +150,10 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
         (Column("median (s)", True), lambda r: number(r["median_s"])),
         (Column("IQR (s)", True, 4), lambda r: f"{number(r['q1_s'])} – {number(r['q3_s'])}"),
         (Column("mean ± SD (s)", True, 6), lambda r: f"{number(r['mean_s'])} ± {number(r['sd_s'], 2)}"),
-        (Column("95 % of mean", True, 5), lambda r: "" if r["precision"] is None else f"±{100 * r['precision']:.2g} %"),
+        (
+            Column("95 % CI of mean", True, 5),
+            lambda r: "" if r["precision"] is None else f"±{100 * r['precision']:.2g} %",
+        ),
         (Column("images/h", True, 1), lambda r: number(3600 / r["median_s"])),
         (Column("n", True, 2), lambda r: str(r["n"])),
         (Column("cells", True, 3), lambda r: text(r["n_cells"])),
@@ -158,7 +161,7 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
         (Column("speed-up", True), lambda r: "" if r["speedup"] is None else f"{r['speedup']:.2f}×"),
         (Column("flags", False, 8), lambda r: f"{r['n_flagged']} of {r['n']}: {r['flags']}" if r["n_flagged"] else ""),
     ]
-    for rare in ("95 % of mean", "speed-up", "flags"):
+    for rare in ("95 % CI of mean", "speed-up", "flags"):
         figures = [(column, cell) for column, cell in figures if column.name != rare or any(map(cell, rows))]
     named = [
         (Column(identity.word(name), name == "crop", is_whole=name in ALWAYS), partial(_label, column=name))
@@ -181,7 +184,7 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
 
 
 def print_stages(table: pa.Table, ceilings: pa.Table, form: str = TABLE) -> None:
-    """Print where the time of one call goes, a table for each device and crop, with what it tells."""
+    """Print the time of each stage of a call, a table for each device and crop, with advice."""
     from harness.results import advice, sentences  # the engines come with them, which other tables can do without
 
     rows = table.to_pylist()
@@ -206,7 +209,7 @@ def print_stages(table: pa.Table, ceilings: pa.Table, form: str = TABLE) -> None
 
 
 def _stage_table(case: list[dict[str, Any]]) -> tuple[list[Column], list[tuple[str, ...]]]:
-    """Columns and rows: a line a stage, with its time in each pass in ms."""
+    """Columns and rows: a line a stage, with its time in each network pass in ms."""
     from harness.results import advice
 
     passes = advice.passes(case)
@@ -233,13 +236,13 @@ def _ms(value_s: float | None) -> str:
 
 
 def bar(share: float, length: int = 12) -> str:
-    """A bar of so many characters for a share of 1; at least the thinnest one."""
+    """A bar of this length for a share of 1; at least the thinnest one."""
     eighths = max(1, round(8 * length * share))
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
 
 
 def closing(table: pa.Table) -> list[str]:
-    """After a run: what many images of the largest size measured would take on each device, and the next commands."""
+    """The last lines of a run: the time for many images of the largest size on each device, and the next commands."""
     rows = sorted(table.to_pylist(), key=lambda row: (-row["height_px"] * row["width_px"], row["median_s"]))
     largest = [row for row in rows if pixels(row) == pixels(rows[0])]
     several = identity.differing(rows, ("node", "device", "model", "variant", "dtype"))
@@ -260,17 +263,17 @@ def _label(row: dict[str, Any], column: str) -> str:
 
 
 def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
-    """What a reader of the table must know besides the figures."""
+    """The notes that a reader of the table needs in addition to the numbers."""
     names = sorted({f"{text(row['device'])} is {text(row['device_name'], 'unknown')}" for row in rows})
     notes = ["; ".join(names)]
     images = sorted({text(row["image"], "unknown") for row in rows})
     fewest, most = (choose(row["n_blocks"] for row in rows) for choose in (min, max))
     counted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     within = "within one process" if most == 1 else f"over {counted} processes"
-    few = f"; a 95 % interval takes {PROCESSES_MIN} processes" if fewest < PROCESSES_MIN else ""
+    few = f"; a 95 % CI needs {PROCESSES_MIN} processes" if fewest < PROCESSES_MIN else ""
     notes.append(f"image {', '.join(images)}; medians and spread are {within}{few}")
     if flagged := sum(row["n_flagged"] for row in rows):
-        notes.append(f"{flagged} of {sum(row['n'] for row in rows)} repetitions carry a flag; none is left out")
+        notes.append(f"{flagged} of {sum(row['n'] for row in rows)} repetitions carry a flag; they are included")
     called = ("device", *identity.without(labels, "device"))
     for reason, meaning in STOPPED_SHORT.items():
         short = [" ".join(_label(r, name) for name in called) for r in rows if reason in (r["stop_reason"] or "")]

@@ -1,6 +1,6 @@
-"""Tables on a terminal: which columns fit its width, how cells are aligned, and their colours; and JSON on stdout.
+"""Tables on a terminal: the columns that fit its width, the alignment of cells, and their colours; JSON on stdout.
 
-Nothing is cut. Where a table is too wide, columns that matter least are left out and named; `--wide` prints them all.
+Nothing is cut. Where a table is too wide, the least important columns are left out and named; `--wide` prints them all.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from harness import markdown
 
 UNLIMITED = 10_000  # columns of a pipe: a program reads it, so no line is wrapped
 GAP = 2  # between columns
-TEXT_MIN, TEXT_LEAST = 20, 8  # columns that a text keeps while others can be left out, and at all
-TABLE, WIDE = "table", "wide"  # forms for people: what fits the terminal, and all columns
+TEXT_MIN, TEXT_LEAST = 20, 8  # width of a text while other columns can be left out, and the minimum
+TABLE, WIDE = "table", "wide"  # forms for people: the columns that fit the terminal, and all columns
 STYLES = {
     **dict.fromkeys(("ok", "FASTER", "SAME", "identical", "equivalent"), "green"),
     **dict.fromkeys(("warn", "warning", "INCONCLUSIVE", "suspect", "noisy", "close"), "yellow"),
@@ -35,7 +35,7 @@ class Column:
     """A column of a table.
 
     order: where the terminal is too narrow, columns with the highest number are left out first; those with 0 stay.
-    is_whole: it is never wrapped, since it is copied.
+    is_whole: whether it is never wrapped, because users copy it.
     """
 
     name: str
@@ -71,9 +71,9 @@ def print_columns(columns: Sequence[Column], rows: Iterable[Sequence[str]], form
 
 
 def fitted(columns: Sequence[Column], rows: list[Sequence[str]], width: int) -> tuple[Table, list[str]]:
-    """The table in so many columns of the terminal, and the names of the columns that it leaves out.
+    """The table in this width, and the names of the columns that it leaves out.
 
-    Where even the columns that stay do not fit, each row becomes a block of lines `name  value`.
+    Where even the required columns do not fit, each row becomes a block of lines `name  value`.
     """
     cells = [_aligned(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
     full = [max(map(cell_len, [column.name, *cells[i]])) for i, column in enumerate(columns)]
@@ -127,7 +127,7 @@ def _is_fixed(column: Column) -> bool:
 
 
 def _aligned(column: Column, cells: Sequence[str]) -> list[str]:
-    """The cells of a column of numbers with their decimal points below each other; others as they are."""
+    """The cells of a column of numbers with their decimal points below each other; other cells unchanged."""
     if not column.is_number or not all(re.fullmatch(r"[^.]*(\.\d*)?", cell) for cell in cells):
         return list(cells)
     tails = [len(cell) - cell.find(".") if "." in cell else 0 for cell in cells]

@@ -1,4 +1,4 @@
-"""What a search for speed found, and how many images a minute there were, as text."""
+"""The result of a search for speed, and the throughput in images a minute, as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def text(found: Tuning) -> str:
-    """The two answers, what each step gave, and what to write in one's own script."""
+    """The two winners, the result of each step, and the lines for the user's own script."""
     best = found.equivalent or found.identical
     columns = [Column("variant"), Column("times stock", True), Column("95 % interval", True, 1), Column("n", True, 2),
                Column("masks", is_whole=True), Column("note", order=3)]  # fmt: skip
@@ -35,7 +35,7 @@ def text(found: Tuning) -> str:
 
 
 def snippet(variant: str, model: str) -> str:
-    """Lines to copy: the winner by name, what each part of it is, and those that need nothing of ours."""
+    """Lines to copy: the winner by name, its parts, and the lines that do not need cellbench."""
     engine = registry.engine_of(model)
     chosen = engine.variant(variant)
     parts = engine.parts(chosen)
@@ -52,13 +52,13 @@ def snippet(variant: str, model: str) -> str:
 
 def _answer(each: Outcome | None) -> str:
     if each is None:
-        return "none beats stock"
+        return "stock is the fastest"
     interval = "" if each.low is None else f"95 % interval {each.low:.2f} to {each.high:.2f}, "
     return f"{each.variant}, {each.speedup:.2f} times as fast ({interval}n = {each.n})"
 
 
 def turn(row: Sample) -> str:
-    """One way in one round, as it ends."""
+    """One way in one round, printed when it ends."""
     way = f"{row['variant']}, {row['n_processes']} × {row['n_in_flight']}"
     if row["status"] != "ok":
         return f"{row['node']} {row['device']} {way}: {row['status']}"
@@ -66,7 +66,7 @@ def turn(row: Sample) -> str:
 
 
 def rates(found: Sequence[Rate]) -> str:
-    """Images a minute of each way, and how much faster than the first one it is."""
+    """Images a minute of each way, and its speed-up over the first one."""
     columns = [Column("node", order=5), Column("device", is_whole=True), Column("variant"), Column("processes", True),
                Column("in flight", True), Column("images/min", True), Column("times first", True, 1),
                Column("95 % interval", True, 2), Column("masks", order=3), Column("note", order=4)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows as they come, on stdout or in a file: a table for people; json, csv, md, parquet and arrow for programs."""
+"""Rows on stdout or in a file: a table for people; json, csv, md, parquet and arrow for programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.terminal.table_printer import TABLE, WIDE, Column, print_columns
 FORMATS = ("parquet", "csv", "json", "arrow", "md")
 BINARY = ("parquet", "arrow")
 COPIED = ("run_id", "case_id", "series_key", "last_run", "mask_sha256")  # ids: a part of one is of no use
-ROWS_SHOWN = 500  # of a table, unless more are asked for: it has to be laid out as a whole
+ROWS_SHOWN = 500  # of a table by default: its layout needs all rows
 
 
 def show(
@@ -35,7 +35,7 @@ def show(
 ) -> None:
     """Print rows on stdout in one of the forms.
 
-    limit: at most so many rows (a table has ROWS_SHOWN if None; 0 is all). labels: columns that tell the rows apart.
+    limit: maximum number of rows (a table has ROWS_SHOWN if None; 0 is all). labels: columns that distinguish the rows.
     """
     most = (ROWS_SHOWN if form in (TABLE, WIDE) else 0) if limit is None else limit
     cut = Cut(batches, most)
@@ -55,7 +55,7 @@ def show(
 
 
 def save(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str) -> int:
-    """Write rows into a file, whole or not at all; returns how many there were."""
+    """Write rows into a file, whole or not at all; returns their number."""
     cut = Cut(batches, 0)
     with files.replacing(path) as file:
         _write(file, schema, cut, form)
@@ -63,7 +63,7 @@ def save(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form:
 
 
 def form_of(path: Path, choice: str | None) -> str:
-    """The format that is asked for, or that the file's name tells."""
+    """The requested format, or that of the file's name."""
     form = choice or {"pq": "parquet", "feather": "arrow"}.get(path.suffix[1:], path.suffix[1:])
     if form not in FORMATS:
         raise CellbenchError(f"unknown format {form!r}", str(path), f"--format {', '.join(FORMATS)}")
@@ -71,7 +71,7 @@ def form_of(path: Path, choice: str | None) -> str:
 
 
 class Cut:
-    """The first rows of a stream: counts them, and notices that there would have been more."""
+    """The first rows of a stream, with their number, and whether there are more."""
 
     def __init__(self, batches: Iterable[pa.RecordBatch], limit: int) -> None:
         self._batches, self._limit = batches, limit
@@ -118,7 +118,7 @@ def _write_csv(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBat
 
 
 def _flat_type(found: pa.DataType) -> pa.DataType:
-    """What a CSV file can hold: lists and structs become JSON, DuckDB's whole sums become numbers."""
+    """The type in a CSV file: lists and structs become JSON, DuckDB's whole sums become numbers."""
     if pa.types.is_nested(found):
         return pa.string()
     return pa.float64() if pa.types.is_decimal(found) and found.scale else found
@@ -142,7 +142,7 @@ def _write_json(file: BinaryIO, batches: Iterable[pa.RecordBatch]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: times in ISO 8601, null for what is no number."""
+    """A value for JSON: times in ISO 8601, null for a value that is not a number."""
     if isinstance(value, dict):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -168,7 +168,7 @@ def _write_markdown(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.Reco
 
 
 def _columns(schema: pa.Schema, labels: Sequence[str]) -> list[Column]:
-    """How the columns are shown: the first one and the first figure stay, what stands furthest right goes first."""
+    """The columns for a terminal: the first one and the first number stay, the rightmost are left out first."""
     values = [name for name in schema.names if name not in labels]
     order = {name: n for n, name in enumerate([*values[:1], *labels, *values[1:]])}
     stays = schema.names[:1]

@@ -1,4 +1,4 @@
-"""The stages of a call that Cellpose 3 and 4 share, and the functions of cellpose in which they pass."""
+"""The stages of a call that Cellpose 3 and 4 share, and the functions of cellpose that make up each stage."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ STAGES = (
     Stage("flow_image", "colouring the flows, for display only", IMAGES),
     Stage("other", "what no hook claims", OTHER),
 )
-FUNCTIONS = {  # of cellpose, by module and name; the stage that goes on as long as a call of it
+FUNCTIONS = {  # of cellpose, by module and name; the stage that lasts as long as a call of it
     ("transforms", "convert_image"): "convert",
     ("transforms", "normalize_img"): "normalize",
     ("transforms", "resize_image"): "resize",
-    ("models", "run_net"): "tile",  # models imports it by name. Of its own it pads, cuts (make_tiles) and copies
+    ("models", "run_net"): "tile",  # models imports it by name. Itself it pads, cuts (make_tiles) and copies
     ("transforms", "average_tiles"): "stitch",
-    # Of its own it thresholds, scales the flows and follows them (follow_flows, which returns before the device has
+    # Itself it thresholds, scales the flows and follows them (follow_flows, which returns before the device has
     # finished: the next stage's border waits for it).
     ("dynamics", "compute_masks"): "dynamics",
     ("dynamics", "get_masks_torch"): "seeds",
@@ -44,11 +44,11 @@ FUNCTIONS = {  # of cellpose, by module and name; the stage that goes on as long
 
 
 def stage(recorder: StageRecorder, name: str) -> Context:
-    """A context for the calls of a function, each of which is this stage."""
+    """The context for calls of a function that make up this stage."""
     return lambda *_, **__: recorder.stage(name)
 
 
 def hooks(recorder: StageRecorder, modules: Iterable[ModuleType]) -> list[tuple[Any, str, Context]]:
-    """The functions in these modules of cellpose, each with the context that its calls are put in."""
+    """The functions in these modules of cellpose, each with the context for its calls."""
     by_name = {module.__name__.removeprefix("cellpose."): module for module in modules}
     return [(by_name[module], name, stage(recorder, each)) for (module, name), each in FUNCTIONS.items()]

@@ -1,7 +1,7 @@
-"""The nodes to measure on: this machine alone, or the nodes of a Ray cluster, side by side.
+"""The nodes to measure on: this machine alone, or the nodes of a Ray cluster at the same time.
 
 with fleet.opened(address, use_ray) as here:    Alone or Cluster
-    here.members                                what each node has: devices, threads, versions
+    here.members                                the devices, threads and versions of each node
     here.deliver(parcels)                       image and weights, once to each node
     here.samples(orders)                        blocks performed, each sample as it is made
 """
@@ -22,11 +22,11 @@ Say = Callable[[str], None]
 
 
 class Fleet(Protocol):
-    """What measures: one node or many."""
+    """The nodes that measure, one or many."""
 
     @property
     def address(self) -> str | None:
-        """Of its Ray, to come back to; None for this machine alone."""
+        """The address of its Ray, for resuming; None for this machine alone."""
         ...
 
     @property
@@ -45,19 +45,19 @@ class Fleet(Protocol):
         ...
 
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
-        """Bring the files to every node; returns the folder they lie in there, by the node's name."""
+        """Send the files to every node; returns the folder with them, by the node's name."""
         ...
 
     def samples(self, orders: Sequence[Order]) -> Generator[Sample]:
         """Perform every order on its node, and yield each sample as it is made.
 
-        A node's next repetition begins only when the sample before it has been dealt with. Nothing is left running
-        when the iterator ends or is closed.
+        A node's next repetition begins only when the consumer has finished with the sample before it. Nothing is left
+        running when the iterator ends or is closed.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the nodes."""
+        """Release the nodes."""
         ...
 
 
@@ -73,8 +73,8 @@ def opened(
 ) -> Iterator[Fleet]:
     """This machine without Ray, or a Ray started for it, or the cluster at an address: auto or HOST:PORT.
 
-    nodes: names to keep to; all if empty. say: told what is being waited for. n_awaited: nodes to wait for. engines:
-    what the nodes are to measure, with an interpreter of the user's own if one is given. Raises FleetUnreachableError.
+    nodes: names of the nodes to use; all if empty. say: receives progress messages. n_awaited: number of nodes to wait
+    for. engines: the engines to measure, with the user's own interpreter if given. Raises FleetUnreachableError.
     """
     if use_ray:
         from harness.fleet.driver import cluster

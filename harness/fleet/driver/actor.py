@@ -1,4 +1,4 @@
-"""What runs on a node inside Ray: it hands on what the node's worker says, one answer at a time, when asked."""
+"""The actor on a node inside Ray: it passes on the answers of the node's worker, one for each request."""
 
 from __future__ import annotations
 

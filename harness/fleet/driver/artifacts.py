@@ -19,12 +19,12 @@ from harness.machine.folders import home
 
 IN_SCRATCH = "a copy of image and weights"
 OTHER_HOME = "set CELLBENCH_HOME to a folder on a local disk with room"
-KEPT_S = 30 * 86_400.0  # parcels that no run asked for in a month are thrown away
+KEPT_S = 30 * 86_400.0  # files that no run used in a month are deleted
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A file to be: its name, its content and what that must hash to."""
+    """A file to be sent: its name, its content and the hash of the content."""
 
     name: str
     sha256: str
@@ -32,12 +32,12 @@ class Parcel:
 
 
 def parcel(name: str, content: bytes) -> Parcel:
-    """A parcel of this content."""
+    """The parcel of this content."""
     return Parcel(name, hashlib.sha256(content).hexdigest(), content)
 
 
 def label(parcels: Sequence[Parcel]) -> str:
-    """A short name for these files together; it names the folder that they lie in on a node."""
+    """A short name for these files together; it names their folder on a node."""
     text = "\n".join(f"{each.sha256}  {each.name}" for each in sorted(parcels, key=lambda each: each.name))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -48,7 +48,7 @@ def parcels_folder() -> Path:
 
 
 def find(wanted: str, sums: dict[str, str]) -> str | None:
-    """The folder that has these files, every hash right; None where they have to be sent. sums: sha256 by name."""
+    """The folder that has these files with the right hashes; None where they must be sent. sums: sha256 by name."""
     folder = parcels_folder() / wanted
     if not all((folder / name).is_file() and files.sha256(folder / name) == sum_ for name, sum_ in sums.items()):
         return None
@@ -57,7 +57,7 @@ def find(wanted: str, sums: dict[str, str]) -> str | None:
 
 
 def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
-    """Write the files into a folder, whole or not at all, and return it; parcels nobody asks for any more go."""
+    """Write the files into a folder, whole or not at all, and return it; unused older parcels are deleted."""
     root = into or parcels_folder()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder of one's own while the context lasts; those of processes that were killed go first."""
+    """A temporary folder while the context lasts; those of killed processes are removed first."""
     root = files.make_folder(home() / "scratch", IN_SCRATCH, OTHER_HOME)
     with ExitStack() as stack:
         with _tidying(root), files.storage_errors(root, IN_SCRATCH, OTHER_HOME):
@@ -97,7 +97,7 @@ def scratch() -> Iterator[Path]:
 def forget_killed() -> None:
     """Remove the scratch folders of processes that were killed."""
     root = home() / "scratch"
-    # It is only tidied up: whoever cannot, or has none, is not stopped.
+    # This only tidies up: an error does not stop the command.
     with suppress(OSError, StorageError, BusyError), _tidying(root):
         _forget_killed(root)
 
@@ -109,14 +109,14 @@ def _forget_killed(root: Path) -> None:
 
 
 def _tidying(root: Path) -> AbstractContextManager[Any]:
-    """Nobody else takes a new folder, not locked yet, for that of a process that was killed."""
+    """Lock the folder, so that no command takes a new folder, not locked yet, for that of a killed process."""
     busy = "another command is making or removing folders there"
     return locks.locked(root / ".lock", busy, waits=True, fix=OTHER_HOME)
 
 
 @contextmanager
 def _in_use(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is a file beside it and goes at the end."""
+    """Hold the lock of a folder, which is a file next to it and is removed at the end."""
     path = folder.with_suffix(".lock")
     with locks.locked(path, "another command uses this folder", fix=OTHER_HOME):
         yield

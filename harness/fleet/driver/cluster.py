@@ -28,9 +28,9 @@ from harness.measure.wire import Order
 from harness.schema import Sample
 
 TURN = "cellbench-turn"
-PATIENT_S = 10.0  # after this long without an answer, say what is being waited for
+PATIENT_S = 10.0  # after this long without an answer, report the cause of the wait
 SURVEY_S = 3600.0  # for a slot that another run holds, and the survey itself
-JOIN_S = 3600.0  # for nodes that were said to come
+JOIN_S = 3600.0  # for nodes that are expected
 DELIVER_S = 600.0  # 40 MB at 0.5 Mbit/s
 
 Say = Callable[[str], None]
@@ -62,7 +62,7 @@ class Cluster:
         self.members, self.absent = found, absent
 
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
-        """Send what a node has not kept from another run; a node that cannot take it stops the run before it begins."""
+        """Send the files that a node lacks; a node that cannot store them stops the run before it begins."""
         label, sums = artifacts.label(files), {each.name: each.sha256 for each in files}
         content = self._ray.put([(each.name, each.sha256, each.content) for each in files])
         pending = {name: relay.find.remote(label, sums) for name, relay in self._relays.items()}
@@ -98,16 +98,16 @@ def join(
     engines: Sequence[str] = (DEFAULT,),
     python: str | None = None,
 ) -> Cluster:
-    """Connect to the cluster at an address (auto or HOST:PORT), or start a Ray of this machine alone if there is none.
+    """Connect to the cluster at an address (auto or HOST:PORT), or start a Ray of this machine alone without one.
 
-    wanted: names of nodes to keep to; all if empty. perform: what relays do with an order; the worker's if not given.
-    n_awaited: so many nodes are waited for before any is chosen. engines, python: what they are to measure.
+    wanted: names of the nodes to use; all if empty. perform: performs an order on a node, by default the worker's.
+    n_awaited: number of nodes to wait for before any is chosen. engines, python: the engines to measure.
     """
     ray = connect(address) if address else start_local()
     try:
         _await(ray, n_awaited, say)
         tagged = _chosen(_tagged(ray), wanted)
-        with _turn(ray, say) if address else nullcontext():  # nobody else can want a node of our own
+        with _turn(ray, say) if address else nullcontext():  # no other run can use this machine's own Ray
             relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
             found, absent = _surveyed(ray, tagged, relays, say, engines, python)
         for each in absent:
@@ -154,7 +154,7 @@ def connect(address: str) -> Any:
             _init(ray, address=found)
     except Exception as error:  # Ray's own are of many kinds, some of them plain
         raise FleetUnreachableError(
-            f"Ray's head does not take us: {_line(error)}", address, _cure(str(error))
+            f"Ray's head does not accept this machine: {_line(error)}", address, _cure(str(error))
         ) from error
     return ray
 
@@ -162,7 +162,7 @@ def connect(address: str) -> Any:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C end this process at once: Ray may wait for minutes without Python, and nothing is measured yet."""
-    if threading.current_thread() is not threading.main_thread():  # no other may say what a signal does
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a signal's handler
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -173,19 +173,19 @@ def _interruptible() -> Iterator[None]:
 
 
 def _init(ray: Any, **how: Any) -> None:
-    """Connect, and let SIGTERM go on meaning what it meant: Ray takes it for itself."""
+    """Connect, and restore the handler of SIGTERM, which Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         with _hushed():
             ray.init(**how, log_to_driver=False, logging_level="ERROR")
     finally:
-        if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set a signal's handler
             signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Keep the compiled part of Ray from writing to stderr, past Python: what goes wrong is an exception as well."""
+    """Keep the compiled part of Ray from writing to stderr, past Python: each error is an exception as well."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with TemporaryFile() as unread:
@@ -221,7 +221,7 @@ def _cure(message: str) -> str:
 
 
 def _await(ray: Any, n_awaited: int, say: Say) -> None:
-    """Wait until so many nodes for measuring have joined: machines wake up late."""
+    """Wait until n_awaited nodes for measuring have joined: machines may wake up late."""
     end_s, n_before = time.monotonic() + JOIN_S, -1
     while (n_here := len(_slotted(ray))) < n_awaited:
         if n_here != n_before:
@@ -236,7 +236,7 @@ def _await(ray: Any, n_awaited: int, say: Say) -> None:
 
 
 def _slotted(ray: Any) -> list[Mapping[str, Any]]:
-    """What Ray knows about the live nodes that were started for measuring."""
+    """Ray's records of the live nodes that were started for measuring."""
     return [node for node in ray.nodes() if node["Alive"] and tags.SLOT in node["Resources"]]
 
 
@@ -271,7 +271,7 @@ def _chosen(tagged: Sequence[_Tagged], wanted: Sequence[str]) -> list[_Tagged]:
 
 @contextmanager
 def _turn(ray: Any, say: Say) -> Iterator[None]:
-    """Let one run at a time take its nodes: two that each hold what the other one waits for would wait for ever."""
+    """Let one run at a time take its nodes: two runs that each hold a node that the other needs would wait for ever."""
     is_announced = False
     while True:
         try:
@@ -289,7 +289,7 @@ def _turn(ray: Any, say: Say) -> Iterator[None]:
 
 
 class _Holder:
-    """An actor that is there for its name."""
+    """An actor whose name is the lock."""
 
 
 def _relay(ray: Any, node_id: str, perform: Any) -> Any:
@@ -314,7 +314,7 @@ def _surveyed(
     engines: Sequence[str],
     python: str | None,
 ) -> tuple[list[Member], list[Absent]]:
-    """What each node tells about itself; a slot that another run holds is waited for."""
+    """The survey of each node; it waits for a slot that another run holds."""
     pending = {relays[node.name].survey.remote(engines, python): node for node in tagged}
     here, found, absent = ray.get_runtime_context().get_node_id(), [], []
     end_s, is_announced = time.monotonic() + SURVEY_S, False

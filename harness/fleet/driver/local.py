@@ -28,7 +28,7 @@ class Alone:
 
     @property
     def members(self) -> Sequence[Member]:
-        """This machine, asked once."""
+        """This machine, surveyed once."""
         if not self._members:
             answer = survey.survey(self._engines, self._python)
             self._members = (survey.member(answer, answer["host"], drives=True),)

@@ -1,7 +1,7 @@
-"""Blocks on many nodes side by side: every node works through its own, and samples are taken as they come.
+"""Blocks on many nodes at the same time: every node performs its own, and samples are taken as they come.
 
-Each node has one question on its way at any time, so that its next repetition begins only when the sample before has
-been dealt with. Nothing is tried again: a repeated measurement is another one, and whoever resumes a run decides it.
+Each node has one request in flight at any time, so its next repetition begins only when the consumer has finished with
+the sample before. Nothing is tried again: a repeated measurement is another one, and only a resumed run repeats it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GRACE_S = 180.0  # beyond the worker's own patience, which ends first while its 
 def samples(
     ray: Any, relays: Mapping[str, Any], orders: Sequence[Order], facts: Mapping[str, Mapping[str, Any]]
 ) -> Generator[Sample]:
-    """Perform the orders through their nodes' relays; what a lost node still had to do becomes rows.
+    """Perform the orders through their nodes' relays; the remaining tasks of a lost node become rows.
 
     relays: actors by node. facts: columns by node, for rows about a node that is lost.
     """
@@ -52,7 +52,7 @@ def samples(
 
 
 class _Lane:
-    """One node's way through its orders."""
+    """One node's progress through its orders."""
 
     def __init__(self, relay: Any, orders: Sequence[Order], facts: Mapping[str, Any]) -> None:
         self._relay, self._orders, self._facts = relay, deque(orders), facts
@@ -61,7 +61,7 @@ class _Lane:
         self.end_s = 0.0  # when to give the node up
 
     def ask(self) -> Any:
-        """Put the next question to the relay; None when everything is done."""
+        """Send the next request to the relay; None when everything is done."""
         if not self._orders:
             return None
         order = self._orders[0]
@@ -75,7 +75,7 @@ class _Lane:
         return ref
 
     def advance(self, kind: str) -> None:
-        """Go on after an answer."""
+        """Continue after an answer."""
         if kind == "finished":
             self._left.popleft()
         elif kind == "end":
@@ -83,7 +83,7 @@ class _Lane:
             self._begun = False
 
     def lost(self, error: BaseException, status: str) -> Iterator[Sample]:
-        """A row for everything that the node still had to do."""
+        """Rows for all remaining tasks of the node."""
         why = reason(error)
         for order in self._orders:
             base = rows.base_columns(order, dict(self._facts))
@@ -95,6 +95,6 @@ class _Lane:
 
 
 def reason(error: BaseException) -> str:
-    """What Ray says about a lost node or task, in one or two lines."""
+    """Ray's reason for the loss of a node or task, in one or two lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:1] + lines[-1:] if len(lines) > 1 else lines)[:500] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a node tells about itself before anything is measured on it."""
+"""The facts that a node reports before anything is measured on it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from harness.plan.cases import Node
 class Member:
     """A node that will measure.
 
-    facts: columns for the rows that are written about it when it cannot speak for itself any more.
-    lacking: backends that its tags promise and no device of it computes on.
+    facts: columns for the rows that are written about it after it is lost. lacking: backends of its tags without a
+    device that computes.
     """
 
     node: Node
     facts: Mapping[str, Any]
     versions: Versions
-    drives: bool = False  # the command that drives the run runs there, too
+    drives: bool = False  # whether the command that drives the run runs there, too
     lacking: tuple[str, ...] = ()
 
     @property
@@ -35,7 +35,7 @@ class Member:
         return self.node.name
 
     def differs(self, here: Versions) -> tuple[Difference, ...]:
-        """What it has in another version than the machine that drives the run."""
+        """The software that has another version than on the machine that drives the run."""
         return differences(here, self.versions)
 
 
@@ -50,7 +50,7 @@ class Absent:
 def survey(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> dict[str, Any]:
     """This machine's answer, in plain values: host name, devices for every engine, threads, versions, facts.
 
-    python: an interpreter of the user's own for the engines.
+    python: the user's own interpreter for the engines.
     """
     first, *others = (parent.devices(name, python) for name in engines)
     devices = [device for device in first if all(device.id in {each.id for each in found} for found in others)]
@@ -65,7 +65,7 @@ def survey(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> di
 
 
 def versions_of(engines: Sequence[str] = (DEFAULT,), python: str | None = None) -> Versions:
-    """Versions of this machine's software and of these engines, by name; python: where the engines are."""
+    """Versions of this machine's software and of these engines, by name; python: their interpreter."""
 
     def version(name: str) -> str | None:
         return registry.version(name) if python is None else parent.version(environments.find(name, python))
@@ -76,13 +76,13 @@ def versions_of(engines: Sequence[str] = (DEFAULT,), python: str | None = None) 
 def member(
     answer: dict[str, Any], name: str, promised: Mapping[str, int] | None = None, drives: bool = False
 ) -> Member:
-    """A node by its answer; a device that its tags promise and that does not compute stays in, to fail by name."""
+    """A node from its answer; a tagged device that does not compute stays in, and its cases fail by name."""
     devices = [Device(**device) for device in answer["devices"]]
     lacking = []
     for backend, n_promised in (promised or {}).items():
         have = {device.index for device in devices if device.backend == backend}
         missing = [index for index in range(n_promised) if index not in have]
-        devices += [Device(backend, index, "promised by its tags, but not found") for index in missing]
+        devices += [Device(backend, index, "listed in its tags, but not found") for index in missing]
         lacking += [backend] if missing else []
     node = Node(name, tuple(devices), answer["threads"], answer.get("threads_max"))
     return Member(node, {**answer["facts"], "node": name}, answer["versions"], drives, tuple(lacking))

@@ -1,1 +1,1 @@
-"""Making this machine a node of a fleet: starting Ray here with the right tags, ports and token, and stopping it."""
+"""Make this machine a node of a fleet: start Ray here with the right tags, ports and token, and stop it."""

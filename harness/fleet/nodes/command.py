@@ -1,7 +1,7 @@
-"""The line that starts Ray on this machine: what is known of the machine goes in, arguments and environment come out.
+"""The command line that starts Ray on this machine, from facts about the machine: arguments and environment.
 
-Pure. Everything that Ray would choose at random or by its own defaults is chosen here, so that nodes find each other
-through firewalls, nothing idles in the way of a measurement, and two fleets on one machine do not meet.
+Pure. Everything that Ray would choose at random or by its own defaults is chosen here. So nodes find each other through
+firewalls, no idle process disturbs a measurement, and two fleets on one machine stay separate.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ GCS_PORT = 6379
 PORT_BASE = 20_000
 TEMP_DIR = "/tmp/ray"
 
-# Ports of every node, counted from the base; the first is where other nodes hand it work.
+# Ports of every node, counted from the base; other nodes send work to the first.
 NODE_PORTS = {
     "node-manager-port": 1, "object-manager-port": 2, "runtime-env-agent-port": 3, "metrics-export-port": 4,
     "dashboard-agent-listen-port": 5, "dashboard-agent-grpc-port": 6,
 }  # fmt: skip
-CLIENT_PORT, DASHBOARD_PORT = 7, 8  # of the head only; `ray start` has no way to leave the client's server out
+CLIENT_PORT, DASHBOARD_PORT = 7, 8  # of the head only; `ray start` cannot leave the client's server out
 EXPORTERS = {"AUTOSCALER_METRIC_PORT": 9, "DASHBOARD_METRIC_PORT": 10}  # of the head only; fixed if not given
 WORKER_PORTS = (100, 199)
-USUAL_DASHBOARD_PORT = 8265  # where `ray dashboard` and `ray job submit` look if they are not told
+USUAL_DASHBOARD_PORT = 8265  # the default of `ray dashboard` and `ray job submit`
 
-# A head calls a node dead after 5 failures of 3 s, each after a pause of 3 s. Ray's own 65 s make a fleet wait long for
-# a Mac that fell asleep; below 20 s a node whose cores are all busy measuring might be taken for dead.
+# A head declares a node dead after 5 failures of 3 s, each after a pause of 3 s. Ray's own 65 s are long for a Mac
+# that fell asleep; below 20 s a node whose cores are all busy measuring might be declared dead.
 HEALTH = {
     "RAY_health_check_period_ms": "3000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "5",
 }
 
-# What must not be handed on: the first is 1 in the shells of `ray up`, the second would lead workers elsewhere.
+# Not inherited: the first is 1 in the shells of `ray up`, the second would misdirect workers.
 NOT_INHERITED = ("OMP_NUM_THREADS", "RAY_ADDRESS")
 
 # The longest that Ray adds to its folder for a socket, and the longest path that a socket may have (sys/un.h).
@@ -48,7 +48,7 @@ SOCKET_CHARACTERS = {"darwin": 103, "linux": 107}
 
 @dataclass(frozen=True)
 class Setup:
-    """Where a node is to be: its name and address, its head, its ports and its folder."""
+    """The place of a node: its name and address, its head, its ports and its folder."""
 
     name: str
     ip: str
@@ -64,7 +64,7 @@ class Setup:
 
     @property
     def node_port(self) -> int:
-        """Where this node is given work; it answers as soon as the node runs."""
+        """The port for work from other nodes; it answers as soon as the node runs."""
         return self.port_base + NODE_PORTS["node-manager-port"]
 
     @property
@@ -72,7 +72,7 @@ class Setup:
         return USUAL_DASHBOARD_PORT if self.port_base == PORT_BASE else self.port_base + DASHBOARD_PORT
 
     def fixed_ports(self) -> dict[str, int]:
-        """Every port that this node needs for itself, by what it is for; workers take theirs from a range."""
+        """Every port that this node needs for itself, by purpose; workers take theirs from a range."""
         ports = {name: self.port_base + offset for name, offset in NODE_PORTS.items()}
         if not self.is_head:
             return ports
@@ -85,7 +85,7 @@ class Setup:
         }
 
     def open_ports(self) -> str:
-        """The ports that the machines of a fleet must let each other through to, as a firewall is told."""
+        """The ports that the firewalls of a fleet's machines must open, as a text."""
         base, offsets = self.port_base, NODE_PORTS.values()
         own = f"{base + min(offsets)}-{base + max(offsets)}, {base + WORKER_PORTS[0]}-{base + WORKER_PORTS[1]}"
         return f"{self.gcs_port}, {own}" if self.is_head else own
@@ -93,7 +93,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Command:
-    """A command, what is added to its environment, and what is taken from it."""
+    """A command, with the additions to and removals from its environment."""
 
     argv: tuple[str, ...]
     environ: Mapping[str, str]
@@ -103,7 +103,7 @@ class Command:
         return {**{k: v for k, v in inherited.items() if k not in NOT_INHERITED}, **self.environ}
 
     def text(self) -> str:
-        """As it would be typed into a shell, a line for each option."""
+        """The command for a shell, a line for each option."""
         unset = [f"-u {name}" for name in NOT_INHERITED]
         given = [f"{name}={shlex.quote(value)}" for name, value in self.environ.items()]
         program = shlex.join(self.argv[: self.argv.index("start") + 1])
@@ -112,7 +112,7 @@ class Command:
 
 
 def check(setup: Setup, system: str) -> None:
-    """Refuse ports and folders that Ray cannot use; system: sys.platform."""
+    """Reject ports and folders that Ray cannot use; system: sys.platform."""
     if not 1024 <= setup.port_base <= 65_535 - WORKER_PORTS[1]:
         raise CellbenchError(
             f"{setup.port_base} cannot be the first of the ports", "--port-base",
@@ -133,12 +133,12 @@ def check(setup: Setup, system: str) -> None:
 
 
 def ray_start(setup: Setup, tags: Tags, system: str, ray: tuple[str, ...] = ("ray",)) -> Command:
-    """The command that starts this node in the foreground; ray: how the `ray` command is called here."""
+    """The command that starts this node in the foreground; ray: the words that call `ray` here."""
     ports = setup.fixed_ports()
     options = [f"--{name}={ports[name]}" for name in NODE_PORTS]
     if setup.is_head:
         where = ["--head", f"--port={setup.gcs_port}"]
-        # Jobs are submitted through the dashboard, so the head has one; whoever may reach it may run code there.
+        # Jobs are submitted through the dashboard, so the head has one; any user who reaches it may run code there.
         options += [f"--ray-client-server-port={ports['ray-client-server-port']}", "--include-dashboard=true"]
         options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={setup.dashboard_port}"]
         options += [f"--autoscaling-config={setup.autoscaling_config}"] if setup.autoscaling_config else []
@@ -150,7 +150,7 @@ def ray_start(setup: Setup, tags: Tags, system: str, ray: tuple[str, ...] = ("ra
             f"--node-ip-address={setup.ip}",
             # Given on every node: Ray would use the head's folder, which a Mac may not have.
             f"--temp-dir={setup.temp_dir}",
-            # Work that asks for a processor and not for the slot hardly finds room.
+            # Work that requests a processor and not the slot hardly finds room.
             "--num-cpus=1",
             f"--resources={json.dumps(tags.resources(), separators=(',', ':'))}",
             f"--labels={','.join(f'{key}={value}' for key, value in tags.labels().items())}",
@@ -168,8 +168,8 @@ def ray_start(setup: Setup, tags: Tags, system: str, ray: tuple[str, ...] = ("ra
 def _environ(setup: Setup, system: str) -> dict[str, str]:
     environ = {
         **ENVIRONMENT,
-        # Ray would end the relay, and with it the block, where memory runs out; the kernel ends the measuring process
-        # itself, which becomes a row like on any other path.
+        # Ray would end the relay, and with it the block, where memory is full; the kernel ends the measuring process
+        # itself, which becomes a row as without Ray.
         "RAY_memory_monitor_refresh_ms": "0",
     }
     if setup.is_head:

@@ -1,6 +1,6 @@
-"""In a process of its own: what a head's control service (GCS) knows. The only module of this room that imports ray.
+"""A separate process that queries a head's control service (GCS). The only module of this package that imports ray.
 
-Ray's client waits long where no head is, and may end its whole process; here nobody else is in it. A request comes on
+Ray's client waits long where no head is, and may end its whole process; here nothing else is in it. A request comes on
 stdin, the answer goes to stdout, both as one JSON value.
 """
 
@@ -19,10 +19,10 @@ ANSWER_S = 10
 
 
 def look(address: str) -> dict[str, Any]:
-    """The versions that the head has published, or Ray's and Python's if it has not, and every node of the fleet."""
+    """The versions that the head has published, or only Ray's and Python's, and every node of the fleet."""
     client = _client(address)
     published = client.internal_kv_get(KEY, namespace=NAMESPACE, timeout=ANSWER_S)
-    # What Ray itself compares when a node joins (ray/_private/utils.py, check_version_info).
+    # The versions that Ray itself compares when a node joins (ray/_private/utils.py, check_version_info).
     metadata = client.internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster", timeout=ANSWER_S)
     cluster = json.loads(metadata) if metadata else {}
     rays = {"ray": cluster.get("ray_version"), "python": cluster.get("python_version")}
@@ -35,7 +35,7 @@ def look(address: str) -> dict[str, Any]:
 
 
 def publish(address: str, versions: Mapping[str, str | None]) -> None:
-    """Leave the head's versions where look() finds them."""
+    """Store the head's versions for look()."""
     _client(address).internal_kv_put(KEY, json.dumps(versions).encode(), True, NAMESPACE, ANSWER_S)
 
 
@@ -78,7 +78,7 @@ TASKS: dict[str, Callable[..., Any]] = {"look": look, "publish": publish}
 def main() -> None:
     """Answer one request."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever Ray prints must not look like an answer
+    os.dup2(2, 1)  # the output of Ray must not look like an answer
     request = json.load(sys.stdin)
     from ray.exceptions import AuthenticationError, RayError
 

@@ -1,4 +1,4 @@
-"""Ray's processes of this machine's nodes: started, waited for, found again, and stopped, these and no others.
+"""Ray's processes of this machine's nodes: start them, wait for them, find them, and stop only these.
 
 `ray stop` would end every process of Ray that the user has. Here each node has a state file that names one process,
 `ray start --block`, by its id and start time; everything else of that node is its offspring.
@@ -29,12 +29,12 @@ from harness.fleet.tags import Tags
 UP_S = 90.0  # Ray's own start gives up after 30 s, and a busy machine takes long to import it
 STOP_S = 40.0  # Ray drains for up to 30 s; systemd and launchd wait for 45 s
 LAST_S = 5.0  # offspring that outlived the parent
-N_FILES = 65_536  # Ray keeps several connections to each process of each node; macOS gives 256 if not asked
+N_FILES = 65_536  # Ray keeps several connections to each process of each node; macOS allows 256 by default
 
 
 @dataclass(frozen=True)
 class Running:
-    """A node that was started here, as its state file tells. started_at: the process's own, in s since 1970."""
+    """A node that was started here, from its state file. started_at: the process's own, in s since 1970."""
 
     pid: int
     started_at: float
@@ -49,7 +49,7 @@ class Running:
     service: str | None = None  # the service that keeps it up
 
     def process(self) -> psutil.Process | None:
-        """The process, unless it is gone; another one that was given the same id is not it."""
+        """The process, unless it is gone; another one with the same id is not it."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.started_at) < 1 and process.status() != psutil.STATUS_ZOMBIE:
@@ -73,7 +73,7 @@ def running(folder: Path) -> list[Running]:
 
 
 def begin(setup: Setup, tags: Tags, command: Command, folder: Path, foreground: bool = False) -> Started:
-    """Start Ray and note it in its state file; in the foreground it writes where we do, else into a log."""
+    """Start Ray and write its state file; in the foreground its output goes to this terminal, else into a log."""
     log = None if foreground else folder / "logs" / f"node-{setup.port_base}.log"
     _raise_file_limit()
     try:
@@ -127,7 +127,7 @@ def member_of(fleet: head.Head, setup: Setup) -> head.Member | None:
 
 
 def stop(node: Running, folder: Path, patience_s: float = STOP_S) -> int:
-    """End a node's processes, the stubborn ones by force, and return how many there were."""
+    """End a node's processes, by force where necessary, and return their number."""
     process = node.process()
     if process is None:
         _forget(node, folder)
@@ -152,7 +152,7 @@ def stop(node: Running, folder: Path, patience_s: float = STOP_S) -> int:
 
 
 def _forget(node: Running, folder: Path) -> None:
-    """Remove what tells of the node; Ray leaves the file by which `address="auto"` finds it, which then misleads."""
+    """Remove the files of the node; Ray leaves the file by which `address="auto"` finds it, which then misleads."""
     _state_file(folder, node.port_base).unlink(missing_ok=True)
     known = Path(node.temp_dir) / "ray_current_cluster"
     with suppress(OSError):
@@ -161,7 +161,7 @@ def _forget(node: Running, folder: Path) -> None:
 
 
 def _wait(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
-    """Wait for processes to end and return those that have not; a zombie that nobody collects has ended."""
+    """Wait for processes to end and return those that have not; a zombie without a parent has ended."""
     end_s = time.monotonic() + timeout_s
     while (alive := [each for each in processes if _is_alive(each)]) and time.monotonic() < end_s:
         time.sleep(0.1)
@@ -188,9 +188,9 @@ def _failed(what: str, log: Path | None) -> FleetUnreachableError:
         return FleetUnreachableError(what, "this machine", "see what it printed above")
     with suppress(OSError):
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        what = "\n         ".join([f"{what}; it said last:", *lines[-8:]])
+        what = "\n         ".join([f"{what}; its last output:", *lines[-8:]])
     return FleetUnreachableError(
-        what, f"this machine; all of it is in {log}", "mend what it says there, and start again"
+        what, f"this machine; all of it is in {log}", "correct the problem in the log, and start again"
     )
 
 
@@ -204,7 +204,7 @@ def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = N_FILES if hard == resource.RLIM_INFINITY else min(N_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
-        with suppress(ValueError, OSError):  # macOS has a second limit, which it does not tell here
+        with suppress(ValueError, OSError):  # macOS has a second limit, which it does not report here
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
@@ -217,7 +217,7 @@ def _write(path: Path, node: Running) -> None:
 
 
 def _read(path: Path) -> Running | None:
-    """What a state file tells; None if it is not one of ours."""
+    """The content of a state file; None if it is not one of this program's."""
     try:
         return Running(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""What a head says before this machine joins it: whether it is there, takes our token and has our versions."""
+"""The state of a head before this machine joins it: whether it answers, accepts the token and has these versions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Ask = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True)
 class Member:
-    """One node of a fleet as its head knows it. name is None if it was not started by cellbench."""
+    """One node of a fleet in its head's records. name is None if it was not started by cellbench."""
 
     node_id: str
     name: str | None
     ip: str
     port: int
-    state: str  # up, stopped (told so), lost (crashed, or not heard of)
+    state: str  # up, stopped (on request), lost (crashed, or silent)
     is_head: bool
     counts: Mapping[str, int]
     accelerator: str | None = None
@@ -53,22 +53,22 @@ class Head:
 
 
 def look(address: str, ask: Ask | None = None) -> Head:
-    """What the head at HOST:PORT tells; it must take our token."""
+    """The state of the head at HOST:PORT; it must accept this machine's token."""
     answer = (ask or _ask)("look", address)
     members = tuple(Member(**member) for member in answer["nodes"])
     return Head(address, answer["versions"], answer["is_ours"], members)
 
 
 def publish(address: str, versions: Versions, ask: Ask | None = None) -> None:
-    """Leave this head's versions for those who want to join."""
+    """Store this head's versions for machines that join."""
     (ask or _ask)("publish", address, versions=dict(versions))
 
 
 def compare(here: Versions, head: Head) -> list[str]:
-    """Refuse versions that cannot work together; else sentences about those that differ.
+    """Reject versions that cannot work together; else sentences about those that differ.
 
-    Ray and Python's minor version must be the same, because Ray itself insists, and numpy's major version, because
-    arrays of numpy 2 cannot be read by numpy 1.
+    Ray and Python's minor version must be the same, because Ray itself requires it, and numpy's major version, because
+    numpy 1 cannot read arrays of numpy 2.
     """
     found = differences({name: here.get(name) for name in head.versions}, head.versions)
     different = [each for each in found if each.name != "python" or not _same(each, 2)]
@@ -87,7 +87,7 @@ def compare(here: Versions, head: Head) -> list[str]:
 
 
 def install(different: list[Difference]) -> str:
-    """What to do on this machine to have the head's versions."""
+    """The commands that install the head's versions on this machine."""
     steps = []
     if python := next((d.there for d in different if d.name == "python"), None):
         minor = ".".join(python.split(".")[:2])
@@ -110,7 +110,7 @@ def _same(difference: Difference, n_parts: int) -> bool:
 
 
 def _ask(task: str, address: str, **arguments: Any) -> Any:
-    """Have control_service do a task; FleetUnreachableError if the head does not answer or refuses the token."""
+    """Have control_service do a task; FleetUnreachableError if the head does not answer or rejects the token."""
     request = {"task": task, "arguments": {"address": address, **arguments}}
     environ = {**os.environ, **ray_settings.ENVIRONMENT, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PACKAGES), environ.get("PYTHONPATH"))))
@@ -138,4 +138,4 @@ def _ask(task: str, address: str, **arguments: Any) -> Any:
     return answer["value"]
 
 
-PACKAGES = Path(__file__).resolve().parents[3]  # where this program lies, so that its child finds it from any folder
+PACKAGES = Path(__file__).resolve().parents[3]  # this program's folder, so that its child finds it from any folder

@@ -25,7 +25,7 @@ from harness.measure import parent
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """What the user says of the node; None where this machine is to find it out."""
+    """The user's options for the node; None where this machine finds the value."""
 
     is_head: bool = False
     address: str | None = None
@@ -37,7 +37,7 @@ class NodeOptions:
     autoscaling_config: str | None = None
 
     def words(self) -> list[str]:
-        """The same as options of `cellbench node start`, with nothing that has its usual value."""
+        """The same as options of `cellbench node start`, without default values."""
         options = {
             "--address": self.address, "--port": self.port, "--ip": self.ip, "--name": self.name,
             "--port-base": None if self.port_base == PORT_BASE else self.port_base,
@@ -49,7 +49,7 @@ class NodeOptions:
 
 
 def place(options: NodeOptions) -> Setup:
-    """Settle where the node is to be; nothing is asked of anybody but the name service."""
+    """Decide the place of the node; only the name service is used."""
     if options.is_head == bool(options.address):
         raise CellbenchError(
             "a node is either the head of a fleet or joins one", "--head, --address",
@@ -77,7 +77,7 @@ def _addresses(options: NodeOptions) -> tuple[str, str]:
     """This node's address and its head's HOST:PORT; never loopback where there is another, as Ray does it itself."""
     if options.ip is not None and (not _is_ip(options.ip) or not network.is_ours(options.ip)):
         raise CellbenchError(
-            f"{options.ip!r} is no address of this machine", "--ip", "see them with: ip address, ifconfig"
+            f"{options.ip!r} is not an address of this machine", "--ip", "see them with: ip address, ifconfig"
         )
     outwards = network.own_ip() or "127.0.0.1"
     if options.ip is not None and not network.is_loopback(options.ip):
@@ -88,7 +88,9 @@ def _addresses(options: NodeOptions) -> tuple[str, str]:
         host, port = network.split_address(options.address or "")
     except ValueError:
         raise CellbenchError(
-            f"{options.address!r} is no address of a head", "--address", "give it as HOST:PORT; the usual port is 6379"
+            f"{options.address!r} is not the address of a head",
+            "--address",
+            "give it as HOST:PORT; the usual port is 6379",
         ) from None
     try:
         host = network.resolve(host)
@@ -111,18 +113,18 @@ def _is_ip(text: str) -> bool:
 def check(
     setup: Setup, folder: Path, environ: Mapping[str, str], look: Callable[[str], head.Head] = head.look
 ) -> list[str]:
-    """Refuse what would not work, before anything is started; what may be meant comes back as sentences."""
+    """Reject what would not work, before anything is started; returns warnings as sentences."""
     token.required(environ, Path.home())
     warnings = _check_machine(setup, daemon.running(folder))
     if setup.is_head:
         if network.is_loopback(setup.ip):
-            warnings.append(f"this machine has no address but {setup.ip}: nobody else can join; --ip gives another")
+            warnings.append(f"this machine has only the address {setup.ip}, so no other can join; --ip sets another")
         return warnings
     network.reach(setup.head)
     fleet = look(setup.head)
     warnings += head.compare(survey.versions_of(), fleet)
     for member in fleet.members:
-        # One at our own address and port cannot be alive, since the port is free: the head has not noticed yet.
+        # One at this address and port cannot be alive, since the port is free: the head has not noticed yet.
         if member.is_up and member.name == setup.name and (member.ip, member.port) != (setup.ip, setup.node_port):
             raise CellbenchError(
                 f"the fleet has a node {setup.name} already, at {member.ip}", f"the head at {setup.head}",
@@ -157,30 +159,30 @@ def _check_machine(setup: Setup, nodes: list[daemon.Running]) -> list[str]:
 
 
 def _check_folder(folder: Path) -> None:
-    """Whether Ray can write into its folder; one of another user, or of root, is the usual trouble."""
+    """Check that Ray can write into its folder; often it belongs to another user, or to root."""
     known = folder / "ray_current_cluster"
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     for path in (nearest, known):
         if path.exists() and not os.access(path, os.W_OK):
             raise CellbenchError(
-                "Ray's folder belongs to somebody else", str(path),
-                f"if no Ray of theirs runs: sudo rm -r {shlex.quote(str(folder))}; or give another: --temp-dir",
+                "Ray's folder belongs to another user", str(path),
+                f"if no Ray of that user runs: sudo rm -r {shlex.quote(str(folder))}; or give another: --temp-dir",
             )  # fmt: skip
     if not nearest.is_dir():
-        raise CellbenchError("Ray's folder is no folder", str(nearest), "give another: --temp-dir")
+        raise CellbenchError("Ray's folder is a file", str(nearest), "give another: --temp-dir")
 
 
 def tags(name: str, wanted: str | None, devices: Callable[[], list[Device]] = parent.devices) -> tuple[Tags, list[str]]:
-    """The tags that this machine proves by computing, or those that the user gives, with a sentence about them."""
+    """The tags of devices that compute here, or the user's tags, with a sentence about them."""
     chip = probe.cpu_model()
     if wanted is None:
         return detected(name, devices(), chip), []
     given = promised(name, wanted, chip)
-    return given, [f"the tags {given.text()} are taken on trust: what this machine lacks of them will fail in a run"]
+    return given, [f"the tags {given.text()} are not checked: cases on a device that is missing here will fail"]
 
 
 def ray() -> tuple[str, ...]:
-    """How `ray` is called here: the one of this environment, not the first in the PATH."""
+    """The words that call `ray` here: the one of this environment, not the first in the PATH."""
     script = Path(sys.executable).with_name("ray")
     return (str(script),) if script.exists() else (sys.executable, "-m", "ray.scripts.scripts")
 
@@ -219,7 +221,7 @@ def hold(setup: Setup, its_tags: Tags, command: Command, folder: Path, on_up: Ca
         if not signals:
             raise FleetUnreachableError(
                 f"Ray ended by itself, with exit code {process.returncode}", f"the head is {setup.head}",
-                "see what it printed above; usually the head went away",
+                "see what it printed above; usually the head stopped",
             )  # fmt: skip
     except FleetUnreachableError:
         if not signals:
@@ -234,7 +236,7 @@ def _publish(setup: Setup) -> None:
 
 
 def welcome(setup: Setup, its_tags: Tags) -> str:
-    """What to tell when a node is up; a head says how others join."""
+    """The message when a node is up; a head's contains the command for others to join."""
     if not setup.is_head:
         return (
             f"{setup.name} ({its_tags.text()}) is a node of the fleet of {setup.head}.\n"

@@ -1,4 +1,4 @@
-"""`cellbench node install`: the node that a user asks for as a service of this machine, with everything checked."""
+"""`cellbench node install`: a node as a service of this machine, with everything checked before."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def unit_name(port_base: int) -> str:
 def service_for(
     options: NodeOptions, tags: str | None, scope: str, user: str | None, machine: Machine, only_shown: bool = False
 ) -> tuple[Unit, list[str]]:
-    """The service that keeps a node up as it is asked for, and the command that installs it."""
-    setup = node_setup.place(options)  # refuses what could not be started
+    """The service that keeps the requested node up, and the command that installs it."""
+    setup = node_setup.place(options)  # rejects what could not be started
     command.check(setup, machine.platform)
     if tags is not None:
         promised(setup.name, tags)
@@ -112,14 +112,14 @@ def uninstall(unit: Unit, again: Sequence[str], machine: Machine) -> bool:
 
 
 def how_to_stop(port_base: int, machine: Machine) -> str:
-    """What a user types to stop the service of a node here until the next boot."""
+    """The command that stops the service of a node here until the next boot."""
     owner, bare = Owner(machine.user, machine.home), replace(machine, environment={})
     scopes = ("system",) if machine.platform == "darwin" else ("system", "user")
     return ", or ".join(make([], scope, owner, port_base, bare).end for scope in scopes)
 
 
 def owner_of(user: str | None) -> Owner:
-    """Who the node is to run as: the one named, else whoever called sudo, else who calls."""
+    """The user for the node: the one named, else the caller of sudo, else the caller."""
     name = user or os.environ.get("SUDO_USER") or getpass.getuser()
     try:
         home = Path(pwd.getpwnam(name).pw_dir)
@@ -129,9 +129,9 @@ def owner_of(user: str | None) -> Owner:
 
 
 def _check(owner: Owner, port_base: int) -> None:
-    """Refuse what would keep the service from ever starting its node."""
+    """Reject a service that could never start its node."""
     is_caller = owner.name == getpass.getuser()
-    token.required(os.environ if is_caller else {}, owner.home)  # another user's variables are not known here
+    token.required(os.environ if is_caller else {}, owner.home)  # another user's variables are unknown here
     for node in daemon.running(folders.home() if is_caller else owner.home / ".cellbench"):
         if node.port_base == port_base and node.service is None:
             raise CellbenchError(
@@ -143,12 +143,12 @@ def _check(owner: Owner, port_base: int) -> None:
 def _kind(scope: str, platform: str) -> str:
     """The service manager of a scope."""
     if scope not in ("system", "user"):
-        raise CellbenchError(f"{scope!r} is no scope", "--scope", "give system or user")
+        raise CellbenchError(f"{scope!r} is not a scope", "--scope", "give system or user")
     if platform != "darwin":
         return "systemd" if scope == "system" else "systemd-user"
     if scope == "user":
         raise CellbenchError(
             "macOS keeps agents of a user out of the local network, and stops them at logout", "--scope user",
-            "leave it out: the daemon of the system runs as you, too",
+            "leave it out: the daemon of the system runs as your user, too",
         )  # fmt: skip
     return "launchd"

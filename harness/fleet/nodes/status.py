@@ -1,4 +1,4 @@
-"""What is known of this machine's nodes and of the fleet around them, as plain rows."""
+"""The known state of this machine's nodes and of their fleet, as plain rows."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def which_head(
     environ: Mapping[str, str],
     latest: Path = Path(TEMP_DIR) / "ray_current_cluster",
 ) -> str:
-    """HOST:PORT of a fleet's head: the one that is named, else, or for auto, RAY_ADDRESS, else that of a node here.
+    """HOST:PORT of a fleet's head: the given one, else, or for auto, RAY_ADDRESS, else that of a node here.
 
-    here: nodes that cellbench started, of which the latest counts. latest: where Ray notes the node that it started
+    here: nodes that cellbench started, of which the latest counts. latest: Ray's note of the node that it started
     last on this machine.
     """
     known = (address, environ.get("RAY_ADDRESS"), *(node.head for node in sorted(here, key=_started, reverse=True)))
@@ -32,8 +32,8 @@ def which_head(
         if each and each not in ("auto", "local"):
             return each
     raise FleetUnreachableError(
-        "this machine is no node of a fleet: none was started here, or it has ended", "this machine",
-        "start one: cellbench node start --head, or --address HOST:PORT; or ask a head: --address HOST:PORT",
+        "this machine is not a node of a fleet: none was started here, or it has ended", "this machine",
+        "start one: cellbench node start --head, or --address HOST:PORT; or name a head: --address HOST:PORT",
     )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def _started(node: Running) -> float:
 
 
 def rows(fleet: Head, here: Sequence[Running]) -> list[dict[str, Any]]:
-    """The nodes that are up and those that were lost and have not come back, with where this machine is among them."""
+    """The nodes that are up and those that are lost, with a mark for this machine."""
     up = {member.name for member in fleet.members if member.is_up}
     ours = {(node.head, node.name) for node in here}
     shown = [m for m in fleet.members if m.is_up or (m.state == "lost" and m.name is not None and m.name not in up)]
@@ -63,7 +63,7 @@ def rows(fleet: Head, here: Sequence[Running]) -> list[dict[str, Any]]:
 
 
 def summary(fleet: Head, here: Sequence[Running]) -> dict[str, Any]:
-    """Everything, for programs."""
+    """The whole state, for programs."""
     return {
         "head": fleet.address,
         "here": [asdict(node) for node in here],
@@ -73,7 +73,7 @@ def summary(fleet: Head, here: Sequence[Running]) -> dict[str, Any]:
 
 
 def sentence(fleet: Head, here: Sequence[Running]) -> str:
-    """What a person wants to know first."""
+    """The state in one sentence."""
     up = sum(member.is_up for member in fleet.members)
     mine = [node for node in here if node.head == fleet.address]
     place = f"this machine is {mine[0].name}" if mine else "this machine is not one of them"

@@ -1,7 +1,7 @@
-"""The token with which the nodes of a fleet prove to each other that they may run code: made, kept secret, carried.
+"""The token by which the nodes of a fleet allow each other to run code: made, kept secret, copied.
 
 Ray looks for it in RAY_AUTH_TOKEN, then in the file that RAY_AUTH_TOKEN_PATH names, then in ~/.ray/auth_token
-(docs.ray.io, ray-security/token-auth). Whoever has it can run anything as the user of every node.
+(docs.ray.io, ray-security/token-auth). Any user with the token can run any code as the user of every node.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.errors import CellbenchError
 MAKE = "make one on the head: cellbench node token; bring it here: cellbench node token --from USER@HEAD"
 OTHER_IS_THERE = 17  # exit code of SEND, of our own choosing; ssh's own failure is 255
 
-# What the other machine's shell does with a token on its stdin. Never half a token, never readable by others.
+# The shell commands of the other machine, with a token on stdin. Never half a token, never readable by others.
 SEND = f"""
 umask 077
 mkdir -p ~/.ray && cat > ~/.ray/auth_token.new || exit 1
@@ -35,7 +35,7 @@ Ssh = Callable[[str, str, str | None], "subprocess.CompletedProcess[str]"]
 
 @dataclass(frozen=True)
 class Token:
-    """A token and the file that it lies in; None if it is in RAY_AUTH_TOKEN."""
+    """A token and its file; None if it is in RAY_AUTH_TOKEN."""
 
     text: str = field(repr=False)
     file: Path | None
@@ -51,7 +51,7 @@ def file(environ: Mapping[str, str], home: Path) -> Path:
 
 
 def find(environ: Mapping[str, str], home: Path) -> Token | None:
-    """The token of this user, or None; an empty one and one that others can read are refused."""
+    """The token of this user, or None; an empty one and one that others can read are rejected."""
     if text := environ.get("RAY_AUTH_TOKEN", "").strip():
         return Token(text, None)
     path = file(environ, home)
@@ -60,7 +60,7 @@ def find(environ: Mapping[str, str], home: Path) -> Token | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise CellbenchError("the token cannot be read", f"{path}: {error}", f"mend or delete it; {MAKE}") from error
+        raise CellbenchError("the token cannot be read", f"{path}: {error}", f"correct or delete it; {MAKE}") from error
     if mode & 0o077:
         raise CellbenchError(
             f"other users of this machine may read the token (mode {mode:04o}), and run code on every node with it",
@@ -75,14 +75,12 @@ def required(environ: Mapping[str, str], home: Path) -> Token:
     """The token of this user, which must be there."""
     token = find(environ, home)
     if token is None:
-        raise CellbenchError(
-            "this machine has no token, and a fleet takes nobody without", str(file(environ, home)), MAKE
-        )
+        raise CellbenchError("this machine has no token, and a fleet requires one", str(file(environ, home)), MAKE)
     return token
 
 
 def found_or_made(environ: Mapping[str, str], home: Path) -> tuple[Token, bool]:
-    """The token of this user and whether it had to be made."""
+    """The token of this user and whether it was made now."""
     token = find(environ, home)
     if token:
         return token, False
@@ -105,7 +103,7 @@ def keep(text: str, path: Path, replace: bool = False) -> Token:
             "another token is here already, maybe of another fleet", str(path), "if it is not needed, add --replace"
         )
     if not path.parent.exists():
-        with suppress(OSError):  # what is wrong with it is found when the file is written
+        with suppress(OSError):  # its errors are found when the file is written
             path.parent.mkdir(mode=0o700, parents=True)
     return Token(text, files.write(path, text, mode=0o600, what="the token"))
 
@@ -135,19 +133,19 @@ def fetch(source: str, path: Path, replace: bool = False, ssh: Ssh | None = None
 
 def _destination(text: str) -> str:
     if not text or text.startswith("-"):
-        raise CellbenchError(f"{text!r} is no destination of ssh", None, "give USER@HOST")
+        raise CellbenchError(f"{text!r} is not a destination of ssh", None, "give USER@HOST")
     return text
 
 
 def _succeeded(done: subprocess.CompletedProcess[str], where: str, what: str) -> None:
     if done.returncode == 255:
-        raise CellbenchError(f"ssh did not get to {where}", None, f"try it by hand: ssh {where}")
+        raise CellbenchError(f"ssh could not connect to {where}", None, f"try it by hand: ssh {where}")
     if done.returncode:
         raise CellbenchError(what, f"{where}:~/.ray/auth_token", f"see why: ssh {where} ls -la .ray")
 
 
 def _ssh(destination: str, command: str, stdin: str | None) -> subprocess.CompletedProcess[str]:
-    # ssh asks for passwords on the terminal itself, and what it has to say belongs there, too.
+    # ssh reads passwords from the terminal itself, and its messages belong there, too.
     try:
         return subprocess.run(
             ["ssh", "--", destination, command], input=stdin, stdout=subprocess.PIPE, text=True, check=False,

@@ -24,7 +24,7 @@ GPUS = tuple(name for name, kind in ACCELERATORS.items() if not kind.is_host)
 
 @dataclass(frozen=True)
 class Device:
-    """A backend with an index, proven to compute. uuid: by which the driver knows the unit; None where it has none."""
+    """A backend with an index, proven to compute. uuid: the unit's id in the driver; None where it has none."""
 
     backend: str
     index: int
@@ -33,7 +33,7 @@ class Device:
 
     @property
     def id(self) -> str:
-        """cuda:0; a backend of which a machine has one device goes without an index."""
+        """The id, such as cuda:0; a backend with one device a machine has no index."""
         kind = ACCELERATORS.get(self.backend)
         return kind.id(self.index) if kind else f"{self.backend}:{self.index}"
 
@@ -51,7 +51,7 @@ def names(text: str) -> bool:
 
 
 def device_words() -> str:
-    """What names() accepts, for messages."""
+    """The words that names() accepts, for messages."""
     return ", ".join(name if kind.is_single else f"{name}, {name}:N" for name, kind in ACCELERATORS.items())
 
 
@@ -61,7 +61,7 @@ def listed() -> list[str]:
 
 
 def found() -> list[Device]:
-    """Every device that computes a small sum right here."""
+    """Every device that computes a small sum here."""
     indices = [(kind, index) for kind in ACCELERATORS.values() for index in range(kind.count())]
     return [
         Device(kind.backend, index, kind.name(index), kind.uuid(index))

@@ -1,4 +1,4 @@
-"""What the program asks of a kind of device; torch is imported only when a device is asked."""
+"""The interface of a kind of device; torch is imported only when a device is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIVE = ("gpu_mhz", "gpu_temperature_c", "gpu_power_w", "gpu_throttle", "foreign_
 
 
 class Monitor(Protocol):
-    """The driver's view of a device. What the driver does not tell is None."""
+    """The driver's readings of a device. Missing readings are None."""
 
     @property
     def name(self) -> str:
@@ -28,20 +28,20 @@ class Monitor(Protocol):
         ...
 
     def is_idle(self) -> bool | None:
-        """Whether nothing runs on the device, so that its clock is free to fall."""
+        """Whether nothing runs on the device, so that its clock may fall."""
         ...
 
     def energy_j(self) -> float | None:
-        """Energy since some instant."""
+        """Energy in J since some instant."""
         ...
 
 
 class Accelerator:
     """One kind of device. The defaults are those of a device that computes before its call returns, such as a CPU.
 
-    backend: the word of flags and of the column backend. torch_type: what torch calls it. platform: what torch is built
-    for. sync_name: the function that waits for it, as stored with every row. is_single: whether a machine has one at
-    most, so that its id has no index. hue: place in the palette of the charts. shape: of its points there.
+    backend: the word of flags and of the column backend. torch_type: its name in torch. platform: that torch is built
+    for. sync_name: the function that waits for it, as stored with every row. is_single: whether a machine has at most
+    one, so that its id has no index. hue: place in the palette of the charts. shape: of its points there.
     visibility_settings: environment variables that hide devices. blocking_setting: the one that makes every launch
     wait. out_of_memory_words: of error messages.
     """
@@ -63,11 +63,11 @@ class Accelerator:
         return self.backend == "cpu"
 
     def count(self) -> int:
-        """How many devices of this kind torch lists; listing does not prove that they compute."""
+        """The number of devices of this kind that torch lists; listing does not prove that they compute."""
         return 1
 
     def driver_count(self, sources: Sources) -> int:
-        """How many devices of this kind the driver lists; 0 where it does not tell."""
+        """The number of devices of this kind that the driver lists; 0 where it reports none."""
         return 0
 
     def build(self) -> str | None:
@@ -75,7 +75,7 @@ class Accelerator:
         return "host"
 
     def id(self, index: int) -> str:
-        """The word for a device: cuda:0, cpu."""
+        """The id of a device: cuda:0, cpu."""
         return self.backend if self.is_single else f"{self.backend}:{index}"
 
     def name(self, index: int) -> str:
@@ -83,7 +83,7 @@ class Accelerator:
         raise NotImplementedError
 
     def uuid(self, index: int) -> str | None:
-        """By which the driver knows a device; None where it has none."""
+        """The id of a device in its driver; None where it has none."""
         return None
 
     def torch_name(self, device: str) -> str:
@@ -95,7 +95,7 @@ class Accelerator:
         return lambda: None
 
     def empty_cache(self, device: str) -> None:
-        """Give cached device memory back."""
+        """Release cached device memory."""
 
     def reset_peak(self, device: str) -> None:
         """Begin a new measurement of peak memory."""
@@ -109,16 +109,16 @@ class Accelerator:
         return {}
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether an error says that the device's memory was full."""
+        """Whether an error means that the device's memory was full."""
         return any(word in str(error) for word in self.out_of_memory_words)
 
     def monitor(self, device: str, uuid: str | None = None) -> Monitor | None:
-        """The driver's view of a device: clocks, temperature, energy; None where there is none.
+        """The driver's readings of a device: clocks, temperature, energy; None where there are none.
 
-        uuid: of the device, as uuid() gave it in another process; without it torch is asked, which touches the device.
+        uuid: of the device, from uuid() in another process; without it torch is used, which makes the device's context.
         """
         return None
 
     def facts(self, device: str) -> Mapping[str, Any]:
-        """Facts of machine.facts that torch tells about a device."""
+        """Facts of machine.facts that torch reports about a device."""
         return {}

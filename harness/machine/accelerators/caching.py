@@ -9,7 +9,7 @@ from harness.machine.accelerators.base import Accelerator
 
 
 class CachingGpu(Accelerator):
-    """A GPU whose memory torch's caching allocator hands out."""
+    """A GPU whose memory is managed by torch's caching allocator."""
 
     def functions(self) -> Any:
         """The module of torch that has this kind's functions."""
@@ -47,7 +47,7 @@ class CachingGpu(Accelerator):
         return isinstance(error, torch.OutOfMemoryError) or super().is_out_of_memory(error)
 
     def properties(self, device: str) -> Any:
-        """What torch tells about a device."""
+        """The properties that torch reports about a device."""
         return self.functions().get_device_properties(self.torch_name(device))
 
     def free_bytes(self, device: str) -> int:

@@ -1,4 +1,4 @@
-"""AMD's GPUs. A torch built for ROCm calls them cuda; here they have a name of their own."""
+"""AMD's GPUs. A torch built for ROCm calls them cuda; here they have their own name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best that a device does, measured here and now: the yardstick for the network stage."""
+"""The ceiling pass: the highest rates of a device, measured in the same process, to judge the network stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Work = Callable[[], Any]
 Timed = Callable[[Work], float]  # seconds
 Sized = Callable[[int, str], tuple[Work, float]]  # size, torch's device → work, its GFLOP
 
-# Long enough for a clock to be trusted and a GPU to raise its own, short enough for a slow CPU.
+# Long enough for an exact time and for a GPU to raise its clock, short enough for a slow CPU.
 SIZES = (2, 4, 8, 16)
 LONG_ENOUGH_S = 0.02
 N_BEST_OF = 8
@@ -26,7 +26,7 @@ COPY_BYTES = 256 * 2**20  # source and target together exceed the caches of all 
 
 
 class Ceiling(NamedTuple):
-    """One repetition of something that a device does as fast as it can."""
+    """One repetition of one kind of work at the device's highest rate."""
 
     phase: str  # matmul, convolution or copy
     elapsed_s: float
@@ -45,7 +45,7 @@ def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
 def ceilings(
     accelerator: Accelerator, device: str, sync: Callable[[], None], clock_ns: Clock = time.perf_counter_ns
 ) -> Iterator[Ceiling]:
-    """Repetitions of what bounds the network on this device; the best of each kind is its ceiling.
+    """Repeat the kinds of work that limit the network on this device; the best of each kind is its ceiling.
 
     matmul: a square fp32 matrix product, 2n³ operations.
     convolution: a 3 × 3 convolution of a shape from the middle of the network, each product and sum counted. It has
@@ -64,11 +64,11 @@ def ceilings(
     yield from _rates("matmul", _product, on, timed_s)
     yield from _rates("convolution", _convolution, on, timed_s)
     yield from _copies(on, timed_s)
-    accelerator.empty_cache(device)  # a memory pass would take what is left there for the model's
+    accelerator.empty_cache(device)  # else the memory pass would count this memory as the model's
 
 
 def _rates(phase: str, sized: Sized, device: str, timed_s: Timed) -> Iterator[Ceiling]:
-    """The smallest work that neither the clock nor a GPU's launches blur, a few times."""
+    """Repeat the smallest work that is long compared with the clock's resolution and a GPU's launches."""
     work, gflop = sized(SIZES[0], device)
     for size in SIZES:
         work, gflop = sized(size, device)
@@ -82,7 +82,7 @@ def _rates(phase: str, sized: Sized, device: str, timed_s: Timed) -> Iterator[Ce
 def _product(size: int, device: str) -> tuple[Work, float]:
     import torch
 
-    # Not constants: a GPU spends less power on their products, and would clock higher than it can at work.
+    # Not constants: a GPU spends less power on their products, so its clock would be higher than at work.
     side = 512 * size
     a, b, out = (torch.rand(side, side, device=device) for _ in range(3))
     return partial(torch.matmul, a, b, out=out), 2 * side**3 / 1e9
@@ -107,7 +107,7 @@ def _copies(device: str, timed_s: Timed) -> Iterator[Ceiling]:
 
 
 def _several(work: Work, timed_s: Timed) -> Iterator[float]:
-    """Durations of a few repetitions: at least three, and not many more where they are long."""
+    """Durations of a few repetitions in s: at least three, and not many more where they are long."""
     spent_s: list[float] = []
     while len(spent_s) < 3 or (len(spent_s) < N_BEST_OF and sum(spent_s) < LONG_ENOUGH_S * N_BEST_OF):
         spent_s.append(timed_s(work))

@@ -1,10 +1,10 @@
-"""Energy of repeated calls by the chips' own counters; a pass of its own, in windows long enough for them.
+"""The energy pass: energy of repeated calls by the chips' own counters, in windows long enough for them.
 
-Counters of data-centre GPUs look at a quarter of the time and are written every 100 ms (arXiv 2312.02741). Windows are
+Counters of data-centre GPUs sample a quarter of the time and are written every 100 ms (arXiv 2312.02741). Windows are
 therefore at least 5 s long, and there are several, so that their spread is known.
 
-The gross energy is what was measured. What lies above idle depends on what counts as idle: a process that holds a
-GPU keeps its clocks up (122 W on an H200), so idle is measured before this process first touches the device.
+The gross energy is the measured energy. The energy above idle depends on the definition of idle: a process that holds
+a GPU keeps its clocks up (122 W on an H200), so idle is measured before this process first uses the device.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WINDOW_S = 5.0
 
 
 def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
-    """A row for each window of calls, or one that tells why there are none."""
+    """A row for each window of calls, or one row with the reason why there is none."""
     source = energy_counters.find(bench.accelerator, bench.gpu)
     if source is None:
         yield rows.bad(row, 0, Status.SKIPPED, None, "no energy counter of this device can be read here")
@@ -50,10 +50,10 @@ def windows(
     window_s: float,
     clock_s: Callable[[], float] = time.perf_counter,
 ) -> Iterator[dict[str, Any]]:
-    """Windows filled with calls, one after another; yields the energy columns of each.
+    """Fill windows with calls, one after another; yields the energy columns of each.
 
-    energy_gross_j is what the window took; energy_j what it took above idle_w, and may come out below zero where the
-    calls draw less than the counters' noise. The joules are null where a counter stopped telling in between.
+    energy_gross_j: energy of the window in J; energy_j: its part above idle_w, below zero where the calls draw less
+    than the counters' noise. Both are null where a counter stopped within the window.
     """
     sync()
     for _ in range(n_windows):
@@ -73,7 +73,7 @@ def windows(
 
 
 def _fill(call: Callable[[], object], sync: Callable[[], None], window_s: float, clock_s: Callable[[], float]) -> int:
-    """Call until the window is over, once at least; how often."""
+    """Call until the window is over, once at least; returns the number of calls."""
     n_calls, until_s = 0, clock_s() + window_s
     while n_calls == 0 or clock_s() < until_s:
         call()
@@ -84,7 +84,7 @@ def _fill(call: Callable[[], object], sync: Callable[[], None], window_s: float,
 
 @contextmanager
 def _read_now_and_then(source: EnergySource) -> Iterator[None]:
-    """Read the counters in a thread, so that none starts again twice unseen inside one long call."""
+    """Read the counters in a thread, so that no counter overflows twice within one long call."""
     over = threading.Event()
 
     def read() -> None:

@@ -14,11 +14,11 @@ from harness.schema import Sample
 
 
 def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
-    """Two comparisons: at the diameter that each estimates, and at the reference's."""
-    from harness.images import synthetic  # brings scipy, which the import phase is to count where it is needed
+    """Compare twice: at the diameter that each estimates, and at the reference's."""
+    from harness.images import synthetic  # imports scipy, which the import phase counts only where it is needed
 
     pixels = bench.pixels(task.case)
-    # Stand-in weights have no accuracy that means anything.
+    # An accuracy of stand-in weights has no meaning.
     is_known = row.get("image_is_synthetic") and row.get("weights") != "standin"
     truth = synthetic.truth(pixels) if is_known else None
     is_reference = bench.device == "cpu" and task.case.variant == STOCK
@@ -32,5 +32,5 @@ def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
         if truth is not None and diameter_px is None:
             compared |= agreement.accuracy(truth, done.outcome)
         diameter = {} if diameter_px is None else {"diameter_asked_px": diameter_px}
-        # The case keeps its name: it is the same case that is looked at with another diameter.
+        # The case keeps its name: it is the same case with another diameter.
         yield rows.good(row, done, "call") | compared | diameter

@@ -1,4 +1,4 @@
-"""Peak memory of one call; a pass of its own, since a thread that looks every 5 ms disturbs a time."""
+"""The memory pass: peak memory of one call, apart from the times, which a thread that samples every 5 ms disturbs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESET_SLACK_BYTES = 64 * 2**20
 
 
 def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
-    """One call with its peaks."""
+    """Measure one call with its peaks."""
     work = bench.call(task.case)
     done, peaks = peak_memory(
         lambda: timing.once("memory", work, bench.sync, bench.watch.begin), bench.accelerator, bench.device
@@ -46,8 +46,8 @@ def peak_memory(
 ) -> tuple[T, dict[str, Any]]:
     """Call once and return the outcome with the memory columns: peaks in bytes, null where not applicable.
 
-    The host's peak is the whole process, libraries and what it kept from earlier calls included. A sampled
-    peak is a lower bound: what is freed within 5 ms, or while a library holds the interpreter's lock, is missed.
+    The host's peak is that of the whole process, with libraries and memory kept from earlier calls. A sampled peak is a
+    lower bound: it misses memory that is freed within 5 ms, or while a library holds the interpreter's lock.
     """
     _start_afresh(accelerator, device)
     readings = dict(accelerator.readings(device))
@@ -63,7 +63,7 @@ def peak_memory(
 
 
 def _start_afresh(accelerator: Accelerator, device: str) -> None:
-    """Give back what earlier calls left, or the allocators would carry a larger crop's peak into this one."""
+    """Release memory of earlier calls, or the allocators would carry a larger crop's peak into this one."""
     gc.collect()
     with suppress(AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
@@ -72,11 +72,11 @@ def _start_afresh(accelerator: Accelerator, device: str) -> None:
 
 
 def _reset_peak(proc: Path) -> bool:
-    """Set the kernel's own peak of this process back; false where it cannot be, or was not."""
+    """Reset the kernel's own peak of this process; False where that is impossible or failed."""
     try:
         (proc / "clear_refs").write_text(RESET_PEAK)
         return _status_bytes(proc, "VmHWM") - _status_bytes(proc, "VmRSS") <= RESET_SLACK_BYTES
-    except (OSError, KeyError):  # no Linux, or a container that does not allow it or does not tell
+    except (OSError, KeyError):  # no Linux, or a container that does not allow it or does not report it
         return False
 
 
@@ -101,7 +101,7 @@ def _with_peaks(call: Callable[[], T], readings: dict[str, Callable[[], int]]) -
 
 
 def _highest(readings: dict[str, Callable[[], int]], over: threading.Event) -> dict[str, int]:
-    """The highest value of each reading until it is over, the last look included."""
+    """The highest value of each reading until it is over, the last reading included."""
     peaks = dict.fromkeys(readings, 0)
     while True:
         last = over.wait(INTERVAL_S)

@@ -1,6 +1,6 @@
-"""The stage pass: where the time of one call goes, by hooks of the engine that only time.
+"""The stage pass: the time of each part of one call, by hooks of the engine that only time.
 
-Waiting for the device at every border costs time, so this is a pass of its own, and its total is compared with the
+Waiting for the device at every border costs time, so this is a separate pass, and its total is compared with the
 timed repetitions.
 """
 
@@ -25,7 +25,7 @@ Sync = Callable[[], None]
 
 @dataclass(frozen=True)
 class Part:
-    """What one stage took in one pass over the image, without the stages inside it; work for the network only."""
+    """The time of one stage in one network pass, without the stages inside it; work for the network only."""
 
     stage_pass: str
     stage: str
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass
 class _Tally:
-    """What one stage has taken so far."""
+    """The time of one stage so far."""
 
     elapsed_ns: int = 0
     n_tiles: int = 0
@@ -46,7 +46,7 @@ class _Tally:
 
 
 class Recorder:
-    """The clock of one call's stages: time always runs for the innermost open stage, and for no other."""
+    """The clock of one call's stages: time is always assigned to the innermost open stage only."""
 
     def __init__(self, catalogue: StageCatalogue, sync: Sync, clock_ns: Clock = time.perf_counter_ns) -> None:
         self._catalogue, self._sync, self._clock_ns = catalogue, sync, clock_ns
@@ -56,7 +56,7 @@ class Recorder:
         self._pass = self._outside = list(catalogue.passes)[-1]
 
     def parts(self, total_s: float) -> list[Part]:
-        """The stages that ran, in the catalogue's order, and as its last one what is left of total_s."""
+        """The stages that ran, in the catalogue's order; the last one is the rest of total_s."""
         *stages, other = [stage.name for stage in self._catalogue.stages]
         keys = [(each, stage) for each in self._catalogue.passes for stage in stages if (each, stage) in self._tallies]
         found = [self._part(*key) for key in keys]
@@ -64,7 +64,7 @@ class Recorder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """A stage begins, and ends; if it raises, the whole call is lost and so are its times."""
+        """Record a stage; if it raises, the whole call is lost and so are its times."""
         self._border()
         self._open.append((self._pass, name))
         yield
@@ -73,7 +73,7 @@ class Recorder:
 
     @contextmanager
     def network(self, n_tiles: int, gflop: float, gb: float) -> Iterator[None]:
-        """Tiles go through the network, with so much work and memory traffic."""
+        """Record tiles that go through the network, with their work in GFLOP and their memory traffic in GB."""
         tally = self._tallies[self._pass, "network"]
         tally.n_tiles += n_tiles
         tally.gflop += gflop
@@ -82,11 +82,11 @@ class Recorder:
             yield
 
     def enter_pass(self, name: str) -> None:
-        """What follows belongs to this pass over the image until another begins."""
+        """Assign the stages that follow to this network pass, until another begins."""
         self._pass = name
 
     def _border(self) -> None:
-        # What the device has still to do was asked for by the stage that is open, so waiting is part of it.
+        # The open stage queued the work that the device still does, so waiting is part of it.
         self._sync()
         now_ns = self._clock_ns()
         if self._open:
@@ -101,12 +101,12 @@ class Recorder:
 
 
 def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
-    """Calls taken apart, one row a part.
+    """Profile calls, one row a part.
 
-    The whole call's row comes last, and shows that the repetition is complete.
+    The whole call's row comes last, and marks the repetition as complete.
     """
     work = bench.call(task.case)
-    work()  # what hooks cost the first time is not a stage
+    work()  # the first call of the hooks costs time that is not a stage
     for index in range(len(task.earlier_s), PASSES["stages"].n_rows):
         at = time.time()
         found, total_s, parts = measure(work, bench.model, bench.engine.stages, bench.sync)
@@ -122,7 +122,7 @@ def measure(
     sync: Sync,
     clock_ns: Clock = time.perf_counter_ns,
 ) -> tuple[Segmentation, float, list[Part]]:
-    """Call once with the engine's hooks in place: what came out, seconds in all, and their parts."""
+    """Call once with the engine's hooks in place; returns the result, seconds in all, and the parts."""
     recorder = Recorder(catalogue, sync, clock_ns)
     with model.recorded(recorder):
         sync()
