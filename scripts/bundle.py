@@ -32,7 +32,7 @@ def size(text: str) -> int:
     """Bytes of 50M, 64MiB or 1G."""
     found = re.fullmatch(r"(\d+)\s*([KMG]?)(I?)B?", text.strip().upper())
     if not found or int(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; say 50M, 64MiB or 1G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 50M, 64MiB or 1G")
     return int(found[1]) * UNITS[found[2] + (found[3] + "B" if found[3] else "")]
 
 
@@ -71,7 +71,7 @@ def add_engines(names: list[str], target: Target, folder: Path) -> None:
     """Fetch the packages that `cellbench engines install` would."""
     for name in names:
         if name not in ENGINES:
-            raise WheelError(f"{name} is no engine that a bundle can carry: {', '.join(ENGINES)}")
+            raise WheelError(f"{name} is not an engine that a bundle can carry: {', '.join(ENGINES)}")
         exact = (ROOT / "harness" / "engines" / name / "requirements.txt").read_text().split()
         folder.mkdir(exist_ok=True)
         download(target, exact, folder)
@@ -120,7 +120,7 @@ def make(args: argparse.Namespace) -> list[Path]:
     """Everything into args.to; the files that have to be carried over."""
     target = Target(args.platform, args.python)
     if target not in TARGETS:  # what this machine is, unless it was said
-        raise WheelError(f"no bundle is for Python {target.python} on {target.platform}: say --python and --platform")
+        raise WheelError(f"no bundle is for Python {target.python} on {target.platform}: give --python and --platform")
     without = {"torch", *(["ray"] if args.no_ray else []), *filter(None, args.without.split(","))}
     if unknown := without - pins().keys():
         raise WheelError(f"cellbench does not need {', '.join(sorted(unknown))}")

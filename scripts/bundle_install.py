@@ -63,7 +63,7 @@ def check_machine(manifest: dict) -> None:
         use = f"run it with python{manifest['python']}, or " if system == manifest["platform"] else ""
         raise InstallError(
             f"this bundle is for Python {manifest['python']} on {manifest['platform']}, and this is Python {python} on "
-            f"{system}\n  fix: {use}make another bundle; scripts/bundle --help says for which machines"
+            f"{system}\n  fix: {use}make another bundle; scripts/bundle --help lists the machines"
         )
 
 
@@ -183,7 +183,7 @@ def install(manifest: dict, content: Path, to: Path, taken: dict[str, str]) -> N
     # Settings of this machine's pip must not send it anywhere.
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")} | {"PIP_CONFIG_FILE": os.devnull}
     if subprocess.run(command, env=environ, check=False).returncode:
-        raise InstallError("pip could not install the wheels; what it said stands above")
+        raise InstallError("pip could not install the wheels; its output is above")
     [site] = (to / "lib").glob("python*/site-packages")
     # After the environment's own folder, so that what is in the bundle comes first.
     (site / "machine.pth").write_text("".join(f"{folder}\n" for folder in folders_of(list(taken))))

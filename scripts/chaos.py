@@ -211,11 +211,11 @@ class Scene:
         if self.end(process, 0, 3) == 0:
             self.nothing_failed()
         elif not self.failures():
-            raise RuleBrokenError("exit code 3, but no row says that anything failed")
+            raise RuleBrokenError("exit code 3, but no row is a failure")
 
     def nothing_failed(self) -> None:
         if failures := self.failures():
-            raise RuleBrokenError(f"exit code 0, but rows say {failures}")
+            raise RuleBrokenError(f"exit code 0, but rows are failures: {failures}")
 
     def failures(self) -> list[str]:
         """The statuses of the latest run's rows that are no good ones."""
@@ -393,7 +393,7 @@ def interrupt(scene: Scene) -> None:
     scene.kill(process.pid, scene.dice.choice([signal.SIGINT, signal.SIGTERM]))
     scene.end(process, 130)
     if f"cellbench resume {scene.run_ids[-1]}" not in (scene.folder / "said-1.txt").read_text():
-        raise RuleBrokenError("nobody was told how to go on")
+        raise RuleBrokenError("the command to resume was not printed")
 
 
 def interrupt_early(scene: Scene) -> None:
@@ -510,7 +510,7 @@ def two_resumes(scene: Scene) -> None:
     second = scene.resume(scene.run_ids[-1])
     codes = sorted(scene.end(each, 0, 2) for each in (first, second))
     if codes[0] != 0:
-        raise RuleBrokenError("neither went on")
+        raise RuleBrokenError("neither command resumed it")
 
 
 def readers(scene: Scene) -> None:
@@ -744,7 +744,7 @@ def check(scene: Scene) -> tuple[int, int]:
     store = Store.at(scene.out)
     rows = store.table()
     if set(rows["workload"].to_pylist()) != {"simulated"}:
-        raise RuleBrokenError("rows do not say that they are simulated")
+        raise RuleBrokenError("rows are not marked as simulated")
     stored = Counter(rows.filter(pc.equal(rows["phase"], "call"))["mask_sha256"].drop_null().to_pylist())
     if twice := [masks for masks, n in stored.items() if n > 1]:
         raise RuleBrokenError(f"{len(twice)} repetitions are stored twice")

@@ -61,7 +61,7 @@ def main() -> int:
         try:
             without = missing(target)
         except WheelError as error:
-            print(f"the package index cannot be asked: {error}", file=sys.stderr)
+            print(f"the package index does not answer: {error}", file=sys.stderr)
             return 3
         bad |= bool(without)
         print(f"{target.platform} Python {target.python}: {'no wheel of ' + ', '.join(without) if without else 'ok'}")

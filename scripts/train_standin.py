@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=160, help="side of a training crop, px")
     parser.add_argument("--size-images", type=int, default=320)
     parser.add_argument("--peak", type=float, default=4e-3, help="highest learning rate")
-    parser.add_argument("--start", type=Path, help="go on from these weights instead of random ones")
+    parser.add_argument("--start", type=Path, help="continue from these weights instead of random ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size-only", action="store_true", help="fit only the size model of the weights in --out")
     args = parser.parse_args()

@@ -85,7 +85,7 @@ def closure(target: Target, folder: Path, without: Iterable[str] = ("torch",), r
     while todo := {name: r for name, r in request.items() if name not in left_out}:
         for name in todo.keys() - found.keys():
             if name not in pinned:
-                raise WheelError(f"constraints.txt does not say which version of {name} was tested")
+                raise WheelError(f"constraints.txt lacks the tested version of {name}")
         new = {name: pinned[name] for name in todo.keys() - found.keys()}
         if new:
             download(target, [f"{name}=={version}" for name, version in new.items()], folder)

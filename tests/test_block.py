@@ -167,7 +167,7 @@ def test_a_failing_case_is_one_row_and_the_others_go_on(
     samples = [sample for sample in done if not isinstance(sample, Finished)]
     [bad] = [s for s in samples if s["status"] != "ok"]
     assert (bad["crop"], bad["status"], bad["elapsed_s"]) == ("64", status, None)
-    assert bad["error_message"].startswith("the script wants")
+    assert bad["error_message"].startswith("the script requests")
     assert sum(s["role"] == "timed" and s["status"] == "ok" for s in samples) == 4
     assert sum(isinstance(sample, Finished) for sample in done) == 3
 

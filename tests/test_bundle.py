@@ -200,7 +200,7 @@ def test_an_engine_is_carried_at_its_exact_versions_with_weights_that_are_here(
     bundle.add_engines(["cellpose4"], LINUX, tmp_path / "engines")
     assert tuple(fetched) == overlays.OVERLAYS["cellpose4"].packages
     assert all("==" in each for each in fetched)
-    with pytest.raises(WheelError, match="nosuch is no engine"):
+    with pytest.raises(WheelError, match="nosuch is not an engine"):
         bundle.add_engines(["nosuch"], LINUX, tmp_path / "engines")
     models = tmp_path / "models"
     models.mkdir()
@@ -237,7 +237,7 @@ def test_a_carried_engine_is_installed_from_the_bundle_and_from_nowhere_else(
 
 def test_a_kind_of_machine_that_is_not_served_is_refused(tmp_path: Path) -> None:
     for there in ({"platform": "macos_x86_64", "python": "3.12"}, {"platform": "linux_x86_64", "python": "3.13"}):
-        with pytest.raises(WheelError, match=r"no bundle is for .* say --python and --platform"):
+        with pytest.raises(WheelError, match=r"no bundle is for .* give --python and --platform"):
             bundle.make(argparse.Namespace(to=tmp_path / "to", **there))
     assert not (tmp_path / "to").exists()
 

@@ -136,10 +136,10 @@ def test_models_are_named_in_a_profile_or_by_a_flag(tmp_path: Path) -> None:
         ({"models": (3,)}, "--models: a model is a name"),
         ({"models": ()}, "--models: at least one is needed"),
         ({"models": ("cyto2", "cyto2")}, "--models: cyto2 is given more than once"),
-        ({"variants": ("warp",)}, "--variants: there is no variant 'warp'"),
-        ({"variants": ("fast",)}, "--variants: there is no variant 'fast'"),  # the simulated engine's
-        ({"variants": ("fast",), "models": ("sleep", "cyto3")}, "--variants: there is no variant 'fast'"),
-        ({"variants": ("lossless",), "models": ("sleep",)}, "--variants: there is no variant 'lossless'"),
+        ({"variants": ("warp",)}, "--variants: unknown variant 'warp'"),
+        ({"variants": ("fast",)}, "--variants: unknown variant 'fast'"),  # the simulated engine's
+        ({"variants": ("fast",), "models": ("sleep", "cyto3")}, "--variants: unknown variant 'fast'"),
+        ({"variants": ("lossless",), "models": ("sleep",)}, "--variants: unknown variant 'lossless'"),
         ({"variants": ("lossless+plain", "plain+lossless")}, r"lossless\+plain is given more than once"),
         ({"variants": ("stock", "batch=8")}, "stock is given more than once"),
         ({"variants": ("batch=16", "batch=016")}, "batch=16 is given more than once"),

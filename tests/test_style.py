@@ -1,9 +1,11 @@
-"""All pages of the project, at its top and in docs/, and the help texts follow docs/STYLE.md."""
+"""Pages at the top and in docs/, help texts, messages, docstrings and comments follow docs/STYLE.md."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +15,17 @@ from tests.conftest import REPOSITORY
 
 GUIDE = REPOSITORY / "docs" / "STYLE.md"
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(set((REPOSITORY / "docs").rglob("*.md")) - {GUIDE})]
-MODULES = sorted((REPOSITORY / "harness" / "cli").glob("*.py"))
-WORDS_MAX, HELP_WORDS_MAX = 30, 20
+CLI = REPOSITORY / "harness" / "cli"
+PACKAGES = sorted({path.parent for path in (REPOSITORY / "harness").rglob("*.py")})
+OPEN = {"charts", "report"}  # packages whose docstrings and comments do not follow the guide yet; never a new one
+CLEAN = [path for path in PACKAGES if not OPEN & {*path.parts}]
+PROGRAMS = [*PACKAGES, *(REPOSITORY / name for name in ("cellbench", "scripts", "scripts/benchmarks"))]
+WORDS_MAX, DOCSTRING_WORDS_MAX, HELP_WORDS_MAX = 30, 22, 20
 DOTS_MAX = 2  # of a chain of three items
 CODE = "CODE"  # stands for code within a line, and for a list of it
+NAME = re.compile(r"\w*")  # of a column, a flag, a parameter; a literal of this kind is no text
+PROGRAM = re.compile(r"\b(SELECT|FROM|WHERE|Wants=)|=>|Connection refused")  # SQL, JavaScript, systemd, errno
+UNIT = re.compile(r"(?<=\s)\(s\)")
 
 
 def avoided() -> dict[str, re.Pattern[str]]:
@@ -62,10 +71,15 @@ def sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.!?])\"? (?=[\"(]?[A-Z\d])", text)
 
 
+def avoid(block: str) -> list[str]:
+    """The avoided words in a block."""
+    text = plain(block)
+    return [f"{phrase!r} in: {text[:160]}" for phrase, pattern in AVOIDED.items() if pattern.search(text)]
+
+
 def flaws(block: str, words_max: int) -> list[str]:
     """What the guide objects to in a block."""
-    text = plain(block)
-    found = [f"{phrase!r} in: {text[:160]}" for phrase, pattern in AVOIDED.items() if pattern.search(text)]
+    text, found = plain(block), avoid(block)
     if block.startswith("|"):
         return found
     for each in sentences(text):
@@ -78,13 +92,50 @@ def flaws(block: str, words_max: int) -> list[str]:
     return found
 
 
-def help_texts(path: Path) -> Iterator[str]:
+def documented(tree: ast.AST) -> Iterator[tuple[ast.Constant, str]]:
+    """Each docstring: its literal, and its text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            match node.body, ast.get_docstring(node):
+                case [ast.Expr(value=ast.Constant() as literal), *_], str(text):
+                    yield literal, text
+
+
+def docstrings(source: str) -> Iterator[list[str]]:
+    """The paragraphs of each docstring; the first is a sentence about the whole."""
+    for _, text in documented(ast.parse(source)):
+        yield [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+def comments(source: str) -> Iterator[str]:
+    """Every comment."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    yield from (token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT)
+
+
+def messages(source: str) -> Iterator[str]:
+    """Every string literal that a user may see: no docstrings, no names, no SQL."""
+    tree = ast.parse(source)
+    others = {id(literal) for literal, _ in documented(tree)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in others and not NAME.fullmatch(text):
+                if not PROGRAM.search(text):
+                    yield " ".join(UNIT.sub(CODE, text).split())
+
+
+def help_texts(source: str) -> Iterator[str]:
     """Docstrings, whose first parts are help texts, and the texts of options, by paragraph."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            yield from (ast.get_docstring(node) or "").split("\n\n")
-        elif isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
-            yield node.value.value
+    for paragraphs in docstrings(source):
+        yield from paragraphs
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
+            yield " ".join(node.value.value.split())
+
+
+def sources(package: Path) -> list[tuple[str, str]]:
+    """Name and text of each module of a package."""
+    return [(path.name, path.read_text("utf-8")) for path in sorted(package.glob("*.py"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -92,9 +143,27 @@ def test_a_page_follows_the_guide(page: Path) -> None:
     assert [flaw for block in blocks(page.read_text("utf-8")) for flaw in flaws(block, WORDS_MAX)] == []
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
-def test_help_texts_follow_the_guide(module: Path) -> None:
-    assert [flaw for text in help_texts(module) for flaw in flaws(" ".join(text.split()), HELP_WORDS_MAX)] == []
+@pytest.mark.parametrize("module", sources(CLI), ids=lambda module: module[0])
+def test_help_texts_follow_the_guide(module: tuple[str, str]) -> None:
+    assert [flaw for text in help_texts(module[1]) for flaw in flaws(text, HELP_WORDS_MAX)] == []
+
+
+@pytest.mark.parametrize("package", PROGRAMS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_messages_avoid_the_words_of_the_guide(package: Path) -> None:
+    assert [
+        f"{name}: {flaw}" for name, source in sources(package) for text in messages(source) for flaw in avoid(text)
+    ] == []
+
+
+@pytest.mark.parametrize("package", CLEAN, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_docstrings_and_comments_follow_the_guide(package: Path) -> None:
+    found = []
+    for name, source in sources(package):
+        for first, *others in docstrings(source):
+            found += [(name, flaw) for flaw in flaws(first, DOCSTRING_WORDS_MAX)]
+            found += [(name, flaw) for text in others for flaw in avoid(text)]
+        found += [(name, flaw) for text in comments(source) for flaw in avoid(text)]
+    assert found == []
 
 
 @pytest.mark.parametrize("phrase", AVOIDED)
@@ -130,6 +199,33 @@ def test_each_avoided_word_is_found_at_the_end_of_a_line_too(phrase: str) -> Non
 )
 def test_what_is_and_what_is_not_checked(text: str, n_flaws: int) -> None:
     assert len([flaw for block in blocks(text) for flaw in flaws(block, WORDS_MAX)]) == n_flaws
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "n_flaws"),
+    [
+        ('"""It tells."""', "docstring", 1),
+        ('def f():\n    """It tells."""', "docstring", 1),
+        ('async def f():\n    """It tells."""', "docstring", 1),
+        ('class A:\n    """A class.\n\n    It tells.\n    """', "docstring", 1),
+        ('"""It tells."""', "message", 0),
+        ('print("it tells")', "message", 1),
+        ('print(f"it {x} tells {y}")', "message", 1),
+        ('raise ValueError("it "\n    "tells")', "message", 1),
+        ('row["told"]', "message", 0),
+        ('query("SELECT told FROM told")', "message", 0),
+        ('Column("median (s)")', "message", 0),
+        ('print("3 case(s)")', "message", 1),
+        ("x = 1  # it tells", "comment", 1),
+        ("told = 1  # a name", "comment", 0),
+    ],
+)
+def test_texts_of_a_module_are_found(source: str, kind: str, n_flaws: int) -> None:
+    texts = {
+        "docstring": [text for each in docstrings(source) for text in each],
+        "message": messages(source), "comment": comments(source),
+    }  # fmt: skip
+    assert len([flaw for text in texts[kind] for flaw in avoid(text)]) == n_flaws
 
 
 def test_the_guide_and_the_readme_are_short() -> None:

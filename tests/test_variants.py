@@ -34,7 +34,7 @@ def test_variants_compose() -> None:
 @pytest.mark.parametrize(
     ("variant", "backend", "what"),
     [
-        ("faster", "cpu", "no variant 'faster'"),
+        ("faster", "cpu", "unknown variant 'faster'"),
         ("channels-last", "mps", "not for mps; silently wrong on MPS"),
         ("fp16", "cpu", "not for cpu"),
         ("bf16+fp16", "cuda", "contradict"),
@@ -44,7 +44,7 @@ def test_variants_compose() -> None:
         ("overlap=0.6", "cpu", "number from 0.05 to 0.5"),
         ("diameter=nan", "cpu", "needs a number"),
         ("plain=3", "cpu", "takes no value"),
-        ("", "cpu", "no variant ''"),
+        ("", "cpu", "unknown variant ''"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(variant: str, backend: str, what: str) -> None:

@@ -193,7 +193,7 @@ def bad_answers(handler: Handler, name: str, kind: str) -> None:
         ("connection lost", "50 bytes instead of"),
         ("short", "bytes instead of"),
         ("long", "bytes instead of"),
-        ("garbage", "no weights at all"),
+        ("garbage", "not a weights file"),
         ("silent", "timed out"),
         ("dripping", "not done within 0.3 s"),
         ("no http", "SSH-2.0"),
@@ -307,7 +307,12 @@ def test_an_incomplete_installation(choice: str, here: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "is empty"), (HTML, "web page"), (NETWORK[:-500], "bytes instead of"), (b"x" * len(NETWORK), "no weights")],
+    [
+        (b"", "is empty"),
+        (HTML, "web page"),
+        (NETWORK[:-500], "bytes instead of"),
+        (b"x" * len(NETWORK), "not a weights file"),
+    ],
 )
 def test_a_bad_file_in_the_model_folder_is_named_and_left_alone(
     content: bytes, reason: str, server: Server, models: Path
@@ -571,7 +576,7 @@ def test_a_bad_answer_is_refused_though_its_size_is_not_on_record(
 ) -> None:
     monkeypatch.setattr(weights, "MOST_BYTES", 10_000)
     server.answer = lambda handler, name: handler.send(content)
-    with pytest.raises(CellbenchError, match="what the server sent"):
+    with pytest.raises(CellbenchError, match="the server's answer"):
         weights.resolve("published", model, base_url=server.url)
     assert list(models.iterdir()) == []
 

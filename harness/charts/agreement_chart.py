@@ -33,7 +33,7 @@ def draw(tables: Tables) -> Drawing:
     if any(cell.word == NO_CELLS for cell in found):
         notes.append(f"{NO_CELLS}: no device found a cell, which proves nothing")
     if any(cell.state != NOT_COMPARED for cell in found):
-        notes.append("colour: beside stock cellpose on the same machine’s CPU")
+        notes.append("colour: compared with stock cellpose on the same machine’s CPU")
     else:
         notes.append("no mask pass was made: only the label images’ hashes are compared")
     return heatmap.draw(found, STATES, notes, "no masks here")

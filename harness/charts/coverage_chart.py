@@ -29,7 +29,7 @@ def draw(tables: Tables) -> Drawing:
     states = Counter(cell.state for cell in found)
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
     styles = {state: (hue, ink) for state, (hue, ink, _) in STATES.items()}
-    return heatmap.draw(found, styles, [counts], "nothing was asked for")
+    return heatmap.draw(found, styles, [counts], "nothing was requested")
 
 
 def cells(tables: Tables) -> list[Cell]:

@@ -27,7 +27,7 @@ FILLED = 0.72  # of a strip's height
 MARK_NOTES = {
     "version": "grey dashes: other software than the run before",
     "level": "dotted: the level changed",
-    "accepted": "green: an accepted change, where what is usual starts anew",
+    "accepted": "green: an accepted change, where a new baseline starts",
 }
 
 
@@ -120,7 +120,7 @@ def _notes(tables: Tables, rows: Sequence[Row], reach: float) -> list[str]:
     if any(row["y_low"] is not None for row in rows):
         notes.append("shaded: where a run was expected, by those before it (99.9\u00a0% to either side)")
     else:
-        notes.append("too few runs yet to say what is usual")
+        notes.append("too few runs for a baseline")
     notes += [text for column, text in MARK_NOTES.items() if any(row[column] for row in rows)]
     if beyond := sum(row["beyond"] for row in rows):
         notes.append(f"{beyond} beyond the strip stand at its edge")
@@ -193,7 +193,7 @@ def _numbers(tables: Tables) -> TextTable:
 
 
 HISTORY = Figure(
-    "history", "Each case over time, beside what was usual",
+    "history", "History of each case and its baseline",
     "each case over its runs, with the expected time; alarms, accepted changes, other software and "
     "changes of level are marked; at most eight series, those that need a look first",
     ("history",), draw, lambda tables: {"History": _numbers(tables)},

@@ -134,7 +134,7 @@ def _numbers(tables: Tables) -> TextTable:
 
 
 REPETITIONS = Figure(
-    "repetitions", "Every repetition beside its case’s median",
+    "repetitions", "Repetitions relative to the median of their case",
     "every call relative to the median of its case, in the order of measurement; warm-ups and flags are marked",
     ("repetitions",), draw, lambda tables: {"Repetitions": _numbers(tables)},
     in_report=lambda tables: bool(tables.cases),

@@ -12,7 +12,7 @@ from harness.results.notes import notes
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
-EMPTY = "no accelerator was measured here beside its CPU"
+EMPTY = "no accelerator was measured here together with its CPU"
 
 
 def draw_speedup(tables: Tables) -> Drawing:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 def main() -> None:
     """Run the command."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load: nothing has begun, nothing to say
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load: nothing has begun, so no message
     try:
         from harness.cli.app import run
     except Exception as error:  # of a package that is broken or hidden

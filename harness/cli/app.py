@@ -51,7 +51,7 @@ def _root(
 def _warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning as the command line shows it: those about results in plain words, others as Python does."""
+    """A warning for the command line: those about results in plain words, others as Python prints them."""
     if issubclass(category, StoreWarning):
         return f"cellbench: {message}\n"
     return _formatted(message, category, filename, lineno, line)
@@ -61,7 +61,7 @@ def run() -> None:
     """Run the command that was typed; errors that a user can cause are printed without a traceback."""
     interrupted = []
 
-    def interrupt(*_: object) -> None:  # a run says more, see measuring
+    def interrupt(*_: object) -> None:  # a run prints more, see measuring
         interrupted.append(True)
         sys.exit(130)
 
@@ -83,11 +83,11 @@ def run() -> None:
         if refused := surroundings.refused_by_system(error):
             typer.echo(f"cellbench: {refused}", err=True)
             sys.exit(2)
-        if not interrupted:  # a fault of this program; whoever meets it gets one line and a file to attach
+        if not interrupted:  # a fault of this program: the user gets one line and a file to attach
             typer.echo(f"cellbench: {_reported(error)}", err=True)
         sys.exit(70)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to do; Python's own end is not to be told
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to do; Python's own end prints nothing
         if interrupted:  # whatever became of it: DuckDB makes an error of its own out of it, a finalizer swallows it
             sys.exit(130)
 

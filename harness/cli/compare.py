@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-# What a gate can be about, and the exit status it gives.
+# The conditions of a gate, and their exit codes.
 GATES = {"slower": 1, "inconclusive": 1, "missing": 1, "failed": 1, "not-comparable": 1, "masks": 5}
 
 

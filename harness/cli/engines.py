@@ -72,7 +72,7 @@ def check(name: Name) -> None:
     from harness.measure import parent
 
     engine, found = registry.engine(name), []
-    devices = parent.devices(name)  # refuses what cannot be measured with
+    devices = parent.devices(name)  # rejects an engine that cannot be measured
     where = environments.find(name).where
     found.append(Check("engine", OK, f"{name} {registry.version(name)} in {where}"))
     found.append(Check("devices", OK, ", ".join(f"{each.id} ({each.name})" for each in devices)))

@@ -1,4 +1,4 @@
-"""What `--help` shows besides options: groups of commands, examples, and the types of values in words."""
+"""The parts of `--help` other than options: groups of commands, examples, and the types of values in words."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ EXAMPLES = {
     "export": ("cellbench export --to all.parquet",),
     "import": ("cellbench import theirs.csv --node their-desktop --date 2024-08-31",),
 }  # fmt: skip
-# What stands for a value in the list of options.
+# The word for a value in the list of options.
 VALUES = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 
 

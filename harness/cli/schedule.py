@@ -166,7 +166,7 @@ def run_now_(
     if if_due and not state.is_due(schedule, now):
         typer.echo("not due", err=True)
         return
-    # However a scheduler stops us, the measurement that goes on is stopped in order, and we say so.
+    # When a scheduler stops this command, the current measurement is stopped in order, and a message is printed.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
     try:

@@ -1,4 +1,4 @@
-"""What a command needs around it before it begins: streams that take every letter, a folder, a home, whole options."""
+"""The requirements of a command before it begins: streams for every letter, a folder, a home, complete options."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from itertools import pairwise
 from harness import files
 from harness.errors import CellbenchError
 
-# Letters of our own as an encoding without them has them; others lose their accents, or become question marks.
+# Replacements of this program's own letters; other letters lose their accents, or become question marks.
 PLAIN = {"×": "x", "±": "+-", "…": "...", "–": "-", "—": "-", "−": "-", "→": "->", "µ": "u", "μ": "u", "°": " deg ",
          "≤": "<=", "≥": ">=", "≈": "~", "’": "'", "“": '"', "”": '"', "·": "*"}  # fmt: skip
 
 
-# What a system answers whose limits are reached, whoever asks.
+# The errors of a system whose limits are reached.
 LIMITS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO}
 LIMIT_FIX = "see the limits of this shell or container: ulimit -a"
 

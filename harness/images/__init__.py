@@ -39,7 +39,7 @@ def load(source: str, plane: int | None = None, channel: int | None = None) -> I
     plane and channel (0-based) pick from a file that has such an axis, and only then.
     Raises CellbenchError for whatever is not exactly one finite, grey, complete image.
     """
-    from harness.images import synthetic  # brings scipy, which --help must not wait for
+    from harness.images import synthetic  # imports scipy, which --help must not wait for
 
     if source in synthetic.BUILT_IN:
         if plane is not None or channel is not None:
@@ -57,7 +57,7 @@ def load(source: str, plane: int | None = None, channel: int | None = None) -> I
 def crop(pixels: np.ndarray, side: Crop) -> np.ndarray:
     """Copy the centred square of side px, or the whole image for "full"; C-contiguous.
 
-    Raises ValueError if it does not fit, which check_crops should have told the user before.
+    Raises ValueError if it does not fit; check_crops reports that to the user before.
     """
     if side == "full":
         return pixels.copy()
@@ -69,7 +69,7 @@ def crop(pixels: np.ndarray, side: Crop) -> np.ndarray:
 
 
 def check_crops(image: Image, crops: Sequence[Crop]) -> None:
-    """Refuse crops that the image cannot give or that cannot be segmented, all of them in one error."""
+    """Reject crops that the image cannot give or that cannot be segmented, all of them in one error."""
     height_px, width_px = image.pixels.shape
     most_px = min(height_px, width_px)
     if most_px < MIN_SIDE_PX:
@@ -92,5 +92,5 @@ def hash_pixels(pixels: np.ndarray) -> str:
 
 
 def _printable(name: str) -> str:
-    """A file name as text that can be stored: bytes that are no UTF-8 become question marks in a box."""
+    """A file name as text that can be stored: bytes that are not UTF-8 become question marks in a box."""
     return os.fsencode(name).decode("utf-8", "replace")

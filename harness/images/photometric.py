@@ -1,7 +1,7 @@
-"""What the samples of a TIFF page mean: amounts of light, or a reason why not.
+"""The meaning of a TIFF page's samples: amounts of light, or the reason why not.
 
 tifffile gives samples as they are stored, so a negative, indices into a palette and amounts of ink look like grey
-levels. Here a negative is inverted, and what is no light is an error.
+levels. Here a negative is inverted, and other samples than light are an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SAVE_GREY = "open it in Fiji, make it grey (Image > Type > 8-bit or 16-bit) and 
 
 
 def name(page: TiffPage) -> str:
-    """The page's photometric interpretation as tifffile calls it, or what is known of it."""
+    """The page's photometric interpretation in tifffile's words, or as far as it is known."""
     from tifffile import PHOTOMETRIC
 
     if "PhotometricInterpretation" not in page.tags:
@@ -37,7 +37,7 @@ def name(page: TiffPage) -> str:
 
 
 def check(page: TiffPage, path: str) -> None:
-    """Refuse samples that are no amounts of light; the error names their photometric interpretation."""
+    """Reject samples that are not amounts of light; the error names their photometric interpretation."""
     meaning, bits, n_samples = name(page), page.bitspersample, page.samplesperpixel
     is_unsigned = page.dtype is not None and page.dtype.kind in "bu"
     is_decoded = meaning == "YCBCR" and page.compression == JPEG and page.planarconfig == 1 and n_samples == 3
@@ -57,8 +57,8 @@ def check(page: TiffPage, path: str) -> None:
 
 
 def light(pixels: np.ndarray, page: TiffPage) -> np.ndarray:
-    """Pixels of which larger ones are brighter; MINISWHITE is subtracted from the largest value of its bit depth."""
+    """Pixels whose larger values are brighter; MINISWHITE is subtracted from the largest value of its bit depth."""
     bits = page.bitspersample
-    if name(page) != "MINISWHITE" or not isinstance(bits, int):  # check() has refused several bit depths
+    if name(page) != "MINISWHITE" or not isinstance(bits, int):  # check() has rejected several bit depths
         return pixels
     return pixels ^ pixels.dtype.type(2**bits - 1)

@@ -1,8 +1,8 @@
-"""Seeded images of cells that never were, with their ground truth.
+"""Seeded drawn images of cells, with their ground truth.
 
-They give a machine without a network something true to time, and they are all that the stand-in
-weights were trained on. One geometry serves every style: each pixel knows the signed distance to
-the nearest cell edge and whose edge it is; a style only says how that turns into light.
+They give a machine without a network a realistic workload, and they are the only training images of the stand-in
+weights. One geometry serves every style: each pixel has the signed distance to the nearest cell edge and the number
+of that cell; a style turns this into light.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STYLES = ("ring", "blob", "nuclei", "membrane")
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn image and what is in it.
+    """A drawn image and its cells.
 
     image: (height, width) uint8. labels: (height, width) int32, 0 is background, 1..n are cells.
     """
@@ -33,7 +33,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the cells are: per pixel, the owner (0-based) and the distance in px to its edge.
+    """The places of the cells: per pixel, the owner (0-based) and the distance in px to its edge.
 
     edge_px is negative inside a cell; where two cells touch it rises to 0 along their contact.
     """
@@ -77,7 +77,7 @@ def truth(pixels: np.ndarray) -> np.ndarray | None:
 
 @cache
 def control() -> np.ndarray:
-    """The small image, 224 × 224 px with cells, that every node segments to tell whether it changed meanwhile."""
+    """The small image, 224 × 224 px with cells, that every node segments to show whether its speed changed."""
     return sparse(height_px=224, width_px=224, n_cells=4).image
 
 

@@ -1,7 +1,7 @@
-"""One plane of a TIFF file, exactly as it is stored, or a reason why not.
+"""One plane of a TIFF file, exactly as it is stored, or the reason why not.
 
-What tifffile would guess, log or fill with zeros is an error here: a benchmark has to know its input. A file may come
-from anywhere, so whatever it declares is checked before memory is taken for it.
+Where tifffile would guess, log or fill with zeros, this raises an error: a benchmark requires exact input. A file may
+come from anywhere, so each size that it declares is checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # 2**31 px are 8 GiB as float32, and cellpose needs many times that: no machine could segment more.
 MAX_PIXELS = 2**31
-# What packs pixels more tightly than this is no image but a bomb: deflate and LZW cannot, and noise never does. Small
-# ones are harmless, whatever they hold.
+# A file that packs pixels more tightly than this is a bomb, not an image: deflate and LZW cannot, and noise never does.
+# Small ones are safe, whatever they contain.
 MAX_RATIO = 3000
 HARMLESS_BYTES = 64 * 2**20
 MAX_COMPLAINTS = 100  # of tifffile about one file: it would go through millions of damaged pages, one by one
@@ -41,7 +41,7 @@ SAVE_AGAIN = "copy it again from where it came from, or open it in Fiji and save
 
 
 def check_file(path: str, built_in: tuple[str, ...]) -> None:
-    """Refuse what is no readable regular file (a pipe would block for ever) or does not start like a TIFF."""
+    """Reject a file that is unreadable, not regular (a pipe would block for ever), or does not start like a TIFF."""
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
@@ -138,14 +138,14 @@ def _only_series(tiff: TiffFile, path: str) -> TiffPageSeries:
 
 
 def _check_alone(tiff: TiffFile, path: str) -> None:
-    """Refuse one file of a set: OME metadata that name more than one, whether or not they are there."""
+    """Reject one file of a set: OME metadata that name more than one, whether or not they are there."""
     files = set(re.findall(r"""\bFileName\s*=\s*["']([^"']*)""", tiff.ome_metadata or ""))
     if len(files) > 1:
         raise CellbenchError("the image is spread over several files", path, SAVE_ONE)
 
 
 def _check_complete(series: TiffPageSeries, file_bytes: int, path: str) -> None:
-    """Refuse, before anything is allocated, more pixels than can be held or than the file has."""
+    """Reject, before anything is allocated, more pixels than fit into memory or than the file has."""
     n_pixels = math.prod(series.shape)
     if n_pixels > MAX_PIXELS:
         raise CellbenchError(f"the TIFF declares {n_pixels:,} pixels, more than {MAX_PIXELS:,}", path, SAVE_ONE)
@@ -162,7 +162,7 @@ def _check_complete(series: TiffPageSeries, file_bytes: int, path: str) -> None:
 
 
 def _check_size(series: TiffPageSeries, path: str) -> None:
-    """Refuse what would not fit into memory, and what so few bytes cannot hold (a bomb)."""
+    """Reject an image that would not fit into memory, or that so few bytes cannot hold (a bomb)."""
     pages = [page for page in series if page is not None] if series.dataoffset is None else []
     # Tiles are decoded whole, however little of them lies in the image.
     largest_tile = max((math.prod(page.chunks) * series.dtype.itemsize for page in pages), default=0)
@@ -180,7 +180,7 @@ def _check_size(series: TiffPageSeries, path: str) -> None:
 
 
 def _check_meaning(series: TiffPageSeries, path: str) -> None:
-    """Refuse pixels that are no light, and planes that are stored in another way than tifffile takes them to be."""
+    """Reject pixels that are not light, and planes that are stored in another way than tifffile assumes."""
     for page in series:
         if page is None or page.is_virtual:
             continue
@@ -199,7 +199,7 @@ def _is_within(page: TiffPage | TiffFrame, file_bytes: int) -> bool:
 
 
 def _pick(series: TiffPageSeries, plane: int | None, channel: int | None, path: str) -> tuple[int | slice, ...]:
-    """Where in the array of a series the one plane lies: all of Y and X, one place on every other axis."""
+    """The place of the plane in the array of a series: all of Y and X, one index on every other axis."""
     axes, shape = series.axes, series.shape
     layout = f"{photometric.name(series.keyframe)}, axes {axes}, shape {_size(shape)}"
     picks = {"plane": plane, "channel": channel}
@@ -236,7 +236,7 @@ def _pick(series: TiffPageSeries, plane: int | None, channel: int | None, path: 
 
 
 def plain(pixels: np.ndarray, path: str) -> np.ndarray:
-    """Convert to uint8, uint16 or float32 without loss as far as cellpose, which computes in float32, can tell."""
+    """Convert to uint8, uint16 or float32, without loss in cellpose's float32."""
     kind, dtype = pixels.dtype.kind, pixels.dtype
     if dtype in (np.uint8, np.uint16):
         return pixels
@@ -251,7 +251,7 @@ def plain(pixels: np.ndarray, path: str) -> np.ndarray:
             path,
             "save it as 8-bit, 16-bit or 32-bit float grey TIFF",
         )
-    with np.errstate(over="ignore"):  # what overflows is infinite then, and refused as such
+    with np.errstate(over="ignore"):  # overflows become infinite then, and are rejected
         pixels = pixels.astype(np.float32, copy=False)
     n_bad = pixels.size - np.count_nonzero(np.isfinite(pixels))
     if n_bad:

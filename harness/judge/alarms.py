@@ -118,15 +118,15 @@ def look(session: Session, notes: Sequence[Annotation], run_id: str | None = Non
     return Watch(until, tuple(series), tuple(findings[ALARM]), tuple(findings[SUSPECT]), noisy, tuple(gaps))
 
 
-def accept(watched: Watch, wanted: Sequence[str], why: str) -> list[Annotation]:
+def accept(watched: Watch, names: Sequence[str], why: str) -> list[Annotation]:
     """Annotations that accept these alarms, or `all` of them: each new baseline starts at the alarm's first run.
 
-    wanted: names of alarms, suspicions or noisy series, or beginnings of them. CellbenchError where one is unknown.
+    names: of alarms, suspicions or noisy series, or beginnings of them. CellbenchError where one is unknown.
     """
     listed = [each.series for each in (*watched.alarms, *watched.suspects)] + list(watched.noisy)
     known = {series.id: series for series in listed}
     chosen: dict[str, Series] = {}
-    for word in wanted:
+    for word in names:
         if word == "all":
             matching = [each.series.id for each in watched.alarms]
         else:

@@ -1,6 +1,6 @@
 """Blocks on this machine, each in fresh processes: an order is sent, and samples are yielded one by one.
 
-The child waits for "go on" after every answer, so the parent has finished with a sample (journal, screen) before the
+The child waits for "next" after every answer, so the parent has finished with a sample (journal, screen) before the
 next repetition begins. It ends with its parent: when stdin ends, it exits.
 """
 
@@ -242,7 +242,7 @@ class _Child:
             self._send(wire.request_line(self._request))
             while (line := self._line(patience_s())).endswith("\n"):  # else killed in the middle of a line
                 yield json.loads(line)
-                self._send("go on")
+                self._send("next")
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(DEATH_S)
 

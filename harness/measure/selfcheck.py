@@ -62,13 +62,13 @@ def threads_obey(
         "numba": str(read_back["numba_threads"]),
         "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "unset"),
     }
-    evidence = f"{wanted} wanted (one for each usable core); " + ", ".join(f"{name} {n}" for name, n in seen.items())
+    evidence = f"{wanted} expected (one for each usable core); " + ", ".join(f"{name} {n}" for name, n in seen.items())
     wrong = [name for name, n in seen.items() if n != str(wanted)]
     if not wrong:
         return Check("threads", OK, evidence)
     if system == "darwin" and wrong == ["OpenCV"]:
         # setNumThreads() does nothing with Apple's Grand Central Dispatch (OpenCV issue 23091).
-        fix = "nothing: OpenCV leaves its threads to macOS; they matter little beside the network's"
+        fix = "none needed: OpenCV leaves its threads to macOS; their share of a call is small"
         return Check("threads", WARN, evidence, fix)
     fixes = {
         "torch": f"look at torch's parallel back end: {TORCH_INFO}",

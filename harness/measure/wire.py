@@ -1,7 +1,7 @@
 """The messages between this program and a measuring process, as typed values: one JSON line a message.
 
 child  → parent    the greeting of greeting.py, whose VERSION covers all of these
-parent → child     a Request, then one line per "go on"
+parent → child     a Request, then one line per "next"
 child  → parent    one JSON value an answer; null marks the end of a task
 """
 

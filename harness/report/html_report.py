@@ -83,7 +83,7 @@ class Report:
         """How many facts differ between the places, and which first."""
         found = differences.differing(self.facts)
         if len(self.places) < 2:
-            return "One device, so nothing to tell apart."
+            return "Only one device was measured."
         if not found:
             return f"All {len(self.facts)} known facts are the same at the {len(self.places)} devices."
         names = listed([each.label for each in found], 12)
@@ -108,9 +108,9 @@ def figures(report: Report) -> list[Figure]:
 def without_figure(data: Tables) -> dict[str, TextTable]:
     """The tables that no figure has, by their captions: tuning results and many images; those that have rows."""
     found = {
-        "Variants raced: each in turn with stock, in processes of their own. × stock: how many times as fast, with the "
-        "95 % interval. Masks: the worst of the comparisons with stock on the CPU.": report_tables.tuning(data),
-        "Many images: the medians of images a minute, each way in turn with the others, in processes of its own.":
+        "Variants raced: interleaved calls of each and of stock, in separate processes. × stock: the speed-up, with "
+        "its 95 % CI. Masks: the worst of the comparisons with stock on the CPU.": report_tables.tuning(data),
+        "Many images: the medians of images a minute, from interleaved rounds of all ways, in separate processes.":
         report_tables.many_images(data),
     }  # fmt: skip
     return {caption: table for caption, table in found.items() if table.groups}

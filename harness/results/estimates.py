@@ -24,7 +24,7 @@ START = ("import", "device_start", "model_load")  # phases of a process before i
 
 @dataclass(frozen=True)
 class Question:
-    """So many images of one size; diameter_px: of their cells, as in the measured image if None."""
+    """A number of images of one size; diameter_px: of their cells, as in the measured image if None."""
 
     n_images: int
     height_px: int
@@ -35,7 +35,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one series of measurements says about a question.
+    """The answer of one series of measurements to a question.
 
     image_s: per image, with low_s and high_s: a 95 % interval if is_interval, else the bounds that neighbouring sizes
     or single repetitions give; None where nothing bounds it. basis: one of the words above. start_s: of a process,
@@ -53,7 +53,7 @@ class Estimate:
     faster: TuningResult | None
 
     def total_s(self, n_images: int, image_s: float | None = None) -> float:
-        """The time of so many images in one process, start-up included; at another time per image if one is given."""
+        """The time of n_images in one process in s, start-up included; image_s: another time per image."""
         return (self.start_s or 0.0) + n_images * (self.image_s if image_s is None else image_s)
 
 

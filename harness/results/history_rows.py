@@ -16,7 +16,7 @@ FIRST = ("alarm", "suspect", "noisy")  # states at the top of the page
 
 
 def rows(series: Series, scale: float, runs: dict[str, list[Row]]) -> list[Row]:
-    """The rows of a series, one a run: value, band, state, marks; no value where a run lacks it, since gaps stay gaps.
+    """The rows of a series, one a run: value, band, state, marks; the value is None where a run lacks it.
 
     runs: the result of runs_of.
     """

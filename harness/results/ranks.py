@@ -51,7 +51,7 @@ class RankedDevice:
 
 @lru_cache(maxsize=2)
 def ranks(tables: Tables) -> tuple[list[RankedDevice], str, int]:
-    """Devices from fastest to slowest at the largest size that most have; that size; how many series lack it.
+    """Devices from fastest to slowest at the largest size that most have, that size, the number of series without it.
 
     Only devices that did the same work are ranked.
     """

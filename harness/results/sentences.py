@@ -223,7 +223,7 @@ def _(finding: Change) -> str:
 @sentence.register
 def _(finding: Judged) -> str:
     if not finding.states.keys() - {"learning"}:
-        return "That is no verdict: machines differ from run to run, and how much takes more runs to tell."
+        return "Not conclusive: this machine's run-to-run variation is not known yet (needs 5 runs)."
     states = ", ".join(
         f"{finding.states[state]} {words}" for state, words in JUDGED.items() if finding.states.get(state)
     )
@@ -272,7 +272,7 @@ def _(finding: Note) -> str:
 
 
 def speedup(finding: Speedup) -> str:
-    """What is said of an accelerator by its name: 'is 8.00 times (…) as fast as …'."""
+    """The predicate after an accelerator's name: 'is 8.00 times (…) as fast as …'."""
     return (
         f"is {number(finding.known.value)} times{known(finding.known)} as fast as this machine’s CPU at "
         f"{size(finding.size)}, {seconds(finding.time_s)} instead of {seconds(finding.cpu_s)}"
@@ -285,7 +285,7 @@ def time(finding: Time) -> str:
 
 
 def known(found: Interval, digits: int = 3) -> str:
-    """The 95 % interval in brackets after a space; where there is none, the range; and what it rests on."""
+    """The 95 % interval, or else the range, in brackets after a space, with n and processes."""
     processes = f"{found.n_processes} process{'es' * (found.n_processes != 1)}"
     if found.n == 1:
         return " (n = 1)"

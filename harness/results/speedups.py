@@ -1,4 +1,4 @@
-"""The speed-ups of a scope's accelerators over the CPU of their machine, by image size; scaling laws; places."""
+"""The speed-ups of a scope's accelerators over their machine's CPU by image size, with scaling laws and places."""
 
 from __future__ import annotations
 

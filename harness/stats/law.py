@@ -144,7 +144,7 @@ def _mean_process(logs: np.ndarray) -> tuple[float, float] | None:
 
 
 def _lack_of_fit(logs: np.ndarray, distances: np.ndarray, freedom: int) -> tuple[float | None, float | None]:
-    """The share of a time that the law misses beyond what processes differ by, and the p of Fisher's F test for it.
+    """The misfit of the law beyond the variation between processes, and the p of Fisher's F test for it.
 
     A process is slow or fast in all its sizes; the remaining spread is that of a single time.
     """

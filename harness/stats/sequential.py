@@ -24,11 +24,12 @@ STEPS = 60  # of the bisection for an end of the interval
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict of the pairs so far. ratio: the time after over the time before, of all n pairs; above 1 is slower.
+    """The verdict of the pairs so far.
 
-    low, high: contain the true ratio in at least 95 %, for any number of looks; None where there is no bound yet.
-    verdict: FASTER or SLOWER where the interval excludes 1; SAME where both ends of the margin are excluded, each with
-    a chance of 5 % to be wrong; INCONCLUSIVE requires more pairs. p: of no change, for any number of looks.
+    ratio: the time after over the time before, of all n pairs; above 1 is slower. low, high: contain the true ratio in
+    at least 95 %, for any number of looks; None where there is no bound yet. verdict: FASTER or SLOWER where the
+    interval excludes 1; SAME where both ends of the margin are excluded, each with a chance of 5 % to be wrong;
+    INCONCLUSIVE requires more pairs. p: of no change, for any number of looks.
     """
 
     verdict: str

@@ -95,7 +95,7 @@ def _new_rows(part: Part, here: Side, there: Side) -> pa.Table | None:
 
 
 def _take(part: Part, rows: pa.Table, here: Side, there: Side) -> list[PurePath]:
-    """Write one part here: as a copy of its file where it is alone in it and the name is free, else its rows."""
+    """Write one part here: a copy of its file where that holds nothing else and the name is free, else its rows."""
     [file, *more] = there.parts[part]
     target = here.root / file.path.relative_to(there.root)
     alone = not more and [p for p, files in there.parts.items() if file in files] == [part]

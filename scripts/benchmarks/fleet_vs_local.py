@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--crops", default="224,448")
     parser.add_argument("--repeats", type=int, default=5, help="repetitions per crop, way and round")
     parser.add_argument("--address", default="auto")
-    parser.add_argument("--node", required=True, help="name of this machine's node, as `cellbench node status` tells")
+    parser.add_argument("--node", required=True, help="name of this machine's node, from `cellbench node status`")
     args = parser.parse_args()
     ways = {
         "local": ["--no-ray"],

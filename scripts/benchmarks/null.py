@@ -23,9 +23,7 @@ def quantiles(values_s: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--series", type=int, default=100, help="cases of fifty repetitions, the most a profile asks for"
-    )
+    parser.add_argument("--series", type=int, default=100, help="cases of fifty repetitions, the maximum of a profile")
     args = parser.parse_args()
     watch = interference.Watch(None)
     stored_s, whole_s = [], []

@@ -201,7 +201,7 @@ def main() -> None:
     args = parser.parse_args()
     tools = list(QUESTIONS) if args.others else ["cellbench"]
     if importlib.util.find_spec("pandas"):
-        print("pandas is installed beside cellbench: importing it is part of every figure", file=sys.stderr)
+        print("pandas is installed in this environment: importing it is part of every number", file=sys.stderr)
     scratch = Path(tempfile.mkdtemp(prefix="cellbench-scale-"))
     try:
         times_ms = sorted(appending(scratch, args.appends))

@@ -1,1 +1,1 @@
-"""What the engines of Cellpose 3 and 4 share; no engine itself."""
+"""The shared parts of the engines of Cellpose 3 and 4; not an engine itself."""

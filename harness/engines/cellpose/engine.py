@@ -1,4 +1,4 @@
-"""What the engines of Cellpose 3 and 4 share before a model is loaded."""
+"""The shared part of the engines of Cellpose 3 and 4 before a model is loaded."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class CellposeEngine(TorchProcess):
         return self.all_parts.columns(variant.names)
 
     def parts(self, variant: Variant) -> Sequence[Part]:
-        """What each part of a variant is."""
+        """Describe each part of a variant."""
         return [self.all_parts.described(name) for name in self.all_parts.split(variant.names)]
 
     def recipe(self, variant: Variant, model: str) -> Sequence[str]:
-        """The lines that a script of one's own needs."""
+        """The lines for a user's own script."""
         return (
             "from cellpose import models", "from cellbench import accelerate", "",
             f"model = models.{self.constructor.format(model)}", f'accelerate(model, "{variant}")',

@@ -1,4 +1,4 @@
-"""What the models of Cellpose 3 and 4 share in the measuring process.
+"""The shared part of the models of Cellpose 3 and 4 in the measuring process.
 
 Torch and cellpose are imported inside functions: a process times the import as a phase of its own.
 """
@@ -43,11 +43,11 @@ class CellposeModel(ABC):
             yield Effective({**columns, **threads()}, lambda: applied.notes)
 
     def witnessed(self) -> AbstractContextManager[object]:
-        """The devices of the network's outputs are noted for proof()."""
+        """Note the devices of the network's outputs for proof() while the context lasts."""
         return self._placement
 
     def proof(self) -> str:
-        """The device that the network is on; DeviceFallbackError where it is not the one asked for."""
+        """The device of the network; DeviceFallbackError where it is not the requested one."""
         return self._placement.proof()
 
     @abstractmethod
@@ -60,7 +60,7 @@ class CellposeModel(ABC):
 
 
 def torch_device(device: str) -> Any:
-    """A device as torch names it."""
+    """The device in torch's words."""
     import torch
 
     return torch.device(accelerators.of(device).torch_name(device))

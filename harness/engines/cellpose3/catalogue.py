@@ -1,4 +1,4 @@
-"""What cellpose 3 is made of and what a call costs: passes, stages, tiles, operations."""
+"""The passes, stages, tiles and operations of a call of cellpose 3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TILE_SIDE_PX = 224
 TILE_GFLOP = 31.005
 TILE_GB = 1.055
 TRAINED_DIAMETER_PX = {"cyto3": 30.0, "cyto2": 30.0, "nuclei": 17.0}  # to which a model scales every image
-COMMON_DIAMETER_PX = 68.0  # of the cells in the article's image and in ours
+COMMON_DIAMETER_PX = 68.0  # of the cells in the article's image and in the built-in one
 
 # Whole calls of stock cellpose 3.1 in TFLOP/s of its network, where a device's speed is not known yet. CPU: per
 # physical core, from runs on AVX2 and NEON machines; CUDA and MPS: from the article's RTX 4070 (7.8 TFLOP in 5.3 s) and

@@ -1,4 +1,4 @@
-"""Cellpose 3: what the program knows of it before anything is imported."""
+"""Cellpose 3: the facts about it that need no import."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Cellpose3(CellposeEngine):
     constructor = 'Cellpose(model_type="{}")'
 
     def resolve(self, model: str, choice: str, trust: Sequence[str] = ()) -> ModelFiles:
-        """Find, check and if need be fetch a model's files."""
+        """Find, check and if necessary fetch a model's files."""
         found = weights.resolve(choice, model, trust=trust)
         folder = Path(found.folder)
         columns = {
@@ -53,7 +53,7 @@ class Cellpose3(CellposeEngine):
         return catalogue.work(model, height_px, width_px, diameter_px, is_given)
 
     def check(self, model: str) -> Check:
-        """Which files a run would use for a model, found out without fetching them."""
+        """Find which files a run would use for a model, without fetching them."""
         return weights.check(model)
 
     def accelerate(self, model: Any, variant: str) -> bool:
@@ -64,7 +64,7 @@ class Cellpose3(CellposeEngine):
         return is_ours
 
     def prepare(self, model: str, folder: str, source: str) -> None:
-        """Cellpose looks for models where the environment says."""
+        """Set the variable that names cellpose's folder of models."""
         os.environ["CELLPOSE_LOCAL_MODELS_PATH"] = folder
 
     def load(self, model_name: str, device: str, dtype: str) -> model.Cellpose3Model:

@@ -1,4 +1,4 @@
-"""Stock cellpose 3 in the measuring process: load a model, segment once, prove what ran where.
+"""Stock cellpose 3 in the measuring process: load a model, segment once, prove the device.
 
 Torch and cellpose are imported inside functions: a process times the import as a phase of its own.
 """
@@ -16,7 +16,7 @@ from harness.engines.cellpose.model import CellposeModel, torch_device
 from harness.engines.cellpose3 import stage_hooks, variants
 from harness.engines.cellpose3.variants import settings
 
-DIAMETER_PX = 0.0  # 0 asks eval() to estimate it
+DIAMETER_PX = 0.0  # 0 makes eval() estimate it
 
 
 class Cellpose3Model(CellposeModel):

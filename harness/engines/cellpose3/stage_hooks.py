@@ -1,4 +1,4 @@
-"""Hooks on stock cellpose 3.1 that only time: they tell a recorder which stage of a call begins and ends."""
+"""Hooks on stock cellpose 3.1 that only time: they report to a recorder which stage of a call begins and ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def timing(recorder: StageRecorder) -> Iterator[None]:
 
 
 class _Passes:
-    """Which of cellpose's passes over the image is under way."""
+    """The present network pass."""
 
     def __init__(self, recorder: StageRecorder) -> None:
         self._recorder = recorder
@@ -29,20 +29,20 @@ class _Passes:
 
     @contextmanager
     def estimation(self, *_: Any, **__: Any) -> Iterator[None]:
-        """The diameter is estimated: the two passes that begin inside are the style and the size pass."""
+        """Estimate the diameter: the two passes that begin inside are the style and the size pass."""
         self._next = ["style", "size"]
         yield
         self._recorder.enter_pass("none")
 
     @contextmanager
     def image_pass(self, *_: Any, **__: Any) -> Iterator[None]:
-        """The next pass over the image; what follows it belongs to it until another begins."""
+        """Begin the next network pass; stages belong to it until another begins."""
         self._recorder.enter_pass(self._next.pop(0) if self._next else "mask")
         yield
 
 
 def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Context]]:
-    """An attribute of the module that looks it up, and the context that each of its calls is put in."""
+    """An attribute of the module that looks it up, and the context for each of its calls."""
     from cellpose import core, dynamics, models, plot, transforms, utils
 
     return [
@@ -56,7 +56,7 @@ def _hooks(recorder: StageRecorder, passes: _Passes) -> list[tuple[Any, str, Con
 
 
 def network(recorder: StageRecorder, tiles: Any) -> AbstractContextManager[None]:
-    """Tiles (n, channels, height, width) go through the network; work scales with their area."""
+    """Record tiles (n, channels, height, width) that go through the network; work scales with their area."""
     n, _, height_px, width_px = tiles.shape
     full_tiles = n * height_px * width_px / TILE_SIDE_PX**2
     return recorder.network(n, full_tiles * TILE_GFLOP, full_tiles * TILE_GB)

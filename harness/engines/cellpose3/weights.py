@@ -1,7 +1,7 @@
-"""The weights: as published, the bundled stand-in for cyto3, or files of the user's own.
+"""The weights: published ones, the bundled stand-in for cyto3, or the user's own files.
 
 Cellpose reads a network and its size model, such as `cyto3` and `size_cyto3.npy`, from the folder that
-CELLPOSE_LOCAL_MODELS_PATH names, so a choice always ends as such a folder. Nothing is loaded here, only looked at;
+CELLPOSE_LOCAL_MODELS_PATH names, so a choice always ends as such a folder. Nothing is loaded here, only inspected;
 fetching is done before any timing.
 """
 
@@ -56,10 +56,10 @@ MOST_BYTES = 200_000_000  # of a published file whose size is not on record
 
 @dataclass(frozen=True)
 class Weights:
-    """A folder for CELLPOSE_LOCAL_MODELS_PATH and what is in it.
+    """A folder for CELLPOSE_LOCAL_MODELS_PATH and its files.
 
     kind: "published", "standin" or "custom". folder: absolute. names: of the network and the size model in it.
-    warning: to be shown loudly, or None.
+    warning: to be shown clearly, or None.
     """
 
     kind: str
@@ -81,7 +81,7 @@ def resolve(
     """Turn "auto", "published" (or the model's name), "standin" or a path into a folder that cellpose can load from.
 
     "auto" and "published" fetch what is missing from base_url (default: CELLBENCH_WEIGHTS_URL, cellpose.org);
-    timeout_s bounds each wait for the server. trust: hashes (sha256) of size models that the user vouches for.
+    timeout_s bounds each wait for the server. trust: hashes (sha256) of size models that the user accepts.
     Raises CellbenchError; only "auto" falls back, with a warning.
     """
     base_url = base_url or os.environ.get("CELLBENCH_WEIGHTS_URL") or DEFAULT_URL
@@ -100,7 +100,7 @@ def resolve(
 
 
 def check(model: str) -> Check:
-    """Which weights of a model a run would use, found out without fetching them."""
+    """Find which weights of a model a run would use, without fetching them."""
     folder = files.expanded(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or "~/.cellpose/models")
     missing = [file.name for file in PUBLISHED[model] if not (folder / file.name).exists()]
     get = f"fetch them where there is a network: cellbench run --models {model} --weights published"
@@ -119,7 +119,7 @@ def check(model: str) -> Check:
 
 
 def _instead(model: str) -> str:
-    """What a run does where the published files cannot be had."""
+    """What a run does without the published files, as part of a sentence."""
     if model != STANDIN_FOR:
         return "fails, since there are no stand-in weights for this model"
     standin = resolve("standin")
@@ -133,7 +133,7 @@ def _otherwise(model: str) -> str:
 
 
 def _trusted(weights: Weights, model: str, trust: Collection[str]) -> Weights:
-    """Let weights pass whose size model may be unpickled, which runs whatever code the file holds.
+    """Accept weights whose size model may be unpickled, which runs any code in the file.
 
     Cellpose loads the network with weights_only, but its size model with allow_pickle.
     """
@@ -170,13 +170,13 @@ def _published(model: str, base_url: str, timeout_s: float, trust: Collection[st
 
 
 def _standin(model: str, reason: str | None = None) -> Weights:
-    """The bundled stand-in; reason says why it is used though it was not asked for."""
+    """The bundled stand-in; reason: why it replaces the requested weights."""
     if model != STANDIN_FOR:
         what = f"there are no stand-in weights for {model}"
         raise CellbenchError(what, "--weights standin", f"use --models {STANDIN_FOR}, or --weights published or a path")
     fix = "install cellbench again: its stand-in weights are incomplete"
     if reason:
-        fix += f". Or mend what keeps {model} away: {reason}"
+        fix += f". Or correct the problem with {model}: {reason}"
     for file in PUBLISHED[model]:
         _check(STANDIN_FOLDER / file.name, fix)
     because = f" because {reason}" if reason else ""
@@ -188,12 +188,12 @@ def _standin(model: str, reason: str | None = None) -> Weights:
 
 
 def _custom(model: str, choice: str) -> Weights:
-    """A folder with both files, or a network file with its size model beside it."""
+    """A folder with both files, or a network file with its size model next to it."""
     path = Path(os.path.expanduser(choice)).absolute()
     network_name, size_name = (file.name for file in PUBLISHED[model])
     fix = (
         f"use auto, published, standin, a folder that holds {network_name} and {size_name}, "
-        "or a network file NAME with its size model size_NAME.npy or NAME_size.npy beside it"
+        "or a network file NAME with its size model size_NAME.npy or NAME_size.npy next to it"
     )
     if os.path.isdir(path):
         network, size_model = path / network_name, path / size_name
@@ -213,14 +213,14 @@ def _custom(model: str, choice: str) -> Weights:
 
 
 def _weights(kind: str, folder: Path, model: str, warning: str | None = None) -> Weights:
-    """What a checked folder holds."""
+    """The content of a checked folder."""
     network, size_model = (file.name for file in PUBLISHED[model])
     names = (network, size_model)
     return Weights(kind, str(folder), names, files.sha256(folder / network), files.sha256(folder / size_model), warning)
 
 
 def _check(file: Path, fix: str, n_bytes: int | None = None) -> None:
-    """Refuse a file that is missing, unreadable or no weights."""
+    """Reject a file that is missing, unreadable or not weights."""
     try:
         if file.is_file():
             with file.open("rb") as stream:
@@ -234,7 +234,7 @@ def _check(file: Path, fix: str, n_bytes: int | None = None) -> None:
 
 
 def _flaw(stream: BinaryIO, name: str, n_bytes: int | None) -> str | None:
-    """What is wrong with a network (or, if its name ends so, .npy) as far as it shows without loading it."""
+    """The flaw of a network (or, if its name ends so, .npy) that shows without loading it."""
     start = stream.read(512)
     found_bytes = stream.seek(0, os.SEEK_END)
     if not start:
@@ -247,7 +247,7 @@ def _flaw(stream: BinaryIO, name: str, n_bytes: int | None) -> str | None:
         plausible = start.startswith(b"\x93NUMPY")
     else:
         plausible = start.startswith(b"\x80\x02") or _is_zip(stream)  # torch wrote pickles before 1.6, zips since
-    return None if plausible else "is cut off or no weights at all"
+    return None if plausible else "is cut off or not a weights file"
 
 
 def _is_zip(stream: BinaryIO) -> bool:
@@ -268,7 +268,7 @@ def _fetch(file: Published, folder: Path, base_url: str, timeout_s: float, other
 
 
 def _download(url: str, file: Published, timeout_s: float, fix: str) -> bytes:
-    """Get one published file from a server within DEADLINE_S, or say in one line why not."""
+    """Get one published file from a server within DEADLINE_S; CellbenchError with the reason in one line."""
     answer: Future[bytes] = Future()
 
     def ask() -> None:
@@ -297,12 +297,12 @@ def _download(url: str, file: Published, timeout_s: float, fix: str) -> bytes:
             flaw = f"has more than {MOST_BYTES:,} bytes"
         if not flaw:
             return data
-        reason = f"what the server sent {flaw}"
+        reason = f"the server's answer {flaw}"
     raise CellbenchError(f"{file.name} could not be fetched: {' '.join(reason.split())}", url, fix)
 
 
 def _damage(data: bytes, file: Published) -> str | None:
-    """What a download of the right size and kind has become on the way, as far as a hash or a checksum tells."""
+    """The damage of a download of the right size and kind, as far as a hash or a checksum shows it."""
     if file.sha256:
         is_whole = hashlib.sha256(data).hexdigest() == file.sha256
         return None if is_whole else "has another sha256 than the one on record"

@@ -1,1 +1,1 @@
-"""Cellpose 4: Cellpose-SAM, behind the seam of engines/base.py."""
+"""Cellpose 4: Cellpose-SAM, behind the interface of engines/base.py."""

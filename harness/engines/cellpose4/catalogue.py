@@ -1,4 +1,4 @@
-"""What Cellpose-SAM is made of and what a call costs: stages, tiles, operations."""
+"""The stages, tiles and operations of a call of Cellpose-SAM."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ GUESS_GFLOP_S = {"cpu": 25.0, "cuda": 15_000.0, "mps": 2_000.0}
 
 
 def memory_bytes(dtype: str, n_tiles: int = TILES_PER_CALL) -> float:
-    """What a call needs at once, about, on the device that computes."""
+    """The approximate memory of a call on the device that computes, in bytes."""
     return CONTEXT_BYTES + PARAMETER_BYTES[dtype] + n_tiles * PER_TILE_BYTES[dtype]
 
 
 def shortages(free_bytes: float, gpus_bytes: Sequence[float]) -> list[str]:
-    """What is to be expected where memory is short, in sentences; free_bytes: of the host, gpus_bytes: whole GPUs."""
+    """Warnings where memory is short, as sentences; free_bytes: of the host, gpus_bytes: whole GPUs."""
     needs = memory_bytes("bfloat16"), memory_bytes("float32"), memory_bytes("bfloat16", 1)
     half, full, least = (f"{each / 1e9:.1f}" for each in needs)
     found = []

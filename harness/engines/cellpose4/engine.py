@@ -1,4 +1,4 @@
-"""Cellpose 4: what the program knows of it before anything is imported."""
+"""Cellpose 4: the facts about it that need no import."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.machine.checks import OK, WARN, Check
 
 NOTE = (
     "The network is Cellpose-SAM's and takes as long. Its output is replaced by flows drawn from the image, so masks, "
-    "cell counts and the time that depends on them are not the model's, and equal masks say nothing of the network."
+    "cell counts and the time that depends on them are not the model's, and equal masks prove nothing for the network."
 )
 FIRST_WITH_V2 = (4, 2)
 
@@ -44,7 +44,7 @@ class Cellpose4(CellposeEngine):
         self._file, self._is_seeded = Path(), False
 
     def resolve(self, model: str, choice: str = "auto", trust: str | None = None) -> ModelFiles:
-        """Find, check and if need be fetch a model's file."""
+        """Find, check and if necessary fetch a model's file."""
         found = weights.resolve(model, choice)
         warnings = [found.warning, *_shortages()]
         return replace(found, warning=" ".join(filter(None, warnings)) or None)
@@ -56,7 +56,7 @@ class Cellpose4(CellposeEngine):
         return catalogue.work(height_px, width_px, diameter_px)
 
     def check(self, model: str) -> Check:
-        """Which weights a run would use, found out without fetching them."""
+        """Find which weights a run would use, without fetching them."""
         file = weights.folder() / model
         if flaw := weights.flaw_of(file):
             evidence = f"{file} {flaw}: a run fetches it (1.2 GB) if it can, or else uses the network from a seed"
@@ -73,14 +73,14 @@ class Cellpose4(CellposeEngine):
         return is_ours
 
     def prepare(self, model: str, folder: str, source: str) -> None:
-        """Find the file on this machine, or make it in a process of its own, so that the import can be timed here."""
+        """Find the file on this machine, or make it in a separate process, so that the import can be timed here."""
         if source == "standin":
             self._file, self._is_seeded = surrogate.file(), True
             if not self._file.is_file():
                 command = environments.command(sys.executable, surrogate.__name__)
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
-                    last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+                    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
                     raise CellbenchError(
                         f"the stand-in network could not be made: {last}", str(self._file), "see above"
                     )
@@ -102,7 +102,7 @@ class Cellpose4(CellposeEngine):
 
 
 def _shortages() -> list[str]:
-    """What this machine has too little memory for, in sentences."""
+    """Warnings where this machine has too little memory, as sentences."""
     import psutil
 
     gpus = [nvidia.open_gpu(uuid) for uuid in nvidia.uuids()]

@@ -1,4 +1,4 @@
-"""Stock Cellpose 4 in the measuring process: load a model, segment once, prove what ran where.
+"""Stock Cellpose 4 in the measuring process: load a model, segment once, prove the device.
 
 Torch and cellpose are imported inside functions: a process times the import as a phase of its own.
 """
@@ -46,7 +46,7 @@ class Cellpose4Model(CellposeModel):
 
     @property
     def columns(self) -> Mapping[str, Scalar]:
-        """Nothing that is not known before the model is loaded."""
+        """No columns in addition to those known before the model is loaded."""
         return {}
 
     def segment(self, pixels: np.ndarray, diameter_px: float | None = None) -> Segmentation:
@@ -76,7 +76,7 @@ class Cellpose4Model(CellposeModel):
 
 
 class SurrogateModel(Cellpose4Model):
-    """The identical network with weights from a seed; what it returns is replaced by flows drawn from the image."""
+    """The identical network with weights from a seed; its output is replaced by flows drawn from the image."""
 
     _drawn = surrogate.DrawnFlows()  # of all models of the process: the article's protocol makes one inside the clock
 

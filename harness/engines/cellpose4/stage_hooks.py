@@ -1,4 +1,4 @@
-"""Hooks on stock Cellpose 4 that only time: they tell a recorder which stage of a call begins and ends."""
+"""Hooks on stock Cellpose 4 that only time: they report to a recorder which stage of a call begins and ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def timing(recorder: StageRecorder) -> Iterator[None]:
 
 
 def _hooks(recorder: StageRecorder) -> list[tuple[Any, str, Context]]:
-    """An attribute of the module that looks it up, and the context that each of its calls is put in."""
+    """An attribute of the module that looks it up, and the context for each of its calls."""
     from cellpose import core, dynamics, models, plot, transforms, utils
 
     def network(_net: Any, tiles: Any) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
-"""What stands in for Cellpose-SAM's published weights: the identical network from a seed, and flows that are drawn.
+"""The replacement of Cellpose-SAM's published weights: the identical network from a seed, and drawn flows.
 
-A network from a seed finds no cells. So that the steps after it have plausible work, its output is replaced, after it
-has run in full, by the flows of cells in the image: the truth of a built-in image, else what a threshold finds.
+A network from a seed finds no cells. So that the later steps have plausible work, its output is replaced, after it has
+run in full, by the flows of cells in the image: the truth of a built-in image, else the result of a threshold.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CELL, BACKGROUND = 6.0, -6.0  # cell probability before the sigmoid
 
 
 def file() -> Path:
-    """Where the network from a seed is kept on this machine."""
+    """The file of the network from a seed on this machine."""
     return folders.home() / "surrogates" / f"cpsam-seed{SEED}"
 
 
@@ -69,7 +69,7 @@ def _check_room(target: Path) -> None:
 
 
 class DrawnFlows:
-    """Flows and cell probability of the cells in an image, drawn once and put in the place of the network's output."""
+    """Flows and cell probability of the cells in an image, drawn once; they replace the network's output."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""Cellpose-SAM's weights: as published, files of the user's own, or the identical network from a seed."""
+"""Cellpose-SAM's weights: published ones, the user's own files, or the identical network from a seed."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def file_of(model: str, source: str) -> Path:
 
 
 def folder() -> Path:
-    """Where cellpose itself keeps its models."""
+    """Cellpose's own folder of models."""
     return Path(os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or os.path.expanduser("~/.cellpose/models")).absolute()
 
 
 def flaw_of(path: Path) -> str | None:
-    """What is wrong with a file of weights as far as it shows without loading it."""
+    """The flaw of a file of weights that shows without loading it."""
     if not os.path.isfile(path):
         return "is not a file" if os.path.exists(path) else "does not exist"
     if path.stat().st_size < FEWEST_BYTES:
@@ -62,12 +62,12 @@ def flaw_of(path: Path) -> str | None:
     try:
         zipfile.ZipFile(path).close()
     except (OSError, zipfile.BadZipFile, ValueError):
-        return "is cut off or no weights at all"
+        return "is cut off or not a weights file"
     return None
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a file that was fetched, its checksums included."""
+    """The flaw of a fetched file, its checksums included."""
     return flaw_of(path) or downloads.damaged_member(path)
 
 

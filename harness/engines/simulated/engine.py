@@ -1,4 +1,4 @@
-"""The simulated engine: every part of the seam without torch, weights or a network."""
+"""The simulated engine: every part of the interface without torch, weights or a network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from harness.machine.checks import OK, Check
 DEFAULTS = {"batch_size": 1, "diameter_asked_px": 0.0}
 GFLOP_PER_MEGAPIXEL = 100.0
 DIAMETER_PX = 30.0
-# Variants: how many times as fast a call becomes. fallback never runs as asked, late-fallback not once it is called.
+# Variants: the speed-up of a call. fallback never runs as requested, late-fallback not after its first call.
 SPEEDS = {"fast": 2.0, "slow": 0.5, "fallback": 1.0, "late-fallback": 1.0}
 NO_ERROR = "nothing: a simulated call finds the same cells"
 
@@ -54,7 +54,7 @@ class SimulatedAccelerator(Accelerator):
 
 
 class SimulatedModel:
-    """A model that sleeps. Its masks depend on the pixels, or on nothing, as the script has it."""
+    """A model that sleeps. Its masks depend on the pixels, or on nothing, by the script."""
 
     columns: Mapping[str, Scalar] = {"diam_labels_px": DIAMETER_PX}
 
@@ -66,7 +66,7 @@ class SimulatedModel:
         self.proof()
 
     def segment(self, pixels: np.ndarray, diameter_px: float | None = None) -> Segmentation:
-        """Sleep as long as the script says and draw masks."""
+        """Sleep for the script's duration and draw masks."""
         scripts.witness("begin", os.getpid())
         self._n_calls += 1
         scripts.happen(self._script, len(pixels))
@@ -94,7 +94,7 @@ class SimulatedModel:
 
     @property
     def _has_fallen(self) -> bool:
-        """Whether what is in force does not run as asked."""
+        """Whether the applied variant does not run as requested."""
         return "fallback" in self._settings or ("late-fallback" in self._settings and self._n_calls > 0)
 
     @contextmanager
@@ -107,7 +107,7 @@ class SimulatedModel:
         used = self._script.used or self._device
         if used != self._device:
             raise DeviceFallbackError(
-                f"asked for {self._device}, but the network ran on {used}", self._device, "change the script"
+                f"{self._device} was requested, but the network ran on {used}", self._device, "change the script"
             )
         return used
 
@@ -166,7 +166,7 @@ class Simulated:
 
     @property
     def playing(self) -> Script:
-        """The script that is in force."""
+        """The script that it plays."""
         return self._script or scripts.read()
 
     @property
@@ -196,7 +196,7 @@ class Simulated:
         return {columns[name]: type(DEFAULTS[columns[name]])(value) for name, value in found.items() if name in columns}
 
     def parts(self, variant: Variant) -> Sequence[Part]:
-        """What each part of a variant is."""
+        """Describe each part of a variant."""
         return [Part(name, "another time to sleep", NO_ERROR) for name in variant.names]
 
     def work(
@@ -206,7 +206,7 @@ class Simulated:
         return Work(1, GFLOP_PER_MEGAPIXEL * height_px * width_px / 1e6)
 
     def call_s(self, work: Work, device: Device, threads: int) -> float:
-        """What the script says."""
+        """The script's duration of a call in s."""
         return self.playing.call_s + self.playing.s_per_megapixel * work.gflop / GFLOP_PER_MEGAPIXEL
 
     def check(self, model: str) -> Check:
@@ -240,7 +240,7 @@ class Simulated:
         scripts.witness("python", os.getpid())
 
     def set_threads(self, n: int) -> Mapping[str, Scalar]:
-        """Nothing has threads, so all have as many as asked for."""
+        """Report n for every library, since none has threads."""
         return dict.fromkeys(("torch_threads", "opencv_threads", "numba_threads"), n)
 
     def load(self, model: str, device: str, dtype: str) -> SimulatedModel:
@@ -248,7 +248,7 @@ class Simulated:
         return SimulatedModel(self.playing, device)
 
     def environment(self, device: str) -> Mapping[str, Scalar]:
-        """Nothing that only this process could tell."""
+        """No facts, since this process computes nothing."""
         return {}
 
     def status(self, error: BaseException) -> str:
@@ -265,7 +265,7 @@ def _settings(words: Sequence[str]) -> dict[str, float]:
         value = 1.0 if name in SPEEDS and not text else _number(name, text)
         if value is None:
             known = ", ".join((*SPEEDS, "batch=N", "diameter=PX"))
-            raise CellbenchError(f"there is no variant {word!r}", "--variant", f"known are {known}")
+            raise CellbenchError(f"unknown variant {word!r}", "--variant", f"known are {known}")
         if found.get(name, value) != value or {"fast", "slow"} <= {*found, name}:
             raise CellbenchError(f"{word} contradicts the others", "--variant", "choose one")
         found[name] = value

@@ -1,11 +1,11 @@
-"""What the simulated engine is told to do: a JSON file, read by every process that is to play it.
+"""The script of the simulated engine: a JSON file, read by every process that plays it.
 
 CELLBENCH_SIMULATED names a folder with
 
     script.json     the fields of Script that differ from its defaults
     witness         written here: a line as a process starts and as a call begins and ends:
                     python PID, begin PID, end PID SHA-256-OF-MASKS, or fell in the place of end for a variant that
-                    did not run as asked
+                    did not run as requested
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDER = "CELLBENCH_SIMULATED"
 
 
 class SimulatedMemoryError(RuntimeError):
-    """The device's memory is full, as the script has it."""
+    """The device's memory is full, by the script."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Script:
 
     call_s: duration of a call; s_per_megapixel: added for each million pixels; speed: how many times as fast each
     backend is; devices: backends and how many of each. n_cells: cells in every mask; same_masks: whether equal pixels
-    give equal masks. used: the device that the model is really on, if another than asked for. accident: what goes
-    wrong in the call of this number, counted over all processes, or in every call on pixels of this height.
+    give equal masks. used: the device that the model is really on, if not the requested one. accident: the failure
+    in the call of this number, counted over all processes, or in every call on pixels of this height.
     """
 
     call_s: float = 0.01
@@ -73,11 +73,11 @@ def happen(script: Script, height_px: int) -> None:
         return
     match script.accident:
         case "raise":
-            raise RuntimeError("the script wants an error")
+            raise RuntimeError("the script requests an error")
         case "memory":
-            raise MemoryError("the script wants too little memory")
+            raise MemoryError("the script requests too little memory")
         case "device":
-            raise SimulatedMemoryError("the script wants too little memory on the device")
+            raise SimulatedMemoryError("the script requests too little memory on the device")
         case "exit":
             os._exit(9)
         case "segfault":

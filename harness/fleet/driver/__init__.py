@@ -73,7 +73,7 @@ def opened(
 ) -> Iterator[Fleet]:
     """This machine without Ray, or a Ray started for it, or the cluster at an address: auto or HOST:PORT.
 
-    nodes: names of the nodes to use; all if empty. say: receives progress messages. n_awaited: number of nodes to wait
+    nodes: names of the nodes to use; all if empty. `say` receives progress messages. n_awaited: number of nodes to wait
     for. engines: the engines to measure, with the user's own interpreter if given. Raises FleetUnreachableError.
     """
     if use_ray:

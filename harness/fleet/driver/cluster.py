@@ -91,7 +91,7 @@ class Cluster:
 
 def join(
     address: str | None,
-    wanted: Sequence[str] = (),
+    names: Sequence[str] = (),
     say: Say = lambda _: None,
     perform: Any = None,
     n_awaited: int = 0,
@@ -100,13 +100,13 @@ def join(
 ) -> Cluster:
     """Connect to the cluster at an address (auto or HOST:PORT), or start a Ray of this machine alone without one.
 
-    wanted: names of the nodes to use; all if empty. perform: performs an order on a node, by default the worker's.
+    names: of the nodes to use; all if empty. perform: performs an order on a node, by default the worker's.
     n_awaited: number of nodes to wait for before any is chosen. engines, python: the engines to measure.
     """
     ray = connect(address) if address else start_local()
     try:
         _await(ray, n_awaited, say)
-        tagged = _chosen(_tagged(ray), wanted)
+        tagged = _chosen(_tagged(ray), names)
         with _turn(ray, say) if address else nullcontext():  # no other run can use this machine's own Ray
             relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
             found, absent = _surveyed(ray, tagged, relays, say, engines, python)
@@ -271,7 +271,7 @@ def _chosen(tagged: Sequence[_Tagged], wanted: Sequence[str]) -> list[_Tagged]:
 
 @contextmanager
 def _turn(ray: Any, say: Say) -> Iterator[None]:
-    """Let one run at a time take its nodes: two runs that each hold a node that the other needs would wait for ever."""
+    """Let one run at a time take its nodes, since two runs could each hold a node that the other needs."""
     is_announced = False
     while True:
         try:

@@ -1,1 +1,1 @@
-"""What the variants of several engines share: named parts, replaced functions, compiled post-processing."""
+"""The shared parts of variants: named parts, replaced functions, compiled post-processing."""

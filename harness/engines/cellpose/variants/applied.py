@@ -1,4 +1,4 @@
-"""A variant on one loaded model, and how it is taken away again."""
+"""A variant on one loaded model, and its removal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def postprocessing(name: str) -> Call:
 
 
 class Applied:
-    """Parts of a variant on a model. names: which. notes: what of them did not go as asked."""
+    """Parts of a variant on a model. names: their names. notes: the parts that did not run as requested."""
 
     def __init__(self, model: Any, names: tuple[str, ...], settings: Any) -> None:
         self.names, self._model, self._settings = names, model, settings
@@ -40,7 +40,7 @@ class Applied:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What did not go as asked, at all or in the last call."""
+        """The parts that did not run as requested, at all or in the last call."""
         return []
 
     def __enter__(self) -> Self:
@@ -54,7 +54,7 @@ class Applied:
         self._undo.close()
 
     def _calls(self) -> Iterable[tuple[Any, Call]]:
-        """Objects whose eval() is ours, and what is called instead: original, object, arguments."""
+        """Objects whose eval() is replaced, and the replacement: original, object, arguments."""
         raise NotImplementedError
 
     def _replacements(self) -> Iterable[tuple[Any, str, Call]]:
@@ -72,13 +72,13 @@ class Applied:
     def _own(self, owner: Any, call: Call) -> Call:
         def called(*args: Any, **kwargs: Any) -> Any:
             with hooks.within(self):
-                # By the class, so that whoever wrapped the class (the stage pass) sees the call.
+                # By the class, so that hooks on the class (the stage pass) see the call.
                 return call(type(owner).eval, owner, *args, **kwargs)
 
         return called
 
     def _threads(self) -> None:
-        """The threads that were asked for, or torch's for the compiled kernels.
+        """The requested threads, or torch's for the compiled kernels.
 
         numba and torch share an OpenMP runtime, where the last one to set a number sets it for both.
         """

@@ -19,7 +19,7 @@ def compiled(net: Any, device_type: str, cuda_graphs: bool) -> Any:
 
 
 def failure(error: Exception) -> str:
-    """What a user reads where a compilation failed."""
+    """The message for a failed compilation."""
     return f"torch.compile failed, so the network ran uncompiled: {str(error).splitlines()[0][:200]}"
 
 

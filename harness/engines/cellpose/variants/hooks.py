@@ -1,7 +1,7 @@
-"""Replacing functions of cellpose's modules for one model's calls only, and putting them back.
+"""Replace functions of cellpose's modules for one model's calls only, and restore them.
 
-A replaced attribute asks, at each call, whether the call belongs to an accelerated model; every other model of the
-process gets the original. The stage pass wraps whatever stands there, so its hooks go on working.
+A replaced attribute tests, at each call, whether the call belongs to an accelerated model; every other model of the
+process gets the original. The stage pass wraps the present attribute, so its hooks continue to work.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def within(owner: object) -> Iterator[None]:
 
 
 def replace(owner: object, module: Any, name: str, replacement: Replacement) -> Callable[[], None]:
-    """Put a replacement in place for the owner's calls; what is returned takes it away again."""
+    """Put a replacement in place for the owner's calls; returns the function that removes it."""
     key = (id(module), name)
     if key not in _replaced:
         _replaced[key] = {}

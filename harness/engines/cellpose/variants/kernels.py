@@ -1,7 +1,7 @@
 """Cellpose's post-processing, compiled: the same operations on the same numbers in the same order, so the same bits.
 
-What is gained: no temporaries, all cores, and pixels that have come to rest are left alone. Nothing here is an
-approximation; tests hold every kernel to stock cellpose bit by bit.
+The gain: no temporaries, all cores, and pixels at rest are skipped. Nothing here is an approximation; tests compare
+every kernel with stock cellpose bit by bit.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def follow(flow, points, n_steps, bilinear):
 
 @njit(cache=True, nogil=True)
 def histogram(points, height, width):
-    """How many of points (2, n) int32 ended on each pixel of a (height, width) field, int32."""
+    """The number of points (2, n) int32 that ended on each pixel of a (height, width) field, int32."""
     counts = np.zeros((height, width), np.int32)
     for i in range(points.shape[1]):
         counts[points[0, i], points[1, i]] += 1
@@ -171,7 +171,7 @@ def boxes(masks, n):
 
 @njit(cache=True, inline="always")
 def _centre(masks, label, box):
-    """The pixel of a mask nearest to its mean, first in raster order, in the box with a border of 1; and its size."""
+    """A mask's pixel nearest to its mean (first in raster order) and its size, in the box with a border of 1."""
     top, bottom, left, right = box
     n, sum_y, sum_x = 0, 0.0, 0.0
     for y in range(top, bottom):

@@ -1,4 +1,4 @@
-"""C++ of ours, compiled for this very processor once a machine, and threads that share its work."""
+"""This project's C++ code, compiled for this processor once a machine, and threads that share its work."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Threads:
 
 @cache
 def compiled(package: str, source_name: str) -> ctypes.CDLL:
-    """A source file of a package, compiled; CellbenchError where that cannot be done."""
+    """A source file of a package, compiled; CellbenchError where that is impossible."""
     name = Path(source_name).stem
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
@@ -53,7 +53,7 @@ def compiled(package: str, source_name: str) -> ctypes.CDLL:
     arm = platform.machine() in ("arm64", "aarch64")
     native = "-mcpu=native" if arm else "-march=native"
     source = resources.files(package).joinpath(source_name).read_bytes()
-    # What the compiler takes this processor to be, and itself; a home may be shared by different machines.
+    # The compiler's own name of this processor, and the compiler; a home may be shared by different machines.
     target = _output_of(name, [compiler, native, "-dM", "-E", "-x", "c++", os.devnull])
     digest = hashlib.sha256(source + target + " ".join(FLAGS).encode()).hexdigest()[:16]
     path = folders.home() / "compiled" / f"{name}-{digest}.so"

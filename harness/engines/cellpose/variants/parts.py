@@ -1,4 +1,4 @@
-"""The parts that a variant is made of, and their one spelling; pure."""
+"""The parts of a variant, and their canonical spelling; pure."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Part:
 class Parts(Generic[SettingsT]):
     """All parts of an engine.
 
-    stock: the settings that change nothing. groups: several parts in one word. in_force: settings with what they imply,
-    and without what is stock's own. stored: column → the setting that it holds.
+    stock: the settings that change nothing. groups: several parts in one word. in_force: settings with implied ones,
+    and without stock's own values. stored: column → the setting that it holds.
     """
 
     stock: SettingsT
@@ -52,13 +52,13 @@ class Parts(Generic[SettingsT]):
     stored: Mapping[str, str]
 
     def split(self, variant: str | Iterable[str]) -> tuple[str, ...]:
-        """'channels-last+lossless' or a list of names → the single parts, groups taken apart; 'stock' is none."""
+        """'channels-last+lossless' or a list of names → the single parts, groups expanded; 'stock' is none."""
         words = variant.split("+") if isinstance(variant, str) else list(variant)
         flat = [name for word in words for name in self.groups.get(word.strip(), (word.strip(),))]
         return tuple(dict.fromkeys(name for name in flat if name != STOCK))
 
     def parse(self, variant: str | Iterable[str], backend: str | None = None) -> SettingsT:
-        """What the parts set together; CellbenchError for an unknown, impossible or contradictory one."""
+        """The settings of the parts together; CellbenchError for an unknown, impossible or contradictory part."""
         made, origin = self.stock, {}
         for name in self.split(variant):
             chosen, values = self._one(name)
@@ -74,7 +74,7 @@ class Parts(Generic[SettingsT]):
         return made
 
     def canonical(self, text: str, backend: str | None = None) -> Variant:
-        """Its one spelling: equal settings are equal values, whatever order, group or number was written.
+        """The canonical spelling: equal settings are equal values, in any order, group or form of number.
 
         CellbenchError for an unknown, impossible or contradictory one.
         """
@@ -89,7 +89,7 @@ class Parts(Generic[SettingsT]):
 
         values = {name.partition("=")[0]: self._written(name) for name in chosen}
         parts = [values.get(part.name, part.name) for part in self.parts if part.name in values or not part.takes]
-        # Everything that changes nothing more is named first, so that a group is seen whole; then what is implied goes.
+        # Parts without further effect are named first, so that a group is seen whole; then implied parts are removed.
         implied = [name for name in parts if is_same([*chosen, name])]
         groups = [group for group, names in self.groups.items() if chosen and set(names) <= set(implied)]
         words = [*groups, *implied]
@@ -100,13 +100,13 @@ class Parts(Generic[SettingsT]):
         return Variant(tuple(words), changes)
 
     def columns(self, names: Iterable[str]) -> dict[str, base.Scalar]:
-        """The columns that a variant sets, as they are in force; those that it leaves alone are not there."""
+        """The columns that a variant sets, as they are stored; columns that it leaves alone are absent."""
         made = self.parse(names)
         sets = {column: getattr(made, key) for column, key in self.stored.items()}
         return {name: value for name, value in sets.items() if value is not None}
 
     def described(self, name: str) -> base.Part:
-        """What a single part is, with its value in the lines to copy."""
+        """The description of a single part, with its value in the lines to copy."""
         part, _ = self._one(name)
         return base.Part(part.name, part.what, part.may_change, part.by_hand.replace("{}", name.partition("=")[2]))
 
@@ -124,7 +124,7 @@ class Parts(Generic[SettingsT]):
         if chosen is None:
             known = ", ".join(part.name + ("=…" if part.takes else "") for part in self.parts)
             raise CellbenchError(
-                f"there is no variant {word!r}", "--variant", f"known are {known}; {', '.join(self.groups)}"
+                f"unknown variant {word!r}", "--variant", f"known are {known}; {', '.join(self.groups)}"
             )
         if chosen.takes is None:
             if text:

@@ -1,4 +1,4 @@
-"""Replacements for cellpose's own post-processing functions; each takes the original first, for what it cannot do."""
+"""Replacements for cellpose's own post-processing functions; each gets the original first, for unsupported calls."""
 
 from __future__ import annotations
 

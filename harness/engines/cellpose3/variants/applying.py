@@ -22,7 +22,7 @@ def apply(model: Any, variants: str | Iterable[str]) -> Applied:
         raise CellbenchError("this model is accelerated already", "model", "call remove() on what apply() returned")
     wanted = settings.ALL.parse(variants, model.cp.device.type)
     if wanted.dtype == "bfloat16" and (why := _no_bf16(model.cp.device)):
-        raise CellbenchError(f"bf16 is refused: {why}", "--variant", "leave bf16 out")
+        raise CellbenchError(f"bf16 cannot be used: {why}", "--variant", "leave bf16 out")
     return Applied(model, settings.ALL.split(variants), wanted)
 
 
@@ -40,7 +40,7 @@ class Applied(applied.Applied):
 
     @property
     def notes(self) -> list[str]:
-        """What did not go as asked, at all or in the last call: a failed compilation, an image too small for it."""
+        """The parts that did not run as requested, at all or in the last call: by compilation or size."""
         return [*self._runner.notes, *self._too_small] if self._runner else []
 
     def _calls(self) -> list[tuple[Any, Callable[..., Any]]]:
@@ -97,7 +97,7 @@ class Applied(applied.Applied):
         finally:
             self._in_style = False
 
-    # ------------------------------------------------------------ what cellpose's modules are asked for
+    # ------------------------------------------------------------ what replaces cellpose's functions
 
     def _forward(self, original: Callable[..., Any], net: Any, x: Any) -> Any:
         if net is not self._model.cp.net:

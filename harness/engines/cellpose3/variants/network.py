@@ -22,7 +22,7 @@ TILE_PX = 224  # the only tile size that is compiled; images smaller than a tile
 
 
 class Runner:
-    """core._forward for one model: a private copy of its network, prepared as the settings say."""
+    """core._forward for one model: a private copy of its network, prepared for the settings."""
 
     def __init__(self, net: Any, weights_file: str, settings: Settings) -> None:
         self._settings, self._device = settings, net.device
@@ -49,11 +49,11 @@ class Runner:
             return self._pass(self._winograd, tiles)
         if self._compiled is None or tiles.shape[-2:] != (TILE_PX, TILE_PX):
             return self._pass(self._net, tiles)
-        # One shape only, since each new one is compiled anew: a CPU is as fast tile by tile, a GPU gets full batches.
+        # One shape only, since each new one is compiled again: a CPU is as fast tile by tile, a GPU gets full batches.
         n = 1 if self._device.type == "cpu" else batch_size
         try:
             found = compilation.in_batches(partial(self._pass, self._compiled), tiles, n, is_padded=True)
-        except Exception as error:  # whatever a compiler may raise; the network itself is known to work
+        except Exception as error:  # a compiler may raise anything; the network itself works
             self._compiled = None
             self.notes.append(compilation.failure(error))
             return self._pass(self._net, tiles)
@@ -61,7 +61,7 @@ class Runner:
         return found
 
     def style(self, tiles: np.ndarray) -> Result:
-        """Style only: the descending half of the network says it; flows are zeros that nobody looks at."""
+        """Style only: the descending half of the network gives it; flows are zeros, which are not used."""
         net = self._net
         with torch.no_grad(), self._precision():
             x = self._input(tiles)
@@ -73,7 +73,7 @@ class Runner:
         return self._nothing(tiles), style.float().cpu().numpy()
 
     def close(self) -> None:
-        """Give back threads and memory."""
+        """Release threads and memory."""
         if self._winograd:
             self._winograd.close()
 
@@ -85,7 +85,7 @@ class Runner:
         if net is self._net and net.mkldnn:
             net = self._mkldnn(net)
         with torch.no_grad(), self._precision(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what inductor says about this GPU or that compiler
+            warnings.simplefilter("ignore")  # inductor's warnings about this GPU or that compiler
             flows, style = net(self._input(tiles))[:2]
         return flows.float().cpu().numpy(), style.float().cpu().numpy()
 

@@ -44,7 +44,7 @@ class Settings(CallSettings):
 PARTS = (
     Part("style-only", {"style_only": True}, "the first pass computes only the style that it is made for"),
     Part("reuse-image", {"reuse_image": True}, "the image is converted and normalised once, not three times"),
-    Part("skip-unseen", {"skip_unseen": True}, "no coloured flow image in the two passes that nobody sees"),
+    Part("skip-unseen", {"skip_unseen": True}, "no coloured flow image in the two passes that do not show it"),
     NO_FLOW_IMAGE,
     Part("fast-flows", {"fast_flows": True}, "flow following compiled, on all cores, resting pixels left alone"),
     Part("fast-seeds", {"fast_seeds": True}, "masks from end points compiled, without a loop over the seeds"),

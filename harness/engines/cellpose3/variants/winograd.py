@@ -1,7 +1,7 @@
 """The whole network on a CPU with Winograd's convolutions, in code that is compiled once a machine.
 
 Tensors have channels last from the first layer to the last, and every norm, ReLU, style, sum and upsampling is part of
-the convolution beside it (winograd.cpp), so that each layer reads its input once and writes its output once.
+the convolution next to it (winograd.cpp), so that each layer reads its input once and writes its output once.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Engine:
         self._threads.run(self._library.convolve, layer)
 
     def memory(self, owner: object, shape: tuple[int, ...]) -> torch.Tensor:
-        """A tensor that is the owner's until it asks again; new memory would cost a page fault every 4 kB."""
+        """A tensor that belongs to the owner until its next call; new memory would cost a page fault every 4 kB."""
         n, *rest = shape
         key = (owner, *rest)
         if key not in self._memory or len(self._memory[key]) < n:

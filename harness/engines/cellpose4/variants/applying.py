@@ -41,7 +41,7 @@ class Applied(applied.Applied):
 
     @property
     def notes(self) -> list[str]:
-        """What did not go as asked: no compiler, a failed compilation, no oneDNN."""
+        """The parts that did not run as requested: no compiler, a failed compilation, no oneDNN."""
         return list(self._runner.notes) if self._runner else []
 
     def _calls(self) -> list[tuple[Any, Callable[..., Any]]]:

@@ -1,4 +1,4 @@
-"""Attention with decomposed relative positions in three other ways; each takes what the linear layer before it made.
+"""Attention with decomposed relative positions in three other ways; each takes the output of the linear layer.
 
 Shapes: qkv (n, tokens, 3 · heads · depth); tables (side of the query, side of the key, depth); result (n, tokens,
 heads · depth). A tile has side × side tokens.
@@ -31,7 +31,7 @@ def joined(qkv: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, n_heads
     """torch's fused attention without a mask.
 
     A query is followed by its terms for each row and column of keys, a key by a one at its own row and column, so that
-    their product holds the sum of both. Values are padded to the same depth, which fused kernels want.
+    their product holds the sum of both. Values are padded to the same depth, which fused kernels require.
     """
     q, k, v, on_rows, on_columns = _with_terms(qkv, rows, columns, n_heads)
     n, heads, tokens, depth = q.shape
@@ -63,7 +63,7 @@ def _merged(found: torch.Tensor) -> torch.Tensor:
 
 
 class _Attention(ctypes.Structure):
-    """What attention.cpp calls an Attention."""
+    """The struct Attention of attention.cpp."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("qkv", "rows", "columns", "out")),
@@ -72,7 +72,7 @@ class _Attention(ctypes.Structure):
 
 
 class Flash:
-    """Attention in code of our own, for one number format; CellbenchError where it cannot be had."""
+    """Attention in this project's own code, for one number format; CellbenchError where it is not available."""
 
     def __init__(self, dtype: torch.dtype, side: int, depth: int, n_threads: int) -> None:
         if dtype not in FUNCTIONS or (side, depth) != (SIDE, DEPTH):
@@ -82,7 +82,7 @@ class Flash:
         self._threads = native.Threads(n_threads)
 
     def __call__(self, qkv: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, n_heads: int) -> torch.Tensor:
-        """rows and columns: as as_flash() has them."""
+        """rows and columns: from as_flash()."""
         n, tokens, width = qkv.shape
         qkv, out = qkv.contiguous(), qkv.new_empty(n, tokens, width // 3)
         at = [each.data_ptr() for each in (qkv, rows, columns, out)]
@@ -95,7 +95,7 @@ class Flash:
 
 
 def as_flash(table: torch.Tensor) -> torch.Tensor:
-    """A table as attention.cpp reads it: (side of the query, depth, side of the key) float32."""
+    """A table in the format of attention.cpp: (side of the query, depth, side of the key) float32."""
     return table.detach().float().transpose(1, 2).contiguous()
 
 

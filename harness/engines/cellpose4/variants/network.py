@@ -23,7 +23,7 @@ Tables = Callable[[int, int, torch.Tensor], torch.Tensor]  # segment_anything's 
 
 
 class Runner:
-    """core._forward for one model: a network that shares the weights of stock's, with blocks as the settings say."""
+    """core._forward for one model: a network that shares the weights of stock's, with the blocks of the settings."""
 
     def __init__(self, net: Any, settings: Settings, tables: Tables) -> None:
         self._device, self._dtype, self._is_cpu = net.device, net.dtype, net.device.type == "cpu"
@@ -40,21 +40,21 @@ class Runner:
         n = 1 if self._is_cpu else batch_size
         if self._compiled is not None:
             try:
-                # One shape only, since each new one is compiled anew.
+                # One shape only, since each new one is compiled again.
                 return compilation.in_batches(partial(self._pass, self._compiled), tiles, n, is_padded=True)
-            except Exception as error:  # whatever a compiler may raise; the network itself is known to work
+            except Exception as error:  # a compiler may raise anything; the network itself works
                 self._compiled = None
                 self.notes.append(compilation.failure(error))
         return compilation.in_batches(partial(self._pass, self._net), tiles, n, is_padded=False)
 
     def close(self) -> None:
-        """Give back threads and memory."""
+        """Release threads and memory."""
         if self._flash:
             self._flash.close()
 
     def _pass(self, net: Any, tiles: np.ndarray) -> Result:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what inductor says about this GPU or that compiler
+            warnings.simplefilter("ignore")  # inductor's warnings about this GPU or that compiler
             flows, style = net(torch.from_numpy(tiles).to(self._device, dtype=self._dtype))[:2]
         return flows.float().cpu().numpy(), style.float().cpu().numpy()
 

@@ -45,7 +45,7 @@ def flow_errors(masks: np.ndarray, flows: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, inline="always")
 def _centre(masks, label, box):
-    """The pixel at a mask's rounded mean, or the first of those of the mask that are nearest to it; in its box."""
+    """The pixel at a mask's rounded mean, or the mask's first pixel that is nearest to it; in its box."""
     top, bottom, left, right = box
     n, sum_y, sum_x = 0, 0, 0
     for y in range(top, bottom):

@@ -1,4 +1,4 @@
-"""Every part of a variant of Cellpose 4: its name, what it sets, what it may change and where it is unsafe; pure."""
+"""Every part of a variant of Cellpose 4: its name, its settings, its effects and its risks; pure."""
 
 from __future__ import annotations
 
