@@ -41,7 +41,7 @@ def test_compare_as_table_json_and_markdown(tmp_path: Path) -> None:
     assert table.exit_code == 0
     assert re.search(r"224 +standard +stock +1\.00 +1\.30 +1\.300 +1\.2\d\d – 1\.3\d\d +SLOWER", table.stdout)
     assert re.search(r"desk +torch_version +2\.12 +2\.13", table.stdout)
-    assert re.search(r"runs of different days lie 0\.\d % apart", table.stderr)
+    assert re.search(r"variation between days: 0\.\d % ", table.stderr)
     assert "evidence of A and B: 1 and 1 days" in table.stderr
     answer = json.loads(cellbench("compare", A, B, "--out", out, "--json").stdout)
     [case] = answer["cases"]

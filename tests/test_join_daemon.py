@@ -266,7 +266,7 @@ def test_nothing_is_started_that_would_not_work(
         patch.setattr(node_setup.os, "access", lambda path, _how: Path(path).name != "ray_current_cluster")
         with pytest.raises(CellbenchError, match="belongs to another user"):
             check(setup, folder)
-    with pytest.raises(CellbenchError, match="no folder"):
+    with pytest.raises(CellbenchError, match="is a file"):
         (tmp_path / "file").touch()
         check(replace(setup, temp_dir=str(tmp_path / "file" / "ray")), folder)
     token.file({}, Path.home()).unlink()

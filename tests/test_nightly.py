@@ -92,7 +92,7 @@ def test_a_suspicion_that_could_not_be_measured_again_is_news(tmp_path: Path) ->
     assert (found.status, found.exit_code) == ("ok", 3)
     answer = nightly.message(make(tmp_path), found)
     assert answer["is_news"]
-    assert "suspicious ended with status 124: desk/cuda:0/448" in answer["text"]
+    assert "suspicious cases ended with status 124: desk/cuda:0/448" in answer["text"]
 
 
 def test_an_alarm_that_is_old_is_no_news(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_two_nights_never_overlap_and_a_run_by_hand_is_left_alone(tmp_path: Path
     (tmp_path / "journal").mkdir()
     with (tmp_path / "journal/r7.arrows").open("w") as journal:
         fcntl.flock(journal, fcntl.LOCK_EX)
-        with pytest.raises(BusyError, match="run r7 goes on"):
+        with pytest.raises(BusyError, match="run r7 is measuring"):
             night(schedule, Cellbench([CALM]))
     assert night(schedule, Cellbench([CALM])).status == "ok"
 

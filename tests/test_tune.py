@@ -202,7 +202,7 @@ def test_what_can_be_had_without_this_package_is_written_out() -> None:
 def test_the_snippet_names_the_winner_and_what_it_may_change() -> None:
     found = tune.Tuning("run", "cyto2", (), None, Outcome("lossless+plain", "equivalent", 2, 1.9, 2.1, 5), ("x: why",))
     output = tuning_view.text(found)
-    assert "fastest with identical masks:  none beats stock" in output
+    assert "fastest with identical masks:  none is shown to be faster than stock" in output
     assert (
         "fastest with equivalent masks: lossless+plain, 2.00 times as fast (95 % interval 1.90 to 2.10, n = 5)"
         in output

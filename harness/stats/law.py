@@ -120,16 +120,16 @@ def fit(tiles: Sequence[float], mpx: Sequence[float], processes_s: np.ndarray) -
     )  # fmt: skip
 
 
-def non_negative(design: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The coefficients ≥ 0 with the least squares of design @ coefficients - wanted; for few columns.
+def non_negative(design: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The coefficients ≥ 0 with the least squares of design @ coefficients - times, for few columns.
 
     The best of those with fewer columns that are all positive. scipy's nnls does the same, and takes 0.2 s to import.
     """
     best, least = np.zeros(design.shape[1]), np.inf
     for chosen in product((False, True), repeat=design.shape[1]):
         columns = np.flatnonzero(chosen)
-        found, *_ = np.linalg.lstsq(design[:, columns], wanted, rcond=None)
-        left = float(((design[:, columns] @ found - wanted) ** 2).sum())
+        found, *_ = np.linalg.lstsq(design[:, columns], times, rcond=None)
+        left = float(((design[:, columns] @ found - times) ** 2).sum())
         if (found >= 0).all() and left < least:
             best, least = np.zeros(design.shape[1]), left
             best[columns] = found

@@ -52,7 +52,7 @@ def snippet(variant: str, model: str) -> str:
 
 def _answer(each: Outcome | None) -> str:
     if each is None:
-        return "stock is the fastest"
+        return "none is shown to be faster than stock"
     interval = "" if each.low is None else f"95 % interval {each.low:.2f} to {each.high:.2f}, "
     return f"{each.variant}, {each.speedup:.2f} times as fast ({interval}n = {each.n})"
 
