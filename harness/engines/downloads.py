@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 
+from harness import locks
 from harness.errors import CellbenchError
 
 CHUNK_BYTES = 1 << 20
@@ -41,23 +42,35 @@ def fetch(wanted: Download) -> None:
     part = wanted.target.with_name(f".{wanted.target.name}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        for last in (number == TRIES - 1 for number in range(TRIES)):
-            reason = _continue(wanted, part)
-            if reason is None:
-                break
-            if last or not part.exists():
-                what = f"{wanted.target.name} could not be fetched: {reason}"
-                raise CellbenchError(what, wanted.url, f"{wanted.fix}; what has come so far is kept")
-        if flaw := wanted.flaw(part):
-            part.unlink()
-            raise CellbenchError(
-                f"{wanted.target.name} arrived damaged: it {flaw}", wanted.url, f"run again, or {wanted.fix}"
-            )
-        os.replace(part, wanted.target)
+        with part.open("ab") as held:
+            locks.lock(held, part, f"another process fetches {wanted.target.name}")
+            try:
+                if not wanted.target.exists():  # that other process may have ended just now
+                    _complete(wanted, part)
+                    os.replace(part, wanted.target)
+            finally:
+                if part.exists() and not part.stat().st_size:
+                    part.unlink()
     except OSError as error:
         raise CellbenchError(
             f"{wanted.target.name} cannot be saved: {error.strerror}", str(part.parent), wanted.fix
         ) from error
+
+
+def _complete(wanted: Download, part: Path) -> None:
+    """Fetch what a partial file lacks; where the whole file is faulty it is removed."""
+    for last in (number == TRIES - 1 for number in range(TRIES)):
+        reason = _continue(wanted, part)
+        if reason is None:
+            break
+        if last or not part.stat().st_size:
+            what = f"{wanted.target.name} could not be fetched: {reason}"
+            raise CellbenchError(what, wanted.url, f"{wanted.fix}; what has come so far is kept")
+    if flaw := wanted.flaw(part):
+        part.unlink()
+        raise CellbenchError(
+            f"{wanted.target.name} arrived damaged: it {flaw}", wanted.url, f"run again, or {wanted.fix}"
+        )
 
 
 def damaged_member(stream: BinaryIO | Path) -> str | None:
@@ -72,7 +85,7 @@ def damaged_member(stream: BinaryIO | Path) -> str | None:
 
 def _continue(wanted: Download, part: Path) -> str | None:
     """Fetch the missing rest of a partial file; None when it is whole, else the reason why not."""
-    have_bytes = part.stat().st_size if part.exists() else 0
+    have_bytes = part.stat().st_size
     request = urllib.request.Request(wanted.url, headers={"Range": f"bytes={have_bytes}-"} if have_bytes else {})
     try:
         # An engine may have turned TLS verification off for the whole process; not for this.
