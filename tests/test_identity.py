@@ -236,3 +236,10 @@ def test_where_two_rows_are_taken_together(everything: Everything, name: str) ->
 
 def test_no_column_of_the_identity_is_forgotten() -> None:
     assert set(identity.CASE) <= PAIRS.keys()
+
+
+@pytest.mark.parametrize("column", [name for name in identity.CASE if schema.ARROW.field(name).type == pa.float64()])
+def test_values_that_are_no_numbers_do_not_split_a_case(column: str) -> None:
+    rows = [{column: float("nan")}, {column: float("nan")}, {column: None}]
+    assert len(identity.grouped(rows, lambda row: identity.values(row, identity.CASE))) == 1
+    assert len({identity.key(row, identity.CASE) for row in rows}) == 1

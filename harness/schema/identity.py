@@ -70,9 +70,11 @@ def without(columns: Iterable[str], *others: str | Collection[str]) -> tuple[str
 
 
 def value(row: Mapping[str, Any], column: str) -> Any:
-    """A row's value in a column of the identity, or the name that replaces it."""
+    """The value of a column of the identity, or of the name that replaces it; None for NaN, which equals nothing."""
     found = row.get(column)
-    return row.get(NAMED[column]) if found is None and column in NAMED else found
+    if found is None or found != found:  # noqa: PLR0124  (NaN, quickly: figures ask a million times)
+        return row.get(NAMED[column]) if column in NAMED else None
+    return found
 
 
 def values(row: Mapping[str, Any], columns: Iterable[str]) -> tuple[Any, ...]:
