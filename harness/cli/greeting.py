@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from harness import __version__
 from harness.cli.options import RESULTS
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, command
 from harness.results.formatting import count
+from harness.store import reference
 
 
 def versions() -> str:
@@ -38,6 +39,8 @@ def text() -> str:
     else:
         state = f"there are no results in {RESULTS}/ yet"
         steps = {"cellbench doctor": "is this machine ready?", "cellbench run": "measure it, about three minutes"}
+        if reference.exists():
+            steps[command("list", "--out", reference.shown())] = "the reference set: runs of other machines"
     steps["cellbench --help"] = "all commands"
     width = max(map(len, steps))
     return "\n".join([versions(), state, "", *(f"  {command:<{width}}  {what}" for command, what in steps.items())])
