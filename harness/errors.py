@@ -1,6 +1,7 @@
 """The errors of a user, always with the problem, its place and its fix.
 
 CellbenchError            exit 2: usage, configuration, input, output
+├── NoResultsError             a results folder without results
 ├── DeviceFallbackError        a sample's status: ran on another device than requested
 ├── VariantFallbackError       a sample's status: the variant did not run as requested
 ├── CasesFailedError           exit 3: some cases failed, the rest is saved
@@ -37,6 +38,10 @@ class CellbenchError(Exception):
         if self.fix:
             lines.append(f"  fix:   {self.fix}")
         return "\n".join(lines)
+
+
+class NoResultsError(CellbenchError):
+    """A results folder without results."""
 
 
 class DeviceFallbackError(CellbenchError):

@@ -1,4 +1,4 @@
-"""Write the tables and the quoted sentences of docs/findings.md anew from results/; then read what else it says.
+"""Write the tables and quoted sentences of docs/findings.md anew from results/reference/; then read the rest of it.
 
     python scripts/findings.py [--check]
 
@@ -23,7 +23,9 @@ from harness.store import Store
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "findings.md"
 QUERY = re.compile(r"```sql\n(.*?)```\n(?:\n((?:\|[^\n]*\n)+))?", re.DOTALL)
-REPORT = re.compile(r"(```sh\ncellbench report --out results --run (\S+) --md  # (.*)\n```\n)(?:\n((?:> [^\n]*\n)+))?")
+REPORT = re.compile(
+    r"(```sh\ncellbench report --out results/reference --run (\S+) --md  # (.*)\n```\n)(?:\n((?:> [^\n]*\n)+))?"
+)
 NUMBER = re.compile(r"\*\*(\d[\d.,]*)\*\*")
 
 
@@ -86,7 +88,7 @@ def rewritten(text: str, found: list[Finding], output: list[Quoted]) -> str:
 
 def main() -> int:
     text = DOCUMENT.read_text()
-    session = Session(Store.at(ROOT / "results"))
+    session = Session(Store.at(ROOT / "results" / "reference"))
     found, output = findings(text, session), quoted(text, session)
     wrong = [f"not in its table: {', '.join(each.unbacked)}\n{each.sql}" for each in found if each.unbacked]
     if "--check" in sys.argv:

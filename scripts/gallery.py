@@ -36,7 +36,7 @@ def shown() -> list[Figure]:
 
 def main(run: str = RUN) -> None:
     PAGE.write_text(page(PAGE.read_text()))
-    session = Session(Store.at(ROOT / "results"))
+    session = Session(Store.at(ROOT / "results" / "reference"))
     one, every = (tables.load(session, scope.resolve(session, **chosen)) for chosen in ({"run": run}, {"since": SINCE}))
     for figure in shown():
         is_whole = all(len(getattr(one, name)) for name in figure.queries)

@@ -43,7 +43,7 @@ def test_no_claim_of_many_odd_stores_is_refuted() -> None:
 
 def test_no_claim_of_the_results_that_are_shipped_is_refuted(tmp_path: Path) -> None:
     """Rows of older versions are read as the program reads them; all else is recomputed."""
-    session = Session(Store.at(REPOSITORY / "results"))
+    session = Session(Store.at(REPOSITORY / "results" / "reference"))
     pq.write_table(session.table("SELECT * FROM samples"), tmp_path / "samples.parquet")
     runs = session.table("SELECT run_id FROM runs")["run_id"].to_pylist()
     for chosen in (*(scope.resolve(session, run) for run in runs), scope.resolve(session, since="2026-01-01")):

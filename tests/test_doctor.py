@@ -255,7 +255,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 NAMES = [
-    "load", "clock", "wall clock", "power", "container", "memory", "disk", "home", "versions", "packages",
+    "load", "clock", "wall clock", "power", "container", "memory", "results", "disk", "home", "versions", "packages",
     "weights", "other nodes", "ray", "ray token", "devices",
 ]  # fmt: skip
 

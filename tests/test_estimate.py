@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from typer.testing import CliRunner, Result
 
 from harness.cli.app import app
 from harness.engines import registry
+from harness.errors import NoResultsError
 from harness.query import Session
 from harness.results import estimates, scope, tables
 from harness.results.estimates import BETWEEN, EXTRAPOLATED, LAW, MEASURED, Answer, Question
 from harness.schema import Sample
+from harness.store import reference
 from tests.conftest import RUN_ID, make_sample, make_store
 
 SIDES = (224, 448, 896, 1344, 1792, 2240)
@@ -138,13 +141,83 @@ def estimate(out: Path, *words: str) -> Result:
     return CliRunner().invoke(app, ["estimate", *words, "--out", str(out)])
 
 
+def estimated(out: Path, *words: str) -> dict[str, Any]:
+    return json.loads(estimate(out, *words, "--json").stdout)
+
+
+@pytest.fixture
+def reference_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another machine's results as the reference set: ten times as fast."""
+    folder = tmp_path / "reference"
+    gpu = {"backend": "cuda", "device": "cuda:0", "device_name": "NVIDIA H200"}
+    make_store(folder, samples(speed=10, run_id="20250101T000000Z-cccccc", node="far", **gpu))
+    monkeypatch.setattr(reference, "FOLDER", folder)
+    return folder
+
+
+def test_devices_of_the_reference_set_are_marked_and_come_last(tmp_path: Path, reference_set: Path) -> None:
+    make_store(tmp_path / "own", samples())
+    found = estimated(tmp_path / "own", "500", "--size", "448")["estimates"]
+    assert [(each["node"], each["source"]) for each in found] == [("desk", "measured"), ("far", "reference")]
+    assert (found[1]["n"], found[1]["n_processes"]) == (6, 3)
+    shown = estimate(tmp_path / "own", "500", "--size", "448")
+    assert "reference: NVIDIA H200" in shown.stdout
+    assert "tune --device cpu" in shown.stderr
+    only = estimated(tmp_path / "own", "500", "--size", "448", "--no-reference")["estimates"]
+    assert [each["node"] for each in only] == ["desk"]
+
+
+def test_without_results_only_the_reference_set_answers(tmp_path: Path, reference_set: Path) -> None:
+    shown = estimate(tmp_path / "none", "500", "--size", "448")
+    assert (shown.exit_code, "reference: " in shown.stdout, "cellbench run" in shown.stderr) == (0, True, True)
+    assert isinstance(estimate(tmp_path / "none", "5", "--size", "448", "--no-reference").exception, NoResultsError)
+
+
+def test_a_run_of_the_reference_set_among_ones_own_is_shown_once(tmp_path: Path, reference_set: Path) -> None:
+    shutil.copytree(reference_set, tmp_path / "own")
+    for folder in (tmp_path / "own", reference_set):
+        assert [each["source"] for each in estimated(folder, "5", "--size", "448")["estimates"]] == ["measured"]
+
+
+def test_a_price_of_no_device_is_an_error(tmp_path: Path) -> None:
+    make_store(tmp_path, samples())
+    done = estimate(tmp_path, "5", "--size", "448", "--price", "cuda:9=1", "--no-reference")
+    assert "cuda:9" in str(done.exception)
+    assert "desk/cpu" in str(done.exception)
+
+
+def test_measured_energy_gives_images_per_kwh(tmp_path: Path) -> None:
+    energy = {"role": "energy", "crop": "448", "height_px": 448, "width_px": 448, "diameter_px": DIAMETER_PX}
+    windows = [make_sample(**energy, repetition=n, energy_gross_j=200.0, n_calls=10) for n in range(3)]
+    make_store(tmp_path, [*samples(), *windows])
+    [found] = estimated(tmp_path, "5", "--size", "448", "--no-reference")["estimates"]
+    assert (found["energy_j"], found["images_per_kwh"]) == (pytest.approx(20), pytest.approx(180_000))
+    assert "180,000" in estimate(tmp_path, "5", "--size", "448", "--no-reference").stdout
+    [between] = estimated(tmp_path, "5", "--size", "500", "--no-reference")["estimates"]
+    assert between["images_per_kwh"] is None
+
+
+def test_several_images_at_once_shorten_it(tmp_path: Path) -> None:
+    about = {"role": "throughput", "crop": "448", "height_px": 448, "width_px": 448, "n_images": 8}
+    rounds = [
+        make_sample(**about, n_processes=n, n_in_flight=1, repetition=i, elapsed_s=8 / n)
+        for n in (1, 2) for i in range(3)
+    ]  # fmt: skip
+    make_store(tmp_path, [*samples(), *rounds])
+    [found] = estimated(tmp_path, "5", "--size", "448", "--no-reference")["estimates"]
+    assert found["several_times"] == pytest.approx(2)
+    assert "2.00 times the images per minute of one (3 rounds)" in estimate(tmp_path, "5", "--size", "448").stderr
+
+
 def test_the_command(tmp_path: Path) -> None:
     make_store(tmp_path, samples() + samples(speed=10, backend="cuda", device="cuda:0", device_name="GPU"))
     shown = estimate(tmp_path, "500", "--size", "1000", "--price", "cuda:0=2.5")
     assert shown.exit_code == 0
     assert "tile model" in shown.stdout
     assert "95 % interval" in shown.stderr
-    answer = json.loads(estimate(tmp_path, "500", "--size", "448x896", "--json", "--price", "cuda:0=2.5").stdout)
+    answer = json.loads(
+        estimate(tmp_path, "500", "--size", "448x896", "--json", "--price", "cuda:0=2.5", "--no-reference").stdout
+    )
     fast, slow = answer["estimates"]
     assert fast["images_per_price"] == pytest.approx(3600 / fast["image_s"] / 2.5)
     assert (slow["images_per_price"], fast["device"], answer["n_images"]) == (None, "cuda:0", 500)

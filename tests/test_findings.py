@@ -20,7 +20,7 @@ TEXT = (REPOSITORY / "docs" / "findings.md").read_text()
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     root = tmp_path_factory.mktemp("store")
-    shutil.copytree(REPOSITORY / "results" / "samples", root / "samples")
+    shutil.copytree(REPOSITORY / "results" / "reference" / "samples", root / "samples")
     return Session(Store(root))
 
 
@@ -42,7 +42,7 @@ def test_every_quoted_sentence_is_what_the_report_says(session: Session) -> None
 
 
 def test_a_sentence_that_the_report_does_not_say_is_noticed(session: Session) -> None:
-    command = "```sh\ncellbench report --out results --run 20261123T192048Z-15a1d5 --md  # How fast\n```\n"
+    command = "```sh\ncellbench report --out results/reference --run 20261123T192048Z-15a1d5 --md  # How fast\n```\n"
     text = f"{command}\n> It takes no time.\n"
     [output] = findings.quoted(text, session)
     assert (output.written, "112" in output.now) == ("> It takes no time.\n", True)

@@ -35,7 +35,7 @@ FLOORS = (
     ("images", "machine"),
     ("schema", "stats"),
     ("services",),
-    ("locks",),
+    ("locks", "settings"),
     ("files", "markdown"),
     ("errors",),
     ("__init__",),

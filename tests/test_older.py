@@ -94,8 +94,8 @@ def test_a_change_that_was_accepted_under_an_old_name_stays_accepted(tmp_path: P
     assert times.accepted.keys() == {nights.run_id(8)}
 
 
-def test_the_shipped_results_have_an_engine_and_are_not_touched() -> None:
-    store = Store(REPOSITORY / "results")
+def test_the_reference_set_has_an_engine_and_is_not_touched() -> None:
+    store = Store(REPOSITORY / "results" / "reference")
     assert set(store.table()["engine"].to_pylist()) == {None}
     found = Session(store).table("SELECT DISTINCT engine, model, dtype FROM samples ORDER BY dtype").to_pylist()
     assert {(row["engine"], row["model"]) for row in found} == {("cellpose3", "cyto3")}

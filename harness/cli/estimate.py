@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, Json, Place, Run, Wide, form
-from harness.errors import CellbenchError
+from harness.errors import CellbenchError, NoResultsError
 
 app = typer.Typer()
 
@@ -27,6 +27,9 @@ def estimate_(
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Estimate sizes beyond those measured, too; without an interval.")
     ] = False,
+    with_reference: Annotated[
+        bool, typer.Option("--reference/--no-reference", help="Show the devices of the reference set, too.")
+    ] = True,
     out: Place = str(RESULTS),
     run: Run = None,
     json: Json = False,
@@ -34,25 +37,37 @@ def estimate_(
 ) -> None:
     """Estimate how long N images take on each device.
 
-    Uses the newest measurements of each device. Sizes beyond those measured need --extrapolate.
+    Uses the newest measurements of each device. Devices of the reference set are marked: they are not yours.
+    Sizes beyond those measured need --extrapolate.
     """
     from harness import query
-    from harness.results import estimates, scope, tables
+    from harness.results import estimates, reference_set, scope, tables
     from harness.store import Store
     from harness.terminal import estimate_view
 
     height_px, width_px = _size(size)
-    session = query.Session(Store.at(out))
-    chosen = scope.resolve(session, run, None if run else "1970-01-01")
     question = estimates.Question(n_images, height_px, width_px, diameter, extrapolate)
-    found = estimates.answer(tables.load(session, chosen, with_published=False), question, model)
+    other = reference_set.load() if with_reference else None
+    try:
+        session = query.Session(Store.at(out))
+        own = tables.load(session, scope.resolve(session, run, None if run else scope.EVER), with_published=False)
+        other = other and reference_set.load(session)
+    except NoResultsError:
+        if other is None:
+            raise
+        own = None
+    found = estimates.with_reference(own, other, question, model)
     if not found.estimates and not json:
         raise CellbenchError(
             f"no device was measured at sizes around {height_px} x {width_px} px",
             "; ".join(f"{each.series}: {each.why}" for each in found.refusals) or str(out),
             f"measure it: cellbench run --crops {min(height_px, width_px)} --blocks 3; or add --extrapolate",
         )
-    estimate_view.show(question, found, _prices(price or []), form(json, False, False, wide))
+    prices = _prices(price or [])
+    if unknown := prices.keys() - {name for each in found.estimates for name in estimate_view.names(each)}:
+        known = ", ".join(dict.fromkeys(estimate_view.names(each)[0] for each in found.estimates))
+        raise CellbenchError(f"no device is called {sorted(unknown)[0]}", "--price", f"there are {known}")
+    estimate_view.show(question, found, prices, form(json, False, False, wide))
 
 
 def _size(text: str) -> tuple[int, int]:

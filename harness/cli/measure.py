@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness import files, settings
 from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust
 from harness.cli.stopping import resumable
 from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, command
@@ -219,8 +220,9 @@ def env_(
     from harness.doctor.environment import ask as find_environment
     from harness.terminal import environment
 
-    facts = find_environment(device)
-    typer.echo(dumps(facts, indent=2) if json else environment.text(facts))
+    facts, out = find_environment(device), settings.results_folder()
+    text = f"{environment.text(facts)}\nresults folder: {files.expanded(out.path).absolute()} ({out.origin})"
+    typer.echo(dumps(facts, indent=2) if json else text)
 
 
 @app.command("models")

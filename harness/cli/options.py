@@ -8,10 +8,31 @@ from typing import Annotated
 
 import typer
 
+from harness import settings
 from harness.errors import CellbenchError
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the results.")]
-Place = Annotated[str, typer.Option("--out", help="Folder of the results, or a URI: s3://BUCKET/results.")]
+RESULTS = Path(settings.DEFAULT_OUT)
+
+
+def _results_folder(context: typer.Context, param: typer.CallbackParam, value: Path | str) -> Path | str:
+    """The value of --out, or what the user's settings hold in its place; of the same type."""
+    source = context.get_parameter_source(param.name or "")
+    is_default = source is not None and source.name == "DEFAULT"
+    return type(value)(settings.results_folder().path) if is_default and not context.resilient_parsing else value
+
+
+Out = Annotated[
+    Path, typer.Option("--out", envvar=settings.OUT, callback=_results_folder, help="Folder of the results.")
+]
+Place = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        envvar=settings.OUT,
+        callback=_results_folder,
+        help="Folder of the results, or a URI: s3://BUCKET/results.",
+    ),
+]
 Plane = Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")]
 Channel = Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -24,7 +45,6 @@ Trust = Annotated[
 ]
 Run = Annotated[str | None, typer.Option("--run", help="Run to use; the latest if not given.")]
 Published = Annotated[bool, typer.Option(help="Draw the reference timings of the article, too.")]
-RESULTS = Path("results")
 
 
 def form(json: bool, csv: bool, md: bool, wide: bool = False) -> str:

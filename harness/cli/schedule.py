@@ -51,8 +51,10 @@ def install_(
     from harness.plan import config
     from harness.schedule import definition, install
     from harness.services import manager
+    from harness.store import Store
 
     config.load(profile)
+    Store.check(out)
     is_file = not (config.PROFILES / f"{profile}.toml").is_file()
     schedule = definition.make(
         name=name,

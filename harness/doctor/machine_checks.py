@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from harness import files
+from harness import files, settings
 from harness.doctor import installation
 from harness.engines import environments, registry
 from harness.errors import CellbenchError
@@ -64,6 +64,7 @@ def examine(out: Path, address: str | None = None, sources: Sources | None = Non
         "power": lambda: power(environment()),
         "container": lambda: container(environment(), probe.n_cores()),
         "memory": lambda: memory(environment().get("cgroup_memory_limit_bytes")),
+        "results": partial(results, out, sources.environ),
         "disk": partial(disk, out),
         "home": lambda: home(folders.home()),
         "versions": installation.versions,
@@ -232,6 +233,13 @@ def memory(
     if free_bytes < FULL_CALL_BYTES:
         return Check("memory", WARN, evidence, "close other programs, or leave out the largest crops: --crops")
     return Check("memory", OK, evidence)
+
+
+def results(out: Path, environ: Mapping[str, str]) -> Check:
+    """Where results go, and what names this folder."""
+    known = settings.results_folder(environ)
+    origin = known.origin if files.expanded(known.path) == files.expanded(out) else "--out"
+    return Check("results", OK, f"{files.expanded(out).absolute()} ({origin})")
 
 
 def disk(out: Path, temporary: Path | None = None, usage: Callable[[Path], Any] = shutil.disk_usage) -> Check:

@@ -16,7 +16,7 @@ from harness.query import Session
 from harness.query.sql import FAILED, OK
 from harness.schema import Role, Row, identity
 from harness.stats.watch import ALARM, NOISY, SUSPECT, Band
-from harness.store import past_runs
+from harness.store import past_runs, reference
 
 Name = tuple[Any, ...]
 
@@ -104,7 +104,7 @@ def look(session: Session, notes: Sequence[Annotation], run_id: str | None = Non
     """Judge every series up to a run (by default the latest)."""
     runs = session.table("SELECT DISTINCT run_id FROM samples ORDER BY run_id")["run_id"].to_pylist()
     if not runs:
-        raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
+        raise reference.no_results(session.store.root, "cellbench run")
     if run_id not in (None, *runs):
         raise CellbenchError(f"there is no run {run_id}", "--run", "the newest are " + ", ".join(runs[-5:]))
     until = run_id or past_runs(runs)[-1]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness import files, locks
 from harness.errors import CellbenchError
+from harness.store import reference
 
 FILE = "annotations.jsonl"
 
@@ -63,6 +64,7 @@ def read(root: Path) -> list[Annotation]:
 
 def add(root: Path, new: list[Annotation]) -> None:
     """Append annotations, all or none, one writer at a time."""
+    reference.check_not(root)
     path = root / FILE
     with (
         locks.locked(root / f".{FILE}.lock", "another command is writing annotations", waits=True),

@@ -20,7 +20,7 @@ from harness.machine import facts
 from harness.query import older, reference_timings
 from harness.query.sql import text as quoted
 from harness.query.views import COMPUTED, MACROS, VIEWS
-from harness.store import Opened, Store, parquet, past_runs, scan
+from harness.store import Opened, Store, parquet, past_runs, reference, scan
 
 BATCH = 65_536  # rows
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
@@ -53,8 +53,11 @@ class Session:
         time_limit_s: float = 60.0,
         memory_limit_bytes: int = MEMORY_BYTES,
         files: Sequence[Opened] | None = None,
+        source: str | None = None,
     ) -> None:
+        """source: what the column of that name holds, instead of what is stored."""
         self.store, self._time_limit_s, self._memory_limit_bytes = store, time_limit_s, memory_limit_bytes
+        self._source = source
         self._connect(store.opened() if files is None else files)
 
     @classmethod
@@ -62,7 +65,7 @@ class Session:
         """A session for queries about one run, by default the latest, and its run_id; it may lack all other runs."""
         files = store.opened()
         try:
-            chosen = _chosen(scan.runs(files), run_id)
+            chosen = _chosen(store, scan.runs(files), run_id)
             session = cls(store, files=scan.holding(files, chosen))
             if not session._damaged:
                 return session, chosen
@@ -95,6 +98,8 @@ class Session:
                 self._read_older()
                 con.register("read_samples", con.sql(older.SAMPLES).to_arrow_table())
                 self._samples = "SELECT * FROM read_samples"
+        if self._source:
+            self._samples = f"SELECT * REPLACE ({quoted(self._source)} AS source) FROM ({self._samples})"
         con.execute(f"CREATE VIEW samples AS {self._samples}")
         self._defined: set[str] = set()
         self._commented = False
@@ -269,13 +274,13 @@ def meanings() -> dict[str, str]:
 
 def which_run(session: Session, run_id: str | None) -> str:
     """The requested run, or the latest one; an error names the available runs."""
-    return _chosen(session.table("SELECT DISTINCT run_id FROM samples")["run_id"].to_pylist(), run_id)
+    return _chosen(session.store, session.table("SELECT DISTINCT run_id FROM samples")["run_id"].to_pylist(), run_id)
 
 
-def _chosen(runs: Iterable[str], run_id: str | None) -> str:
+def _chosen(store: Store, runs: Iterable[str], run_id: str | None) -> str:
     known = sorted(runs, reverse=True)
     if not known:
-        raise CellbenchError("there are no results here yet", None, "make some: cellbench run")
+        raise reference.no_results(store.root, "cellbench run")
     if run_id is None:
         return past_runs(known)[-1]
     if run_id not in known:

@@ -17,6 +17,7 @@ from harness.results.formatting import Row, size_label
 from harness.results.tables import Tables
 from harness.results.tuning_results import TuningResult
 from harness.schema import identity
+from harness.store import reference
 
 MEASURED, LAW, BETWEEN, EXTRAPOLATED = "measured", "tile model", "between sizes", "extrapolated"
 START = ("import", "device_start", "model_load")  # phases of a process before its first call
@@ -34,12 +35,25 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Several:
+    """The best way to process several images at once that was measured on a device.
+
+    times: its images per minute over those of one image at a time, in the same run. n: rounds.
+    """
+
+    row: Row
+    times: float
+    n: int
+
+
+@dataclass(frozen=True)
 class Estimate:
     """The answer of one series of measurements to a question.
 
     image_s: per image, with low_s and high_s: a 95 % interval if is_interval, else the bounds that neighbouring sizes
     or single repetitions give; None where nothing bounds it. basis: one of the words above. start_s: of a process,
-    before its first image. faster: the winner of a search on this device, whose masks stay.
+    before its first image. faster: the winner of a search on this device, whose masks stay. several: what several
+    images at once gave on it. energy_j: of one image of this size, where the energy pass measured it.
     """
 
     series: str
@@ -51,6 +65,13 @@ class Estimate:
     basis: str
     start_s: float | None
     faster: TuningResult | None
+    several: Several | None = None
+    energy_j: float | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the reference set measured it, on another machine."""
+        return self.row["source"] == reference.SOURCE
 
     def total_s(self, n_images: int, image_s: float | None = None) -> float:
         """The time of n_images in one process in s, start-up included; image_s: another time per image."""
@@ -73,11 +94,21 @@ class Answer:
     refusals: list[Refusal]
 
 
+def with_reference(own: Tables | None, other: Tables | None, question: Question, model: str | None = None) -> Answer:
+    """The answer of one's own results, then that of the reference set for runs that are not one's own."""
+    ours = answer(own, question, model) if own else Answer([], [])
+    theirs = answer(other, question, model) if other else Answer([], [])
+    runs = {row["run_id"] for row in own.cases} if own else set()
+    more = [each for each in theirs.estimates if each.row["run_id"] not in runs]
+    return Answer([*ours.estimates, *more], ours.refusals)
+
+
 def answer(tables: Tables, question: Question, model: str | None = None) -> Answer:
     """An estimate, or a reason for none, for each series of calls (protocol standard); model: only of this one."""
     laws = {each.series: each.law for each in speedups.laws(tables)}
     known = dict(zip(((row["run_id"], row["case_id"]) for row in tables.cases), speedups.medians(tables), strict=True))
-    starts = _starts(tables)
+    starts, several = _starts(tables), _several(tables)
+    energies_j = {row["case_id"]: row["gross_per_call_j"] for row in tables.energy.to_pylist()}
     winners = [each for each in tuning_results.winners(tables.tuning_results).values() if each]
     estimates, refusals = [], []
     for series, rows in _by_series(tables, model).items():
@@ -94,7 +125,10 @@ def answer(tables: Tables, question: Question, model: str | None = None) -> Answ
             continue
         row = found[0]
         faster = next((each for each in winners if _is_like(each.row, row)), None)
-        estimates.append(Estimate(series, *found, starts.get((row["run_id"], row["node"], row["device"])), faster))
+        place = row["node"], row["device"]
+        energy_j = energies_j.get(row["case_id"]) if found[-1] == MEASURED else None
+        start_s = starts.get((row["run_id"], *place))
+        estimates.append(Estimate(series, *found, start_s, faster, several.get((*place, row["model"])), energy_j))
     return Answer(sorted(estimates, key=lambda each: each.image_s), refusals)
 
 
@@ -140,6 +174,20 @@ def _is_diameter(question: Question, row: Row) -> bool:
 def _is_like(race: Row, row: Row) -> bool:
     """Whether a search was made on this machine and device, with this model and these weights."""
     return all(race[name] == row[name] for name in ("node", "device", "device_name", "model", "weights", "dtype"))
+
+
+def _several(tables: Tables) -> dict[tuple[str, str, str], Several]:
+    """Of each node, device and model: the most images per minute over those of one at a time, where that is more."""
+    rows = [row for row in tables.throughput.to_pylist() if row["images_per_minute"]]
+    work = ("run_id", "node", "device", "model", "image", "n_images", *identity.SIZE)
+    found: dict[tuple[str, str, str], Several] = {}
+    for group in identity.grouped(rows, lambda row: identity.values(row, work)).values():
+        single = [row for row in group if row["n_processes"] == row["n_in_flight"] == 1 and row["variant"] == "stock"]
+        best = max(group, key=lambda row: row["images_per_minute"])
+        if single and best is not single[0]:
+            times = best["images_per_minute"] / single[0]["images_per_minute"]
+            found[best["node"], best["device"], best["model"]] = Several(best, times, min(best["n"], single[0]["n"]))
+    return found
 
 
 def _starts(tables: Tables) -> Mapping[tuple[str, str, str], float]:

@@ -11,6 +11,8 @@ from harness.errors import CellbenchError
 from harness.query import Session, sql, which_run
 from harness.schema import Role
 
+EVER = "1970-01-01"  # a date before all runs
+
 
 @dataclass(frozen=True)
 class Scope:

@@ -52,7 +52,7 @@ SAMPLES = (
         "the same work, executed alike on the same machine and device, over time; versions do not split it",
         always=True,
     ),
-    Column("source", TEXT, "measured, or imported from elsewhere", always=True),
+    Column("source", TEXT, "measured, imported from elsewhere, or reference (in the reference set)", always=True),
     Column("profile", TEXT, "name of the profile of the run"),
     Column("started_at", INSTANT, "wall clock at the start of the repetition", always=True),
     # what was timed

@@ -29,7 +29,7 @@ from harness.errors import CellbenchError, command, warn_once
 from harness.store import compact as compaction
 from harness.store import journal as journals
 from harness.store import merge as merging
-from harness.store import parquet, scan
+from harness.store import parquet, reference, scan
 from harness.store.compact import Compacted
 from harness.store.journal import Journal
 from harness.store.journal import read as read_journal
@@ -76,15 +76,11 @@ class Store:
     def at(cls, root: Path | str) -> Store:
         """Open an existing store by folder or URI; leftovers of a killed run or compaction are put in order first."""
         store = cls._open(root)
-        looked_for = store.root if store.is_local else store.root / "samples"  # an object store has no empty folders
+        parts = ("samples", "journal", "runs") if store.is_local else ("samples",)  # object stores: no empty folders
         with store._reaching():
-            found = store.filesystem.get_file_info(looked_for.as_posix())
-        if found.type != fs.FileType.Directory:
-            raise CellbenchError(
-                "there are no results here yet",
-                str(store.root),
-                "make some: " + command("run", "--out", root if store.is_local else "FOLDER"),
-            )
+            found = store.filesystem.get_file_info([(store.root / part).as_posix() for part in parts])
+        if all(part.type != fs.FileType.Directory for part in found):
+            raise reference.no_results(store.root, command("run", "--out", root if store.is_local else "FOLDER"))
         if store.is_local:
             journals.recover_all(Path(store.root))
             compaction.finish(Path(store.root))
@@ -97,6 +93,7 @@ class Store:
         if not store.is_local:
             return store  # an object store has no folders to make
         path = Path(store.root)
+        reference.check_not(path)
         with files.storage_errors(path, "the results folder"):
             (path / "journal").mkdir(parents=True, exist_ok=True)
             probe = path / "journal" / f".probe-{secrets.token_hex(4)}"
@@ -110,6 +107,7 @@ class Store:
         store = cls._open(root)
         if not store.is_local:
             return
+        reference.check_not(store.root)
         with files.storage_errors(Path(store.root), "the results folder"):
             there = next(path for path in (Path(store.root), *Path(store.root).parents) if path.exists())
             if not there.is_dir():
@@ -212,6 +210,7 @@ class Store:
     def _folder(self, why: str) -> Path:
         if not self.is_local:
             raise CellbenchError(why, str(self.root), "work in a folder, then: cellbench merge FOLDER --out URI")
+        reference.check_not(self.root)
         return Path(self.root)
 
     @contextmanager

@@ -10,6 +10,8 @@ from harness.results.estimates import Answer, Estimate, Question
 from harness.results.formatting import count, duration, number, percent, place
 from harness.terminal.table_printer import Column, print_columns, print_json
 
+KWH_J = 3.6e6
+
 
 def show(question: Question, found: Answer, prices: Mapping[str, float], form: str) -> None:
     """Print an answer on stdout, as table or json."""
@@ -21,10 +23,24 @@ def show(question: Question, found: Answer, prices: Mapping[str, float], form: s
         Column("device"), Column("time"), Column("range", order=2), Column("s per image", True, 1),
         Column("images/h", True, 3), Column("start-up", True, 5), Column("from", order=4),
         *([Column("images per unit of price", True, 1)] if prices else []),
+        *([Column("images/kWh", True, 2)] if any(each.energy_j for each in found.estimates) else []),
     ]  # fmt: skip
-    print_columns(columns, [_row(question, each, prices) for each in found.estimates], form)
+    if all(each.is_reference for each in found.estimates):
+        print("no device here was measured at such sizes: cellbench run", file=sys.stderr)
+    has_energy = columns[-1].name == "images/kWh"
+    print_columns(columns, [_row(question, each, prices, has_energy) for each in found.estimates], form)
     for text in notes(question, found):
         print(text, file=sys.stderr)
+
+
+def names(each: Estimate) -> tuple[str, str]:
+    """What a device may be called in --price: with its node, or alone."""
+    return f"{each.row['node']}/{each.row['device']}", each.row["device"]
+
+
+def series(each: Estimate) -> str:
+    """The name of a series; one of the reference set is marked."""
+    return f"reference: {each.series}" if each.is_reference else each.series
 
 
 def notes(question: Question, found: Answer) -> list[str]:
@@ -33,35 +49,51 @@ def notes(question: Question, found: Answer) -> list[str]:
     kinds = {each.is_interval for each in found.estimates if each.low_s is not None}
     texts += ["range: the 95 % interval of the processes measured"] if True in kinds else []
     texts += ["range without three processes: of single calls, or of the neighbouring sizes"] if False in kinds else []
-    for each in found.estimates:
+    own = [each for each in found.estimates if not each.is_reference]
+    if len(own) < len(found.estimates):
+        texts.append("reference: measured on another machine (docs/findings.md), n calls in so many processes")
+    if any(each.energy_j for each in found.estimates):
+        texts.append("images/kWh: of the chip's own counter, idle included; the rest of the machine comes on top")
+    for each in own:
         if each.faster is not None:
             row = each.faster.row
             text = f"{place(each.row)}: {row['variant']} was {each.faster.times} times as fast at {row['crop']} px"
             shorter_s = each.total_s(question.n_images, each.image_s / each.faster.speedup)
             texts.append(f"{text}, masks {row['masks']}; at that ratio about {duration(shorter_s)}")
-    untuned = [each.row["device"] for each in found.estimates if each.faster is None and each.row["variant"] == "stock"]
+        if each.several is not None:
+            row, n = each.several.row, count(each.several.n, "round")
+            how = f"{row['n_processes']} × {row['n_in_flight']} (processes × images in flight)"
+            shorter_s = each.total_s(question.n_images, each.image_s / each.several.times)
+            text = f"{place(each.row)}: {how} gave {number(each.several.times)} times the images per minute of one"
+            texts.append(f"{text} ({n}); at that ratio about {duration(shorter_s)}")
+    untuned = [each.row["device"] for each in own if each.faster is None and each.row["variant"] == "stock"]
     if untuned:
         texts.append(f"search for faster settings with the same masks: cellbench tune --device {untuned[0]}")
+    unshared = [each.row["device"] for each in own if each.several is None]
+    if unshared:
+        texts.append(f"measure several images at once: cellbench throughput --device {unshared[0]}")
     return [*texts, "cells as many and as large as in the measured image; loading and saving of files not included"]
 
 
-def _row(question: Question, each: Estimate, prices: Mapping[str, float]) -> list[str]:
+def _row(question: Question, each: Estimate, prices: Mapping[str, float], has_energy: bool) -> list[str]:
     total_s = each.total_s(question.n_images)
     low, high = (None if s is None else each.total_s(question.n_images, s) for s in (each.low_s, each.high_s))
     return [
-        each.series,
+        series(each),
         f"about {duration(total_s)}",
         f"{duration(low)} – {duration(high)}" if low is not None and high is not None else "unknown",
         number(each.image_s),
         number(3600 / each.image_s),
         percent(each.start_s / total_s, 1) if each.start_s is not None else "–",
-        each.basis,
+        f"{each.basis}, n = {each.row['n']} in {each.row['n_blocks']}" if each.is_reference else each.basis,
         *([number(_per_price(each, prices))] if prices else []),
+        *([number(KWH_J / each.energy_j if each.energy_j else None)] if has_energy else []),
     ]
 
 
 def _per_price(each: Estimate, prices: Mapping[str, float]) -> float | None:
-    price = prices.get(place(each.row).replace(" · ", "/"), prices.get(each.row["device"]))
+    exact, device = names(each)
+    price = prices.get(exact, prices.get(device))
     return 3600 / each.image_s / price if price else None
 
 
@@ -76,9 +108,12 @@ def _as_json(question: Question, found: Answer, prices: Mapping[str, float]) -> 
                 "model": each.row["model"], "weights": each.row["weights"], "run_id": each.row["run_id"],
                 "image_s": each.image_s, "low_s": each.low_s, "high_s": each.high_s, "is_interval": each.is_interval,
                 "basis": each.basis, "start_s": each.start_s, "total_s": each.total_s(question.n_images),
-                "images_per_price": _per_price(each, prices),
+                "images_per_price": _per_price(each, prices), "energy_j": each.energy_j,
+                "images_per_kwh": each.energy_j and KWH_J / each.energy_j, "source": each.row["source"],
+                "n": each.row["n"], "n_processes": each.row["n_blocks"],
                 "faster_variant": each.faster and each.faster.row["variant"],
                 "faster_times": each.faster and each.faster.speedup,
+                "several_times": each.several and each.several.times,
             }
             for each in found.estimates
         ],

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 COMMAND = Path(sys.executable).with_name("cellbench")
-RESULTS = Path(__file__).parents[2] / "results"
+RESULTS = Path(__file__).parents[2] / "results" / "reference"
 
 
 def elapsed_s(words: list[str]) -> float:
