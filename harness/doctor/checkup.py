@@ -65,11 +65,11 @@ class Step:
 class Checkup:
     """The steps of a checkup and what they found.
 
-    out: folder of the user's results, which is only examined. say: receives lines of progress.
+    out: folder of the user's results, which is only examined. on_line: receives lines of progress.
     """
 
-    def __init__(self, model: str | None, here: Fleet, out: Path, say: Callable[[str], None]) -> None:
-        self._model, self._here, self._out, self._say = model or registry.default_model(), here, out, say
+    def __init__(self, model: str | None, here: Fleet, out: Path, on_line: Callable[[str], None]) -> None:
+        self._model, self._here, self._out, self._on_line = model or registry.default_model(), here, out, on_line
         self._engine = registry.engine_of(self._model)
         self._contents: dict[str, Any] = {}  # of the archive's files, by name
         self._private = [str(id_) for id_ in (machine_id.columns()["machine_id"],) if id_]
@@ -180,7 +180,7 @@ class Checkup:
             raise MasksDisagreeError(f"{variant}: masks are {bad[0]}, not {GATE}")
 
     def _search(self, folder: Path) -> None:
-        found = tune.search(self._planned_race(), self._here, folder, GATE, TUNE_BUDGET_S, self._say)
+        found = tune.search(self._planned_race(), self._here, folder, GATE, TUNE_BUDGET_S, self._on_line)
         self._contents["tune.txt"] = tuning_view.text(found)
 
     # ------------------------------------------------------------ plans
