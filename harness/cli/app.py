@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import ab, charts, compare, engines, estimate, measure, node, results, schedule, surroundings, tuning
+from harness.cli import (
+    ab,
+    charts,
+    checkup,
+    compare,
+    engines,
+    estimate,
+    measure,
+    node,
+    results,
+    schedule,
+    surroundings,
+    tuning,
+)
 from harness.cli.help import Group
 from harness.errors import CellbenchError, StoreWarning
 from harness.machine import packages
@@ -27,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (measure, results, estimate, charts, compare, tuning, ab, engines, node, schedule):
+for group in (measure, checkup, results, estimate, charts, compare, tuning, ab, engines, node, schedule):
     app.add_typer(group.app)
 
 

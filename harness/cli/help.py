@@ -12,7 +12,7 @@ GROUPS = {
     "Look at results": ("show", "estimate", "list", "report", "chart", "query", "schema"),
     "Make it faster": ("tune", "verify-masks"),
     "Compare and watch": ("compare", "alarms", "accept", "tag", "history", "index", "schedule"),
-    "This machine and a fleet": ("doctor", "env", "node"),
+    "This machine and a fleet": ("doctor", "checkup", "env", "node"),
     "Keep results": ("merge", "compact", "export", "import", "anonymise"),
 }
 EXAMPLES = {
@@ -50,6 +50,7 @@ EXAMPLES = {
     "schedule run-now": ("cellbench schedule run-now",),
     "schedule remove": ("cellbench schedule remove",),
     "doctor": ("cellbench doctor", "cellbench doctor --python ~/napari/bin/python"),
+    "checkup": ("cellbench checkup", "cellbench checkup --dry-run"),
     "env": ("cellbench env --device cpu",),
     "node start": ("cellbench node start --head", "cellbench node start --address HOST:6379"),
     "node stop": ("cellbench node stop",),

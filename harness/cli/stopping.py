@@ -12,11 +12,8 @@ from harness.errors import CasesFailedError, StorageError, command
 
 
 @contextmanager
-def resumable(run_id: str, out: Path) -> Iterator[None]:
-    """Stop and save on Ctrl-C or SIGTERM; a second one stops at once. The exit code is 130.
-
-    A disk that takes no more stops it in the same way, with an error of its own.
-    """
+def interruptible() -> Iterator[None]:
+    """Make Ctrl-C and SIGTERM raise KeyboardInterrupt; a second one ends the process at once, with exit code 130."""
     import os
     import signal
 
@@ -30,10 +27,24 @@ def resumable(run_id: str, out: Path) -> Iterator[None]:
             signal.signal(each, at_once)
         raise KeyboardInterrupt
 
-    has_begun = (out / "runs" / f"{run_id}.json").is_file
     before = {each: signal.signal(each, stop) for each in signals}
     try:
         yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def resumable(run_id: str, out: Path) -> Iterator[None]:
+    """Stop and save on Ctrl-C or SIGTERM; a second one stops at once. The exit code is 130.
+
+    A disk that takes no more stops it in the same way, with an error of its own.
+    """
+    has_begun = (out / "runs" / f"{run_id}.json").is_file
+    try:
+        with interruptible():
+            yield
     except KeyboardInterrupt:
         typer.echo(f"cellbench: stopped; what was measured is saved in {out}", err=True)
         if has_begun():
@@ -44,6 +55,3 @@ def resumable(run_id: str, out: Path) -> Iterator[None]:
             raise
         fix = f"{error.fix}; then resume: {command('resume', run_id, '--out', out)}"
         raise CasesFailedError(f"{error.what}; what was measured until then is kept", error.where, fix) from error
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -49,7 +49,7 @@ def tune(
 
     level, budget_s = _gate(gate), duration_s(budget, "--budget")
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
-        prepared = _prepared(
+        prepared = tuning.prepare(
             here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
         )
         _announce(prepared, budget_s, "searching")
@@ -86,7 +86,7 @@ def verify_masks(
         raise CellbenchError("stock is what variants are compared with", "--variant stock", "name a variant")
     variant, engine = str(chosen), registry.engine_of(model or registry.default_model())
     with driver.opened(use_ray=False, engines=_engines(model)) as here:
-        prepared = _prepared(
+        prepared = tuning.prepare(
             here, crop, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
         )
         engine.variant(variant, prepared.blocks[0].device.backend)  # not every device has it
@@ -98,7 +98,7 @@ def verify_masks(
     records = [{key: row[key] for key in keys} for row in rows]
     typer.echo(json_.dumps(records, indent=2) if json else "\n".join(map(_line, records)))
     tuning.check_cells(rows)
-    if bad := [row for row in records if row["agreement"] and tuning.RANK[row["agreement"]] > tuning.RANK[level]]:
+    if bad := [row for row in records if row["agreement"] and not tuning.is_accepted(row["agreement"], level)]:
         raise MasksDisagreeError(
             f"{variant}: masks are {bad[0]['agreement']}, not {level}, in {len(bad)} of {len(records)} comparisons",
             f"crop {bad[0]['crop']}", "leave this variant out",
@@ -138,6 +138,7 @@ def throughput(
     from harness.engines import registry
     from harness.fleet import driver
     from harness.run import throughput as rated
+    from harness.run import tune as tuning
     from harness.terminal import tuning_view
     from harness.terminal.progress import remaining
 
@@ -153,7 +154,7 @@ def throughput(
     label = None if folder is None else folder.absolute().name
     with driver.opened(address, bool(address), engines=(engine.name,)) as here:
         image, side = (found[0].source, "full") if found else (image, str(crop))
-        prepared = _prepared(
+        prepared = tuning.prepare(
             here, side, device, model, image=image, plane=plane, channel=channel, weights=weights, trust=trust
         )
         for block in prepared.blocks:  # not every device has every variant
@@ -199,17 +200,6 @@ def _line(row: dict[str, Any]) -> str:
     cells = f"{row['n_cells']} cells (stock {row['reference_n_cells']})"
     iou = "" if row["mean_iou"] is None else f", mean IoU {row['mean_iou']:.4f}"
     return f"crop {row['crop']}, {diameter}: {row['agreement'] or 'nothing to compare'}; {cells}{iou}"
-
-
-def _prepared(here: Any, crop: str, device: str, model: str | None, trust: str | None, **image_and_weights: Any) -> Any:
-    from harness.plan import config
-    from harness.run import bench
-
-    flags = {"crops": config.split(crop), "devices": (device.replace("auto", "fastest"),),
-             "models": (model,) if model else None, "blocks": 1,
-             "control": False, "passes": (), "protocols": ("standard",), "trust": config.split(trust),
-             **image_and_weights}  # fmt: skip
-    return bench.prepare(bench.gather(config.load("quick", flags)), here.members)
 
 
 def _engines(model: str | None) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from harness.engines.base import STOCK, Engine
 from harness.errors import CasesFailedError, CellbenchError
 from harness.fleet import driver
 from harness.measure.wire import RaceOrder
-from harness.plan import estimate
+from harness.plan import config, estimate
 from harness.plan.cases import Block, Case, Effort, Task
 from harness.run import bench, resume
 from harness.run.bench import Prepared
@@ -55,7 +55,7 @@ class Outcome:
         """Whether nothing failed, masks are at least as good as the gate, and a time is known."""
         if self.note or self.speedup is None or self.agreement is None:
             return False
-        return RANK[self.agreement] <= RANK[gate]
+        return is_accepted(self.agreement, gate)
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,28 @@ def verify(prepared: Prepared, here: driver.Fleet, out: Path, variant: str) -> I
             journal.append(row)
             if row.get("variant") == variant and (row["role"] == "masks" or row["status"] not in schema.FINE):
                 yield row
+
+
+def prepare(
+    here: driver.Fleet, crop: str, device: str, model: str | None = None, trust: str | None = None, **options: object
+) -> Prepared:
+    """Plan races of one case on one device; options: of the image and the weights, as in a profile."""
+    flags = {
+        "crops": config.split(crop), "devices": (device.replace("auto", "fastest"),),
+        "models": (model,) if model else None, "blocks": 1, "control": False, "passes": (), "protocols": ("standard",),
+        "trust": config.split(trust), **options,
+    }  # fmt: skip
+    return bench.prepare(bench.gather(config.load("quick", flags)), here.members)
+
+
+def search_s(prepared: Prepared, budget_s: float) -> float:
+    """A first guess of how long search takes: its budget, and one proof."""
+    return budget_s + FINAL_PROCESSES * verify_s(prepared)
+
+
+def is_accepted(agreement: str, gate: str) -> bool:
+    """Whether masks agree at least as well as the gate requires."""
+    return RANK[agreement] <= RANK[gate]
 
 
 def verify_s(prepared: Prepared) -> float:

@@ -40,6 +40,8 @@ RENAMED = {"run_id", "case_id", "series_key", "node", "machine_id", "image", "pr
 DROPPED = {"error_message"}
 SHORTEST = 3  # letters of a private name; a shorter one is part of too many words
 LEFT_OUT = "…"
+# A path in quotes, a word with a path, or a mail address.
+PATH = re.compile(r"""(["'])(?:(?!\1).)*/(?:(?!\1).)*\1|\S*(?<!\w)[~.]*/\S+|\S*@\w\S*""")
 
 
 def copy(store: Store, to: Path, run_id: str | None = None) -> tuple[int, int]:
@@ -54,7 +56,7 @@ def copy(store: Store, to: Path, run_id: str | None = None) -> tuple[int, int]:
     runs = sorted({part[0] for part in parts})
     if run_id is not None and run_id not in runs:
         raise CellbenchError(f"there is no run {run_id}", str(store.root), "see: cellbench list")
-    names = _Names([*own_names(), *(name for _, node in parts for name in (node, node.partition(".")[0]))])
+    names = Names([*own_names(), *(name for _, node in parts for name in (node, node.partition(".")[0]))])
     target = Store.make(to)
     n_rows = 0
     chosen = runs if run_id is None else [run_id]
@@ -75,7 +77,7 @@ def own_names() -> list[str]:
     return [host, host.partition(".")[0], user, Path.home().name]
 
 
-class _Names:
+class Names:
     """The names that replace others, equal for equal names within one copy."""
 
     def __init__(self, private: Iterable[str]) -> None:
@@ -100,7 +102,7 @@ class _Names:
             for name, value in row.items()
             if not isinstance(value, str) or name in KEPT  # an unknown text is left out
         }
-        known |= {name: self._searched(row[name]) for name in SEARCHED if row.get(name)}
+        known |= {name: self.searched(row[name]) for name in SEARCHED if row.get(name)}
         known |= {
             "run_id": run_id,
             "started_at": row["started_at"] + later,
@@ -131,9 +133,8 @@ class _Names:
         return json.dumps({name: self._fact(value) for name, value in public.items()})
 
     def _fact(self, value: Any) -> Any:
-        return self._searched(value) if isinstance(value, str) else value if isinstance(value, int | float) else None
+        return self.searched(value) if isinstance(value, str) else value if isinstance(value, int | float) else None
 
-    def _searched(self, text: str) -> str:
+    def searched(self, text: str) -> str:
         """A text without private names, and without words that contain a path or a mail address."""
-        words = (LEFT_OUT if re.search(r"(^|[=:])[~.]*/|@\w", word) else word for word in text.split(" "))
-        return self._private.sub(LEFT_OUT, " ".join(words))
+        return PATH.sub(LEFT_OUT, self._private.sub(LEFT_OUT, text))
