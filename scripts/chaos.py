@@ -172,7 +172,7 @@ class Scene:
                 raise RuleBrokenError(f"{name} cannot join")
             time.sleep(5)  # it was unplugged, and the head has not noticed yet
         if not self.head:
-            output = (self.folder / f"said-{self.n_commands}.txt").read_text()
+            output = said(self.folder / f"said-{self.n_commands}.txt")
             self.head = re.search(r"head of a fleet: (\S+)", output)[1]
         if name not in self.nodes:
             self.nodes.append(name)
@@ -196,7 +196,7 @@ class Scene:
         except subprocess.TimeoutExpired:
             raise RuleBrokenError(f"no end after {END_S:g} s: {process.args[3:5]}") from None
         self.log.append(f"exit code {code}")
-        output = "".join(path.read_text() for path in self.folder.glob("said-*.txt"))
+        output = "".join(map(said, self.folder.glob("said-*.txt")))
         looking = (
             code == -signal.SIGINT and str(ROOT / "harness") not in output
         )  # Python still looked for our first line
@@ -392,7 +392,7 @@ def interrupt(scene: Scene) -> None:
     scene.at_call(process, scene.dice.randint(1, N_CALLS - 2))
     scene.kill(process.pid, scene.dice.choice([signal.SIGINT, signal.SIGTERM]))
     scene.end(process, 130)
-    if f"cellbench resume {scene.run_ids[-1]}" not in (scene.folder / "said-1.txt").read_text():
+    if f"cellbench resume {scene.run_ids[-1]}" not in said(scene.folder / "said-1.txt"):
         raise RuleBrokenError("the command to resume was not printed")
 
 
@@ -821,6 +821,11 @@ def staged(kind: str, seed: int, number: int) -> Iterator[Scene]:
         shutil.rmtree(folder)
 
 
+def said(path: Path) -> str:
+    """The output of a command, in whatever encoding its locale has."""
+    return path.read_text(errors="replace")
+
+
 def play(kind: str, seed: int, number: int) -> Outcome:
     """One scenario from its beginning to its verdict."""
     with staged(kind, seed, number) as scene:
@@ -831,7 +836,7 @@ def play(kind: str, seed: int, number: int) -> Outcome:
         except Exception as error:
             output = "" if isinstance(error, RuleBrokenError) else traceback.format_exc()
             for path in sorted(scene.folder.glob("said-*.txt")):
-                output += f"\n{path.name}: {path.read_text()[-1500:]}"
+                output += f"\n{path.name}: {said(path)[-1500:]}"
             return Outcome(number, kind, scene.n_commands, broken="\n  ".join([f"{error}", *scene.log, output]))
 
 
