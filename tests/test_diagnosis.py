@@ -7,6 +7,7 @@ import pytest
 from harness.errors import CellbenchError
 from harness.machine import checks
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
+from harness.terminal import checks_view
 
 GOOD, BAD = Check("clock", OK, "ticks"), Check("sync cuda:0", FAIL, "stops\nearly", "mend   it")
 
@@ -36,7 +37,7 @@ def test_one_check_or_several() -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert checks.show(iter([GOOD, BAD]), as_json=True) == [GOOD, BAD]
+    assert checks_view.show(iter([GOOD, BAD]), as_json=True) == [GOOD, BAD]
     assert json.loads(capsys.readouterr().out) == [
         {"name": "clock", "verdict": "ok", "evidence": "ticks", "fix": None},
         {"name": "sync cuda:0", "verdict": "fail", "evidence": "stops\nearly", "fix": "mend   it"},
@@ -44,7 +45,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_text_is_a_line_a_check_and_one_for_its_fix(capsys: pytest.CaptureFixture[str]) -> None:
-    checks.show([GOOD, BAD])
+    checks_view.show([GOOD, BAD])
     first, second, fix, last = capsys.readouterr().out.splitlines()
     assert first.split() == ["ok", "clock", "ticks"]
     assert second.split() == ["fail", "sync", "cuda:0", "stops", "early"]
@@ -54,9 +55,9 @@ def test_text_is_a_line_a_check_and_one_for_its_fix(capsys: pytest.CaptureFixtur
 
 def test_text_fits_a_narrow_terminal() -> None:
     for check in (Check("n", WARN, "word " * 50, "word " * 50), Check("n", SKIPPED, "x" * 300)):
-        assert max(map(len, checks.text(check, 60).splitlines())) <= 60
+        assert max(map(len, checks_view.text(check, 60).splitlines())) <= 60
     long = "python -m pip install " + '"cellpose<4,>=3.1.1" ' * 5
-    assert '"cellpose<4,>=3.1.1"' in checks.text(Check("n", FAIL, "", long), 60)
+    assert '"cellpose<4,>=3.1.1"' in checks_view.text(Check("n", FAIL, "", long), 60)
 
 
 def test_each_check_is_shown_before_the_next_is_made(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,4 +66,4 @@ def test_each_check_is_shown_before_the_next_is_made(capsys: pytest.CaptureFixtu
         assert "clock" in capsys.readouterr().out
         yield BAD
 
-    checks.show(looks())
+    checks_view.show(looks())

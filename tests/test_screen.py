@@ -109,7 +109,7 @@ def test_a_run_ends_with_what_many_images_would_take(tmp_path: Path) -> None:
         "1,000 images of 2160 × 2560 px would take about 60 min: cuda:0",
         "1,000 images of 2160 × 2560 px would take about 10 h: cpu",
     ]
-    assert "cellbench tune --device cuda:0" in run_tables.closing(table)[2]
+    assert "cellbench tune --device cuda:0" in run_tables.closing(table)[-1]
 
 
 def test_bars_are_in_proportion() -> None:

@@ -284,7 +284,7 @@ def test_auto_falls_back_to_the_standin_and_says_why(server: Server, here: Path)
     assert found.net_sha256 == sha256(network_bytes(1))
     assert "Stand-in" in found.warning
     assert "404" in found.warning
-    assert "not cyto3's" in found.warning
+    assert "masks and cell counts are not" in found.warning
 
 
 def test_the_standin_can_be_asked_for(server: Server, models: Path) -> None:
@@ -410,7 +410,7 @@ def test_links_follow_a_network_that_moved(here: Path) -> None:
         ({"leaf": HTML, "size_leaf.npy": SIZE_MODEL}, "leaf", "leaf is a web page"),
         ({"leaf": b"", "size_leaf.npy": SIZE_MODEL}, "leaf", "leaf is empty"),
         ({"leaf": NETWORK[:-30], "size_leaf.npy": SIZE_MODEL}, "leaf", "leaf is cut off"),
-        ({"leaf": NETWORK, "size_leaf.npy": NETWORK}, "leaf", "size_leaf.npy is cut off or no weights"),
+        ({"leaf": NETWORK, "size_leaf.npy": NETWORK}, "leaf", "size_leaf.npy is cut off or not a weights file"),
     ],
 )
 def test_bad_files_of_ones_own(

@@ -35,8 +35,11 @@ def list_(json: Json = False) -> None:
     if json:
         typer.echo(json_.dumps(rows, indent=2))
         return
-    for row in rows:
-        typer.echo(f"{row['engine']:<12} {row['version'] or 'not installed':<16} {', '.join(row['models'])}")
+    from harness.terminal.table_printer import Column, print_columns
+
+    columns = [Column("engine", is_whole=True), Column("version"), Column("models"), Column("environment", order=1)]
+    cells = [[r["engine"], r["version"] or "not installed", ", ".join(r["models"]), r["where"]] for r in rows]
+    print_columns(columns, cells)
 
 
 @group.command()
@@ -70,6 +73,7 @@ def check(name: Name) -> None:
     from harness.machine import checks
     from harness.machine.checks import OK, WARN, Check
     from harness.measure import parent
+    from harness.terminal import checks_view
 
     engine, found = registry.engine(name), []
     devices = parent.devices(name)  # rejects an engine that cannot be measured
@@ -79,7 +83,7 @@ def check(name: Name) -> None:
     if overlays.has_placeholder(name):
         text = "torchvision is a placeholder, since no build fits this torch; only training needs it"
         found.append(Check("torchvision", WARN, text, "nothing, unless you train in this environment"))
-    shown = checks.show([*found, *(engine.check(each.name) for each in engine.models)])
+    shown = checks_view.show([*found, *(engine.check(each.name) for each in engine.models)])
     if failed := [each.name for each in shown if each.verdict == checks.FAIL]:
         raise ChecksFailedError(f"{len(failed)} checks failed: {', '.join(failed)}", where, "see the fix of each above")
 

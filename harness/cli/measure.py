@@ -257,9 +257,10 @@ def doctor_(
     """
     from harness.doctor import machine_checks
     from harness.machine import checks
+    from harness.terminal import checks_view
 
     looks = machine_checks.another_environment(python) if python else machine_checks.examine(out, address)
-    shown = checks.show(looks, json)
+    shown = checks_view.show(looks, json)
     if failed := [check.name for check in shown if check.verdict == checks.FAIL]:
         what = f"{len(failed)} of {len(shown)} checks failed: {', '.join(failed)}"
         raise ChecksFailedError(what, "this machine", "see the fix of each above")

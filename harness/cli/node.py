@@ -136,8 +136,9 @@ def status_(address: Address = None, json: Json = False) -> None:
     import pyarrow as pa
 
     from harness.terminal import run_tables
+    from harness.terminal.table_printer import stderr
 
-    typer.echo(status.sentence(fleet, here), err=True)
+    stderr().print(status.sentence(fleet, here), markup=False)
     run_tables.print_table(pa.Table.from_pylist(status.rows(fleet, here)))
 
 

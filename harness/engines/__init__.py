@@ -1,1 +1,1 @@
-"""What segments images: one package an engine, behind the seam of base.py; registry.py lists them."""
+"""The engines that segment images: one package each, behind the interface of base.py; registry.py lists them."""

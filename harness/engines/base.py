@@ -54,7 +54,7 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class Variant:
-    """How a model is executed, parsed once: equal settings have equal text.
+    """The execution of a model, parsed once: equal settings have equal text.
 
     names: the canonical words, none for stock. changes_result: whether the user's choice, such as a diameter, changes
     the result; such work is never compared with stock or ranked against it.

@@ -1,4 +1,4 @@
-"""Where an engine is installed: in this program's environment, in a folder over it, or under another interpreter.
+"""The environment of an engine: in this program's environment, in a folder over it, or under another interpreter.
 
 An overlay is a folder that comes first on the path of the measuring process, so that two engines share one torch, one
 numpy and one driver, and a ratio of their times is one of the engines.
@@ -20,7 +20,7 @@ from harness.machine import folders
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """How to start the measuring process of an engine. path: folders that come first on its path."""
+    """The way to start the measuring process of an engine. path: folders that come first on its path."""
 
     name: str
     python: str

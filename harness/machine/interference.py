@@ -289,7 +289,7 @@ def _is_low(clocks: Sequence[tuple[float, float | None]]) -> bool | None:
 
 
 def _quota(path: Path) -> tuple[int, float]:
-    """How often a control group was stopped by its quota so far, and for how many s, summed over processors."""
+    """The number of stops of a control group by its quota so far, and their duration in s over all processors."""
     try:
         counts = {key: int(number) for key, number in re.findall(r"^(\w+) (\d+)$", path.read_text(), re.MULTILINE)}
     except OSError:

@@ -90,7 +90,7 @@ def accelerator(
     listed: ids of torch's devices. drivers: how many the driver lists, by backend. builds: what torch was built for.
     """
     usable = [device for device in listed if not accelerators.of(device).is_host]
-    evidence, fixes = [f"torch lists {', '.join(usable) or 'no accelerator'}"], []
+    evidence, fixes = [f"torch lists {', '.join(usable) or 'no accelerator, so runs use the CPU'}"], []
     for backend, kind in ACCELERATORS.items():
         if drivers[backend] <= sum(device.partition(":")[0] == backend for device in usable):
             continue

@@ -38,7 +38,7 @@ def notes(tables: Tables) -> list[str]:
 
 
 def surrogate_notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What stand-in weights share with the published ones, for each model that ran with them."""
+    """The common properties of stand-in and published weights, for each model that ran with the former."""
     names = models_with(rows, "standin")
     return [f"Stand-in weights for {name}. {registry.info(name).surrogate_note}" for name in names]
 

@@ -24,5 +24,5 @@ class TextTable:
 
     @property
     def n_lines(self) -> int:
-        """How many lines the table has, headings among them."""
+        """The number of lines, headings included."""
         return 1 + sum(len(rows) + bool(heading) for heading, rows in self.groups.items())

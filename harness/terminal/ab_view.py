@@ -9,6 +9,7 @@ from harness.results.formatting import number, seconds
 from harness.run.ab import Pair, Side
 from harness.run.resume import Pairing
 from harness.stats.difference import INCONCLUSIVE, SAME
+from harness.terminal.table_printer import wrapped
 
 
 def heading(sides: tuple[Side, Side], pairing: Pairing) -> str:
@@ -41,7 +42,7 @@ def verdict(pair: Pair, pairing: Pairing, runs: Mapping[str, str]) -> str:
         lines.append(f"the time is spent; to continue: {command('resume', runs['run_a'])}")
     if pair.same_masks is False:
         lines.append("masks differ between the sides or between calls")
-    return "\n".join([*lines, f"runs: {runs['run_a']} (A), {runs['run_b']} (B)"])
+    return "\n".join(map(wrapped, [*lines, f"runs: {runs['run_a']} (A), {runs['run_b']} (B)"]))
 
 
 def _interval(pair: Pair) -> str:
@@ -49,4 +50,4 @@ def _interval(pair: Pair) -> str:
     if low is None and high is None:
         return ""
     ends = f"{number(low) if low else '0'} to {number(high) if high else 'no bound'}"
-    return f" (at least 95 %: {ends}, however often one looks)"
+    return f" (95 % CI {ends}, valid after any number of pairs)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from harness.results.alarm_text import finding_text, metric_name, usual_text, va
 from harness.results.formatting import Row, count
 from harness.schema import identity
 from harness.terminal.dimensions import dimensions_shown
-from harness.terminal.table_printer import Column, environment_json, print_json, print_rows
+from harness.terminal.table_printer import Column, environment_json, print_json, print_rows, stderr
 
 SERIES = ("node", *identity.SERIES, "image")
 GAP = (*identity.PLACE, *identity.REQUEST, "image")
@@ -61,13 +60,14 @@ def print_watch(found: Watch, form: str, every: bool = False) -> None:
     gaps = [(gap.selector, *_words(gap.place, about), gap.why, gap.last_run or "never") for gap in found.gaps]
     columns = [
         Column("case", is_whole=True), *(Column(identity.word(name), order=2) for name in about),
-        Column("not measured"), Column("last measured in run", order=1, is_whole=True),
+        Column("reason"), Column("last measured in run", order=1, is_whole=True),
     ]  # fmt: skip
-    print_rows(columns, gaps, form, title="Gaps")
+    print_rows(columns, gaps, form, title="Missing this time")
     states = ", ".join(f"{n} {state}" for state, n in found.count().most_common())
-    print(f"as of run {found.run_id}, {len(found.series)} series: {states or 'none'}", file=sys.stderr)
+    notes = stderr()
+    notes.print(f"as of run {found.run_id}, {len(found.series)} series: {states or 'none'}", markup=False)
     if found.alarms:
-        print('if a change is meant to be: cellbench accept NAME --why "…"', file=sys.stderr)
+        notes.print('to accept a change: cellbench accept NAME --why "…"', markup=False)
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from harness.results.formatting import count, listed, number
 from harness.schema import identity
 from harness.stats.difference import ALPHA
 from harness.stats.verdict import DAYS, Verdict
-from harness.terminal.table_printer import Column, environment_json, print_json, print_rows, stdout
+from harness.terminal.table_printer import Column, environment_json, print_json, print_rows, stderr, stdout
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -34,7 +33,8 @@ def print_comparison(found: Comparison, form: str) -> None:
         return
     common = _common(found)
     if common:
-        print(f"in all rows: {', '.join(f'{identity.word(name)} {text}' for name, text in common.items())}")
+        words = ", ".join(f"{identity.word(name)} {text}" for name, text in common.items())
+        stdout(form).print(f"in all rows: {words}", markup=False)
     by = [name for name in found.by if name not in common]
     names = [tuple(word for name, word in zip(found.by, case.case, strict=True) if name in by) for case in found.cases]
     rows: list[tuple[str, ...]] = [
@@ -59,7 +59,7 @@ def print_comparison(found: Comparison, form: str) -> None:
     facts = [Column("node", order=1), Column("fact"), Column("A"), Column("B")]
     print_rows(facts, found.differences, form, title="What else differs")
     for note in comparison_notes(found):
-        print(note, file=sys.stderr)
+        stderr().print(note, markup=False)
 
 
 def _common(found: Comparison) -> dict[str, str]:

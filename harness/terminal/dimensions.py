@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
 from harness.schema import Row, identity
+from harness.terminal.table_printer import stderr
 
 ALWAYS = ("node", "device", "crop")
 # Columns worth printing where all rows have the same value; the others are hashes, sizes and hardware.
@@ -35,5 +35,5 @@ def without_constants(table: pa.Table, about: Sequence[str]) -> pa.Table:
     rows = table.select(about).to_pylist()
     kept = dimensions_shown(rows, about)
     if text := common_text(rows, identity.without(about, kept)):
-        print(text, file=sys.stderr)
+        stderr().print(text, markup=False)
     return table.select([name for name in table.column_names if name not in about or name in kept])

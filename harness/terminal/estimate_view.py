@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from harness.results.estimates import Answer, Estimate, Question
 from harness.results.formatting import count, duration, number, percent, place
-from harness.terminal.table_printer import Column, print_columns, print_json
+from harness.terminal.table_printer import Column, print_columns, print_json, stderr
 
 KWH_J = 3.6e6
 
@@ -26,15 +25,15 @@ def show(question: Question, found: Answer, prices: Mapping[str, float], form: s
         *([Column("images/kWh", True, 2)] if any(each.energy_j for each in found.estimates) else []),
     ]  # fmt: skip
     if all(each.is_reference for each in found.estimates):
-        print("no device here was measured at such sizes: cellbench run", file=sys.stderr)
+        stderr().print("no device here was measured at such sizes: cellbench run")
     has_energy = columns[-1].name == "images/kWh"
     print_columns(columns, [_row(question, each, prices, has_energy) for each in found.estimates], form)
     for text in notes(question, found):
-        print(text, file=sys.stderr)
+        stderr().print(text, markup=False)
 
 
 def names(each: Estimate) -> tuple[str, str]:
-    """What a device may be called in --price: with its node, or alone."""
+    """The names of a device in --price: with its node, or alone."""
     return f"{each.row['node']}/{each.row['device']}", each.row["device"]
 
 
@@ -68,10 +67,10 @@ def notes(question: Question, found: Answer) -> list[str]:
             texts.append(f"{text} ({n}); at that ratio about {duration(shorter_s)}")
     untuned = [each.row["device"] for each in own if each.faster is None and each.row["variant"] == "stock"]
     if untuned:
-        texts.append(f"search for faster settings with the same masks: cellbench tune --device {untuned[0]}")
+        texts.append(f"faster settings, same masks: cellbench tune --device {untuned[0]}")
     unshared = [each.row["device"] for each in own if each.several is None]
     if unshared:
-        texts.append(f"measure several images at once: cellbench throughput --device {unshared[0]}")
+        texts.append(f"several images at once: cellbench throughput --device {unshared[0]}")
     return [*texts, "cells as many and as large as in the measured image; loading and saving of files not included"]
 
 

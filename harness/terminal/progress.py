@@ -76,7 +76,7 @@ class Progress:
             self._member(member, list(measured.values()))
         where = count(devices, "device") + (f" on {len(p.members)} nodes" if len(p.members) > 1 else "")
         say(
-            f"{count(p.n_cases, 'case')}: crops {', '.join(map(str, config.crops))} px × {where}, "
+            f"{count(p.n_cases, 'case')}: crops {', '.join(map(str, config.crops))} px on {where}, "
             f"protocol {', '.join(config.protocols)}; {_effort_text(config)}"
             + (f", in each of {config.blocks} blocks" if config.blocks > 1 else "")
             + (f"; then {', '.join(config.passes)}" if config.passes else "")

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
 
 from harness import query
 from harness.errors import CellbenchError
@@ -29,7 +28,7 @@ from harness.schema import identity
 from harness.stats.student import PROCESSES_MIN
 from harness.store import Store
 from harness.terminal.dimensions import ALWAYS, common_text, dimensions_shown, without_constants
-from harness.terminal.table_printer import TABLE, Column, print_columns, stdout
+from harness.terminal.table_printer import TABLE, Column, print_columns, stderr, stdout
 from harness.terminal.writers import show
 
 KEYS = ("run_id", "case_id")  # of a case, for programs
@@ -143,7 +142,7 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
     from harness.results import findings, sentences  # the engines come with them
 
     if not table.num_rows:
-        raise CellbenchError("this run has no successful timed repetition", None, "see: cellbench query failures")
+        raise CellbenchError("this run has no successful timed repetition", None, "see: cellbench query failure-causes")
     rows = table.to_pylist()
     labels = dimensions_shown(rows, CASE, ("crop", "device"))
     figures: list[tuple[Column, Callable[[dict[str, Any]], str]]] = [
@@ -156,7 +155,7 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
         ),
         (Column("images/h", True, 1), lambda r: number(3600 / r["median_s"])),
         (Column("n", True, 2), lambda r: str(r["n"])),
-        (Column("cells", True, 3), lambda r: text(r["n_cells"])),
+        (Column("cells", True, 3), lambda r: "–" if r["n_cells"] is None else f"{r['n_cells']:,}"),
         (Column("diameter (px)", True, 7), lambda r: number(r["diameter_px"])),
         (Column("speed-up", True), lambda r: "" if r["speedup"] is None else f"{r['speedup']:.2f}×"),
         (Column("flags", False, 8), lambda r: f"{r['n_flagged']} of {r['n']}: {r['flags']}" if r["n_flagged"] else ""),
@@ -169,7 +168,7 @@ def print_cases(table: pa.Table, form: str = TABLE) -> None:
     ]
     longest_s = max(row["median_s"] for row in rows)
     columns = [*named, *figures, (Column("", order=9), lambda r: bar(r["median_s"] / longest_s))]
-    notes = Console(stderr=True, highlight=False)
+    notes = stderr()
     if common := common_text(rows, identity.without(CASE, labels)):
         notes.print(common, markup=False)
     known = findings.of_cases(rows)
@@ -205,7 +204,7 @@ def print_stages(table: pa.Table, ceilings: pa.Table, form: str = TABLE) -> None
         stdout().print()
     notes = ["medians of the stage pass; a stage's time is without the stages inside it", *_provenance(rows)]
     for note in notes:
-        Console(stderr=True, highlight=False).print(note, markup=False)
+        stderr().print(note, markup=False)
 
 
 def _stage_table(case: list[dict[str, Any]]) -> tuple[list[Column], list[tuple[str, ...]]]:
@@ -253,7 +252,8 @@ def closing(table: pa.Table) -> list[str]:
     ]
     return [
         *texts,
-        f"next: cellbench report --open; other sizes: cellbench estimate {N_IMAGES} --size 2048; "
+        "report: cellbench report --open",
+        f"other sizes: cellbench estimate {N_IMAGES} --size 2048",
         f"faster settings: cellbench tune --device {rows[0]['device']}",
     ]
 
@@ -270,7 +270,7 @@ def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
     fewest, most = (choose(row["n_blocks"] for row in rows) for choose in (min, max))
     counted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     within = "within one process" if most == 1 else f"over {counted} processes"
-    few = f"; a 95 % CI needs {PROCESSES_MIN} processes" if fewest < PROCESSES_MIN else ""
+    few = f"; a 95 % CI needs {PROCESSES_MIN} processes: --blocks {PROCESSES_MIN}" if fewest < PROCESSES_MIN else ""
     notes.append(f"image {', '.join(images)}; medians and spread are {within}{few}")
     if flagged := sum(row["n_flagged"] for row in rows):
         notes.append(f"{flagged} of {sum(row['n'] for row in rows)} repetitions carry a flag; they are included")

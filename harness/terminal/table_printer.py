@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import markdown
+from harness.results.formatting import listed
 
 UNLIMITED = 10_000  # columns of a pipe: a program reads it, so no line is wrapped
 GAP = 2  # between columns
 TEXT_MIN, TEXT_LEAST = 20, 8  # width of a text while other columns can be left out, and the minimum
+N_NAMED = 10  # of the columns that are left out
 TABLE, WIDE = "table", "wide"  # forms for people: the columns that fit the terminal, and all columns
 STYLES = {
     **dict.fromkeys(("ok", "FASTER", "SAME", "identical", "equivalent"), "green"),
@@ -50,6 +53,20 @@ def stdout(form: str = TABLE) -> Console:
     return Console(highlight=False, width=None if limited else UNLIMITED)
 
 
+def stderr(style: str | None = None) -> Console:
+    """The terminal on stderr for notes; piped output is never wrapped."""
+    width = None if sys.stderr.isatty() else UNLIMITED
+    return Console(stderr=True, highlight=False, width=width, style=style)
+
+
+def wrapped(text: str, mark: str = "") -> str:
+    """A paragraph in lines as wide as stdout; mark: begins each of them, such as that of a comment."""
+    width = stdout().width
+    return textwrap.fill(
+        text, width, initial_indent=mark, subsequent_indent=mark, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def rendered(columns: Sequence[Column], rows: Iterable[Sequence[str]], form: str = TABLE) -> str:
     """The table as text, as wide as stdout."""
     console = stdout(form)
@@ -66,8 +83,8 @@ def print_columns(columns: Sequence[Column], rows: Iterable[Sequence[str]], form
     shown, left_out = fitted(columns, list(rows), console.width)
     console.print(shown)
     if left_out:
-        note = f"left out at {console.width} columns: {', '.join(left_out)}; all of them: --wide"
-        Console(stderr=True, highlight=False, style="dim").print(note, markup=False)
+        names = listed(left_out, N_NAMED)
+        stderr("dim").print(f"left out at {console.width} columns: {names}; all of them: --wide", markup=False)
 
 
 def fitted(columns: Sequence[Column], rows: list[Sequence[str]], width: int) -> tuple[Table, list[str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.engines import registry
 from harness.results.formatting import interval, number
-from harness.terminal.table_printer import Column, rendered
+from harness.terminal.table_printer import Column, rendered, wrapped
 
 if TYPE_CHECKING:
     from harness.run.throughput import Rate
@@ -25,11 +25,11 @@ def text(found: Tuning) -> str:
          each.note] for each in found.steps
     ]  # fmt: skip
     return "\n".join([
-        f"fastest with identical masks:  {_answer(found.identical)}",
-        f"fastest with equivalent masks: {_answer(found.equivalent)}",
+        wrapped(f"fastest with identical masks:  {_answer(found.identical)}"),
+        wrapped(f"fastest with equivalent masks: {_answer(found.equivalent)}"),
         "",
         *([rendered(columns, steps)] if steps else []),
-        *(f"left out: {why}" for why in found.left_out),
+        *(wrapped(f"left out: {why}") for why in found.left_out),
         *(["", "in your script:", "", snippet(best.variant, found.model)] if best else []),
     ])  # fmt: skip
 
@@ -41,7 +41,7 @@ def snippet(variant: str, model: str) -> str:
     parts = engine.parts(chosen)
     lines = [
         *engine.recipe(chosen, model),
-        *(f"# {part.name}: {part.what}; may change {part.may_change}" for part in parts),
+        *(wrapped(f"{part.name}: {part.what}; may change {part.may_change}", "# ") for part in parts),
     ]
     by_hand = [f"#     {part.by_hand}" for part in parts if part.by_hand]
     if by_hand:
@@ -78,5 +78,5 @@ def rates(found: Sequence[Rate]) -> str:
     ]  # fmt: skip
     return "\n".join([
         rendered(columns, rows),
-        "times first: images a minute, divided by those of the first line in the same rounds",
+        wrapped("times first: images a minute, divided by those of the first line in the same rounds"),
     ])  # fmt: skip

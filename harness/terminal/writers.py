@@ -14,11 +14,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from harness import files, markdown
 from harness.errors import CellbenchError
-from harness.terminal.table_printer import TABLE, WIDE, Column, print_columns
+from harness.terminal.table_printer import TABLE, WIDE, Column, print_columns, stderr
 
 FORMATS = ("parquet", "csv", "json", "arrow", "md")
 BINARY = ("parquet", "arrow")
@@ -51,7 +50,7 @@ def show(
         sys.stdout.buffer.flush()
     if cut.more:
         note = f"only the first {most} rows; --limit 0 prints all of them"
-        Console(stderr=True, highlight=False).print(note)
+        stderr().print(note)
 
 
 def save(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str) -> int:
@@ -168,10 +167,10 @@ def _write_markdown(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.Reco
 
 
 def _columns(schema: pa.Schema, labels: Sequence[str]) -> list[Column]:
-    """The columns for a terminal: the first one and the first number stay, the rightmost are left out first."""
+    """The columns for a terminal: the first one and the first real number stay, the rightmost are left out first."""
     values = [name for name in schema.names if name not in labels]
     order = {name: n for n, name in enumerate([*values[:1], *labels, *values[1:]])}
-    stays = schema.names[:1]
+    stays = [*schema.names[:1], *[field.name for field in schema if pa.types.is_floating(field.type)][:1]]
     return [
         Column(field.name, _is_numeric(field), 0 if field.name in stays else order[field.name], field.name in COPIED)
         for field in schema

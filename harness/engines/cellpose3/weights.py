@@ -119,7 +119,7 @@ def check(model: str) -> Check:
 
 
 def _instead(model: str) -> str:
-    """What a run does without the published files, as part of a sentence."""
+    """The behaviour of a run without the published files, as part of a sentence."""
     if model != STANDIN_FOR:
         return "fails, since there are no stand-in weights for this model"
     standin = resolve("standin")
@@ -128,7 +128,7 @@ def _instead(model: str) -> str:
 
 
 def _otherwise(model: str) -> str:
-    """What a user can do without the published files."""
+    """The fix for a user without the published files."""
     return "use --weights standin" if model == STANDIN_FOR else f"leave {model} out"
 
 
@@ -181,8 +181,8 @@ def _standin(model: str, reason: str | None = None) -> Weights:
         _check(STANDIN_FOLDER / file.name, fix)
     because = f" because {reason}" if reason else ""
     warning = (
-        f"Stand-in weights are used{because}. "
-        f"The network costs the same as {model}'s, but masks and cell counts are not {model}'s."
+        f"Stand-in weights are used{because}. Times of the network are comparable with {model}'s, masks and cell "
+        "counts are not. Your own weights: --weights PATH."
     )
     return _weights("standin", STANDIN_FOLDER, model, warning)
 

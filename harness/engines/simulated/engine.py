@@ -171,7 +171,7 @@ class Simulated:
 
     @property
     def patience_s(self) -> float:
-        """How long a process may be silent."""
+        """The time in s that a process may be silent."""
         return self.playing.patience_s
 
     def version(self) -> str | None:

@@ -26,7 +26,7 @@ class SimulatedMemoryError(RuntimeError):
 
 @dataclass(frozen=True)
 class Script:
-    """How calls, devices and accidents are simulated.
+    """The settings of simulated calls, devices and failures.
 
     call_s: duration of a call; s_per_megapixel: added for each million pixels; speed: how many times as fast each
     backend is; devices: backends and how many of each. n_cells: cells in every mask; same_masks: whether equal pixels

@@ -1,4 +1,4 @@
-"""How a machine becomes a node: place() ─▶ check() ─▶ tags() ─▶ command.ray_start() ─▶ start() or hold()."""
+"""The way of a machine into a fleet: place() ─▶ check() ─▶ tags() ─▶ command.ray_start() ─▶ start() or hold()."""
 
 from __future__ import annotations
 

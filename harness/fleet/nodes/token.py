@@ -46,7 +46,7 @@ class Token:
 
 
 def file(environ: Mapping[str, str], home: Path) -> Path:
-    """Where Ray looks for the token's file."""
+    """The path of the token's file in Ray."""
     return Path(environ.get("RAY_AUTH_TOKEN_PATH") or home / ".ray" / "auth_token")
 
 

@@ -13,7 +13,7 @@ STORED = {"batch_size": "batch_size", "diameter_asked_px": "diameter_px", "torch
 
 @dataclass(frozen=True, kw_only=True)
 class CallSettings:
-    """What differs from a stock call; the defaults are stock."""
+    """The settings of a call; the defaults are stock."""
 
     compiled: bool = False
     cuda_graphs: bool = False

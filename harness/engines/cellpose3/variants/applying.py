@@ -134,7 +134,7 @@ class Applied(applied.Applied):
 
 
 def _no_bf16(device: Any) -> str | None:
-    """Why bfloat16 would be slower here than fp32, if it would."""
+    """The reason why bfloat16 would be slower here than fp32, if it would."""
     import torch
 
     if device.type == "cuda":

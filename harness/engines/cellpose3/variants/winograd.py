@@ -24,7 +24,7 @@ TO_POINTS = np.array(
 
 
 class Layer(ctypes.Structure):
-    """What winograd.cpp calls a Layer."""
+    """The struct Layer of winograd.cpp."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("x", "y", "scale", "shift", "weights", "bias", "residual", "out")),
