@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from harness import schema
 from harness.engines import environments, registry
@@ -33,6 +34,7 @@ from tests import contract
 from tests.conftest import REPOSITORY
 
 NAMES = registry.names()
+SINCE = {"cellpose4": "4.2"}  # the version that first has an engine's first model
 COLUMNS = {column.name for column in schema.SAMPLES}
 CPU = Device("cpu", 0, "Some CPU")
 Words = list[str]
@@ -196,7 +198,7 @@ def seen(
     version = registry.version(engine.name)
     if version is None or version not in Requirement(engine.requirement).specifier:
         pytest.skip(f"{engine.requirement} is not installed")
-    model = engine.models[0].name
+    model = engine.models[0].name if Version(version) >= Version(SINCE.get(engine.name, "0")) else engine.models[1].name
     files, spec = engine.resolve(model, "standin"), environments.find(engine.name)
     folder = str(files.paths[0].parent) if files.paths else str(tmp_path_factory.mktemp("model"))
     done = subprocess.run(

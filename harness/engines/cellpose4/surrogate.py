@@ -123,7 +123,8 @@ def flows_of(labels: np.ndarray) -> np.ndarray:
     if not labels.any():
         return np.concatenate([np.zeros((*labels.shape, 2), np.float32), probability[..., None]], axis=-1)
     numbers = np.unique(np.append(labels.ravel(), 0), return_inverse=True)[1][:-1]  # a crop's labels have gaps
-    flows = np.asarray(dynamics.masks_to_flows_gpu(numbers.reshape(labels.shape))[0])
+    found = dynamics.masks_to_flows_gpu(numbers.reshape(labels.shape))
+    flows = np.asarray(found[0] if isinstance(found, tuple) else found)  # from 4.2 on with the cells' boxes
     return np.concatenate([5.0 * np.moveaxis(flows, 0, -1), probability[..., None]], axis=-1).astype(np.float32)
 
 
