@@ -181,7 +181,7 @@ SCREENS: dict[str, Callable[[Path], object]] = {
     "alarms": cli("alarms", "--out", "STORE"),
     "alarms-all": cli("alarms", "--all", "--out", "STORE"),
     "history": cli("query", "SELECT * FROM history((SELECT min(series_key) FROM medians))", "--out", "STORE"),
-    "estimate": cli("estimate", "500", "--size", "1024", "--out", "STORE"),
+    "estimate": cli("estimate", "500", "--size", "1024", "--no-reference", "--out", "STORE"),
     "tune": search,
     "throughput": many_images,
     "ab": pairs,

@@ -50,7 +50,7 @@ def notes(question: Question, found: Answer) -> list[str]:
     texts += ["range without three processes: of single calls, or of the neighbouring sizes"] if False in kinds else []
     own = [each for each in found.estimates if not each.is_reference]
     if len(own) < len(found.estimates):
-        texts.append("reference: measured on another machine (docs/findings.md), n calls in so many processes")
+        texts.append("reference: measured on another machine (docs/findings.md), n: calls and processes")
     if any(each.energy_j for each in found.estimates):
         texts.append("images/kWh: of the chip's own counter, idle included; the rest of the machine comes on top")
     for each in own:
