@@ -14,6 +14,7 @@ import typer
 
 from harness.cli import (
     ab,
+    cellpose,
     charts,
     checkup,
     compare,
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (measure, checkup, results, estimate, charts, compare, tuning, ab, engines, node, schedule):
+for group in (measure, checkup, results, estimate, charts, compare, tuning, cellpose, ab, engines, node, schedule):
     app.add_typer(group.app)
 
 

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 GROUPS = {
     "Measure": ("run", "resume", "throughput", "ab", "models", "engines"),
     "Look at results": ("show", "estimate", "list", "report", "chart", "query", "schema"),
-    "Make it faster": ("tune", "verify-masks"),
+    "Make it faster": ("tune", "verify-masks", "cellpose"),
     "Compare and watch": ("compare", "alarms", "accept", "tag", "history", "index", "schedule"),
     "This machine and a fleet": ("doctor", "checkup", "env", "node"),
     "Keep results": ("merge", "compact", "export", "import", "anonymise"),
@@ -39,6 +39,8 @@ EXAMPLES = {
     "tune": ("cellbench tune --crop 448 --budget 10m",
              "cellbench tune --image my.tif --device cuda --gate equivalent"),
     "verify-masks": ("cellbench verify-masks --image my.tif --crop full --variant lossless+winograd",),
+    "cellpose": ("cellbench cellpose --dir images --pretrained_model cyto3 --save_tif --verbose",
+                 "cellbench cellpose --engine cellpose4 --dir images", "cellbench cellpose -- --help"),
     "compare": ("cellbench compare previous latest", "cellbench compare node=desk node=mac --fail-on slower"),
     "alarms": ("cellbench alarms", "cellbench alarms --all --fail-on-alarm"),
     "accept": ('cellbench accept NAME --why "new driver"',),

@@ -86,6 +86,8 @@ def refused_by_system(error: Exception) -> CellbenchError | None:
 
 def _check_values(words: Sequence[str]) -> None:
     """Reject options with an empty value, such as --out "$DIR" where DIR is not set."""
+    if words[:1] == ["cellpose"]:  # its arguments are Cellpose's
+        return
     for before, word in pairwise(["", *words]):
         if not word.strip() or re.fullmatch(r"--[a-z-]+=\s*", word):
             where = word if word.strip() else f"{before} {word!r}".strip()

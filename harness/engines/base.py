@@ -244,8 +244,11 @@ class Engine(Protocol):
 
     # ------------------------------------------------------------ in the measuring process
 
-    def accelerate(self, model: Any, variant: str) -> bool:
-        """Apply a variant to a model that a user's script loaded; False where the model is not this engine's."""
+    def apply(self, model: Any, variant: str) -> Any:
+        """Apply a variant to a model that a user's script loaded.
+
+        Returns an object with names and remove(), which undoes it; None where the model is not this engine's.
+        """
         ...
 
     def devices(self) -> list[Device]:

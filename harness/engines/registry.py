@@ -87,13 +87,23 @@ def info(model: str) -> ModelInfo:
     return next(known, ModelInfo(model, model))
 
 
-def accelerate(model: Any, variant: str = "lossless") -> Any:
+DEFAULT_VARIANT = "lossless"
+
+
+def accelerate(model: Any, variant: str = DEFAULT_VARIANT) -> Any:
     """Apply a variant to a loaded model and return the model: model = accelerate(models.CellposeModel()).
 
     CellbenchError where no engine has the model, or where the variant is unknown or impossible on its device.
     """
-    if any(each.accelerate(model, variant) for each in _loadable()):
-        return model
+    apply(model, variant)
+    return model
+
+
+def apply(model: Any, variant: str = DEFAULT_VARIANT) -> Any:
+    """Apply a variant as accelerate() does; returns what undoes it: an object with names and remove()."""
+    for each in _loadable():
+        if (applied := each.apply(model, variant)) is not None:
+            return applied
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     fix = "give a models.Cellpose of Cellpose 3, or a models.CellposeModel of Cellpose 4"
     raise CellbenchError(f"a {kind} cannot be accelerated", "model", fix)

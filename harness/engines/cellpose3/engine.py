@@ -56,12 +56,10 @@ class Cellpose3(CellposeEngine):
         """Find which files a run would use for a model, without fetching them."""
         return weights.check(model)
 
-    def accelerate(self, model: Any, variant: str) -> bool:
+    def apply(self, model: Any, variant: str) -> variants.Applied | None:
         """Apply a variant to a models.Cellpose."""
         is_ours = hasattr(model, "cp") and hasattr(model, "sz")
-        if is_ours:
-            variants.apply(model, variant)
-        return is_ours
+        return variants.apply(model, variant) if is_ours else None
 
     def prepare(self, model: str, folder: str, source: str) -> None:
         """Set the variable that names cellpose's folder of models."""

@@ -65,12 +65,10 @@ class Cellpose4(CellposeEngine):
             return Check("weights", WARN, f"{file}. {' '.join(short)}", "see docs/cellpose-sam.md, Memory")
         return Check("weights", OK, f"{file}, of which no hash is on record")
 
-    def accelerate(self, model: Any, variant: str) -> bool:
+    def apply(self, model: Any, variant: str) -> variants.Applied | None:
         """Apply a variant to a CellposeModel with Cellpose-SAM's network."""
         is_ours = hasattr(getattr(getattr(model, "net", None), "encoder", None), "blocks")
-        if is_ours:
-            variants.apply(model, variant)
-        return is_ours
+        return variants.apply(model, variant) if is_ours else None
 
     def prepare(self, model: str, folder: str, source: str) -> None:
         """Find the file on this machine, or make it in a separate process, so that the import can be timed here."""

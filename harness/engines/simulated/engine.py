@@ -219,9 +219,8 @@ class Simulated:
 
     # ------------------------------------------------------------ in the measuring process
 
-    def accelerate(self, model: object, variant: str) -> bool:
+    def apply(self, model: object, variant: str) -> None:
         """There is no package of it, so that no script has a model of it."""
-        return False
 
     def devices(self) -> list[Device]:
         """The script's devices, the CPU last."""
