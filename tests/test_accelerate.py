@@ -89,3 +89,17 @@ def test_the_wheel_has_all_files_of_the_package(wheel: Path) -> None:
         ["git", "ls-files", "harness", "cellbench"], capture_output=True, text=True, check=True, cwd=REPOSITORY
     ).stdout.splitlines()
     assert [name for name in listed if not (wheel / name).exists()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "codes"), [(["--version"], {0}), (["doctor"], {0, 3})])
+def test_the_command_of_the_wheel_starts(wheel: Path, tmp_path: Path, words: list[str], codes: set[int]) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(wheel), "HOME": str(tmp_path)}
+    program = (
+        f"import harness, sys; assert harness.__file__.startswith({str(wheel)!r}); import harness.cli as c; c.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, cwd=tmp_path, env=environ
+    )
+    assert done.returncode in codes, done.stderr
+    assert ("cellbench 0." if words == ["--version"] else "computes cpu") in done.stdout
