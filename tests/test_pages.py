@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from harness.cli.app import app
-from tests.conftest import REPOSITORY
+from tests.conftest import CPU, CUDA, REPOSITORY, RUN_ID, simulated
 
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 COMMAND = re.compile(r"^ *(?:\.venv/bin/)?cellbench (.*)$", re.MULTILINE)
@@ -94,3 +95,29 @@ def test_a_command_line_that_cannot_be_typed_is_found(line: str) -> None:
     with pytest.raises(Exception, match=r".") as caught:
         parse(found)
     assert type(caught.value).__name__ in ("MissingParameter", "NoSuchOption", "UsageError")
+
+
+READERS = {"show", "list", "query", "report", "chart", "schema", "estimate", "anonymise", "export"}
+# What a line needs that the store of the test does not have.
+ELSEWHERE = ("s3://", "question.sql", "results/reference", "20260102T030405Z", "KEY", "model-cost", "--since")
+LINES = sorted(
+    {line for page in PAGES for line in command_lines(page.read_text("utf-8")) if line.split()[0] in READERS}
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in LINES if not any(word in line for word in ELSEWHERE)])
+def test_a_line_that_reads_results_runs(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state is a store with one run of two devices at two sizes."""
+    simulated(tmp_path / "results", [CPU, CUDA])
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line, comments=True)
+    words = [RUN_ID if word == "RUN" else word.lstrip("\\") for word in words if word != "--open"]
+    if words == ["query"]:
+        words.append("--list")  # the line alone opens a prompt
+    done = CliRunner().invoke(app, [word.replace("\\$", "$") for word in words])
+    assert done.exit_code == 0, (done.output, done.exception)
+
+
+def test_enough_lines_are_run() -> None:
+    assert len([line for line in LINES if not any(word in line for word in ELSEWHERE)]) > 20
