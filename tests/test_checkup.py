@@ -91,7 +91,7 @@ def opened(data: bytes, folder: Path) -> str:
 
 def test_nothing_private_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned(monkeypatch, _verify=CellbenchError(" and ".join(TEXTS)), _search=RuntimeError(" and ".join(TEXTS)))
-    list(plan.run())
+    plan.run(lambda _: None)
     found = opened(plan.archive(), tmp_path / "opened")
     raw = b"".join(path.read_bytes() for path in (tmp_path / "opened").rglob("*") if path.is_file())
     for word in SECRETS:
@@ -101,6 +101,22 @@ def test_nothing_private_is_in_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert not any(f'\\"{each.name}\\"' in found for each in facts.FACTS if each.private)
     assert "OMP_NUM_THREADS=2" in found and "line 3, in load" in found  # what is useful stays
     assert found.count('"role": "timed"') == 3
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 6])
+def test_ctrl_c_between_the_steps_is_recorded(nth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, n_lines = planned(monkeypatch), 0
+
+    def on_step(_: checkup.Step) -> None:
+        nonlocal n_lines
+        n_lines += 1
+        if n_lines == nth:
+            raise KeyboardInterrupt
+
+    plan.run(on_step)
+    at = (nth - 1) // 2
+    assert [step.status for step in plan.steps] == [OK] * at + [INTERRUPTED] + [NOT_RUN] * (4 - at)
+    assert plan.archive()
 
 
 ERRORS = {
@@ -117,7 +133,8 @@ def test_a_step_that_fails_is_in_the_file_with_its_reason(
     broken: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(monkeypatch, **{broken: ERRORS[kind]})
-    shown = list(plan.run())
+    shown: list[checkup.Step] = []
+    plan.run(shown.append)
     at = ["_look_up", "_examine", "_measure", "_verify", "_search"].index(broken)
     n_run = at + 1 if kind == "stop" else 5
     assert [id(step) for step in shown] == [id(step) for step in plan.steps[:n_run] for _ in range(2)]

@@ -48,8 +48,7 @@ def checkup(
         if dry_run:
             return
         with interruptible():
-            for step in plan.run():
-                say(_line(step, f"{plan.steps.index(step) + 1}/{len(plan.steps)}"))
+            plan.run(lambda step: say(_line(step, f"{plan.steps.index(step) + 1}/{len(plan.steps)}")))
         files.write(to, plan.archive(), what="the checkup")
     say(f"attach this file to a report; it contains no private facts: {to}")
     if any(step.status == INTERRUPTED for step in plan.steps):

@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,18 +89,18 @@ class Checkup:
         )
         self.steps = [Step(name, _guess_s(guess)) for name, guess in zip(self._work, guesses, strict=True)]
 
-    def run(self) -> Iterator[Step]:
-        """Perform the steps, each yielded before and after; KeyboardInterrupt ends them and is recorded.
-
-        The archive is complete afterwards, see archive().
-        """
+    def run(self, on_step: Callable[[Step], None]) -> None:
+        """Perform the steps, each reported before and after; KeyboardInterrupt ends them and is recorded."""
+        step = self.steps[0]
         with tempfile.TemporaryDirectory(prefix="cellbench-checkup-") as folder:
-            for step in self.steps:
-                yield step
-                self._perform(step, Path(folder))
-                yield step
-                if step.status == INTERRUPTED:
-                    break
+            try:
+                for step in self.steps:
+                    on_step(step)
+                    self._perform(step, Path(folder))
+                    on_step(step)
+            except KeyboardInterrupt:
+                step.status, step.reason, step.elapsed_s = INTERRUPTED, "stopped by the user", step.elapsed_s or 0.0
+                on_step(step)
             with suppress(CellbenchError):  # where no step has stored a sample
                 self._contents |= _anonymous(Path(folder))
 
@@ -126,14 +126,13 @@ class Checkup:
         try:
             self._work[step.name](folder)
             step.status = OK
-        except KeyboardInterrupt:
-            step.status, step.reason = INTERRUPTED, "stopped by the user"
         except CellbenchError as error:
             step.status, step.reason = FAILED, error.what
         except Exception as error:  # the maintainers need its traceback
             step.status, step.reason = FAILED, f"{type(error).__name__}: {error}"
             step.trace = traceback.format_exc()
-        step.elapsed_s = round(time.monotonic() - begin_s, 1)
+        finally:
+            step.elapsed_s = round(time.monotonic() - begin_s, 1)
 
     # ------------------------------------------------------------ steps
 
