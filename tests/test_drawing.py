@@ -87,3 +87,19 @@ def test_the_only_run_of_a_series_has_a_date() -> None:
     svg = rendering.picture(history_chart.draw([row], "s"), "svg").decode()
     assert ">Jan 02<" in svg
     assert ".869<" not in svg
+
+
+@pytest.mark.parametrize("width_mm", [85.0, 174.0])
+def test_a_figure_for_paper_has_its_width_and_no_small_or_grey_letter(
+    tmp_path: Path, width_mm: float, chart: alt.LayerChart
+) -> None:
+    paths = rendering.save_for_paper(chart, tmp_path / "a.svg", width_mm, "Measured with …")
+    svg = paths[0].read_text()
+    assert float(re.search(r'width="([\d.]+)mm"', svg)[1]) == pytest.approx(width_mm, abs=0.5)
+    sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)px"', svg)]
+    assert sizes
+    assert min(sizes) * 72 / 96 >= 6
+    assert set(re.findall(r'<text[^>]*fill="([^"]+)"', svg)) <= {"#000", "#000000"}
+    assert paths[1].read_text() == "Dots. One line. A note. Another.\n\nMeasured with …\n"
+    content = rendering.save_for_paper(chart, tmp_path / "a.png", width_mm, "")[0].read_bytes()
+    assert imagecodecs.png_decode(content).shape[1] == pytest.approx(width_mm / 25.4 * rendering.PAPER_DPI, rel=0.01)
