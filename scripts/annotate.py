@@ -8,7 +8,7 @@ import cv2
 
 GALLERY = Path(__file__).parent.parent / "docs" / "gallery"
 # Number: place as shares of width and height.
-PLACES = {1: (0.70, 0.027), 2: (0.97, 0.93), 3: (0.10, 0.71), 4: (0.30, 0.44), 5: (0.60, 0.27), 6: (0.055, 0.85)}
+PLACES = {1: (0.81, 0.027), 2: (0.97, 0.93), 3: (0.10, 0.665), 4: (0.30, 0.44), 5: (0.60, 0.27), 6: (0.035, 0.20)}
 RADIUS_PX, COLOUR = 21, (122, 24, 160)  # blue, green, red
 
 

@@ -10,7 +10,7 @@ N_DEVICES, N_RUNS = 4, 3  # that a sentence names
 
 
 def sentence(tables: Tables) -> str:
-    """'Measured with Cellbench 0.1.0 (protocol standard; cyto3, …) on NVIDIA H200 (cuda:0); Cellpose 3.1.1.2, …'."""
+    """Program, work, hardware, versions and runs of the cases."""
     rows = tables.cases
     if not rows:
         return f"Made with Cellbench {__version__}; nothing was timed."
