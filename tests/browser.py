@@ -80,8 +80,12 @@ def browser(profile: Path) -> Iterator[Browser]:
         os.close(to_receive)
 
 
+ALL_OPEN = "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
 DRAWN = """new Promise((done) => {
-  const waiting = () => document.readyState !== 'complete' || document.querySelector('.chart:not([data-drawn])');
+  // A figure in a closed box is drawn when it is opened.
+  const missing = () => [...document.querySelectorAll('.chart:not([data-drawn=yes])')];
+  const waiting = () => document.readyState !== 'complete'
+    || missing().some((each) => !each.closest('details:not([open])'));
   const look = () => waiting() ? setTimeout(look, 50) : done(true);
   look();
   setTimeout(() => done(false), 20000);

@@ -35,7 +35,7 @@ def test_the_page_lists_every_figure() -> None:
 
 def test_every_picture_of_the_documents_is_of_a_figure() -> None:
     pictures = {path.stem for path in gallery.GALLERY.glob("*.png")}
-    assert pictures == {figure.name for figure in gallery.shown()}
+    assert pictures - {"annotated"} == {figure.name for figure in gallery.shown()}  # scripts/annotate.py makes that one
 
 
 def test_the_help_of_the_command_names_every_figure() -> None:

@@ -131,7 +131,9 @@ def test_the_pages(tmp_path: Path) -> None:
     assert [row["value"] is None for row in gap] == [False] * 4 + [True] * 2 + [False]
     assert [row["state"] for row in data[0]][-3:] == ["suspect", "alarm", "alarm"]
     index = (tmp_path / "index.html").read_text()
-    assert index.count("<a href=") == 2  # the one report that is there, and the history
+    assert len(re.findall('<a href="report-', index)) == 1  # the one report that is there
+    assert index.count('class="card"') == 2  # a machine each
+    assert index.count("<polyline") == 2
     assert f'href="report-{nights.run_id(3)}.html"' in index
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import altair as alt
@@ -18,7 +19,7 @@ HOSTILE = "</script><b>{{ 7 * 7 }}"
 def chart() -> alt.LayerChart:
     """A figure with a name in it that would like to be markup."""
     dots = alt.Chart(alt.Data(values=[{"a": 1, "name": HOSTILE}])).mark_point().encode(x="a:Q", shape="name:N")
-    return rendering.theme(alt.layer(dots), rendering.heading("Dots", ["a note", "another"]), "Dots.")
+    return rendering.theme(alt.layer(dots), rendering.heading("Dots", "One line"), "Dots.", notes=["a note", "another"])
 
 
 @pytest.mark.parametrize(
@@ -40,10 +41,17 @@ def test_save_explains_what_it_cannot_write(tmp_path: Path, chart: alt.LayerChar
     assert list(tmp_path.iterdir()) == []
 
 
-def test_notes_stand_below_the_title_and_no_line_starts_with_a_separator(chart: alt.LayerChart) -> None:
-    lines = rendering.heading("Title", ["note number one"] * 12).to_dict()["subtitle"]
-    assert len(lines) > 1
-    assert not any(line.startswith("·") for line in lines)
+def test_notes_stand_below_the_picture_as_sentences(chart: alt.LayerChart) -> None:
+    svg = rendering.picture(chart, "svg").decode()
+    assert "A note. Another." in svg
+    heights = [float(re.findall(r"translate\([^,]+,([-\d.]+)\)", part)[-1]) for part in svg.split(">A note")[:1]]
+    assert heights
+
+
+def test_a_dark_picture_has_other_colours_and_no_light_one(chart: alt.LayerChart) -> None:
+    light, dark = (rendering.picture(chart, "svg", dark).decode().upper() for dark in (False, True))
+    assert rendering.INK in light
+    assert not [colour for colour in rendering.DARK if f'"{colour}"' in dark]
 
 
 def test_half_transparent_marks_keep_their_colour_in_a_png() -> None:
@@ -51,12 +59,12 @@ def test_half_transparent_marks_keep_their_colour_in_a_png() -> None:
     chart = rendering.theme(alt.layer(rect), alt.TitleParams(""), "", 40)
     pixels = imagecodecs.png_decode(rendering.picture(chart, "png"))
     middle = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2].astype(int)
-    assert abs(middle - [0xD5, 0x5E, 0x00, 128]).max() <= 2
-    assert pixels[0, 0, 3] == 0  # nothing is behind it
+    assert abs(middle[:3] - [0xEA, 0xAE, 0x80]).max() <= 2
+    assert list(pixels[0, 0]) == [255, 255, 255, 255][: pixels.shape[2]]  # opaque, so it is the same on any page
 
 
 def test_an_empty_figure_says_why() -> None:
-    spec = rendering.empty(rendering.heading("Title", []), "nothing was measured").to_dict()
+    spec = rendering.empty(rendering.heading("Title", ""), "nothing was measured").to_dict()
     assert spec["data"]["values"] == [{"text": "nothing was measured"}]
     assert spec["description"] == "Title. Empty: nothing was measured."
 
@@ -79,3 +87,19 @@ def test_the_only_run_of_a_series_has_a_date() -> None:
     svg = rendering.picture(history_chart.draw([row], "s"), "svg").decode()
     assert ">Jan 02<" in svg
     assert ".869<" not in svg
+
+
+@pytest.mark.parametrize("width_mm", [85.0, 174.0])
+def test_a_figure_for_paper_has_its_width_and_no_small_or_grey_letter(
+    tmp_path: Path, width_mm: float, chart: alt.LayerChart
+) -> None:
+    paths = rendering.save_for_paper(chart, tmp_path / "a.svg", width_mm, "Measured with …")
+    svg = paths[0].read_text()
+    assert float(re.search(r'width="([\d.]+)mm"', svg)[1]) == pytest.approx(width_mm, abs=0.5)
+    sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)px"', svg)]
+    assert sizes
+    assert min(sizes) * 72 / 96 >= 6
+    assert set(re.findall(r'<text[^>]*fill="([^"]+)"', svg)) <= {"#000", "#000000"}
+    assert paths[1].read_text() == "Dots. One line. A note. Another.\n\nMeasured with …\n"
+    content = rendering.save_for_paper(chart, tmp_path / "a.png", width_mm, "")[0].read_bytes()
+    assert imagecodecs.png_decode(content).shape[1] == pytest.approx(width_mm / 25.4 * rendering.PAPER_DPI, rel=0.01)

@@ -6,37 +6,42 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from string import ascii_uppercase
 
-from harness.charts import heatmap, rendering
+from harness.charts import heatmap
 from harness.charts.figure import Drawing, Figure
 from harness.charts.heatmap import Cell
-from harness.charts.rendering import GREY
+from harness.charts.rendering import HUES, INKS, QUIET
+from harness.results import messages
 from harness.results.formatting import Row, count, extras, number, place
 from harness.results.tables import Tables
 from harness.schema import identity
 
-# States with hue, and ink of the word on it.
+# States with hue, ink of the word on it, and the word, which is the second code.
 NOT_COMPARED = "not compared"
-NO_CELLS = "–"  # in place of a letter: equal empty masks prove nothing
+NO_CELLS = "–"  # equal empty masks prove nothing
 STATES = {
-    "identical": (rendering.HUES[2], "#000000"),
-    "equivalent": (rendering.HUES[0], "#ffffff"),
-    "close": (rendering.HUES[3], "#000000"),
-    "different": (rendering.HUES[1], "#000000"),
-    NOT_COMPARED: ("transparent", GREY),
+    "identical": (HUES[2], INKS[HUES[2]], "="),
+    "equivalent": (HUES[0], INKS[HUES[0]], "≈"),
+    "close": (HUES[3], INKS[HUES[3]], "~"),
+    "different": (HUES[1], INKS[HUES[1]], "≠"),
+    NOT_COMPARED: ("transparent", QUIET, ""),
 }
 
 
 def draw(tables: Tables) -> Drawing:
-    """Which devices found the very same masks, by letter, and how far each agrees with its own CPU, by colour."""
-    found = cells(tables)
-    notes = ["same letter in a column: the same label image, bit by bit"]
+    """How far the masks of each device agree with those of its own CPU, by sign and colour; else which are the same."""
+    found, notes = cells(tables), []
     if any(cell.word == NO_CELLS for cell in found):
-        notes.append(f"{NO_CELLS}: no device found a cell, which proves nothing")
+        notes.append(f"{NO_CELLS}: no device found a cell, so equal masks prove nothing")
     if any(cell.state != NOT_COMPARED for cell in found):
-        notes.append("colour: compared with stock cellpose on the same machine’s CPU")
+        subtitle = "Masks compared with those of stock Cellpose on the CPU of the same machine."
+        words = {word: state for state, (_, _, word) in STATES.items() if any(cell.state == state for cell in found)}
+        notes = [*(f"{word} {state}" for word, state in words.items() if word), *notes]
+        if any(cell.state == NOT_COMPARED for cell in found):
+            notes.append("same letter in a column: the same masks, bit by bit")
     else:
-        notes.append("no mask pass was made: only the label images’ hashes are compared")
-    return heatmap.draw(found, STATES, notes, "no masks here")
+        subtitle = "Same letter in a column: the same masks, bit by bit. No mask pass was made."
+    styles = {state: (hue, ink) for state, (hue, ink, _) in STATES.items()}
+    return heatmap.draw(found, styles, subtitle, "no masks here", notes)
 
 
 def cells(tables: Tables) -> list[Cell]:
@@ -59,7 +64,8 @@ def cells(tables: Tables) -> list[Cell]:
             beside = tables.agreement_of(case)
             state = (beside["agreement"] if beside else None) or NOT_COMPARED
             unstable = "±" if row["n_masks"] > 1 else ""
-            letter = NO_CELLS if is_empty else letters[case["image_sha256"], row["mask"]] + unstable
+            sign = STATES.get(state, ("", "", ""))[2] or letters[case["image_sha256"], row["mask"]]
+            letter = NO_CELLS if is_empty else sign + unstable
             found.append(Cell(name(case), crop, state, letter, _detail(case, beside, row["n_masks"])))
     return found
 
@@ -93,7 +99,9 @@ def _letters(masks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
 
 
 AGREEMENT = Figure(
-    "agreement", "Do all devices give the same masks",
-    "devices × crops: the same letter is the same label image, bit by bit; the colour is the agreement with the node's "
-    "own CPU", ("masks", "agreement"), draw, lambda tables: {"Masks": heatmap.numbers(cells(tables))},
+    "agreement", "Agreement of the masks",
+    "devices × image sizes: how the masks agree with those of the machine’s own CPU; without a mask pass, the same "
+    "letter is the same label image, bit by bit", ("masks", "agreement"), draw,
+    lambda tables: {"Masks": heatmap.numbers(cells(tables))},
+    message=messages.masks, in_report=lambda tables: len({cell.device for cell in cells(tables)}) > 1,
 )  # fmt: skip

@@ -12,11 +12,11 @@ from harness.charts.repetition_chart import REPETITIONS
 from harness.charts.resource_charts import ENERGY, MEMORY
 from harness.charts.speedup_charts import PERCENT_OF_CPU, SPEEDUP
 from harness.charts.stage_chart import STAGES
-from harness.charts.time_charts import THROUGHPUT, TIME, TIME_LOG
+from harness.charts.time_charts import THROUGHPUT, TIME
 from harness.errors import CellbenchError
 
 FIGURES: tuple[Figure, ...] = (
-    TIME, TIME_LOG, SPEEDUP, PERCENT_OF_CPU, MODEL_COST, THROUGHPUT, RANKING, AGREEMENT, STAGES, *MEMORY, ENERGY,
+    TIME, SPEEDUP, PERCENT_OF_CPU, MODEL_COST, THROUGHPUT, RANKING, AGREEMENT, STAGES, *MEMORY, ENERGY,
     REPETITIONS, HISTORY, COVERAGE,
 )  # fmt: skip
 

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.charts import heatmap, rendering
+from harness.charts import heatmap
 from harness.charts.figure import Drawing, Figure
 from harness.charts.heatmap import Cell
-from harness.charts.rendering import GREY
-from harness.results.formatting import Row, place
+from harness.charts.rendering import GREY, HUES, INKS, ON_DARK_HUE, QUIET
+from harness.results.formatting import Row, count, place
+from harness.results.messages import Message
 from harness.results.tables import Tables
 from harness.schema import identity
 
 CASE = (*identity.PLACE, *identity.REQUEST)  # what has one row of the query
+FLAGGED = "measured, some flagged"
 # States with hue, ink of the word on it, and the word, which is the second code.
 STATES = {
-    "measured": (rendering.HUES[2], "#000000", "✓"),
-    "measured, some flagged": (rendering.HUES[0], "#ffffff", "✓!"),
-    "failed": (rendering.HUES[1], "#000000", "✕"),
-    "skipped": (GREY, "#000000", "–"),
-    "not measured": ("transparent", GREY, "·"),
+    "measured": (HUES[2], INKS[HUES[2]], "✓"),
+    FLAGGED: (HUES[0], INKS[HUES[0]], "✓!"),
+    "failed": (HUES[1], INKS[HUES[1]], "✕"),
+    "skipped": (GREY, ON_DARK_HUE, "–"),
+    "not measured": ("transparent", QUIET, "·"),
 }
 
 
 def draw(tables: Tables) -> Drawing:
     """Every case that any device was asked for, by device."""
-    found = cells(tables)
-    states = Counter(cell.state for cell in found)
-    counts = ", ".join(f"{n} {state}" for state, n in states.items())
-    styles = {state: (hue, ink) for state, (hue, ink, _) in STATES.items()}
-    return heatmap.draw(found, styles, [counts], "nothing was requested")
+    states = {state: (hue, ink) for state, (hue, ink, _) in STATES.items()}
+    subtitle = "Each device and image size: measured, flagged (background load, drift …), failed, skipped."
+    return heatmap.draw(cells(tables), states, subtitle, "nothing was requested")
+
+
+def message(tables: Tables) -> Message | None:
+    """How many cases were measured."""
+    states = Counter(cell.state for cell in cells(tables))
+    if not states:
+        return None
+    n_measured = states["measured"] + states[FLAGGED]
+    parts = [f"{n_measured} of {count(states.total(), 'case')} measured"]
+    parts += [f"{states[FLAGGED]} of them with flags"] if states[FLAGGED] else []
+    parts += [f"{states['failed']} failed"] if states["failed"] else []
+    return Message(", ".join(parts))
 
 
 def cells(tables: Tables) -> list[Cell]:
@@ -59,11 +71,12 @@ def _state(row: Row, n_flagged: int) -> str:
     if row["n_failed"]:
         return "failed"
     if row["n_ok"]:
-        return "measured, some flagged" if n_flagged else "measured"
+        return FLAGGED if n_flagged else "measured"
     return "skipped" if row["n_skipped"] else "not measured"
 
 
 COVERAGE = Figure(
     "coverage", "What was measured", "devices × cases: measured, flagged, failed, skipped, not measured",
     ("coverage",), draw, lambda tables: {"Coverage": heatmap.numbers(cells(tables))},
+    message=message, in_report=lambda tables: any(cell.state != "measured" for cell in cells(tables)),
 )  # fmt: skip

@@ -19,7 +19,7 @@ from harness.schema import identity
 BAND_PX, SLIM_PX, N_ROOMY = 30, 18, 24  # height of a row, of one among many, and how many are many
 WORDS_PX = 12
 KIND = identity.without(identity.REQUEST, identity.SIZE)  # in a heading besides the crop, where it differs
-OTHER = (rendering.OTHER_HUE, "#ffffff")  # a state that this version does not know
+OTHER = (rendering.OTHER_HUE, rendering.INKS[rendering.OTHER_HUE])  # a state that this version does not know
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,12 @@ def numbers(cells: Sequence[Cell]) -> TextTable:
     return TextTable.grouped(("crop", "", "state", "detail"), rows, n_labels=4)
 
 
-def draw(cells: Sequence[Cell], states: Mapping[str, tuple[str, str]], notes: Sequence[str], empty: str) -> Drawing:
+def draw(
+    cells: Sequence[Cell], states: Mapping[str, tuple[str, str]], subtitle: str, empty: str, notes: Sequence[str] = ()
+) -> Drawing:
     """A matrix of cells; states: hue, and ink of the word on it. empty: why there is nothing to draw."""
     if not cells:
-        return Drawing(None, [], empty)
+        return Drawing(None, "", empty)
     shown = dict.fromkeys(state for state in states if any(cell.state == state for cell in cells))
     styles = {state: states.get(state, OTHER) for state in [*shown, *dict.fromkeys(cell.state for cell in cells)]}
     devices, crops = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("device", "crop"))
@@ -72,7 +74,7 @@ def draw(cells: Sequence[Cell], states: Mapping[str, tuple[str, str]], notes: Se
         labelAlign=alt.ExprRef(f"{rendering.NARROW} ? 'left' : 'center'"),
         labelBaseline=alt.ExprRef(f"{rendering.NARROW} ? 'middle' : 'alphabetic'"),
     )  # fmt: skip
-    x = alt.X("crop:N", title="Crop in px", sort=None, axis=top, scale=alt.Scale(domain=crops))
+    x = alt.X("crop:N", title="Image side in px", sort=None, axis=top, scale=alt.Scale(domain=crops))
     base = alt.Chart().encode(x=x, y=y)
     fields = ("device", "crop", "state", "detail")
     tooltip = [alt.Tooltip(f"{name}:N", title=name) for name in fields]
@@ -87,4 +89,4 @@ def draw(cells: Sequence[Cell], states: Mapping[str, tuple[str, str]], notes: Se
     )
     px = BAND_PX if len(devices) <= N_ROOMY else SLIM_PX
     description = f"A matrix of {count(len(devices), 'device')} and {count(len(crops), 'crop')}."
-    return Drawing(chart, notes, description, px * len(devices))
+    return Drawing(chart, subtitle, description, px * len(devices), notes)

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
 import altair as alt
 
 from harness.charts import rendering
 from harness.charts.rendering import GREY, HUES
 from harness.schema import Row
 
-BLUE, VERMILLION, GREEN, PURPLE = HUES
+BLUE, VERMILLION, GREEN, PINK, VIOLET = HUES
 # State of a run → what its point looks like. Colour and shape say the same, and the words below the title say it again.
 STATES = {
     "usual": (GREY, "circle"),
     "learning": (GREY, "square"),
-    "noisy": (PURPLE, "cross"),
+    "noisy": (VIOLET, "cross"),
     "dismissed": (BLUE, "circle"),
     "suspect": (VERMILLION, "triangle-up"),
     "alarm": (VERMILLION, "diamond"),
     "improvement": (GREEN, "diamond"),
 }
 # What stands at a run besides its value → colour and dashes of the line there.
-MARKS = {"version": (GREY, [3, 3]), "level": (PURPLE, [1, 3]), "accepted": (GREEN, [1, 0])}
+MARKS = {"version": (GREY, [3, 3]), "level": (VIOLET, [1, 3]), "accepted": (GREEN, [1, 0])}
 HEIGHT_PX = 130
+N_TICKS = 4
+# How a tick is written on an axis of up to so many days.
+LABELS = ((0.0, "%b %d"), (0.75, "%H:%M"), (2.0, "%b %d, %H:%M"), (300.0, "%b %d"), (math.inf, "%Y-%m"))
 
 
 def draw(rows: list[Row], unit: str) -> rendering.Layered:
     """Rows: at, value, low, high, state, run, text; marks version, accepted, level. A null breaks the line."""
-    # Vega writes the only run of a series in milliseconds.
-    label = "domain('x')[0] - domain('x')[1] ? datum.label : timeFormat(datum.value, '%b %d')"
-    base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=rendering.bottom_axis(labelExpr=label)))
+    moments = [datetime.fromisoformat(row["at"]) for row in rows]
+    axis = alt.Axis(grid=False, **time_axis(moments))
+    base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=axis))
     y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=",.4~r"))
     states = list(STATES)
     colours, shapes = zip(*STATES.values(), strict=True)
@@ -45,7 +53,20 @@ def draw(rows: list[Row], unit: str) -> rendering.Layered:
         ),
     ]
     chart = alt.layer(*layers, data=rendering.data(rows))
-    return rendering.theme(chart, alt.TitleParams(""), "One series over time", HEIGHT_PX)
+    return rendering.theme(chart, alt.TitleParams([""]), "One series over time", HEIGHT_PX)
+
+
+def time_axis(moments: Sequence[datetime]) -> dict[str, Any]:
+    """Ticks of an axis of time at runs: at most N_TICKS, no two with the same label, as options of Vega's axis."""
+    moments = sorted(moments)
+    days = (moments[-1] - moments[0]).total_seconds() / 86_400 if moments else 0.0
+    label = next(label for limit, label in LABELS if days <= limit)
+    by_label = {moment.astimezone().strftime(label): moment for moment in reversed(moments)}
+    ticks = sorted(by_label.values())
+    if len(ticks) > N_TICKS:
+        ticks = [ticks[round(i * (len(ticks) - 1) / (N_TICKS - 1))] for i in range(N_TICKS)]
+    values = [round(moment.timestamp() * 1000) for moment in ticks]
+    return {"values": values, "format": label, "labelOverlap": "greedy", "labelSeparation": 8, "labelFlush": True}
 
 
 def mark(base: alt.Chart, column: str) -> alt.Chart:

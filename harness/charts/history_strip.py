@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from statistics import median
 
 import altair as alt
@@ -11,11 +12,11 @@ import altair as alt
 from harness.charts import rendering
 from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure
-from harness.charts.history_chart import STATES, mark
+from harness.charts.history_chart import STATES, mark, time_axis
 from harness.charts.rendering import GREY
 from harness.judge.history import Series
-from harness.results import history_rows
-from harness.results.formatting import Row, deviation, interval, line_namer, seconds, size_label
+from harness.results import history_rows, messages
+from harness.results.formatting import Row, deviation, interval, line_namer, percent, seconds, size_label
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
@@ -44,12 +45,13 @@ def draw(tables: Tables) -> Drawing:
     """Deviation from the usual time against the date: the band of what was expected, states, versions, resets."""
     shown = strips(tables)
     if not shown:
-        return Drawing(None, [], "no case of these was measured in more than one run")
+        return Drawing(None, "", "no case of these was measured in more than one run")
     reach = _reach(shown)
     rows = [row for i, strip in enumerate(shown) for row in _placed(strip, len(shown) - 1 - i, reach)]
     description = f"A dot a run for {', '.join(strip.name for strip in shown)}."
     chart = alt.layer(*_layers(shown, rows, reach))
-    return Drawing(chart, _notes(tables, rows, reach), description, BAND_PX * len(shown))
+    subtitle = f"Change from the baseline, ±{percent(reach)} a strip. Dot: a run (median of its processes’ medians)."
+    return Drawing(chart, subtitle, description, BAND_PX * len(shown), _notes(tables, rows))
 
 
 def strips(tables: Tables) -> list[Strip]:
@@ -115,8 +117,8 @@ def _placed(strip: Strip, centre: int, reach: float) -> list[Row]:
     ]  # fmt: skip
 
 
-def _notes(tables: Tables, rows: Sequence[Row], reach: float) -> list[str]:
-    notes = ["a dot is a run: the median of its processes’ medians", f"each strip reaches to ±{100 * reach:.0f}\u00a0%"]
+def _notes(tables: Tables, rows: Sequence[Row]) -> list[str]:
+    notes = []
     if any(row["y_low"] is not None for row in rows):
         notes.append("shaded: where a run was expected, by those before it (99.9\u00a0% to either side)")
     else:
@@ -134,7 +136,8 @@ def _notes(tables: Tables, rows: Sequence[Row], reach: float) -> list[str]:
 def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.Chart]:
     scale = alt.Scale(domain=[-0.5, len(shown) - 0.5], nice=False, zero=False)
     # Room at both ends, so that no dot lies on the labels of the levels.
-    x = alt.X("at:T", title=None, axis=rendering.bottom_axis(), scale=alt.Scale(padding=8))
+    axis = alt.Axis(grid=False, **time_axis([datetime.fromisoformat(row["at"]) for row in rows]))
+    x = alt.X("at:T", title=None, axis=axis, scale=alt.Scale(padding=8))
 
     def y(column: str) -> alt.Y:
         return alt.Y(f"{column}:Q", axis=None, scale=scale)
@@ -150,9 +153,9 @@ def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.C
     band = base.mark_area(opacity=0.16, color=rendering.HUES[0]).encode(y=y("y_low"), y2="y_high:Q")
     return [
         marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
-        marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
+        marks.mark_text(align="right", dx=-4, fontSize=10).encode(x=alt.value(0), text="label:N"),
         alt.Chart(rendering.data(names))
-        .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
+        .mark_text(align="left", dx=2, dy=-9, fontSize=12, limit=alt.ExprRef("width"))
         .encode(y=y("y"), x=alt.value(0), text="strip:N"),
         # Vega warns of a layer without rows.
         *([band] if any(row["y_low"] is not None for row in rows) else []),
@@ -197,4 +200,5 @@ HISTORY = Figure(
     "each case over its runs, with the expected time; alarms, accepted changes, other software and "
     "changes of level are marked; at most eight series, those that need a look first",
     ("history",), draw, lambda tables: {"History": _numbers(tables)},
+    message=messages.history,
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from harness.charts.figure import Drawing
 from harness.charts.rendering import GREY
 from harness.query import reference_timings
 from harness.results import speedups
-from harness.results.formatting import Row, interval, listed, number, pixels
+from harness.results.formatting import Row, interval, listed, number, pixels, short_name
 from harness.results.tables import Tables
 
 SHOWN = "show_published || !datum.published"
@@ -22,6 +24,9 @@ FAINT = 0.08
 ALL = "all"  # of the list of series to highlight
 # What the layers read of a point; the rest is for the tooltip, as text.
 DRAWN = ("series", "kind", "published", "length", "value", "low", "high", "dash")
+LABELLED = ("series", "published", "length", "value", "label", "last", "dy_log", "dy_linear")
+LABEL_PX, CHARACTER_PX, LABEL_CHARACTERS = 15, 6.7, 30  # distance of labels; width of a letter; longest label
+DECADE = 10  # largest over smallest value from which on the axis is logarithmic
 TEXTS = ("images_per_hour", "above_idle", "repetitions", "precision", "flagged", "basis")
 # Ticks of the logarithmic axis, 1 µs to 50,000,000 s; those outside the data are not drawn.
 LOG_TICKS = [round(digit * 10.0**power, 6) for power in range(-6, 8) for digit in (1, 2, 5)]
@@ -31,21 +36,46 @@ LOG_TICKS = [round(digit * 10.0**power, 6) for power in range(-6, 8) for digit i
 class Axes:
     """What the figures of lines do not share.
 
-    range_title: what lies between low and high of a point. baseline: where a rule goes across. log None is a linear
-    axis from zero; True or False is what a switch between both starts with.
+    range_title: what lies between low and high of a point. is_interval: whether that is a 95 % interval, which is drawn
+    as a thin line; other ranges are broad bars. baseline: where a rule goes across. unit: behind the value of a label.
     """
 
     y_title: str
     range_title: str = "range"
+    is_interval: bool = False
     baseline: float | None = None
-    log: bool | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The ends of the vertical axis, linear and as powers of ten, and whether it begins logarithmic."""
+
+    linear: tuple[float, float]
+    log: tuple[float, float]
+    is_log: bool
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Domain:
+        positive = [value for value in values if value > 0] or [1.0]
+        least, most = min(positive), max(positive)
+        # Half a decade at least, so that one value is not an axis without length.
+        middle, half = math.log10(least * most) / 2, max(math.log10(most / least) / 2 * 1.08, 0.25)
+        log = (middle - half, middle + half)
+        return cls((0.0, 1.05 * most), log, most >= DECADE * least)
+
+    def y_px(self, value: float, log: bool) -> float:
+        """How far a value lies below the upper edge."""
+        low, high = self.log if log else self.linear
+        return rendering.HEIGHT_PX * (high - (math.log10(value) if log else value)) / (high - low)
 
 
 def point(row: Row, series: str, value: float, is_published: bool = False) -> Row:
     """A point of a figure, from a row that has a size."""
     return {
         "series": series, "kind": row["backend"] or "unknown", "published": is_published,
-        "length": round(row["n_pixels"] ** 0.5, 1), "size": pixels(row), "value": value, "text": number(value),
+        "length": round(row["n_pixels"] ** 0.5, 1), "oblong": row.get("height_px") != row.get("width_px"),
+        "size": pixels(row), "value": value, "text": number(value),
     }  # fmt: skip
 
 
@@ -68,35 +98,60 @@ def draw(
     tables: Tables,
     own: Sequence[Row],
     published: Sequence[Row] = (),
-    notes: Sequence[str] = (),
+    subtitle: str = "",
     empty: str = "",
     repetitions: Sequence[Row] = (),
+    notes: Sequence[str] = (),
 ) -> Drawing:
     """One's own points and the published ones, each series with the encodings that it has in every figure.
 
-    empty: why there is nothing to draw.
+    Without any point of one's own there is nothing to draw; empty says why.
     """
+    if not own:
+        return Drawing(None, "", empty)
     points = [*published, *own]  # one's own are drawn on top
-    if not points:
-        return Drawing(None, notes, empty)
     shown = list(dict.fromkeys(row["series"] for row in [*own, *published]))
-    crowded = encodings.is_crowded(tables.series)
+    crowded = encodings.is_crowded(tables.series) or encodings.is_crowded(shown)
+    labels = {} if crowded else _labels(tables, shown)
     if crowded:
         encoded = encodings.of_kinds(points)
     else:
         every = dict.fromkeys(row["series"] for row in published_points(tables, "mean_s"))
-        encoded = encodings.of_series(tables.series, list(every), shown)
+        encoded = encodings.of_series(encodings.series_styles(tables), list(every), shown, has_legend=not labels)
     tooltip = _tooltip(axes, points)
     # A point that lacks what others tell of themselves tells a dash.
     rows: list[Row] = []
     for row in points:
         values: Row = {**dict.fromkeys(tooltip, "–"), **row, "dash": encoded.dashes.get(row["series"])}
         rows.append({name: values.get(name) for name in (*DRAWN, *tooltip)})
-    layer = _Layers(axes, encoded, tooltip, crowded, bool(published), len(shown) > 1)
-    layers = [*_baseline(axes), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
-    chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*_switches(axes.log, bool(published), shown))
+    ends = [row.get(name) for row in (*points, *repetitions) for name in ("value", "low", "high")]
+    domain = Domain.of([end for end in (*ends, axes.baseline) if end is not None])
+    lengths = sorted({row["length"] for row in points})
+    layer = _Layers(axes, domain, lengths, encoded, tooltip, labels, crowded, bool(published), len(shown) > 1)
+    layers = [*_baseline(axes, domain), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
+    layers += layer.labels_at(points) if labels else []
+    switches = _switches(domain, bool(published), shown)
+    chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*switches)
     named = listed(shown, 2 * encodings.MANY)
-    return Drawing(chart, notes, f"Lines of {axes.y_title} against image length in px for {named}.")
+    description = f"Lines of {axes.y_title} against image side in px for {named}."
+    return Drawing(chart, subtitle, description, notes=[*notes, *_size_notes(points, published)])
+
+
+def _labels(tables: Tables, shown: Sequence[str]) -> dict[str, str]:
+    """A short label for each series; none where a legend is easier to read, since one of them is long."""
+    short = {tables.name(row): short_name(row["device_name"]) for row in tables.cases}
+    every = published_points(tables, "mean_s")
+    every = published_points(tables, "mean_s")
+    others = {row["series"]: f"{row['device_name']} {row['backend'].upper()} *" for row in every}
+    labels = {series: others.get(series) or short.get(series, series) for series in shown}
+    twins = Counter(labels.values())
+    labels = {series: label if twins[label] == 1 else series for series, label in labels.items()}
+    return labels if max(map(len, labels.values())) <= LABEL_CHARACTERS else {}
+
+
+def _size_notes(points: Sequence[Row], published: Sequence[Row]) -> list[str]:
+    notes = ["side of an image that is not square: √(height × width)"] if any(row["oblong"] for row in points) else []
+    return [*notes, "*: reference timings"] if published else notes
 
 
 @dataclass(frozen=True)
@@ -104,8 +159,11 @@ class _Layers:
     """The layers of one figure, which share axes, encodings and the choice of what is highlighted."""
 
     axes: Axes
+    domain: Domain
+    lengths: Sequence[float]
     encoded: Encodings
     tooltip: Mapping[str, str]
+    labels: Mapping[str, str]
     crowded: bool
     with_published: bool
     choosable: bool
@@ -124,7 +182,38 @@ class _Layers:
         )
         # One layer holds the selection, the others ask for it by name.
         picked = alt.selection_point(name="picked", fields=[self.encoded.field], bind="legend")
-        return dots.add_params(picked) if self.choosable else dots
+        return dots.add_params(picked) if self._has_legend_choice else dots
+
+    @property
+    def _has_legend_choice(self) -> bool:
+        return self.choosable and not self.labels
+
+    def labels_at(self, points: Sequence[Row]) -> list[alt.Chart]:
+        """The name of each series with its last value, at the right of its last point."""
+        last = {row["series"]: row for row in sorted(points, key=lambda row: row["length"])}
+        longest = max(self.lengths)
+        rows = []
+        for series, row in last.items():
+            size = "" if row["length"] == longest else f" ({row['length']:.0f} px)"
+            rows.append(row | {"label": self.labels[series], "last": f"{number(row['value'])}{self.axes.unit}{size}"})
+        for name, log in (("dy_log", True), ("dy_linear", False)):
+            for row, dy in zip(rows, _apart([self.domain.y_px(row["value"], log) for row in rows]), strict=True):
+                row[name] = dy
+        drawn = [{name: row[name] for name in LABELLED} for row in rows]
+        words = self._base(drawn, coloured=False).mark_text(
+            align="left", baseline="middle", dx=9, dy=alt.ExprRef("yscale == 'log' ? datum.dy_log : datum.dy_linear"),
+            fontSize=alt.ExprRef(f"{rendering.NARROW} ? 10 : 12"), limit=alt.ExprRef(f"{self._room()} - 9"),
+        ).encode(text="words:N")  # fmt: skip
+        text = f"{rendering.NARROW} ? datum.label : datum.label + '  ' + datum.last"
+        return [words.transform_calculate(words=text)]
+
+    def _room(self) -> str:
+        """How much of the width is for labels."""
+        if not self.labels:
+            return "0"
+        longest = max(map(len, self.labels.values()))
+        narrow, wide = CHARACTER_PX * longest * 0.86 + 12, CHARACTER_PX * (longest + 9) + 12
+        return f"({rendering.NARROW} ? {min(narrow, 130):.0f} : {wide:.0f})"
 
     def spread(self, rows: Sequence[Row], repetitions: Sequence[Row]) -> list[alt.Chart]:
         """Every repetition, and the range of each point."""
@@ -134,30 +223,46 @@ class _Layers:
             layers.append(dots.mark_point(shape="circle", size=8, strokeWidth=1.5).encode(opacity=self._opacity(0.4)))
         if any(row["low"] is not None for row in rows):
             ranges = self._base().transform_filter("isValid(datum.low)").encode(y="y_low:Q", y2="y_high:Q")
-            width = 2 if self.crowded else 4
-            layers.append(ranges.mark_rule(strokeWidth=width).encode(opacity=self._opacity(0.5)))
+            width, opacity = (1.4, 0.9) if self.axes.is_interval else (2 if self.crowded else 5, 0.4)
+            layers.append(ranges.mark_rule(strokeWidth=width).encode(opacity=self._opacity(opacity)))
         return layers
 
-    def _base(self, values: Sequence[Row] | None = None) -> alt.Chart:
+    def _base(self, values: Sequence[Row] | None = None, coloured: bool = True) -> alt.Chart:
         """A chart on the axes; without values it takes those of the whole figure."""
-        x, y = _channels(self.axes)
+        x, y = _channels(self.axes, self.domain, self.lengths, self._room())
         data = alt.Undefined if values is None else rendering.data(list(values))
-        chart = _on_axis(alt.Chart(data).encode(x=x, y=y, stroke=self.encoded.stroke), self.axes.log)
+        stroke = {"stroke": self.encoded.stroke} if coloured else {}
+        chart = _on_axis(alt.Chart(data).encode(x=x, y=y, **stroke))
         return chart.transform_filter(SHOWN) if self.with_published else chart
 
     def _opacity(self, value: float) -> Any:
         if not self.choosable:
             return alt.value(value)
         highlighted = f"highlight == '{ALL}' || datum.series == highlight"
-        chosen = {"test": {"and": [{"param": "picked"}, highlighted]}, "value": value}
+        test = {"and": [{"param": "picked"}, highlighted]} if self._has_legend_choice else highlighted
+        chosen = {"test": test, "value": value}
         return alt.OpacityValue(min(FAINT, value), condition=chosen)
 
 
-def _baseline(axes: Axes) -> list[alt.Chart]:
+def _apart(places_px: Sequence[float]) -> list[float]:
+    """How far each label moves down, so that no two lie on each other and all stay within the figure."""
+    order = sorted(range(len(places_px)), key=places_px.__getitem__)
+    moved: list[float] = []
+    for i in order:
+        moved.append(max(places_px[i], moved[-1] + LABEL_PX if moved else 0.0))
+    limit = float(rendering.HEIGHT_PX)
+    for k in reversed(range(len(moved))):
+        moved[k] = min(moved[k], limit)
+        limit = moved[k] - LABEL_PX
+    by_place = dict(zip(order, moved, strict=True))
+    return [round(by_place[i] - place, 1) for i, place in enumerate(places_px)]
+
+
+def _baseline(axes: Axes, domain: Domain) -> list[alt.Chart]:
     if axes.baseline is None:
         return []
-    rule = alt.Chart(rendering.data([{"y": axes.baseline}])).mark_rule(color=GREY, strokeWidth=1)
-    return [rule.encode(y="y:Q")]
+    rule = alt.Chart(rendering.data([{"value": axes.baseline, "low": None, "high": None}]))
+    return [_on_axis(rule).mark_rule(color=GREY, strokeWidth=1).encode(y="y:Q")]
 
 
 def _tooltip(axes: Axes, points: Sequence[Row]) -> dict[str, str]:
@@ -167,13 +272,11 @@ def _tooltip(axes: Axes, points: Sequence[Row]) -> dict[str, str]:
     return {name: title for name, title in fields.items() if any(name in row for row in points)}
 
 
-def _switches(log: bool | None, with_published: bool, shown: Sequence[str]) -> list[alt.Parameter]:
-    switches = []
-    if log is not None:
-        radio = alt.binding_radio(options=["linear", "log"], name="Scale: ")
-        switches.append(alt.param(name="yscale", value="log" if log else "linear", bind=radio))
+def _switches(domain: Domain, with_published: bool, shown: Sequence[str]) -> list[alt.Parameter]:
+    radio = alt.binding_radio(options=["log", "linear"], name="Scale: ")
+    switches = [alt.param(name="yscale", value="log" if domain.is_log else "linear", bind=radio)]
     if with_published:
-        box = alt.binding_checkbox(name="Show published series ")
+        box = alt.binding_checkbox(name="Show reference timings ")
         switches.append(alt.param(name="show_published", value=True, bind=box))
     if len(shown) > 1:
         choice = alt.binding_select(options=[ALL, *shown], name="Highlight ")
@@ -181,27 +284,29 @@ def _switches(log: bool | None, with_published: bool, shown: Sequence[str]) -> l
     return switches
 
 
-def _channels(axes: Axes) -> tuple[alt.X, alt.Y]:
-    log = axes.log
-    x_axis = rendering.bottom_axis(format="d", labelFlush=False)
-    x = alt.X("length:Q", title="Image length √(h·w) in px", axis=x_axis, scale=alt.Scale(zero=True))
+def _channels(axes: Axes, domain: Domain, lengths: Sequence[float], room: str) -> tuple[alt.X, alt.Y]:
+    ticks = alt.Axis(grid=False, values=list(lengths), format=".0f", labelOverlap="greedy", labelSeparation=6)
+    ends = [lengths[0] / 1.08, lengths[-1] * 1.02] if len(lengths) > 1 else [lengths[0] / 1.5, lengths[0] * 1.5]
+    x_scale = alt.Scale(type="log", domain=ends, nice=False, range=[0, alt.ExprRef(f"width - {room}")])
+    x = alt.X("length:Q", title="Image side in px", axis=ticks, scale=x_scale)
     powers = ", ".join(f"log({tick}) / LN10" for tick in LOG_TICKS)
     y_axis = alt.Axis(
-        values=alt.ExprRef(_by_scale("null", f"[{powers}]", log)),
-        tickCount=alt.ExprRef(_by_scale("7", "15", log)),
-        labelExpr=f"format({_by_scale('datum.value', 'pow(10, datum.value)', log)}, '.3~r')",
+        values=alt.ExprRef(_by_scale("null", f"[{powers}]")),
+        tickCount=alt.ExprRef(_by_scale("7", "15")),
+        labelExpr=f"format({_by_scale('datum.value', 'pow(10, datum.value)')}, '.3~r')",
     )
-    zero = alt.ExprRef(_by_scale("true", "false", log))
-    return x, alt.Y("y:Q", title=axes.y_title, axis=y_axis, scale=alt.Scale(zero=zero))
+    low, high = (alt.ExprRef(_by_scale(*map(str, pair))) for pair in zip(domain.linear, domain.log, strict=True))
+    y_scale = alt.Scale(domainMin=low, domainMax=high, nice=False, zero=False)
+    return x, alt.Y("y:Q", title=axes.y_title, axis=y_axis, scale=y_scale)
 
 
-def _on_axis(chart: alt.Chart, log: bool | None) -> alt.Chart:
+def _on_axis(chart: alt.Chart) -> alt.Chart:
     """Add y, y_low, y_high: a scale's type cannot be a parameter, so the switch is in the numbers instead."""
     sources = {"y": "value", "y_low": "low", "y_high": "high"}
     return chart.transform_calculate(
-        **{y: _by_scale(f"datum.{source}", f"log(datum.{source}) / LN10", log) for y, source in sources.items()}
+        **{y: _by_scale(f"datum.{source}", f"log(datum.{source}) / LN10") for y, source in sources.items()}
     )
 
 
-def _by_scale(linear: str, logarithmic: str, log: bool | None) -> str:
-    return linear if log is None else f"(yscale == 'log' ? {logarithmic} : {linear})"
+def _by_scale(linear: str, logarithmic: str) -> str:
+    return f"(yscale == 'log' ? {logarithmic} : {linear})"

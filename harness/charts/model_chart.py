@@ -7,14 +7,14 @@ from harness.charts.figure import Drawing, Figure
 from harness.charts.line_chart import Axes, bounds, point
 from harness.charts.time_charts import precision
 from harness.engines import registry
-from harness.results import model_costs
+from harness.results import messages, model_costs
 from harness.results.formatting import interval, number, pixels
 from harness.results.notes import notes
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
 EMPTY = "no other model was measured together with the default one on the same device"
-NOTE = "ratio of medians, each model called as documented; 95 % interval from three processes on"
+SUBTITLE = "Each model called as documented. Dot: ratio of medians; line: 95 % interval, from 3 processes on."
 
 
 def draw(tables: Tables) -> Drawing:
@@ -25,8 +25,8 @@ def draw(tables: Tables) -> Drawing:
         | {"basis": each.known.basis, **precision(each.row)}
         for each in model_costs.costs(tables)
     ]
-    axes = Axes(f"time ÷ time of {registry.default_model()}", "95 %", baseline=1)
-    return line_chart.draw(axes, tables, own, (), [NOTE], EMPTY)
+    axes = Axes(f"time ÷ time of {registry.default_model()}", "95 %", is_interval=True, baseline=1, unit="×")
+    return line_chart.draw(axes, tables, own, (), SUBTITLE, EMPTY)
 
 
 def _ratios(tables: Tables) -> TextTable:
@@ -58,4 +58,5 @@ MODEL_COST = Figure(
     "processes on; accuracy against drawn cells",
     ("medians", "agreement"), draw, lambda tables: {"Cost": _ratios(tables), "Accuracy": _accuracy(tables)},
     in_report=lambda tables: bool(model_costs.costs(tables)), cautions=notes,
+    message=messages.model_cost,
 )  # fmt: skip

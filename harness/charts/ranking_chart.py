@@ -1,89 +1,88 @@
-"""The ranking of devices: one dot each with its interval, the fastest on top."""
+"""The ranking of devices: one bar each with its interval, the fastest on top."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import altair as alt
 
 from harness.charts import encodings, rendering
-from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure
 from harness.charts.rendering import GREY
-from harness.results import ranks
+from harness.results import messages, ranks
 from harness.results.formatting import Row, listed, number, percent, seconds
-from harness.results.notes import notes
+from harness.results.notes import notes as limits
 from harness.results.ranks import RankedDevice
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
 N_RANKED = 60  # that a figure draws; all stand in the table
-BAND_PX = 38
-RATE_PX, RATES_PX = 88, 190  # room for a rate at the end of a line, and for that of images beside it
+BAND_PX, BAR_PX = 38, 13
+VALUE_PX = 150  # room for a value at the end of a bar
 
 
 def draw(tables: Tables) -> Drawing:
-    """Throughput of each device at one size, with its 95 % interval."""
+    """Seconds per image of each device at one size, with its 95 % interval, the fastest first."""
     found, size, n_lacking = ranks.ranks(tables)
     if not found:
-        return Drawing(None, [], "no repetition was timed")
+        return Drawing(None, "", "no repetition was timed")
     has_interval = any(each.low_s is not None for each in found)
-    heading_notes = [f"at {size}", "dot: of the median" + ("; line: its 95 % interval" if has_interval else "")]
+    mark = "Bar: median" + ("; line: 95 % interval" if has_interval else "; no interval below 3 processes")
+    notes = []
+    if any(each.is_published for each in found[:N_RANKED]):
+        notes.append("*: reference timings, without rank")
     if n_lacking:
-        heading_notes.append(f"{n_lacking} series not measured at this size")
+        notes.append(f"{n_lacking} series not measured at this size")
     if n_other := len(set(tables.series) - {tables.name(row) for row in tables.comparable}):
-        heading_notes.append(f"{n_other} series of other work left out")
+        notes.append(f"{n_other} series of other work left out")
     if len(found) > N_RANKED:
-        heading_notes.append(f"the {N_RANKED} fastest of {len(found)}")
+        notes.append(f"the {N_RANKED} fastest of {len(found)}")
     is_contest = sum(not each.is_published for each in found) > 1
-    rows = [_row(each, i, is_contest) for i, each in enumerate(found[:N_RANKED])]
+    styles = encodings.series_styles(tables)
+    rows = [_row(each, i, is_contest, styles) for i, each in enumerate(found[:N_RANKED])]
     named = listed([row["series"] for row in rows], 10)
-    description = f"At {size}, dots of megapixels per second, fastest first: {named}."
-    return Drawing(
-        alt.layer(*_layers(rows), data=rendering.data(rows)), heading_notes, description, BAND_PX * len(rows)
-    )
+    description = f"At {size}, bars of seconds per image, fastest first: {named}."
+    subtitle = f"Seconds per image of {size}, lower is better. {mark}."
+    chart = alt.layer(*_layers(rows), data=rendering.data(rows))
+    return Drawing(chart, subtitle, description, BAND_PX * len(rows), notes)
 
 
-def _row(each: RankedDevice, place: int, is_contest: bool) -> Row:
-    """One device; a rank is told where there is more than one to be ranked, and published figures have none."""
-
-    def rate(time_s: float | None) -> float | None:
-        return each.n_pixels / time_s / 1e6 if time_s else None
-
+def _row(each: RankedDevice, place: int, is_contest: bool, styles: Mapping[str, tuple[str, str]]) -> Row:
+    """One device; it has a rank where there are several to be ranked, and published figures have none."""
     rank = each.rank if is_contest and each.place else ""
+    mark = " *" if each.is_published else ""
     return {
-        "row": place, "series": each.series, "kind": "published" if each.is_published else each.kind,
-        "value": each.mpx_per_s, "low": rate(each.high_s), "high": rate(each.low_s), "rank": rank or "–",
-        "time": seconds(each.median_s), "interval": each.interval,
-        "title": f"{rank}.  {each.series}" if rank else each.series,
-        "rate": f"{number(each.mpx_per_s)} Mpx/s", "images_per_hour": f"{number(3600 / each.median_s)} images/h",
+        "row": place, "series": each.series, "value": each.median_s, "low": each.low_s, "high": each.high_s,
+        "rank": rank or "–", "time": seconds(each.median_s), "interval": each.interval,
+        "end": max(each.median_s, each.high_s or 0.0), "rate": f"{number(each.mpx_per_s)} Mpx/s",
+        "title": f"{rank}.  {each.series}" if rank else each.series.replace(" (published)", "") + mark,
+        "images_per_hour": f"{number(3600 / each.median_s)} images/h",
+        "hue": GREY if each.is_published else styles[each.series][0], "opacity": 0.45 if each.is_published else 1.0,
     }  # fmt: skip
 
 
 def _layers(rows: list[Row]) -> list[alt.Chart]:
-    kinds = encodings.kind_styles(row["kind"] for row in rows)
-    styles = {kind: (hue, shape, hue) for kind, (hue, shape) in kinds.items()}
-    if "published" in styles:
-        styles["published"] = (GREY, "triangle-up", "transparent")
-    channels = (alt.Stroke, alt.Shape, alt.Fill)
-    stroke, shape, fill = (by_style(channel, "kind", styles, i) for i, channel in enumerate(channels))
     y = alt.Y("row:O", axis=None, scale=alt.Scale(domain=[row["row"] for row in rows]))
-    axis = alt.Axis(grid=True, gridColor=GREY, tickCount=5, format=".3~r")
-    x = alt.X("value:Q", title="Megapixels per second", axis=axis, scale=alt.Scale(zero=True))
+    room = f"({rendering.NARROW} ? {VALUE_PX // 2} : {VALUE_PX})"
+    scale = alt.Scale(
+        domain=[0, max(row["end"] for row in rows)], nice=False, range=[0, alt.ExprRef(f"width - {room}")]
+    )
+    x = alt.X("value:Q", title=None, axis=None, scale=scale)
     base = alt.Chart().encode(y=y, x=x)
     fields = ("series", "rank", "time", "interval", "rate", "images_per_hour")
     tooltip = [alt.Tooltip(f"{name}:N", title=name.replace("_", " ")) for name in fields]
-    words = alt.Chart().encode(y=y)
-    text = alt.ExprRef(f"datum.rate + ({rendering.NARROW} ? '' : ' · ' + datum.images_per_hour)")
-    room = alt.ExprRef(f"width - ({rendering.NARROW} ? {RATE_PX} : {RATES_PX})")
-    spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=4, opacity=0.5, yOffset=9)
+    text = alt.ExprRef(f"datum.time + ({rendering.NARROW} ? '' : ' · ' + datum.images_per_hour)")
+    spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.4, yOffset=9, color=rendering.INK)
     has_spread = any(row["low"] is not None for row in rows)  # Vega warns of a layer without rows
+    hue = alt.Color("hue:N", scale=None, legend=None)
     return [
-        *([spread.encode(x=alt.X("low:Q"), x2="high:Q", stroke=stroke)] if has_spread else []),
-        base.mark_point(size=60, strokeWidth=1.4, opacity=1, yOffset=9).encode(
-            stroke=stroke, fill=fill, shape=shape, tooltip=tooltip
+        base.mark_bar(height=BAR_PX, yOffset=9, opacity=alt.ExprRef("datum.opacity")).encode(
+            x=x, x2=alt.XDatum(0), color=hue, tooltip=tooltip
         ),
-        words.mark_text(align="left", dy=-9, dx=2, fontSize=12, color=GREY, limit=room)
+        *([spread.encode(x=alt.X("low:Q"), x2="high:Q")] if has_spread else []),
+        alt.Chart().encode(y=y).mark_text(align="left", dy=-7, dx=1, fontSize=12, limit=alt.ExprRef("width"))
         .encode(x=alt.value(0), text="title:N"),
-        words.mark_text(align="right", dy=-9, fontSize=11, color=GREY, text=text).encode(x=alt.value("width")),
+        alt.Chart().encode(y=y).mark_text(align="left", dy=9, dx=7, fontSize=12, text=text).encode(x=alt.X("end:Q")),
     ]  # fmt: skip
 
 
@@ -101,8 +100,9 @@ def _numbers(tables: Tables) -> TextTable:
 
 
 RANKING = Figure(
-    "ranking", "Which device is fastest",
+    "ranking", "Time for one image, by device",
     "devices from fastest to slowest at the largest size that most have, with 95 % intervals; a rank takes three "
     "processes a device, and is shared where these do not separate devices",
-    ("medians", "processes"), draw, lambda tables: {"Ranking": _numbers(tables)}, cautions=notes,
+    ("medians", "processes"), draw, lambda tables: {"Ranking": _numbers(tables)}, cautions=limits,
+    message=messages.ranking,
 )  # fmt: skip

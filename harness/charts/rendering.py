@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import html
 import json
+import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import altair as alt
-import numpy as np
 import vl_convert
 from altair.utils import schemapi
 
@@ -22,14 +22,23 @@ from harness import files
 from harness.errors import CellbenchError, StorageError
 from harness.machine import folders
 
-# The four Okabe-Ito hues that keep a contrast of 3:1 on white and on near-black; shapes are the second code.
-HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-OTHER_HUE = "#8A6A3F"  # for what this version does not know; keeps the same contrast
-# Readable on both backgrounds, so one transparent picture serves light and dark.
-GREY = "#777777"
+# Blue, vermillion, green, pink and violet differ in lightness too, so that people who see no red or no green can tell
+# them apart (tests/test_palette.py computes how far). Shapes are the second code.
+HUES = ("#0A7BD0", "#D55E00", "#0B6B3A", "#DC5AC0", "#3A1FB0")
+OTHER_HUE = HUES[4]  # for what this version does not know
+PAPER, INK, QUIET, GREY = "#FFFFFF", "#1C1E21", "#595D64", "#6F7379"  # grey: of reference timings and rules
+ON_DARK_HUE, ON_LIGHT_HUE = "#FDFDFD", "#000000"  # words inside a bar
+INKS = dict(zip(HUES, (ON_LIGHT_HUE, ON_LIGHT_HUE, ON_DARK_HUE, ON_LIGHT_HUE, ON_DARK_HUE), strict=True))
+# Each colour of a figure and what stands for it on a dark background.
+DARK = dict(zip(HUES, ("#2A8AC8", "#FF7F1F", "#7BEFAA", "#E8467A", "#8F6CF5"), strict=True)) | {
+    PAPER: "#16181D", INK: "#E3E4E6", QUIET: "#A9AEB6", GREY: "#A0A5AD", ON_DARK_HUE: "#010101",
+}  # fmt: skip
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 WIDTH_PX, HEIGHT_PX, EMPTY_HEIGHT_PX = 640, 340, 120
-NOTE_CHARACTERS = 100
+TITLE_CHARACTERS, NOTE_CHARACTERS = 68, 104  # of a line
+MM_PX, POINT_PX = 96 / 25.4, 96 / 72
+PAPER_DPI = 600
+PAPER_FONT_PX = (6.5 * POINT_PX, 7.5 * POINT_PX)  # the smallest and the largest letters of a printed figure
 NARROW = "width < 480"  # a phone's figure, in the language of Vega
 EMBED = {"renderer": "svg", "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
 # Nothing from the network, enforced; Vega compiles its expressions, which needs unsafe-eval.
@@ -37,6 +46,23 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 
+
+# Script of pages with figures: the title is wrapped to the width of the page.
+WRAP = """function wrap(text, width) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1);
+    if (line && line.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = line ? line + " " + word : word;
+  }
+  return lines;
+}
+function wrapTitle(spec, width) {
+  const room = width - 50;  // the corner of the menu stays free
+  spec.title.subtitle = wrap(spec.title.subtitle.join(" "), Math.floor(room / 6.8));
+  spec.title.text = wrap(spec.title.text.join(" "), Math.floor(room / 9.5));
+  return spec;
+}"""
 
 # What alt.layer() and layered charts give; facets are a kind of them to altair's types.
 Layered = alt.LayerChart | alt.FacetChart
@@ -65,10 +91,9 @@ def unchecked() -> AbstractContextManager[None]:
     return schemapi.debug_mode(False)
 
 
-def heading(title: str, notes: Iterable[str]) -> alt.TitleParams:
-    """A title with the notes that travel with the picture."""
-    # The separator sticks to the word before it, so that no line starts with one.
-    return alt.TitleParams(title, subtitle=textwrap.wrap("\u00a0· ".join(notes), NOTE_CHARACTERS))
+def heading(title: str, subtitle: str) -> alt.TitleParams:
+    """A title with one line about what is drawn."""
+    return alt.TitleParams(textwrap.wrap(title, TITLE_CHARACTERS), subtitle=textwrap.wrap(subtitle, NOTE_CHARACTERS))
 
 
 def bottom_axis(**options: Any) -> alt.Axis:
@@ -87,23 +112,36 @@ def legend() -> alt.Legend:
     )
 
 
-def empty(title: alt.TitleParams, text: str) -> Layered:
+def empty(title: alt.TitleParams, text: str, cautions: Sequence[str] = ()) -> Layered:
     """A figure that says why there is nothing to see."""
-    words = alt.Chart(data([{"text": text}])).mark_text(size=15, color=GREY).encode(text="text:N")
-    return theme(alt.layer(words), title, f"{title.text}. Empty: {text}.", EMPTY_HEIGHT_PX)
+    words = alt.Chart(data([{"text": text}])).mark_text(size=15).encode(text="text:N")
+    return theme(alt.layer(words), title, f"{' '.join(title.text)}. Empty: {text}.", EMPTY_HEIGHT_PX, cautions=cautions)
 
 
-def theme(chart: Layered, title: alt.TitleParams, description: str, height: float = HEIGHT_PX) -> Layered:
-    """A chart in the house's look; the description is for screen readers."""
-    return chart.properties(title=title, description=description, width=WIDTH_PX, height=height, config=_look())
+def theme(
+    chart: Layered,
+    title: alt.TitleParams,
+    description: str,
+    height: float = HEIGHT_PX,
+    notes: Sequence[str] = (),
+    cautions: Sequence[str] = (),
+) -> Layered:
+    """A chart in the look of all figures; the description is for screen readers.
+
+    notes: about this figure, for below it. cautions: about the data, which a page with several figures shows once.
+    """
+    return chart.properties(
+        title=title, description=description, width=WIDTH_PX, height=height, config=_look(),
+        usermeta={"notes": list(notes), "cautions": list(cautions)},
+    )  # fmt: skip
 
 
 @cache
 def _look() -> alt.Config:
-    """The house's look; in one piece, since altair copies the whole chart for each `configure_…`."""
-    words = {"labelColor": GREY, "titleColor": GREY, "labelFontSize": 12, "titleFontSize": 12}
+    """The look; in one piece, since altair copies the whole chart for each `configure_…`."""
+    words = {"labelColor": QUIET, "titleColor": QUIET, "labelFontSize": 12, "titleFontSize": 12}
     return alt.Config(
-        background="transparent",
+        background=PAPER,
         font=FONT,
         padding=8,
         view=alt.ViewConfig(stroke=None),
@@ -111,18 +149,31 @@ def _look() -> alt.Config:
         area=alt.AreaConfig(aria=False),
         line=alt.LineConfig(aria=False),
         rule=alt.MarkConfig(aria=False),
+        text=alt.MarkConfig(color=INK),
         axis=alt.AxisConfig(**words, titleFontWeight="normal", domainColor=GREY, tickColor=GREY, gridOpacity=0.2),
         axisY=alt.AxisConfig(gridColor=GREY, titlePadding=10),
-        legend=alt.LegendConfig(labelColor=GREY, symbolSize=70, symbolOpacity=1, rowPadding=4),
+        legend=alt.LegendConfig(labelColor=QUIET, symbolSize=70, symbolOpacity=1, rowPadding=4),
         title=alt.TitleConfig(
-            anchor="start", color=GREY, fontSize=16, subtitleColor=GREY, subtitleFontSize=12, offset=16
+            anchor="start",
+            color=INK,
+            fontSize=16,
+            subtitleColor=QUIET,
+            subtitleFontSize=12,
+            offset=14,
+            subtitlePadding=5,
         ),
     )
 
 
-def save(chart: Layered, path: Path | str) -> Path:
+def save(chart: Layered, path: Path | str, dark: bool = False) -> Path:
     """Write a chart as html (works offline), png, svg, pdf or json, by the suffix of the path; whole or not at all."""
     path = Path(path)
+    if (kind := _kind(path)) == "html":
+        return files.write(path, _html(chart))
+    return files.write(path, picture(chart, kind, dark))
+
+
+def _kind(path: Path) -> str:
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("html", "png", "svg", "pdf", "json"):
         raise CellbenchError(
@@ -130,37 +181,111 @@ def save(chart: Layered, path: Path | str) -> Path:
             str(path),
             "end the name with .html, .png, .svg, .pdf or .json",
         )
-    if kind == "html":
-        return files.write(path, _html(chart))
-    return files.write(path, picture(chart, kind))
+    return kind
 
 
-def picture(chart: Layered, kind: Literal["png", "svg", "pdf", "json"]) -> bytes:
-    """A chart as png, svg, pdf or json."""
-    if kind == "png":
-        return _png(chart)
-    buffer = io.BytesIO() if kind == "pdf" else io.StringIO()
-    chart.save(buffer, format=kind)
-    content = buffer.getvalue()
-    return content if isinstance(content, bytes) else content.encode()
+def picture(chart: Layered, kind: str, dark: bool = False) -> bytes:
+    """A chart as png, svg, pdf or json, with its notes below it, on an opaque background."""
+    text = json.dumps(_with_notes(as_dict(chart)))
+    for colour, on_dark in DARK.items() if dark else ():
+        text = text.replace(colour, on_dark)
+    if kind == "json":
+        return text.encode()
+    content = _converted(json.loads(text), kind, scale=2)
+    return _smaller(content) if kind == "png" else content
 
 
-def _png(chart: Layered) -> bytes:
-    """A transparent picture, twice the size."""
+def save_for_paper(chart: Layered, path: Path | str, width_mm: float, citation: str) -> tuple[Path, Path]:
+    """Write a chart as it is printed, without title and notes, and these as a caption next to it.
+
+    All letters are black and have 6 pt or more at this width. svg, pdf and png have the physical size.
+    """
+    path = Path(path)
+    if (kind := _kind(path)) not in ("svg", "pdf", "png"):
+        raise CellbenchError(f"--for paper writes no .{kind}", str(path), "end the name with .svg, .pdf or .png")
+    spec = as_dict(chart)
+    title, meta = spec.pop("title"), spec.pop("usermeta")
+    least, most = PAPER_FONT_PX
+    text = json.dumps(_fonts_within(spec, least, most))
+    for colour in (INK, QUIET):
+        text = text.replace(colour, "#000000")
+    printed: dict[str, Any] = json.loads(text) | {
+        "width": width_mm * MM_PX, "autosize": {"type": "fit-x", "contains": "padding"}, "padding": 2,
+    }  # fmt: skip
+    printed["config"] |= {"font": "Arial, Helvetica, 'Liberation Sans', sans-serif"}
+    content = _converted(printed, kind, scale=PAPER_DPI / 96 if kind == "png" else 1)
+    if kind == "svg":
+        content = _physical(content.decode()).encode()
+    sentences = [" ".join(title["text"]), " ".join(title["subtitle"]), *meta["notes"], *meta["cautions"]]
+    caption = " ".join(_sentence(each) for each in sentences if each)
+    written = files.write(path, content)
+    return written, files.write(path.with_suffix(".caption.txt"), f"{caption}\n\n{citation}\n".encode())
+
+
+def _fonts_within(spec: Any, least: float, most: float) -> Any:
+    """The same with all sizes of letters between two ends, and with sizes where Vega's own would be used."""
+    if isinstance(spec, dict):
+        sizes = {"labelFontSize", "titleFontSize", "fontSize"}
+        found = {
+            key: most if key in sizes and not isinstance(value, int | float)
+            else min(max(value, least), most) if key in sizes
+            else value if key == "values"
+            else _fonts_within(value, least, most)
+            for key, value in spec.items()
+        }  # fmt: skip
+        return found | {"fontSize": most} if found.get("type") == "text" and "fontSize" not in found else found
+    return [_fonts_within(each, least, most) for each in spec] if isinstance(spec, list) else spec
+
+
+def _physical(svg: str) -> str:
+    """An SVG whose size is in mm."""
+
+    def millimetres(found: re.Match[str]) -> str:
+        return f'{found[1]}="{float(found[2]) / MM_PX:.2f}mm"'
+
+    begin, end, rest = svg.partition(">")
+    return re.sub(r'\b(width|height)="([\d.]+)"', millimetres, begin) + end + rest
+
+
+def _with_notes(spec: dict[str, Any]) -> dict[str, Any]:
+    """The picture with its notes as a footnote: a title below a frame around it, since Vega gives each frame one."""
+    meta = spec.get("usermeta", {})
+    notes = [_sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ()))]
+    if not notes:
+        return spec
+    outer = {key: spec[key] for key in ("$schema", "config", "description") if key in spec}
+    outer["params"] = [each for each in spec.get("params", ()) if "select" not in each]
+    kept = [each for each in spec.get("params", ()) if "select" in each]
+    inner = {key: value for key, value in spec.items() if key not in (*outer, "usermeta", "params")}
+    footnote = {
+        "text": textwrap.wrap(" ".join(notes), NOTE_CHARACTERS + 8), "orient": "bottom", "anchor": "start",
+        "fontSize": 11, "fontWeight": "normal", "color": QUIET, "offset": 12,
+    }  # fmt: skip
+    return outer | {"title": footnote, "vconcat": [inner | ({"params": kept} if kept else {})]}
+
+
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:].rstrip('.')}."
+
+
+def _smaller(png: bytes) -> bytes:
+    """The same picture in a third of the bytes, without a channel for transparency: it is opaque."""
     import imagecodecs
+    import numpy as np
 
-    # vl-convert gives half-transparent marks a wrong colour where there is nothing behind them. Drawn on white and on
-    # black they are right, and the difference between both is the transparency.
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(imagecodecs.png_decode(png)[..., :3]), level=9))
 
-    def on(background: str) -> np.ndarray:
-        buffer = io.BytesIO()
-        chart.properties(background=background).save(buffer, format="png", scale_factor=2)
-        return imagecodecs.png_decode(buffer.getvalue())[..., :3].astype(int)
 
-    white, black = on("white"), on("black")
-    alpha = 255 - (white - black).max(axis=-1, keepdims=True)
-    colour = np.minimum(255 * black // np.maximum(alpha, 1), 255)
-    return bytes(imagecodecs.png_encode(np.concatenate([colour, alpha], axis=-1).astype(np.uint8)))
+def _converted(spec: dict[str, Any], kind: str, scale: float) -> bytes:
+    version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    match kind:
+        case "svg":
+            return vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
+        case "pdf":
+            return vl_convert.vegalite_to_pdf(spec, vl_version=version)
+        case _:
+            # It multiplies the scale by ppi / 72; 96 px are an inch.
+            return vl_convert.vegalite_to_png(spec, vl_version=version, scale=72 / 96, ppi=96 * scale)
 
 
 def as_dict(chart: Layered) -> dict[str, Any]:
@@ -185,13 +310,39 @@ def bundle() -> str:
     return script
 
 
+def dark_style() -> str:
+    """CSS that gives drawn figures their colours on a dark screen; on paper they keep those of a light one."""
+    rules = "\n".join(
+        f'  .chart svg [{part}="{colour}" i] {{ {part}: {on_dark}; }}'
+        for colour, on_dark in DARK.items()
+        for part in ("fill", "stroke")
+    )
+    rules += "\n  .chart svg { background: none !important; }"
+    return f"@media screen and (prefers-color-scheme: dark) {{\n{rules}\n}}"
+
+
 def _html(chart: Layered) -> str:
-    """A page of one chart; altair's own does not escape the names in it."""
+    """A page of one chart, as wide as its window; altair's own does not escape the names in it."""
+    spec = as_dict(chart) | {"width": "container"}
+    meta = spec.pop("usermeta", {})
+    notes = " ".join(_sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ())))
     return f"""<!doctype html>
+<html lang="en">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">
-<title>{chart.title.text}</title>
-<div id="chart"></div>
+<title>{html.escape(" ".join(spec["title"]["text"]))}</title>
+<style>
+body {{ margin: 1rem; font: 0.8rem/1.5 {FONT}; background: {PAPER}; color: {QUIET}; }}
+.chart {{ width: 100%; max-width: 60rem; }}
+@media screen and (prefers-color-scheme: dark) {{ body {{ background: {DARK[PAPER]}; color: {DARK[QUIET]}; }} }}
+{dark_style()}
+</style>
+<div class="chart" id="chart"></div>
+<p>{html.escape(notes)}</p>
 <script>{bundle()}</script>
-<script>vegaEmbed("#chart", {script_json(as_dict(chart))}, {script_json(EMBED)}).catch(console.error)</script>
+<script>{WRAP}
+const box = document.getElementById("chart"), spec = {script_json(spec)};
+vegaEmbed(box, wrapTitle(spec, box.clientWidth), {script_json(EMBED)})
+  .then(() => {{ box.dataset.drawn = "yes"; }}, console.error);
+</script>
 """

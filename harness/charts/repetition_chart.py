@@ -10,9 +10,11 @@ from harness.charts import rendering
 from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure
 from harness.charts.rendering import GREY
+from harness.results import messages
 from harness.results.formatting import Row, crop_name, deviation, number, seconds, size_label
+from harness.results.messages import Message
 from harness.results.notes import flag_note
-from harness.results.tables import Tables
+from harness.results.tables import N_DRAWN, Tables
 from harness.results.text_table import TextTable
 
 N_DEVICES = 8  # that a figure draws
@@ -20,8 +22,8 @@ BAND_PX = 92
 Drawn = tuple[Row, Row]  # a case, and one of its repetitions
 REACH = 0.25  # of the median, up and down, that a strip has room for; what lies beyond stands at its edge
 KINDS = {
-    "repetition": (rendering.HUES[0], rendering.HUES[0], "circle"),
-    "flagged repetition": (rendering.HUES[1], rendering.HUES[1], "triangle-up"),
+    "repetition": (rendering.HUES[4], rendering.HUES[4], "circle"),
+    "flagged repetition": (rendering.HUES[3], rendering.HUES[3], "triangle-up"),
     "warm-up": (GREY, "transparent", "square"),
 }
 
@@ -30,21 +32,30 @@ def draw(tables: Tables) -> Drawing:
     """Deviation from the median against minutes since the device began; flags and warm-ups told apart."""
     strips = _strips(tables)
     if not strips:
-        return Drawing(None, [], "no repetition was timed")
+        return Drawing(None, "", "no repetition was timed")
     shown = sorted(strips, key=lambda name: -_spread(strips[name]))[:N_DEVICES]
     kept = [name for name in tables.series if name in shown]
     rows = [row for name in kept for row in _rows(name, strips[name])]
-    notes = [f"each strip reaches from −{REACH:.0%} to +{REACH:.0%} of the case’s median".replace("%", "\u00a0%")]
+    notes = []
     if beyond := sum(row["beyond"] for row in rows):
-        notes.append(f"{beyond} beyond that stand at the edge")
+        notes.append(f"{beyond} beyond ±{REACH:.0%} stand at the edge")
     if len(kept) < len(strips):
         notes.append(f"the {len(kept)} of {len(strips)} series that spread most")
     if flags := flag_note(tables):
         notes.append(flags)
     if any(row["n"] > row["n_case_drawn"] for row in rows):
-        notes.append("of cases with many repetitions every so many-th")
+        notes.append("cases with many repetitions are drawn in part")
     description = f"Dots in the order of measurement for {', '.join(kept)}."
-    return Drawing(alt.layer(*_layers(kept, rows)), notes, description, BAND_PX * len(kept))
+    subtitle = "Each call relative to the median of its case, in the order of measurement."
+    return Drawing(alt.layer(*_layers(kept, rows)), subtitle, description, BAND_PX * len(kept), notes)
+
+
+def message(tables: Tables) -> Message | None:
+    """How many timed repetitions lie near the median of their case."""
+    timed = [each for strip in _strips(tables).values() for each in strip if each[1]["role"] == "timed"]
+    if any(row["n"] > N_DRAWN for _, row in timed):
+        return None  # only a part of them was read
+    return messages.repetitions([_deviation(*each) for each in timed])
 
 
 def _strips(tables: Tables) -> dict[str, list[Drawn]]:
@@ -108,9 +119,9 @@ def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
     fields = ("strip", "size", "time", "off", "kind", "flags", "process")
     return [
         marks.mark_rule(color=GREY, strokeWidth=0.7, opacity=0.5),
-        marks.mark_text(align="right", dx=-4, fontSize=10, color=GREY).encode(x=alt.value(0), text="label:N"),
+        marks.mark_text(align="right", dx=-4, fontSize=10).encode(x=alt.value(0), text="label:N"),
         alt.Chart(rendering.data([{"strip": name, "deviation": REACH} for name in kept]))
-        .mark_text(align="left", dx=2, dy=-9, fontSize=12, color=GREY, limit=alt.ExprRef("width"))
+        .mark_text(align="left", dx=2, dy=-9, fontSize=12, limit=alt.ExprRef("width"))
         .encode(y=y, yOffset=offset, x=alt.value(0), text="strip:N"),
         alt.Chart(rendering.data(rows)).mark_point(size=30, strokeWidth=1.2, opacity=0.8).encode(
             y=y, yOffset=offset, x=x, stroke=stroke, fill=fill, shape=shape,
@@ -137,5 +148,5 @@ REPETITIONS = Figure(
     "repetitions", "Repetitions relative to the median of their case",
     "every call relative to the median of its case, in the order of measurement; warm-ups and flags are marked",
     ("repetitions",), draw, lambda tables: {"Repetitions": _numbers(tables)},
-    in_report=lambda tables: bool(tables.cases),
+    in_report=lambda tables: bool(tables.cases), message=message,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The figures of an accelerator beside the CPU of its machine: how many times as fast, and the share of its time."""
+"""The figures of an accelerator compared with the CPU of its machine: speed-up, and share of the CPU's time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from harness.charts import line_chart
 from harness.charts.figure import Drawing, Figure
 from harness.charts.line_chart import Axes, bounds, point, published_points
 from harness.charts.time_charts import precision
-from harness.results import speedups
+from harness.results import messages, speedups
 from harness.results.formatting import Row, interval, number, pixels
 from harness.results.notes import notes
 from harness.results.tables import Tables
@@ -16,17 +16,19 @@ EMPTY = "no accelerator was measured here together with its CPU"
 
 
 def draw_speedup(tables: Tables) -> Drawing:
-    """How many times faster an accelerator is than the CPU beside it."""
+    """How many times faster an accelerator is than the CPU of its machine."""
     own = [
         point(row, tables.name(row), row["speedup"]) | bounds(known.low, known.high) | _basis(row, known)
         for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
     ]
-    axes, published = Axes("CPU time ÷ accelerator time", "95 %", baseline=1), published_points(tables, "speedup")
-    return line_chart.draw(axes, tables, own, published, [_intervals(tables)], EMPTY)
+    axes = Axes("CPU time ÷ accelerator time", "95 %", is_interval=True, baseline=1, unit="×")
+    published = published_points(tables, "speedup")
+    subtitle = f"CPU time ÷ accelerator time, higher is better. {_intervals(tables)}"
+    return line_chart.draw(axes, tables, own, published, subtitle, EMPTY)
 
 
 def draw_percent_of_cpu(tables: Tables) -> Drawing:
-    """An accelerator's time as a percentage of the time of the CPU beside it."""
+    """An accelerator's time as a percentage of the time of the CPU of its machine."""
     own = [
         point(row, tables.name(row), row["percent_of_cpu"])
         | bounds(*(end and 100 / end for end in (known.high, known.low)))
@@ -34,8 +36,9 @@ def draw_percent_of_cpu(tables: Tables) -> Drawing:
         for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
     ]
     published = published_points(tables, "percent_of_cpu")
-    axes = Axes("% of CPU time", "95 %", baseline=100)
-    return line_chart.draw(axes, tables, own, published, [_intervals(tables)], EMPTY)
+    axes = Axes("% of CPU time", "95 %", is_interval=True, baseline=100, unit=" %")
+    subtitle = f"Accelerator time as a share of CPU time, lower is better. {_intervals(tables)}"
+    return line_chart.draw(axes, tables, own, published, subtitle, EMPTY)
 
 
 def _basis(row: Row, known: speedups.Interval) -> Row:
@@ -43,18 +46,12 @@ def _basis(row: Row, known: speedups.Interval) -> Row:
 
 
 def _intervals(tables: Tables) -> str:
-    """What the intervals of the ratios are made of."""
-    if not tables.speedup_rows:
-        return "no accelerator was measured here"
+    """What the dots and lines of the ratios are."""
     with_interval = {known.low is not None for known in speedups.intervals(tables)}
-    if with_interval == {True}:
-        return "ratio of medians with the 95 % interval between processes"
-    few = "no interval where there are fewer than three processes"
-    return (
-        f"ratio of medians with the 95 % interval between processes; {few}"
-        if True in with_interval
-        else (f"ratio of medians; {few}")
-    )
+    few = "no interval below 3 processes"
+    if True not in with_interval:
+        return f"Dot: ratio of medians; {few}."
+    return f"Dot: ratio of medians; line: 95 % interval{f'; {few}' if False in with_interval else ''}."
 
 
 def _ratios(tables: Tables) -> TextTable:
@@ -98,8 +95,7 @@ SPEEDUP = Figure(
     "speedup", "Speed-up over the CPU of the same machine",
     "CPU median ÷ accelerator median with its 95 % interval, from three processes on",
     ("speedups",), draw_speedup, lambda tables: {"Speed-up": _ratios(tables), "With image size": _trends(tables)},
-    # Without an accelerator, the published ones are an answer of a kind.
-    in_report=lambda tables: bool(tables.speedup_rows) or tables.published is not None, cautions=notes,
+    cautions=notes, message=messages.speedup,
 )  # fmt: skip
 PERCENT_OF_CPU = Figure(
     "percent-of-cpu", "Accelerator time as a share of CPU time", "the same as a share of the CPU's time",

@@ -11,7 +11,8 @@ from harness.charts import rendering
 from harness.charts.encodings import by_style
 from harness.charts.figure import Drawing, Figure, Remarks
 from harness.results import advice, sentences, stage_catalogue
-from harness.results.formatting import Row, number, percent, seconds, size_label
+from harness.results.formatting import Row, number, percent, seconds, short_name, size_label
+from harness.results.messages import Message
 from harness.results.stage_catalogue import UNKNOWN
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
@@ -20,14 +21,15 @@ N_CROPS = 4  # per device, the largest; all stand in the table
 N_SERIES = 8  # from which on only the largest crop of so many is drawn
 BAR_PX, BAND_PX, WORDS_PX = 22, 50, 11
 CHARACTER_PX = 0.58 * WORDS_PX  # on average, in the fonts of rendering.FONT
-# What is coloured alike, in the order in which bars stack it: hue, and an ink that keeps 4.5:1 on it.
+# What is coloured alike, in the order in which bars stack it: hue, and an ink that keeps 4.5:1 on it. Hues of stages
+# are no hues of devices: their order alternates dark and light.
 STYLES = {
-    "network": (rendering.HUES[0], "#ffffff"),
-    "dynamics and seeds": (rendering.HUES[1], "#000000"),
-    "quality control": (rendering.HUES[3], "#000000"),
-    "images, tiles and masks on the processor": (rendering.HUES[2], "#000000"),
-    "not attributed": (rendering.GREY, "#000000"),
-    UNKNOWN: (rendering.OTHER_HUE, "#ffffff"),
+    "network": (rendering.HUES[4], rendering.INKS[rendering.HUES[4]]),
+    "dynamics and seeds": (rendering.HUES[3], rendering.INKS[rendering.HUES[3]]),
+    "quality control": (rendering.HUES[2], rendering.INKS[rendering.HUES[2]]),
+    "images, tiles and masks on the processor": (rendering.HUES[1], rendering.INKS[rendering.HUES[1]]),
+    "not attributed": (rendering.GREY, rendering.ON_DARK_HUE),
+    UNKNOWN: (rendering.HUES[0], rendering.INKS[rendering.HUES[0]]),
 }
 SHORT = {"dynamics and seeds": "dynamics", "images, tiles and masks on the processor": "processor", UNKNOWN: "unknown"}
 
@@ -36,8 +38,8 @@ def draw(tables: Tables) -> Drawing:
     """Where the time of one call goes: the stage pass of each device, pass after pass."""
     series = advice.by_series(tables)
     if not series:
-        return Drawing(None, [], "no stage pass was made")
-    notes = ["medians of the stage pass, as shares of its call"]
+        return Drawing(None, "", "no stage pass was made")
+    notes = []
     n_crops = N_CROPS if len(series) <= N_SERIES else 1
     if n_crops == 1:
         notes.append(f"the largest crop of {N_SERIES} of {len(series)} series, one of each device model first")
@@ -53,7 +55,27 @@ def draw(tables: Tables) -> Drawing:
             row = _row_key(rows, f"{size_label(case[0])}\t{seconds(case[0]['total_s'])}")
             parts += [{"row": row, "series": title, **part} for part in _parts(case)]
     description = f"Stacked bars of the shares of cellpose's stages in one call, for {', '.join(series)}."
-    return Drawing(alt.layer(*_layers(rows, headings, parts)), notes, description, BAND_PX * len(rows))
+    calls = sorted({case[0]["n"] for cases in series.values() for case in cases})
+    n = f"n = {' to '.join(map(str, dict.fromkeys((calls[0], calls[-1]))))}"
+    subtitle = f"Share of one call, from left to right as it runs. Medians of the stage pass ({n})."
+    return Drawing(alt.layer(*_layers(rows, headings, parts)), subtitle, description, BAND_PX * len(rows), notes)
+
+
+def message(tables: Tables) -> Message | None:
+    """The share of the network at the largest image of each device, of two at most."""
+    largest = {title: cases[-1] for title, cases in advice.by_series(tables).items()}
+    if not 0 < len(largest) <= 2:
+        return None
+    shares = {
+        title: sum(share for (_, stage), share in advice.shares(case).items() if stage == "network")
+        for title, case in largest.items()
+    }
+    where = {
+        title: f"{short_name(case[0]['device_name'])} at {sentences.size(size_label(case[0]))}"
+        for title, case in largest.items()
+    }
+    each = ", ".join(f"{percent(share)} on {where[title]}" for title, share in shares.items())
+    return Message(f"The network’s share of a call: {each}")
 
 
 def remarks(tables: Tables) -> dict[str, Remarks]:
@@ -132,20 +154,22 @@ def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.
     passes = _spans(parts, ("row", "pass"), _pass_words)
     words = {"fontSize": WORDS_PX, "baseline": "middle", "text": alt.ExprRef(_fitting("datum.long", "datum.short"))}
     return [
-        layer(parts, "parts").mark_bar(height=BAR_PX).encode(x=x, x2="end:Q", color=hue, tooltip=tooltip),
+        layer(parts, "parts")
+        .mark_bar(height=BAR_PX, stroke=rendering.PAPER, strokeWidth=0.7)
+        .encode(x=x, x2="end:Q", color=hue, tooltip=tooltip),
         # A hairline on each pass's left border, from the bar's foot up to the pass's name.
         layer(passes, "borders")
         .mark_tick(orient="vertical", size=BAR_PX + 16, thickness=1, yOffset=-8, color=rendering.GREY)
         .encode(x=x),
         layer(passes, "passes")
-        .mark_text(**words, align="left", dx=4, dy=-BAR_PX / 2 - 8, color=rendering.GREY)
+        .mark_text(**words, align="left", dx=4, dy=-BAR_PX / 2 - 8)
         .encode(x=x),
         layer(_spans(parts, ("row", "pass", "group"), _group_words), "inside")
         .mark_text(**words, color=alt.ExprRef("datum.ink"))
         .encode(x=alt.X("middle:Q")),
         layer(headings, "headings")
         .mark_text(
-            align="left", fontSize=13, fontWeight="bold", dy=BAND_PX / 6, color=rendering.GREY,
+            align="left", fontSize=13, fontWeight="bold", dy=BAND_PX / 6,
             limit=alt.ExprRef("width"), text=alt.ExprRef("datum.title"),
         )
         .encode(x=alt.XDatum(0)),
@@ -198,5 +222,6 @@ def _numbers(tables: Tables) -> TextTable:
 
 STAGES = Figure(
     "stages", "Where the time of one call goes", "where the time of one call goes, pass after pass", ("stages",), draw,
-    lambda tables: {"Stages": _numbers(tables)}, remarks=remarks, glossary=lambda _: stage_catalogue.meanings(),
+    lambda tables: {"Stages": _numbers(tables)}, remarks=remarks, message=message,
+    glossary=lambda _: stage_catalogue.meanings(),
 )  # fmt: skip

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.charts import encodings, line_chart
 from harness.charts.figure import Drawing, Figure
 from harness.charts.line_chart import Axes, bounds, point, published_points
-from harness.results import speedups
+from harness.results import messages, speedups
 from harness.results.formatting import Row, interval, number, percent, pixels
 from harness.results.notes import notes
 from harness.results.tables import Tables
@@ -16,30 +14,38 @@ from harness.results.text_table import TextTable
 EMPTY = "no repetition was timed"
 
 
-def draw_time(tables: Tables, log: bool = False) -> Drawing:
-    """Seconds against image length: medians with interquartile range and every repetition, linear ⇄ logarithmic."""
+def draw_time(tables: Tables) -> Drawing:
+    """Seconds against image side: medians with interquartile range and every repetition, linear ⇄ logarithmic."""
     own = [
         {**point(row, tables.name(row), row["median_s"]), **bounds(row["q1_s"], row["q3_s"]), **precision(row)}
         for row in tables.cases
     ]
     repetitions, drawn = _repetitions(tables)
+    subtitle = (
+        f"Seconds per image, lower is better. Dot: median ({sample_sizes(tables)}); bar: IQR; small dots: {drawn}."
+    )
     return line_chart.draw(
-        Axes("Seconds per image", "q1 – q3", log=log), tables, own, published_points(tables, "mean_s"),
-        [f"median, interquartile range and {drawn}" if own else "nothing was timed here"], EMPTY, repetitions,
+        Axes("Seconds per image", "q1 – q3", unit=" s"), tables, own, published_points(tables, "mean_s"), subtitle,
+        EMPTY, repetitions,
     )  # fmt: skip
 
 
 def draw_throughput(tables: Tables) -> Drawing:
-    """Megapixels a second against image length, with images an hour."""
+    """Megapixels a second against image side, with images an hour."""
     own = [
         {**_rate(row, tables.name(row), row["median_s"]), **precision(row)}
         | bounds(row["n_pixels"] / row["q3_s"] / 1e6, row["n_pixels"] / row["q1_s"] / 1e6)
         for row in tables.cases
     ]
     published = [_rate(row, row["series"], row["mean_s"], True) for row in published_points(tables, "mean_s")]
-    note = "of the median, with its interquartile range" if own else "nothing was timed here"
-    axes = Axes("Megapixels per second", "of q3 – of q1")
-    return line_chart.draw(axes, tables, own, published, [note], EMPTY)
+    subtitle = f"Megapixels per second, higher is better. Dot: of the median ({sample_sizes(tables)}); bar: IQR."
+    return line_chart.draw(Axes("Megapixels per second", "of q3 – of q1"), tables, own, published, subtitle, EMPTY)
+
+
+def sample_sizes(tables: Tables) -> str:
+    """How many repetitions a median has: 'n = 3', 'n = 3 to 10'."""
+    ends = dict.fromkeys(pick(row["n"] for row in tables.cases) for pick in (min, max)) if tables.cases else {0: None}
+    return f"n = {' to '.join(map(str, ends))}"
 
 
 def precision(row: Row) -> Row:
@@ -60,7 +66,7 @@ def _rate(row: Row, series: str, time_s: float, is_published: bool = False) -> R
 def _repetitions(tables: Tables) -> tuple[list[Row], str]:
     """The timed repetitions as points, and how many of them these are, in words; none for a crowd of series."""
     if encodings.is_crowded(tables.series):
-        return [], "no single repetitions, since there are too many series"
+        return [], "none, too many series"
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
     timed = [row for row in tables.calls if row["role"] == "timed"]
     points = [
@@ -113,16 +119,12 @@ def _rates(tables: Tables) -> TextTable:
 
 TIME = Figure(
     "time", "Time to segment one image",
-    "seconds against image length √(h·w): median, interquartile range, repetitions; linear ⇄ logarithmic",
+    "seconds against image side: median, interquartile range, repetitions; linear ⇄ logarithmic",
     ("medians",), draw_time,
     lambda tables: {"Time": _times(tables), "Fit to tiles and pixels": _laws(tables)}, cautions=notes,
-)  # fmt: skip
-# In a report it is a switch of the other.
-TIME_LOG = replace(
-    TIME, name="time-log", shows="the same, logarithmic at first", draw=lambda tables: draw_time(tables, log=True),
-    in_report=lambda _: False,
+    message=messages.time,
 )  # fmt: skip
 THROUGHPUT = Figure(
-    "throughput", "Throughput", "megapixels a second, with images an hour", ("medians",), draw_throughput,
-    lambda tables: {"Throughput": _rates(tables)}, cautions=notes,
+    "throughput", "Serial rate, one image at a time", "megapixels a second, with images an hour", ("medians",),
+    draw_throughput, lambda tables: {"Serial rate": _rates(tables)}, cautions=notes, message=messages.rate,
 )  # fmt: skip

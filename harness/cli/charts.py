@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from harness.cli.options import RESULTS, Out, Published, Run
 from harness.errors import CellbenchError
 
 app = typer.Typer()
+MM_LEAST, MM_MOST = 60, 300  # widths of a printed figure
 Since = Annotated[str | None, typer.Option("--since", help="Newest case of each series since this date: 2026-01-31.")]
 Series = Annotated[str | None, typer.Option("--series", help="Only this series_key, or those that begin with it.")]
 
@@ -36,18 +38,42 @@ def chart_(
     since: Since = None,
     series: Series = None,
     published: Published = True,
+    dark: Annotated[bool, typer.Option("--dark", help="Draw it on a dark background.")] = False,
+    for_: Annotated[
+        str | None, typer.Option("--for", help="paper: print size, black letters of 6 pt or more, and a caption file.")
+    ] = None,
+    width: Annotated[str | None, typer.Option("--width", help="Width on paper: 85mm.")] = None,
 ) -> None:
     """Draw one figure into a file."""
     from harness import query
     from harness.charts import catalogue, rendering
-    from harness.results import scope, tables
+    from harness.results import citation, scope, tables
     from harness.store import Store
 
+    if for_ not in (None, "paper"):
+        raise CellbenchError(f"there is no form {for_!r} of a figure", "--for", "give: --for paper")
+    if (width and not for_) or (dark and for_):
+        raise CellbenchError(
+            "--width needs --for paper, and --dark excludes it", "chart", "see: cellbench chart --help"
+        )
+    width_mm = _millimetres(width or "85mm")
     figure = catalogue.figure(name)
     session = query.Session(Store.at(out))
     chosen = scope.resolve(session, run, since, series)
-    rendering.save(figure.chart(tables.load(session, chosen, published)), to)
-    typer.echo(to, err=True)
+    data = tables.load(session, chosen, published)
+    if for_ is None:
+        typer.echo(rendering.save(figure.chart(data), to, dark), err=True)
+        return
+    for path in rendering.save_for_paper(figure.chart(data), to, width_mm, citation.sentence(data)):
+        typer.echo(path, err=True)
+
+
+def _millimetres(text: str) -> float:
+    """'85mm' or '85' as a number within what is printed."""
+    with suppress(ValueError):
+        if MM_LEAST <= (value := float(text.removesuffix("mm"))) <= MM_MOST:
+            return value
+    raise CellbenchError(f"this is not a width: {text}", "--width", f"give {MM_LEAST} to {MM_MOST} mm, as --width 85mm")
 
 
 @app.command("report")

@@ -32,7 +32,7 @@ EXAMPLES = {
                  "cellbench estimate 10000 --size 1024 --price cuda:0=2.50 --price cpu=0.10"),
     "list": ("cellbench list",),
     "report": ("cellbench report --open", "cellbench report --run RUN --to report.html"),
-    "chart": ("cellbench chart time-log --to figure.svg",),
+    "chart": ("cellbench chart time --to figure.svg",),
     "query": ("cellbench query --list", "cellbench query fastest-device",
               'cellbench query "SELECT node, device, crop, median_s FROM medians"'),
     "schema": ("cellbench schema samples",),

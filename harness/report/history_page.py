@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from harness.charts import history_chart, rendering
 from harness.judge.alarms import Watch
 from harness.judge.history import AGREEMENT, MASKS, TIME, Series
+from harness.report import sparkline
 from harness.report.pages import template
-from harness.results.alarm_text import finding_text, gap_texts, value_text
+from harness.results.alarm_text import finding_text, gap_texts, metric_name, usual_text, value_text
 from harness.results.formatting import count, line_namer, size_label
 from harness.results.history_rows import rank, rows, runs_of, state
 from harness.results.notes import surrogate_notes
-from harness.schema import Row
+from harness.schema import Row, identity
 from harness.stats.levels import AGREEMENTS
 
+N_PLOTTED = 5  # runs from which on a series has a plot: fewer are a row of its table
 # A value in the unit of its axis; everything else is memory.
 SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "masks")}
 # What an axis needs besides its unit: cells come in whole numbers, and agreement is one of a few words.
@@ -29,7 +33,10 @@ def build(watched: Watch) -> str:
     order = sorted(watched.series, key=rank)
     runs = runs_of(watched.series)
     name = line_namer([each.last.place for each in order], ("node", "protocol"))
-    figures = [_figure(each, i, runs, name) for i, each in enumerate(order)]
+    plotted = [each for each in order if len(each.points) >= N_PLOTTED]
+    figures = [_figure(each, i, runs, name) for i, each in enumerate(plotted)]
+    numbers = {(each.key, each.metric, each.method): i for i, each in enumerate(plotted)}
+    machines = identity.grouped(order, lambda each: str(each.last.place["node"]))
     findings = [("alarm", each) for each in watched.alarms] + [("suspect", each) for each in watched.suspects]
     return template("history.html").render(
         headline=headline(watched),
@@ -37,10 +44,18 @@ def build(watched: Watch) -> str:
         findings=[(state, each.series.id, each.series.selector, finding_text(each), each) for state, each in findings],
         gaps=gap_texts(watched.gaps),
         figures=figures,
+        machines=[
+            (node, anchor(node), [_row(each, name, numbers) for each in found]) for node, found in machines.items()
+        ],
+        n_plotted=N_PLOTTED,
+        width=sparkline.WIDTH_PX,
+        height=sparkline.HEIGHT_PX,
         cautions=_cautions(watched),
         spec=rendering.script_json(history_chart.draw([], "").to_dict()) if figures else "{}",
         data=rendering.script_json([figure["rows"] for figure in figures]),
         axes=rendering.script_json([figure["axis"] for figure in figures]),
+        times=rendering.script_json([figure["times"] for figure in figures]),
+        dark_style=rendering.dark_style(),
         policy=rendering.CONTENT_POLICY,
         embed=rendering.script_json(rendering.EMBED),
         bundle=rendering.bundle(),
@@ -58,16 +73,40 @@ def headline(watched: Watch) -> str:
     return f"{' and '.join(parts)} in {len(watched.series)} series"
 
 
+def anchor(node: str) -> str:
+    """The name of a machine as a place of the page."""
+    return f"machine-{hashlib.sha256(node.encode()).hexdigest()[:12]}"
+
+
+def _row(series: Series, name: Callable[[Row], str], numbers: Mapping[tuple[Any, ...], int]) -> Row:
+    """A series as a row of its machine's table; number: of its plot, if it has one."""
+    place, band = series.last.place, series.last.judged.band
+    return {
+        "what": f"{size_label(place)}, {name(place)}, {place['protocol']}",
+        "metric": _metric(series),
+        "value": value_text(series.metric, series.last.value),
+        "usual": usual_text(series.metric, band) if band else "–",
+        "state": state(series, len(series.points) - 1),
+        "n_runs": len(series.points),
+        "line": sparkline.points([point.value for point in series.points]),
+        "number": numbers.get((series.key, series.metric, series.method)),
+    }
+
+
+def _metric(series: Series) -> str:
+    return "cells" if series.metric == MASKS else metric_name(series)
+
+
 def _figure(series: Series, number: int, runs: dict[str, list[Row]], name: Callable[[Row], str]) -> Row:
     place = series.last.place
     scale, unit = SCALES.get(series.metric, (1e-6, "MB"))
-    metric = "cells" if series.metric == MASKS else series.metric.removesuffix("_bytes").replace("_", " ")
-    what = f"{name(place)}, {size_label(place)}, {place['protocol']}: {metric}"
+    what = f"{name(place)}, {size_label(place)}, {place['protocol']}: {_metric(series)}"
     return {
         "name": f"series-{number}",
         "state": state(series, len(series.points) - 1),
         "title": f"{place['node']} · {what}",
         "axis": {"title": unit, **AXES.get(series.metric, {})},
+        "times": history_chart.time_axis([point.started_at for point in series.points]),
         "caption": _caption(series),
         "rows": rows(series, scale, runs),
     }
@@ -76,7 +115,7 @@ def _figure(series: Series, number: int, runs: dict[str, list[Row]], name: Calla
 def _caption(series: Series) -> str:
     band, runs = series.last.judged.band, count(len(series.points), "run")
     now = value_text(series.metric, series.last.value)
-    usual = f", usual {value_text(series.metric, band.low)} to {value_text(series.metric, band.high)}" if band else ""
+    usual = f", baseline {usual_text(series.metric, band)}" if band else ""
     return f"{state(series, len(series.points) - 1)}: {now}{usual}; {runs}"
 
 

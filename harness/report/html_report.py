@@ -22,7 +22,7 @@ from harness.engines import registry
 from harness.query import Session, reference_timings
 from harness.report import narrative, report_tables
 from harness.report.pages import template
-from harness.results import differences, tables
+from harness.results import citation, differences, ranks, tables
 from harness.results.formatting import listed, text
 from harness.results.scope import Scope
 from harness.results.tables import Tables
@@ -32,6 +32,8 @@ PROTOCOLS = {
     "standard": "standard: the timed region is one call of eval(); the model was loaded and warmed up before",
     "article": "article: the timed region is the construction of the model and one call of eval()",
 }
+MAIN = ("time", "stages", "model-cost", "speedup", "agreement", "history", "throughput")  # what is shown first
+N_MAIN, N_HERO_BARS = 3, 9  # figures below the first; devices of a ranking that fits above the fold
 N_PLAIN_BYTES = 100_000  # of medians as CSV, or of a figure; more are compressed
 
 
@@ -54,6 +56,22 @@ class Report:
     @property
     def banners(self) -> list[str]:
         return narrative.banners(self.data)
+
+    @property
+    def caution(self) -> str:
+        return narrative.cautions_in_short(self.data)
+
+    @property
+    def key_figures(self) -> list[narrative.KeyFigure]:
+        return narrative.key_figures(self.data)
+
+    @property
+    def has_path(self) -> bool:
+        return any("PATH" in command for command in self.commands)
+
+    @property
+    def citation(self) -> str:
+        return citation.sentence(self.data)
 
     @property
     def n_timed(self) -> int:
@@ -105,6 +123,35 @@ def figures(report: Report) -> list[Figure]:
     return [figure for figure in catalogue.FIGURES if figure.has_data(report.data)]
 
 
+@dataclass(frozen=True)
+class Page:
+    """Where the figures of a report stand: one at the top, three below, the others on request, and what has no picture.
+
+    texts: of a figure that these results have one value for, or none of this run.
+    """
+
+    hero: Figure | None
+    main: list[Figure]
+    more: list[Figure]
+    texts: list[str]
+
+
+def arranged(report: Report) -> Page:
+    """The figures by place: first those that answer what a report is read for."""
+    data, found = report.data, figures(report)
+    texts = [f"{each.title}: {drawing.description}." for each in found if not (drawing := each.draw(data)).chart]
+    drawn = {each.name: each for each in found if each.draw(data).chart}
+    n_ranked = len(ranks.ranks(data)[0])
+    heroes = [name for name in (("ranking", "time") if 1 < n_ranked <= N_HERO_BARS else ("time",)) if name in drawn]
+    hero = drawn.pop(heroes[0]) if heroes else None
+    main = [drawn.pop(name) for name in [name for name in MAIN if name in drawn][:N_MAIN]]
+    more = [each for each in found if each.name in drawn]
+    absent = [each.title for each in catalogue.FIGURES if each not in found]
+    if absent:
+        texts.append(f"No data in this run for: {listed(absent, len(absent))}.")
+    return Page(hero, main, more, texts)
+
+
 def without_figure(data: Tables) -> dict[str, TextTable]:
     """The tables that no figure has, by their captions: tuning results and many images; those that have rows."""
     found = {
@@ -128,12 +175,15 @@ def html(report: Report) -> str:
             runs=report.runs,
             cases=report_tables.cases(data),
             case_notes=narrative.case_notes(data),
-            figures=figures(report),
+            page=arranged(report),
             spec=_spec,
+            dark_style=rendering.dark_style(),
+            wrap=rendering.WRAP,
             policy=rendering.CONTENT_POLICY,
             embed=rendering.script_json(rendering.EMBED),
             without_figure=without_figure(data),
             failures=report_tables.failures(data),
+            summary=report_tables.summary(report.places, report.facts),
             environment=report_tables.environment(report.places, report.facts),
             protocols=[PROTOCOLS.get(name, name) for name in protocols],
             origin=reference_timings.ORIGIN if data.published is not None else None,
@@ -144,7 +194,10 @@ def html(report: Report) -> str:
 
 def _spec(figure: Figure, data: Tables) -> str:
     """A picture for a script element, as wide as its page: JSON, compressed where that is much shorter."""
-    json = rendering.script_json(rendering.as_dict(figure.chart(data)) | {"width": "container"})
+    spec = rendering.as_dict(figure.chart(data)) | {"width": "container"}
+    # What limits all of these results stands at the top of the page.
+    spec["usermeta"] = {"notes": spec["usermeta"]["notes"]} if "usermeta" in spec else {"notes": []}
+    json = rendering.script_json(spec)
     return json if len(json) <= N_PLAIN_BYTES else base64.b64encode(gzip.compress(json.encode(), mtime=0)).decode()
 
 

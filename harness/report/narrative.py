@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from harness.results import answers as found_by
 from harness.results import findings, sentences
-from harness.results.findings import Elsewhere, Finding, SameMasks, Span, Speedup, Time
-from harness.results.formatting import Row, count, dimension_value, model_name
+from harness.results.findings import Elsewhere, Finding, Kind, SameMasks, Span, Speedup, Time, Winner
+from harness.results.formatting import Row, count, dimension_value, model_name, number
 from harness.results.notes import flag_note
 from harness.results.tables import Tables
 from harness.schema import identity
@@ -17,6 +17,30 @@ MOST = 4  # sentences of a kind; the tables have the rest
 WEIGHTS = {
     "published": "", "standin": "’s network with stand-in weights", "custom": "’s network with custom weights",
 }  # fmt: skip
+
+
+# A caution in a few words; the full sentence is under "Methods".
+CAUTIONS = {
+    Kind.SIMULATED: "simulated workload, not a measurement",
+    Kind.STANDIN: "stand-in weights",
+    Kind.CUSTOM: "custom weights",
+    Kind.IMPORTED: "imported, not measured by cellbench",
+    Kind.SYNTHETIC: "synthetic image",
+    Kind.FAILED: "failed repetitions: {n}",
+    Kind.ALL_FLAGGED: "all repetitions flagged in {n} of {of} cases",
+    Kind.FEW: f"fewer than {findings.FEW} repetitions in {{n}} of {{of}} cases",
+    Kind.NO_CELLS: "no cells found in {n} of {of} cases",
+    Kind.UNSTABLE: "masks differ between repetitions",
+    Kind.UNLIKE: "CPU and accelerator counted different numbers of cells",
+}
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number at the top of a report, and what it is."""
+
+    value: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +69,39 @@ def headline(data: Tables) -> str:
 def banners(data: Tables) -> list[str]:
     """What a reader must know before believing a number, in full sentences."""
     return list(map(sentences.sentence, found_by.cautions(data)))
+
+
+def cautions_in_short(data: Tables) -> str:
+    """The same in a few words each, for one line."""
+    notes = {each.kind: each for each in found_by.cautions(data)}
+    words = (text.format(n=notes[kind].n, of=notes[kind].of) for kind, text in CAUTIONS.items() if kind in notes)
+    text = " · ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def key_figures(data: Tables) -> list[KeyFigure]:
+    """The numbers that are looked for first: time, images per hour, speed-up, and what a search found."""
+    times = [each for each in found_by.how_fast(data) if isinstance(each, Time)]
+    sizes = {findings.case(row): row["n_pixels"] for row in data.cases}
+    found = []
+    if times:
+        most = max(sizes[each.cases[0]] for each in times)
+        best = min((each for each in times if sizes[each.cases[0]] == most), key=lambda each: each.known.value)
+        value_s, where = best.known.value, f"{sentences.size(best.size)}, {best.series}"
+        found.append(KeyFigure(sentences.seconds(value_s), f"per image: {where}"))
+        found.append(KeyFigure(number(3600 / value_s), "images per hour, one at a time"))
+    gains = [each for each in found_by.gain(data) if isinstance(each, Speedup)]
+    if gains:
+        gain = max(gains, key=lambda each: each.known.value)
+        known = sentences.known(gain.known).strip(" ()")
+        found.append(KeyFigure(f"{number(gain.known.value)}×", f"as fast as its CPU: {gain.device} ({known})"))
+    elif times and all(row["backend"] == "cpu" for row in data.cases):
+        found.append(KeyFigure("no GPU", "in this run"))
+    winners = [each for _, each in found_by.faster(data) if isinstance(each, Winner) and each.variant]
+    if winners:
+        best_won = max(winners, key=lambda each: each.times)
+        found.append(KeyFigure(f"{number(best_won.times)}×", f"faster with {best_won.variant}, masks {best_won.masks}"))
+    return found
 
 
 def case_notes(data: Tables) -> list[str]:

@@ -8,6 +8,11 @@ from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
 N_FAILURES = 200  # different ones that a report lists
+BYTES = "memory in bytes"
+FIRST_ASKED = (
+    "device", "processor", "cores", BYTES, "operating system", "cellpose", "torch", "Python", "cellbench",
+    "threads of torch",
+)  # fmt: skip
 N_PLACES = 6  # devices that a table of facts has a column each for
 
 
@@ -68,6 +73,22 @@ def failures(data: Tables) -> TextTable:
     if len(found) > N_FAILURES:
         rows.append((f"and {len(found) - N_FAILURES} more", *("" for _ in columns[1:])))
     return TextTable(tuple(column.replace("_", " ") for column in columns), {"": rows}, n_labels=len(columns))
+
+
+def summary(places: list[str], findings: list[Finding]) -> TextTable:
+    """What is asked first about the machines: hardware and versions; a row a fact."""
+    by_label = {each.label: each for each in reversed(findings)}  # the first of a label counts
+    known = [by_label[label] for label in FIRST_ASKED if label in by_label]
+    table = environment(places, known)
+    rows = [row for group in table.groups.values() for row in group]
+    return TextTable(table.head, {"": [_in_gigabytes(row) for row in rows]}, n_labels=len(table.head))
+
+
+def _in_gigabytes(row: tuple[str, ...]) -> tuple[str, ...]:
+    if not row[0].startswith(BYTES):
+        return row
+    cells = (f"{float(cell) / 1e9:.0f} GB" if cell.isdecimal() else cell for cell in row[1:])
+    return (row[0].replace(BYTES, "memory"), *cells)
 
 
 def environment(places: list[str], findings: list[Finding]) -> TextTable:

@@ -31,7 +31,9 @@ def notes(tables: Tables) -> list[str]:
         found.append(caution)
     found += mixed(tables)
     if tables.published is not None:
-        found.append("published series: means of 5 without spread, model construction included (protocol article)")
+        found.append(
+            "reference timings: published means of 5 without spread, model construction included (protocol article)"
+        )
         if rows and {row["protocol"] for row in rows} != {reference_timings.PROTOCOL}:
             found.append("measured here: model construction not included (protocol standard)")
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.results.formatting import Row
 from harness.results.tables import Tables
 
-GIB = 2**30
+GB = 1e9
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ from tests.browser import browser  # noqa: E402
 from tests.fleet import make_fleet  # noqa: E402
 
 DRAWN = """new Promise((done) => {
-  const figures = document.querySelectorAll("script[data-chart]").length;
+  const all = [...document.querySelectorAll(".chart")];
+  const figures = all.filter((each) => !each.closest("details:not([open])")).length;
   const look = () => {
-    if (document.querySelectorAll("[data-drawn]").length === figures) done(performance.now());
+    if (document.querySelectorAll("[data-drawn=yes]").length === figures) done(performance.now());
     else setTimeout(look, 10);
   };
   look();

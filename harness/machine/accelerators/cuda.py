@@ -17,7 +17,7 @@ class Cuda(CachingGpu):
     backend = torch_type = "cuda"
     title, platform = "NVIDIA GPU", "CUDA"
     sync_name = "torch.cuda.synchronize"
-    hue, shape = 2, "square"
+    hue, shape = 1, "square"
     visibility_settings = ("CUDA_VISIBLE_DEVICES",)
     blocking_setting = "CUDA_LAUNCH_BLOCKING"
     out_of_memory_words = (

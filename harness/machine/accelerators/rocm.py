@@ -18,7 +18,7 @@ class Rocm(CachingGpu):
     backend, torch_type = "rocm", "cuda"
     title, platform = "AMD GPU", "ROCm"
     sync_name = "torch.cuda.synchronize"
-    hue, shape = 1, "cross"
+    hue, shape = 2, "cross"
     visibility_settings = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
     blocking_setting = "AMD_SERIALIZE_KERNEL"
     out_of_memory_words = ("HIP out of memory", "HIP error: out of memory", "HIPBLAS_STATUS_ALLOC_FAILED")

@@ -14,7 +14,7 @@ class Xpu(CachingGpu):
     backend = torch_type = "xpu"
     title, platform = "Intel GPU", "SYCL"
     sync_name = "torch.xpu.synchronize"
-    hue, shape = 3, "triangle-down"
+    hue, shape = 4, "triangle-down"
     visibility_settings = ("ZE_AFFINITY_MASK", "ONEAPI_DEVICE_SELECTOR")
     out_of_memory_words = (
         "XPU out of memory", "UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY", "UR_RESULT_ERROR_OUT_OF_RESOURCES",

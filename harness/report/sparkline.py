@@ -1,0 +1,20 @@
+"""A line as small as a word: the values of a series over its runs, as SVG without a script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+WIDTH_PX, HEIGHT_PX, EDGE_PX = 120, 26, 3
+
+
+def points(values: Sequence[float]) -> str:
+    """The corners of the line, evenly spaced, the smallest value at the bottom: 'x,y x,y'; none below two values."""
+    if len(values) < 2:
+        return ""
+    least, most = min(values), max(values)
+    step, room = (WIDTH_PX - 2 * EDGE_PX) / (len(values) - 1), HEIGHT_PX - 2 * EDGE_PX
+
+    def y(value: float) -> float:
+        return HEIGHT_PX / 2 if most == least else EDGE_PX + room * (most - value) / (most - least)
+
+    return " ".join(f"{EDGE_PX + i * step:.1f},{y(value):.1f}" for i, value in enumerate(values))
