@@ -142,7 +142,17 @@ def unbacked(finding: Any, text: str) -> list[str]:
     counts = [value for value in vars(finding).values() if isinstance(value, int)]
     numbers |= {float(one + other) for one in counts for other in counts}
     numbers |= {
-        f(x) for x in numbers if x for f in (lambda x: 100 * abs(x), lambda x: 100 * abs(x - 1), lambda x: 3600 / x)
+        f(x)
+        for x in numbers
+        if x
+        for f in (
+            lambda x: 100 * abs(x),
+            lambda x: 100 * abs(x - 1),
+            lambda x: 3600 / x,
+            lambda x: x / 60,
+            lambda x: x / 3600,
+            lambda x: x / 86400,
+        )
     }
     loose = []
     for token in NUMBER.findall(text):
@@ -199,6 +209,29 @@ def _time(raw: Raw, finding: Any) -> Reasons:
     yield from _near("longest", finding.known.most, times.max())
     yield from _evidence(finding.known, [raw.processes(case)], [len(times)])
     yield from _size(finding.size, raw.timed[case])
+
+
+PROCESS = ("run_id", "node", "device", "engine", "model")
+
+
+def _batch(raw: Raw, finding: Any) -> Reasons:
+    yield from _time(raw, finding)
+    place = _values(raw.first(finding.cases[0]), PROCESS)
+    phases: dict[Any, list[float]] = defaultdict(list)
+    for row in raw.everything:
+        is_start = row["role"] == "cold" and row["phase"] != "call" and row["status"] == "ok"
+        if is_start and _values(row, PROCESS) == place:
+            phases[row["block"]].append(math.nan if row["elapsed_s"] is None else row["elapsed_s"])
+    starts = [sum(each) for each in phases.values() if math.isfinite(sum(each))]
+    if bool(starts) != (finding.start_s is not None):
+        yield f"has the start {finding.start_s}, and {len(starts)} were measured"
+    start_s = float(np.median(starts)) if starts else 0.0
+    known = finding.known
+    ends = (known.least, known.most) if known.low is None else (known.low, known.high)
+    for what, total_s, image_s in zip(
+        ("total", "least", "most"), (finding.total_s, finding.low_s, finding.high_s), (known.value, *ends), strict=True
+    ):
+        yield from _near(what, total_s, start_s + finding.n_images * image_s)
 
 
 def _span(raw: Raw, finding: Any) -> Reasons:
@@ -609,9 +642,9 @@ CHECKS: Mapping[str, Callable[[Raw, Any], Reasons]] = {
     "Time": _time, "Span": _span, "Speedup": _speedup, "Growth": _growth, "BySize": _by_size, "Elsewhere": _elsewhere,
     "Fastest": _fastest, "SameMasks": _same_masks, "Agreement": _agreement, "Change": _change, "Judged": _judged,
     "Compared": _compared, "Winner": _winner, "Share": _share, "Network": _network, "Attributed": _attributed,
-    "Note": _note, "ModelCost": _model_cost, "Accuracy": _accuracy, "NoAccuracy": _no_accuracy,
+    "Note": _note, "Batch": _batch, "ModelCost": _model_cost, "Accuracy": _accuracy, "NoAccuracy": _no_accuracy,
 }  # fmt: skip
-TIMED = ("Time", "Span", "Speedup", "Growth", "BySize", "Fastest", "SameMasks", "Agreement", "Note")
+TIMED = ("Time", "Batch", "Span", "Speedup", "Growth", "BySize", "Fastest", "SameMasks", "Agreement", "Note")
 
 
 # ---------------------------------------------------------------- arithmetic

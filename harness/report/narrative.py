@@ -119,13 +119,14 @@ def case_notes(data: Tables) -> list[str]:
 def answers(data: Tables) -> list[Answer]:
     """What these results say to each question."""
     gained, faster = found_by.gain(data), found_by.faster(data)
-    models = found_by.models(data)
+    models, batch = found_by.models(data), found_by.batch(data)
     compared = [*found_by.fastest(data), *(masks := found_by.masks(data))]
     return [
         Answer(
             "How fast is it, and how does that change with image size?",
             _sentences(found_by.how_fast(data)) or ["Nothing was timed."],
         ),
+        *([Answer(BATCH, [*_sentences(batch), OTHER_SIZES])] if batch else []),
         Answer(
             "How much does a GPU help, and from which image size on?",
             ([] if any(not isinstance(each, Elsewhere) for each in gained) else [NO_GPU]) + _sentences(gained),
@@ -146,6 +147,8 @@ def answers(data: Tables) -> list[Answer]:
 
 
 MODELS = "Cellpose 3 or Cellpose-SAM here: what does the larger model cost, and what does it give?"
+BATCH = f"How long do {found_by.N_IMAGES} images take?"
+OTHER_SIZES = f"Other sizes, and other machines: cellbench estimate {found_by.N_IMAGES} --size HEIGHTxWIDTH."
 NO_GPU = "No accelerator was measured together with a CPU here."
 UNCOMPARED = "Whether the differences matter was not measured: run it with --passes masks."
 FIRST = "These are the first results of their series here. Run it again after an update to compare."

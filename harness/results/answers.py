@@ -6,10 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from harness.query import reference_timings
-from harness.results import advice, findings, history_rows, model_costs, ranks, speedups, tuning_results
+from harness.results import advice, estimates, findings, history_rows, model_costs, ranks, speedups, tuning_results
 from harness.results.findings import (
     Accuracy,
     Agreement,
+    Batch,
     BySize,
     Change,
     Elsewhere,
@@ -36,12 +37,13 @@ from harness.stats.intervals import Interval
 
 # The columns that two medians of one headline must share; the size of the image may differ.
 KIND = (*WORK, "variant", "batch_size", "dtype")
+N_IMAGES = 500  # of a batch: several plates
 
 
 def every(tables: Tables) -> list[Finding]:
     """All claims about a scope."""
     of_cases = [*headline(tables), *cautions(tables), *findings.endings(tables.cases)]
-    found = [each for find in (how_fast, gain, fastest, masks, models, before) for each in find(tables)]
+    found = [each for find in (how_fast, batch, gain, fastest, masks, models, before) for each in find(tables)]
     return [*of_cases, *found, *(each for _, each in faster(tables))]
 
 
@@ -92,6 +94,20 @@ def how_fast(tables: Tables) -> list[Finding]:
         found.append(_time(tables, max(rows, key=lambda row: row["n_pixels"]), series))
         if (known := laws[series]).law and known.law.is_good:
             found.append(Growth(known.cases, series, known.law.coefficients, known.law.relative_error))
+    return found
+
+
+def batch(tables: Tables) -> list[Finding]:
+    """How long many images take, for each series of calls at its largest image."""
+    starts, found = estimates.starts(tables), []
+    rows = [row for row in tables.cases if row["protocol"] == "standard"]
+    for series, same in identity.grouped(rows, tables.name).items():
+        row = max(same, key=lambda row: row["n_pixels"])
+        one, start_s = _time(tables, row, series), starts.get(estimates.start_key(row))
+        image = one.known
+        ends_s = (image.least, image.most) if image.low is None or image.high is None else (image.low, image.high)
+        total_s, low_s, high_s = ((start_s or 0.0) + N_IMAGES * image_s for image_s in (image.value, *ends_s))
+        found.append(Batch(one.cases, series, one.size, image, N_IMAGES, start_s, total_s, low_s, high_s))
     return found
 
 

@@ -107,7 +107,7 @@ def answer(tables: Tables, question: Question, model: str | None = None) -> Answ
     """An estimate, or a reason for none, for each series of calls (protocol standard); model: only of this one."""
     laws = {each.series: each.law for each in speedups.laws(tables)}
     known = dict(zip(((row["run_id"], row["case_id"]) for row in tables.cases), speedups.medians(tables), strict=True))
-    starts, several = _starts(tables), _several(tables)
+    start_s_of, several = starts(tables), _several(tables)
     energies_j = {row["case_id"]: row["gross_per_call_j"] for row in tables.energy.to_pylist()}
     winners = [each for each in tuning_results.winners(tables.tuning_results).values() if each]
     estimates, refusals = [], []
@@ -127,7 +127,7 @@ def answer(tables: Tables, question: Question, model: str | None = None) -> Answ
         faster = next((each for each in winners if _is_like(each.row, row)), None)
         place = row["node"], row["device"]
         energy_j = energies_j.get(row["case_id"]) if found[-1] == MEASURED else None
-        start_s = starts.get((row["run_id"], *place))
+        start_s = start_s_of.get(start_key(row))
         estimates.append(Estimate(series, *found, start_s, faster, several.get((*place, row["model"])), energy_j))
     return Answer(sorted(estimates, key=lambda each: each.image_s), refusals)
 
@@ -190,5 +190,11 @@ def _several(tables: Tables) -> dict[tuple[str, str, str], Several]:
     return found
 
 
-def _starts(tables: Tables) -> Mapping[tuple[str, str, str], float]:
-    return {(row["run_id"], row["node"], row["device"]): row["start_s"] for row in tables.start_ups.to_pylist()}
+def start_key(row: Row) -> tuple[str, ...]:
+    """The key of a row's process in starts()."""
+    return row["run_id"], row["node"], row["device"], row["engine"], row["model"]
+
+
+def starts(tables: Tables) -> Mapping[tuple[str, ...], float]:
+    """Seconds of a fresh process before its first call, by start_key()."""
+    return {start_key(row): row["start_s"] for row in tables.start_ups.to_pylist()}

@@ -36,6 +36,20 @@ class Time(Finding):
 
 
 @dataclass(frozen=True)
+class Batch(Time):
+    """How long n_images of one size take in one process, with its start-up.
+
+    low_s, high_s: from the interval of the median, or from its range where there is none. start_s: None where unknown.
+    """
+
+    n_images: int
+    start_s: float | None
+    total_s: float
+    low_s: float
+    high_s: float
+
+
+@dataclass(frozen=True)
 class Span(Finding):
     """The shortest and the longest median among devices at a size that all have; None where they have none."""
 

@@ -12,6 +12,7 @@ from harness.results.findings import (
     Accuracy,
     Agreement,
     Attributed,
+    Batch,
     BySize,
     Change,
     Elsewhere,
@@ -32,7 +33,7 @@ from harness.results.findings import (
     Time,
     Winner,
 )
-from harness.results.formatting import count, listed, number, percent
+from harness.results.formatting import count, duration, listed, number, percent
 from harness.stats import trend
 from harness.stats.intervals import PROCESSES_MIN, Interval
 
@@ -88,6 +89,18 @@ def _(finding: Time) -> str:
         f"{finding.series}: {time(finding)}, so at most {hourly} calls an hour; reading and writing of images come on "
         "top."
     )
+
+
+@sentence.register
+def _(finding: Batch) -> str:
+    processes = f"{finding.known.n_processes} process{'es' * (finding.known.n_processes != 1)}"
+    ends = f"{duration(finding.low_s)} to {duration(finding.high_s)}"
+    basis = f"range {ends}, n = {finding.known.n} in {processes}"
+    if finding.known.low is not None:
+        basis = f"95 % interval {ends}, {processes}"
+    start = "with" if finding.start_s is not None else "without"
+    total = f"{finding.n_images} images take about {duration(finding.total_s)}, {start} the start of the process"
+    return f"{finding.series}, {size(finding.size)}: {total} ({basis})."
 
 
 @sentence.register

@@ -118,7 +118,9 @@ QUERIES = {
     "start_ups": Query(
         f"""SELECT run_id, node, device, engine, model, median(start_s) AS start_s
         FROM (SELECT run_id, node, device, engine, model, block, sum(elapsed_s) AS start_s FROM samples
-              WHERE role = '{Role.COLD}' AND phase <> '{Phase.CALL}' AND {OK} AND {{in_runs}} GROUP BY ALL)
+              WHERE role = '{Role.COLD}' AND phase <> '{Phase.CALL}' AND {OK} AND {{in_runs}} GROUP BY ALL
+              HAVING count(elapsed_s) = count(*))
+        WHERE isfinite(start_s)
         GROUP BY ALL ORDER BY ALL""",
         Role.COLD,
     ),
