@@ -231,8 +231,8 @@ class _Layers:
         """A chart on the axes; without values it takes those of the whole figure."""
         x, y = _channels(self.axes, self.domain, self.lengths, self._room())
         data = alt.Undefined if values is None else rendering.data(list(values))
-        stroke = {"stroke": self.encoded.stroke} if coloured else {}
-        chart = _on_axis(alt.Chart(data).encode(x=x, y=y, **stroke))
+        stroke = self.encoded.stroke if coloured else alt.Undefined
+        chart = _on_axis(alt.Chart(data).encode(x=x, y=y, stroke=stroke))
         return chart.transform_filter(SHOWN) if self.with_published else chart
 
     def _opacity(self, value: float) -> Any:

@@ -77,7 +77,7 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
     hue = alt.Color("hue:N", scale=None, legend=None)
     return [
         base.mark_bar(height=BAR_PX, yOffset=9, opacity=alt.ExprRef("datum.opacity")).encode(
-            x=x, x2=alt.XDatum(0), color=hue, tooltip=tooltip
+            x=x, x2=alt.X2Datum(0), color=hue, tooltip=tooltip
         ),
         *([spread.encode(x=alt.X("low:Q"), x2="high:Q")] if has_spread else []),
         alt.Chart().encode(y=y).mark_text(align="left", dy=-7, dx=1, fontSize=12, limit=alt.ExprRef("width"))

@@ -323,7 +323,7 @@ def dark_style() -> str:
 
 def _html(chart: Layered) -> str:
     """A page of one chart, as wide as its window; altair's own does not escape the names in it."""
-    spec = as_dict(chart) | {"width": "container"}
+    spec: dict[str, Any] = as_dict(chart) | {"width": "container"}
     meta = spec.pop("usermeta", {})
     notes = " ".join(_sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ())))
     return f"""<!doctype html>

@@ -194,7 +194,7 @@ def html(report: Report) -> str:
 
 def _spec(figure: Figure, data: Tables) -> str:
     """A picture for a script element, as wide as its page: JSON, compressed where that is much shorter."""
-    spec = rendering.as_dict(figure.chart(data)) | {"width": "container"}
+    spec: dict[str, Any] = rendering.as_dict(figure.chart(data)) | {"width": "container"}
     # What limits all of these results stands at the top of the page.
     spec["usermeta"] = {"notes": spec["usermeta"]["notes"]} if "usermeta" in spec else {"notes": []}
     json = rendering.script_json(spec)

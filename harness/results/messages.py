@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.results import answers, sentences
-from harness.results.findings import Agreement, Finding, Judged, ModelCost, SameMasks, Span, Speedup, Time
+from harness.results.findings import Agreement, Fastest, Finding, Judged, ModelCost, SameMasks, Span, Speedup, Time
 from harness.results.formatting import Row, count, listed, number, percent, size_label
 from harness.results.tables import Tables
 from harness.schema import identity
@@ -89,7 +89,7 @@ def _speedup(gain: Speedup) -> str:
 def ranking(tables: Tables) -> Message | None:
     """The device that is the fastest, or those that these data do not separate."""
     for found in answers.fastest(tables):
-        if found.n_devices == 1:
+        if not isinstance(found, Fastest) or found.n_devices == 1:
             continue
         if len(found.devices) == 1:
             text = f"{found.devices[0]} is the fastest of {found.n_devices} devices at {found.size}"
