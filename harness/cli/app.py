@@ -102,7 +102,7 @@ def run() -> None:
         sys.exit(70)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to do; Python's own end prints nothing
-        if interrupted:  # whatever became of it: DuckDB makes an error of its own out of it, a finalizer swallows it
+        if interrupted:  # in any case: DuckDB turns it into its own error, a finalizer swallows it
             sys.exit(130)
 
 

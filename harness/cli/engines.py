@@ -37,7 +37,12 @@ def list_(json: Json = False) -> None:
         return
     from harness.terminal.table_printer import Column, print_columns
 
-    columns = [Column("engine", is_whole=True), Column("version"), Column("models"), Column("environment", order=1)]
+    columns = [
+        Column("engine", is_whole=True),
+        Column("version"),
+        Column("models"),
+        Column("environment", order=1, is_whole=True),
+    ]
     cells = [[r["engine"], r["version"] or "not installed", ", ".join(r["models"]), r["where"]] for r in rows]
     print_columns(columns, cells)
 

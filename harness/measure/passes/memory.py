@@ -27,7 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 INTERVAL_S = 0.005
 PROC = Path("/proc/self")
-RESET_PEAK = "5"  # the value of clear_refs that sets VmHWM back to what is resident now (proc_pid_clear_refs(5))
+RESET_PEAK = "5"  # the value of clear_refs that resets VmHWM to the memory resident now (proc_pid_clear_refs(5))
 # Reset, a peak differs from VmRSS only by what other threads did since and by the kernel's own batching of counters.
 RESET_SLACK_BYTES = 64 * 2**20
 

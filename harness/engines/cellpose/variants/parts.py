@@ -13,7 +13,7 @@ from harness.machine.accelerators import ACCELERATORS
 
 NOTHING = "nothing: the same operations on the same numbers"
 CHOICE = "the result itself, by as much as the value differs from cellpose's own"
-# What torch reaches through its CUDA calls.
+# The backends of torch's CUDA calls.
 GPUS = tuple(name for name, kind in ACCELERATORS.items() if kind.torch_type == "cuda")
 
 if TYPE_CHECKING:

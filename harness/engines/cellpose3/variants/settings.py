@@ -82,12 +82,12 @@ PARTS = (
              limits=(0.05, 0.5), by_hand="model.eval(…, tile_overlap={})"),
     ),
 )  # fmt: skip
-# What is safe everywhere and changes no bit, in one word.
+# The parts that are safe everywhere and change no bit, in one word.
 LOSSLESS = ("style-only", "reuse-image", "skip-unseen", "fast-flows", "fast-seeds", "fast-qc", "fast-stitch")
 GROUPS = {"lossless": LOSSLESS, "fast-dynamics": ("fast-flows", "fast-seeds", "fast-qc")}
 
 
-# What a search tries, one race a group, on top of the best so far. What changes no bit comes first.
+# The groups of a search, one race each, on top of the best so far. Parts that change no bit come first.
 SEARCHED = (
     ("lossless",),
     ("plain", "channels-last", "channels-last+folded", "winograd"),

@@ -56,7 +56,7 @@ PARTS = (
 )  # fmt: skip
 LOSSLESS = ("cached-positions", "fast-seeds", "fast-qc", "fast-stitch")
 GROUPS = {"lossless": LOSSLESS}
-# What a search tries, one race a group, on top of the best so far. What changes no bit comes first.
+# The groups of a search, one race each, on top of the best so far. Parts that change no bit come first.
 SEARCHED = (
     ("lossless",),
     ("packed", "flash", "flash+packed", "fused", "joined"),
