@@ -66,6 +66,8 @@ def wrong(words: list[str]) -> str | None:
         if bare in commands_of(current):
             current = commands_of(current)[bare]
             continue
+        if current.context_settings.get("ignore_unknown_options"):
+            return None  # of another program
         for flag in re.findall(r"^\[?(--[a-z][a-z-]*)", word):
             names = {name for option in current.params for name in (*option.opts, *option.secondary_opts)}
             if flag not in names | {"--help"}:

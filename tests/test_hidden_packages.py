@@ -30,7 +30,7 @@ HIDING: dict[str, tuple[str, str, str]] = {
     "cv2": ("cv2/__init__.py", OLD, "hides opencv-python-headless"),
     "random": ("random.py", "raise RuntimeError('my script')\n", "random.py"),
     "queue": ("queue.py", "x = 1\n", "queue.py"),
-    "types of one's own": ("secrets.py", "KEY = 1\n", "secrets.py"),
+    "types of one's own": ("decimal.py", "KEY = 1\n", "decimal.py"),
 }
 
 

@@ -1,5 +1,7 @@
 import errno
+import io
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -519,3 +521,49 @@ def test_the_run_to_go_on_with_is_none_of_the_future(tmp_path: Path, monkeypatch
     monkeypatch.setattr(resume, "read", lambda _store, _run_id: SimpleNamespace(command="run"))
     with pytest.warns(StoreWarning):
         assert resume.latest(Store(tmp_path)) == PAST[1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.filterwarnings("ignore")
+def test_no_turned_bit_is_read_as_another_value(seed: int, tmp_path: Path) -> None:
+    """Pages have checksums, and a seal holds that of the footer: names of columns, types, bounds and offsets."""
+    make_store(tmp_path, [make_sample(repetition=n, elapsed_s=1 + n / 7) for n in range(3)])
+    before = Store.at(tmp_path).table()
+    [file] = tmp_path.rglob("*.parquet")
+    content, dice, n_left_out = file.read_bytes(), random.Random(seed), 0
+    for _ in range(60):
+        damaged = bytearray(content)
+        damaged[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        file.write_bytes(damaged)
+        os.utime(file, (1e9, 1e9))  # not lately, as if it were being copied
+        after = Store.at(tmp_path).table()
+        assert after.num_rows == 0 or after.equals(before)
+        n_left_out += after.num_rows == 0
+    assert n_left_out > 30
+
+
+def test_a_file_without_a_seal_is_read(tmp_path: Path) -> None:
+    make_store(tmp_path, [make_sample()])
+    [file] = tmp_path.rglob("*.parquet")
+    content = file.read_bytes()
+    begin = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    assert content[begin - 8 : begin - 4] == parquet.SEAL
+    file.write_bytes(content[: begin - 8] + content[begin:])
+    assert Store.at(tmp_path).table().num_rows == 1
+
+
+def test_a_large_footer_is_sealed_as_well(tmp_path: Path) -> None:
+    rows = schema.table([make_sample(repetition=n) for n in range(40)])
+    file = io.BytesIO()
+    parquet.encode(file, rows, row_group=1)
+    (tmp_path / "samples").mkdir()
+    path = tmp_path / "samples/many.parquet"
+    content = bytearray(file.getvalue())
+    path.write_bytes(content)
+    assert int.from_bytes(content[-8:-4], "little") > parquet.TAIL_BYTES
+    assert Store.at(tmp_path).table().num_rows == 40
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    os.utime(path, (1e9, 1e9))
+    with pytest.warns(StoreWarning, match="damaged"):
+        assert Store.at(tmp_path).table().num_rows == 0

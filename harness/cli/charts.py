@@ -54,7 +54,7 @@ def chart_(
         raise CellbenchError(f"there is no form {for_!r} of a figure", "--for", "give: --for paper")
     if (width and not for_) or (dark and for_):
         raise CellbenchError(
-            "--width needs --for paper, and --dark excludes it", "chart", "see: cellbench chart --help"
+            "--width needs --for paper, and --dark excludes it", "--for, --width, --dark", "leave one of them out"
         )
     width_mm = _millimetres(width or "85mm")
     figure = catalogue.figure(name)

@@ -39,7 +39,7 @@ EXAMPLES = {
     "tune": ("cellbench tune --crop 448 --budget 10m",
              "cellbench tune --image my.tif --device cuda --gate equivalent"),
     "verify-masks": ("cellbench verify-masks --image my.tif --crop full --variant lossless+winograd",),
-    "cellpose": ("cellbench cellpose --dir images --pretrained_model cyto3 --save_tif --verbose",
+    "cellpose": ("cellbench cellpose --dir images --save_tif --verbose",
                  "cellbench cellpose --engine cellpose4 --dir images", "cellbench cellpose -- --help"),
     "compare": ("cellbench compare previous latest", "cellbench compare node=desk node=mac --fail-on slower"),
     "alarms": ("cellbench alarms", "cellbench alarms --all --fail-on-alarm"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +29,8 @@ LOCAL = fs.LocalFileSystem()
 OPENERS = 8  # footers read at once: a remote store answers in tens of milliseconds
 HIDDEN = (".", "_")  # as in pyarrow and pandas, which read these folders, too
 SETTLED_S = 600.0  # a file that changed since is perhaps being copied
+SEAL = b"CRC1"  # before a footer: this, then the CRC-32 of the footer; Parquet has checksums of pages only
+TAIL_BYTES = 2**16  # read at once; enough for the footer of a file with few row groups
 ATTEMPTS = 5  # a listed file that is gone was compacted meanwhile; after this many times something else is wrong
 
 
@@ -78,7 +82,7 @@ def sound(root: PurePath, files: Iterable[Opened], moves: bool = False) -> list[
     found = []
     for file in files:
         try:
-            file.fragment.to_table()
+            dataset([file]).to_table()
             found.append(file)
         except FileNotFoundError:
             raise
@@ -96,7 +100,7 @@ def batches(files: Sequence[Opened], wanted: pc.Expression | None) -> Iterator[p
     except (pa.ArrowException, OSError) as error:
         for file in files:
             try:
-                file.fragment.to_table()
+                dataset([file]).to_table()
             except (pa.ArrowException, OSError):
                 raise _damaged(file.path) from error
         raise
@@ -171,12 +175,42 @@ def encode(
     row_group: int | None = None,
     metadata: Mapping[bytes, str] = MappingProxyType({}),
 ) -> None:
-    """Write samples as Parquet, without Arrow's copy of the schema, which would be half of the time to open it."""
+    """Write samples as Parquet with a seal, without Arrow's copy of the schema, which would double the opening time."""
+    whole = io.BytesIO()
     with pq.ParquetWriter(
-        file, schema.BARE, compression="zstd", compression_level=level, write_page_checksum=True, store_schema=False
+        whole, schema.BARE, compression="zstd", compression_level=level, write_page_checksum=True, store_schema=False
     ) as writer:
         writer.add_key_value_metadata({**schema.BARE.metadata, **metadata})
         writer.write_table(samples.cast(schema.BARE), row_group)
+    content = whole.getbuffer()
+    begin = _footer_begin(content[-8:], len(content))
+    for part in (content[:begin], _seal(content[begin:]), content[begin:]):
+        file.write(part)
+
+
+def _seal(footer: bytes | memoryview) -> bytes:
+    return SEAL + zlib.crc32(footer).to_bytes(4, "little")
+
+
+def _footer_begin(end: bytes | memoryview, n_bytes: int) -> int:
+    """The position of the footer in a file of n_bytes; end: its last 8 bytes, the footer's length and PAR1."""
+    return n_bytes - 8 - int.from_bytes(end[:4], "little")
+
+
+def _is_sealed(filesystem: fs.FileSystem, path: PurePath) -> bool:
+    """Whether the footer is as it was written, as far as that is known: older files have no seal."""
+    with filesystem.open_input_file(path.as_posix()) as file:
+        n_bytes = file.size()
+        n_read = min(n_bytes, TAIL_BYTES)
+        tail = file.read_at(n_read, n_bytes - n_read)
+        begin = _footer_begin(tail[-8:], n_bytes) - 8
+        if begin < 0:
+            return False
+        if begin < n_bytes - n_read:
+            n_read = n_bytes - begin
+            tail = file.read_at(n_read, begin)
+    sealed = tail[n_read - (n_bytes - begin) :]
+    return sealed[:4] != SEAL or sealed[:8] == _seal(sealed[8:])
 
 
 def parts(samples: pa.Table) -> set[tuple[str, str]]:
@@ -222,6 +256,8 @@ def listed(filesystem: fs.FileSystem, root: PurePath) -> list[PurePath]:
 def open_file(filesystem: fs.FileSystem, path: PurePath) -> Opened:
     fragment = FORMAT.make_fragment(path.as_posix(), filesystem)
     try:
+        if not _is_sealed(filesystem, path):
+            raise _damaged(path)
         fragment.ensure_complete_metadata()
         found = fragment.physical_schema
         _ = found.names, schema.version_of(found)  # a name or the version may be damaged
