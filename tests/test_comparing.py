@@ -137,6 +137,27 @@ def test_the_pages(tmp_path: Path) -> None:
     assert f'href="report-{nights.run_id(3)}.html"' in index
 
 
+@pytest.mark.parametrize(
+    ("n_long", "n_short", "output"),
+    [
+        # Masks are judged from the second run on, times from the sixth.
+        (0, 1, "Too few runs to judge any of 2 series"),
+        (0, 3, "No alarm in 1 series; too few runs in 1"),
+        (9, 0, "No alarm in 2 series"),
+        (9, 3, "No alarm in 3 series; too few runs in 1"),
+    ],
+)
+def test_the_headline_counts_only_series_that_are_judged(
+    n_long: int, n_short: int, output: str, tmp_path: Path
+) -> None:
+    long, short = series([*STEADY, 1.0][:n_long]), series([1.0] * n_short, crop="448")
+    nights.store(tmp_path, [*long, *short])
+    assert cellbench("index", "--out", tmp_path).exit_code == 0
+    page = (tmp_path / "index.html").read_text()
+    assert f"<h1>{output}</h1>" in page
+    assert page.count("<polyline") == (n_long > 0)
+
+
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width_px", [320, 1100])

@@ -17,8 +17,8 @@ from harness.results.history_rows import rank, rows, runs_of, state
 from harness.results.notes import surrogate_notes
 from harness.schema import Row, identity
 from harness.stats.levels import AGREEMENTS
+from harness.stats.watch import LEARNING
 
-N_PLOTTED = 5  # runs from which on a series has a plot: fewer are a row of its table
 # A value in the unit of its axis; everything else is memory.
 SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "masks")}
 # What an axis needs besides its unit: cells come in whole numbers, and agreement is one of a few words.
@@ -33,7 +33,7 @@ def build(watched: Watch) -> str:
     order = sorted(watched.series, key=rank)
     runs = runs_of(watched.series)
     name = line_namer([each.last.place for each in order], ("node", "protocol"))
-    plotted = [each for each in order if len(each.points) >= N_PLOTTED]
+    plotted = [each for each in order if len(each.points) >= sparkline.RUNS_MIN]
     figures = [_figure(each, i, runs, name) for i, each in enumerate(plotted)]
     numbers = {(each.key, each.metric, each.method): i for i, each in enumerate(plotted)}
     machines = identity.grouped(order, lambda each: str(each.last.place["node"]))
@@ -47,7 +47,7 @@ def build(watched: Watch) -> str:
         machines=[
             (node, anchor(node), [_row(each, name, numbers) for each in found]) for node, found in machines.items()
         ],
-        n_plotted=N_PLOTTED,
+        n_plotted=sparkline.RUNS_MIN,
         width=sparkline.WIDTH_PX,
         height=sparkline.HEIGHT_PX,
         cautions=_cautions(watched),
@@ -66,8 +66,12 @@ def headline(watched: Watch) -> str:
     """How things stand, in one sentence."""
     worse = sum(not each.is_improvement for each in watched.alarms)
     better = len(watched.alarms) - worse
+    n_judged = sum(each.last.judged.state != LEARNING for each in watched.series)
+    if not n_judged:
+        return f"Too few runs to judge any of {len(watched.series)} series"
     if not watched.alarms:
-        return f"No alarm in {len(watched.series)} series"
+        unknown = f"; too few runs in {len(watched.series) - n_judged}" if n_judged < len(watched.series) else ""
+        return f"No alarm in {n_judged} series{unknown}"
     parts = [count(worse, "alarm")] if worse else []
     parts += [count(better, "improvement")] if better else []
     return f"{' and '.join(parts)} in {len(watched.series)} series"

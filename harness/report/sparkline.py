@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 WIDTH_PX, HEIGHT_PX, EDGE_PX = 120, 26, 3
+RUNS_MIN = 5  # fewer values look like a trend and are chance
 
 
 def points(values: Sequence[float]) -> str:
-    """The corners of the line, evenly spaced, the smallest value at the bottom: 'x,y x,y'; none below two values."""
-    if len(values) < 2:
+    """The corners of the line, evenly spaced, the smallest value at the bottom: 'x,y x,y'; none for few values."""
+    if len(values) < RUNS_MIN:
         return ""
     least, most = min(values), max(values)
     step, room = (WIDTH_PX - 2 * EDGE_PX) / (len(values) - 1), HEIGHT_PX - 2 * EDGE_PX
