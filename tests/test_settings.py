@@ -73,6 +73,19 @@ def test_every_command_with_out_reads_the_settings() -> None:
     assert {name for name, each in outs.items() if each.envvar != settings.OUT or each.callback is None} == set()
 
 
+@pytest.mark.parametrize("by", ["flag", "variable"])
+@pytest.mark.parametrize("uri", ["s3://bucket/results", "gs://bucket", "file:///results"])
+def test_a_command_that_needs_a_folder_rejects_an_address(
+    uri: str, by: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by == "variable":
+        monkeypatch.setenv("CELLBENCH_OUT", uri)
+    done = CliRunner().invoke(app, ["run", "--dry-run", *(["--out", uri] if by == "flag" else [])])
+    assert isinstance(done.exception, CellbenchError)
+    assert "needs a folder on this machine" in done.exception.what
+    assert list(here.iterdir()) == []
+
+
 MISTAKES = {
     "no TOML": ("out = ", "not TOML"),
     "unknown": ('folder = "/x"', "'folder' does not exist"),

@@ -18,7 +18,11 @@ def _results_folder(context: typer.Context, param: typer.CallbackParam, value: P
     """The value of --out, or what the user's settings hold in its place; of the same type."""
     source = context.get_parameter_source(param.name or "")
     is_default = source is not None and source.name == "DEFAULT"
-    return type(value)(settings.results_folder().path) if is_default and not context.resilient_parsing else value
+    found = type(value)(settings.results_folder().path) if is_default and not context.resilient_parsing else value
+    if isinstance(found, Path) and re.match(r"[a-z][a-z0-9+.-]+:/", str(found)):  # a Path has made // one slash
+        where = f"--out {found}".replace(":/", "://", 1)
+        raise CellbenchError("this command needs a folder on this machine", where, "name a folder, or mount the store")
+    return found
 
 
 Out = Annotated[
