@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.charts import catalogue
 from harness.judge import alarms, compare, selection
 from harness.judge.history import TIME
 from harness.query import Session
 from harness.results import answers, differences, findings, scope, sentences, tables
+from harness.results.tables import Tables
 from tests import odd_stores, refute
 from tests.conftest import raw_store
 from tests.refute import Raw
@@ -58,8 +60,20 @@ def of_scope(session: Session, folder: Path, chosen: scope.Scope) -> Iterator[Cl
     for each in answers.every(data):
         text = sentences.sentence(each)
         yield type(each).__name__, text, refute.refuted(raw, each, text)
+    yield from of_titles(data, raw)
     yield "unsaid", "", refute.unsaid(raw, map(findings.case, data.cases), answers.cautions(data))
     labels = {label: column for column, label in differences.ROWS.items() if column != "device_name"}
     for each in differences.find(session, chosen)[1]:
         if each.group == "this measurement" and each.label in labels:
             yield "Difference", each.label, refute.difference(raw, labels[each.label], each)
+
+
+def of_titles(data: Tables, raw: Raw) -> Iterator[Claim]:
+    """The titles of figures that repeat findings: each number is one of these, and each finding holds."""
+    for figure in catalogue.FIGURES:
+        if (message := figure.message(data)) and message.findings:
+            reasons = [reason for each in message.findings for reason in refute.refuted(raw, each)]
+            loose = set.intersection(*(set(refute.unbacked(each, message.text)) for each in message.findings))
+            reasons += [f"says {number}, which no finding has" for number in sorted(loose)]
+            reasons += [f"says {word!r}" for word in refute.NEVER.findall(message.text)]
+            yield "Title", message.text, reasons

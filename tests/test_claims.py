@@ -33,7 +33,7 @@ def test_no_claim_of_an_odd_store_is_refuted() -> None:
         false += found
     assert false == []
     assert made.total() > 1000
-    assert {"Speedup", "BySize", "Fastest", "SameMasks", "Winner", "Change", "Compared", "Note"} <= made.keys()
+    assert {"Speedup", "BySize", "Fastest", "SameMasks", "Winner", "Change", "Compared", "Note", "Title"} <= made.keys()
 
 
 @pytest.mark.slow
