@@ -1,4 +1,4 @@
-"""The figure of masks: which devices found the very same ones, and how far each agrees with its own CPU."""
+"""The figure of mask agreement: equal masks across devices, and each device compared with the CPU of its machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.results.formatting import Row, count, extras, number, place
 from harness.results.tables import Tables
 from harness.schema import identity
 
-# States with hue, ink of the word on it, and the word, which is the second code.
+# States with hue, ink of the word on it, and the word, which repeats what the hue encodes.
 NOT_COMPARED = "not compared"
 NO_CELLS = "–"  # equal empty masks prove nothing
 STATES = {
@@ -28,7 +28,7 @@ STATES = {
 
 
 def draw(tables: Tables) -> Drawing:
-    """How far the masks of each device agree with those of its own CPU, by sign and colour; else which are the same."""
+    """The agreement of each device's masks with those of its CPU, as sign and colour; without a mask pass, letters."""
     found, notes = cells(tables), []
     if any(cell.word == NO_CELLS for cell in found):
         notes.append(f"{NO_CELLS}: no device found a cell, so equal masks prove nothing")
@@ -45,9 +45,10 @@ def draw(tables: Tables) -> Drawing:
 
 
 def cells(tables: Tables) -> list[Cell]:
-    """Each device × crop with the letter of its masks: A is what most devices found, ties by their order.
+    """Each device × crop with the sign of its agreement, or the letter of its masks.
 
-    A crop in which no device found a cell has no letters.
+    A: the masks that most devices found; ties by the order of devices. A crop in which no device found a cell has no
+    letters.
     """
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
     columns = heatmap.columns(tables.cases)
@@ -71,7 +72,7 @@ def cells(tables: Tables) -> list[Cell]:
 
 
 def _namer(cases: Sequence[Row]) -> Callable[[Row], str]:
-    """A function from a case to the name of its line: its device, and what of it is in no heading."""
+    """A function from a case to the name of its row: device, and differing columns that are in no heading."""
     dimensions = identity.distinguishing(cases, ("node", "device"), identity.without(identity.CASE, identity.REQUEST))
 
     def name(case: Row) -> str:
@@ -93,7 +94,7 @@ def _detail(case: Row, beside: Row | None, n_masks: int) -> str:
 
 
 def _letters(masks: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """A letter for each distinct label image: A for the most frequent; numbers behind Z."""
+    """A letter for each distinct label image: A for the most frequent; numbers after Z."""
     ordered = [mask for mask, _ in Counter(masks).most_common()]
     return {mask: ascii_uppercase[i] if i < len(ascii_uppercase) else str(i + 1) for i, mask in enumerate(ordered)}
 

@@ -1,4 +1,4 @@
-"""Every figure, in the order of the report. A new one is a module and a line here."""
+"""Every figure, in the order of the report. A new figure needs a module and an entry in FIGURES."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def figure(name: str) -> Figure:
-    """One figure by its name; CellbenchError with all names where there is none."""
+    """The figure of a name. Raises CellbenchError with all names where there is none."""
     for each in FIGURES:
         if each.name == name:
             return each
@@ -31,6 +31,6 @@ def figure(name: str) -> Figure:
 
 
 def markdown() -> str:
-    """All names and what they show, as in docs/charts.md."""
+    """The table of names and contents of all figures in docs/charts.md."""
     rows = (f"| `{each.name}` | {each.shows} |" for each in FIGURES)
     return "\n".join(["| name | what it shows |", "|---|---|", *rows]) + "\n"

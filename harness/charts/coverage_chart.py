@@ -1,4 +1,4 @@
-"""The figure of coverage: which cases of each device were measured, flagged, failed, skipped or are missing."""
+"""The figure of coverage: the measured, flagged, failed, skipped and missing cases of each device."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from harness.results.messages import Message
 from harness.results.tables import Tables
 from harness.schema import identity
 
-CASE = (*identity.PLACE, *identity.REQUEST)  # what has one row of the query
+CASE = (*identity.PLACE, *identity.REQUEST)  # identifies a row of the query
 FLAGGED = "measured, some flagged"
-# States with hue, ink of the word on it, and the word, which is the second code.
+# States with hue, ink of the word on it, and the word, which repeats what the hue encodes.
 STATES = {
     "measured": (HUES[2], INKS[HUES[2]], "✓"),
     FLAGGED: (HUES[0], INKS[HUES[0]], "✓!"),
@@ -26,14 +26,14 @@ STATES = {
 
 
 def draw(tables: Tables) -> Drawing:
-    """Every case that any device was asked for, by device."""
+    """A matrix of every device × every case that was requested of any device."""
     states = {state: (hue, ink) for state, (hue, ink, _) in STATES.items()}
     subtitle = "Each device and image size: measured, flagged (background load, drift …), failed, skipped."
     return heatmap.draw(cells(tables), states, subtitle, "nothing was requested")
 
 
 def message(tables: Tables) -> Message | None:
-    """How many cases were measured."""
+    """The numbers of measured, flagged and failed cases; None without cases."""
     states = Counter(cell.state for cell in cells(tables))
     if not states:
         return None
@@ -45,9 +45,9 @@ def message(tables: Tables) -> Message | None:
 
 
 def cells(tables: Tables) -> list[Cell]:
-    """Every device × crop, and whatever else was asked for, that any device was asked for."""
+    """The state of every device × every kind of case that was requested of any device."""
     rows = tables.coverage.to_pylist()
-    # The medians know of the drift of a block, too.
+    # The medians also count flags for the drift of a block, which the coverage query lacks.
     n_flagged = {identity.values(row, CASE): row["n_flagged"] for row in tables.cases}
     columns = heatmap.columns(rows)
     found = {(place(row), columns[heatmap.case(row)]): row for row in rows}

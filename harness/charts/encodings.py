@@ -1,4 +1,4 @@
-"""How figures tell series apart: hue, shape and dash, one legend for all of them."""
+"""Hue, shape and dash of series in figures, with one legend for all three."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from harness.machine.accelerators import ACCELERATORS
 from harness.results.formatting import Row
 from harness.results.tables import Tables
 
-MANY = 8  # series from which on a line each would be a thicket: then colour tells the kind of device
+MANY = 8  # series with a hue each; with more of them, the hue encodes the kind of device
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ([8, 3], [2, 3], [8, 3, 2, 3], [4, 2])
 KINDS = {backend: (HUES[kind.hue], kind.shape) for backend, kind in ACCELERATORS.items()}
-# Of all other kinds, which share a hue: shapes that no known kind has.
+# Shapes of all other kinds, which share a hue; no known kind has these shapes.
 OTHER_SHAPES = ("triangle-up", "triangle-left", "triangle-right", "arrow", "wedge")
 
 
 @dataclass(frozen=True)
 class Encodings:
-    """Channels of one figure: the field that they encode, and the dashes of series that have any."""
+    """Channels of one figure. field: the encoded column. dashes: of the dashed series."""
 
     field: str
     stroke: alt.Stroke
     fill: alt.Fill
     shape: alt.Shape
-    # Not a channel of its own: a legend would draw the symbols dashed too, and nobody could tell them apart.
+    # Dashes are no channel: a legend would draw the symbols dashed too, which makes their shapes illegible.
     dashes: Mapping[str, list[int]]
 
 
 def is_crowded(own: Sequence[str]) -> bool:
-    """Whether there are so many series that colour tells their kind only."""
+    """Whether the series outnumber MANY; then the hue encodes the kind of device."""
     return len(own) > MANY
 
 
 def series_styles(tables: Tables) -> dict[str, tuple[str, str]]:
-    """Hue and shape of each of one's own series, the same in every figure.
+    """Hue and shape of each measured series, the same in every figure.
 
-    The hue of its kind of device where that is free, else another; of many series, always that of the kind.
+    The first series of a kind of device has the hue of the kind, others have a free hue. If crowded, all have that of
+    their kind.
     """
     kinds = {tables.name(row): row["backend"] or "unknown" for row in tables.cases}
     of_kind = kind_styles(kinds.values())
@@ -60,9 +61,9 @@ def series_styles(tables: Tables) -> dict[str, tuple[str, str]]:
 def of_series(
     own: Mapping[str, tuple[str, str]], published: Sequence[str], shown: Iterable[str], has_legend: bool = True
 ) -> Encodings:
-    """Encodings that tell the series apart. own: their hues and shapes.
+    """Encodings that distinguish series. own: hues and shapes of the measured series.
 
-    One's own are coloured, solid and filled; the published ones grey, dashed and hollow.
+    Measured series are coloured, solid and filled; published ones are grey, dashed and hollow.
     """
     shown = list(shown)
     more = [name for name in shown if name not in (*own, *published)]
@@ -75,14 +76,14 @@ def of_series(
 
 
 def of_kinds(rows: Sequence[Row]) -> Encodings:
-    """Encodings that tell kinds of devices apart: for figures of more series than there are hues and shapes."""
+    """Encodings that distinguish kinds of devices, for figures with more series than hues and shapes."""
     styles = kind_styles(row["kind"] for row in rows)
     dashes = {row["series"]: DASHES[0] for row in rows if row["published"]}
     return _encodings("kind", {kind: (hue, hue, shape) for kind, (hue, shape) in styles.items()}, dashes)
 
 
 def kind_styles(kinds: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Hue and shape of each kind of device; those that this version does not know share a hue."""
+    """Hue and shape of each kind of device; unknown kinds share a hue."""
     found = list(dict.fromkeys(kinds))
     others = [kind for kind in found if kind not in KINDS]
     unknown = {kind: (OTHER_HUE, OTHER_SHAPES[i % len(OTHER_SHAPES)]) for i, kind in enumerate(others)}
@@ -90,7 +91,7 @@ def kind_styles(kinds: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def by_style(channel: Any, field: str, styles: Mapping[str, Sequence[str]], i: int, has_legend: bool = True) -> Any:
-    """A channel that gives each value of a field the i-th of what it looks like."""
+    """A channel that maps each value of a field to the i-th entry of its style."""
     scale = alt.Scale(domain=list(styles), range=[style[i] for style in styles.values()])
     return channel(f"{field}:N", legend=rendering.legend() if has_legend else None, scale=scale)
 

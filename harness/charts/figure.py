@@ -1,4 +1,4 @@
-"""What a figure is: one entry of the catalogue, which the command, the report, the documentation and the tests read."""
+"""The definition of a figure: an entry of the catalogue, for the command, the report, the documentation and tests."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ LONGEST = 120  # characters of a title
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture without its title: chart, one line on what is drawn, a text for screen readers, notes for below it.
+    """A chart without its title.
 
-    Where chart is None there is nothing to draw, and the text says why.
+    subtitle: one line about its marks. description: for screen readers; where chart is None, the reason. notes: shown
+    below the chart.
     """
 
     chart: rendering.Layered | None
@@ -32,7 +33,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Remarks:
-    """Sentences under a figure about one device: what to change, and what was found."""
+    """Sentences under a figure about one device: advice and findings."""
 
     advice: list[str]
     findings: list[str]
@@ -40,13 +41,12 @@ class Remarks:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure by its name on the command line, with everything that is said about it elsewhere.
+    """A figure: its name on the command line, its queries, its drawing and its texts.
 
-    title: where the data carry no message. message: what the figure shows of these data, as their title. shows: one
-    line for the documentation. queries: names in results.tables.QUERIES; they are what it is made of, and
-    the SQL that a report gives to its readers. numbers: the tables under it, by caption. in_report: whether a report
-    shows it; by default where the first query has rows. cautions: notes that every picture ends with. glossary: words
-    in the tables and what they mean.
+    title: where the data have no message. message: the finding of these data, as title. shows: one line for the
+    documentation. queries: names in results.tables.QUERIES, the sources of the figure; a report prints their SQL.
+    numbers: the tables under the figure, by caption. in_report: whether a report contains it, by default where the
+    first query has rows. cautions: the last notes of every picture. glossary: terms of the tables with their meanings.
     """
 
     name: str
@@ -62,21 +62,21 @@ class Figure:
     glossary: Callable[[Tables], Mapping[str, str]] = lambda _: {}
 
     def chart(self, data: Tables) -> rendering.Layered:
-        """The whole picture of these results, or a picture that says why there is nothing to see."""
+        """The complete chart of these results, or a chart with the reason why it is empty."""
         drawing = self.draw(data)
         if drawing.chart is None:
             return rendering.empty(rendering.heading(self.title, ""), drawing.description, self.cautions(data))
         message = self.message(data)
-        # A name may be long; a title is read at a glance.
+        # Device names can make a message too long for a title.
         title = message.text if message and len(message.text) <= LONGEST else self.title
         heading, cautions = rendering.heading(title, drawing.subtitle), self.cautions(data)
         description = f"{title}. {drawing.description}"
         return rendering.theme(drawing.chart, heading, description, drawing.height_px, drawing.notes, cautions)
 
     def has_data(self, data: Tables) -> bool:
-        """Whether a report of these results shows it."""
+        """Whether a report of these results contains the figure."""
         return self.in_report(data) if self.in_report else len(getattr(data, self.queries[0])) > 0
 
     def sql(self, scope: Scope) -> list[str]:
-        """The queries as they can be run again."""
+        """The SQL of the queries, ready to run."""
         return [tables.sql(name, scope) for name in self.queries]

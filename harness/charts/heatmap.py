@@ -1,4 +1,4 @@
-"""Matrices of devices × crops, the words in their cells, and the same as a table."""
+"""Matrices of devices × crops with a word in each cell, and the same cells as a table."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from harness.results.formatting import Row, count, crop_name, dimension_text
 from harness.results.text_table import TextTable
 from harness.schema import identity
 
-BAND_PX, SLIM_PX, N_ROOMY = 30, 18, 24  # height of a row, of one among many, and how many are many
+BAND_PX, SLIM_PX, N_ROOMY = 30, 18, 24  # row height; row height above N_ROOMY devices; that limit
 WORDS_PX = 12
-KIND = identity.without(identity.REQUEST, identity.SIZE)  # in a heading besides the crop, where it differs
-OTHER = (rendering.OTHER_HUE, rendering.INKS[rendering.OTHER_HUE])  # a state that this version does not know
+KIND = identity.without(identity.REQUEST, identity.SIZE)  # in a heading after the crop, where it differs
+OTHER = (rendering.OTHER_HUE, rendering.INKS[rendering.OTHER_HUE])  # an unknown state
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One device and crop: its state, the word in it, and what its tooltip tells."""
+    """The cell of a device and a crop. word: in the cell; detail: in its tooltip."""
 
     device: str
     crop: str
@@ -34,7 +34,7 @@ class Cell:
 
 
 def columns(rows: Sequence[Row]) -> dict[tuple[Any, ...], str]:
-    """The heading of each kind of case (see `case`), smallest image first: its crop, and whatever else differs."""
+    """The heading of each kind of case (see `case`), smallest image first: its crop, and the columns that differ."""
     dimensions = identity.without(identity.distinguishing(rows, (), KIND), identity.SIZE)
     found = {}
     for row in sorted(rows, key=lambda row: (row["height_px"] or 0) * (row["width_px"] or 0)):
@@ -43,12 +43,12 @@ def columns(rows: Sequence[Row]) -> dict[tuple[Any, ...], str]:
 
 
 def case(row: Row) -> tuple[Any, ...]:
-    """What makes a column: what was asked for, whichever device did it."""
+    """The key of a column: the values that were requested, the same for all devices."""
     return identity.values(row, identity.REQUEST)
 
 
 def numbers(cells: Sequence[Cell]) -> TextTable:
-    """The cells as a table: device, crop, what it says."""
+    """The cells as a table: device, crop, word, state and detail."""
     rows = [(cell.device, cell.crop, cell.word, cell.state, cell.detail) for cell in cells]
     return TextTable.grouped(("crop", "", "state", "detail"), rows, n_labels=4)
 
@@ -56,7 +56,10 @@ def numbers(cells: Sequence[Cell]) -> TextTable:
 def draw(
     cells: Sequence[Cell], states: Mapping[str, tuple[str, str]], subtitle: str, empty: str, notes: Sequence[str] = ()
 ) -> Drawing:
-    """A matrix of cells; states: hue, and ink of the word on it. empty: why there is nothing to draw."""
+    """A matrix of cells.
+
+    states: hue, and ink of the word on it, by state. empty: the reason, if there are no cells.
+    """
     if not cells:
         return Drawing(None, "", empty)
     shown = dict.fromkeys(state for state in states if any(cell.state == state for cell in cells))
@@ -84,7 +87,7 @@ def draw(
         base.mark_rect(**outline, cornerRadius=2).encode(
             color=by_style(alt.Color, "state", styles, 0), tooltip=tooltip
         ),
-        words.properties(name="inside"),  # a page that colours words for its background leaves these as they are
+        words.properties(name="inside"),  # these words keep their ink on any background of the page
         data=rendering.data(rows),
     )
     px = BAND_PX if len(devices) <= N_ROOMY else SLIM_PX

@@ -1,4 +1,4 @@
-"""The figure of one series over time; drawn once, and filled with each series' rows by the page."""
+"""The figure of one series over time: one specification, which the page fills with the rows of each series."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.charts.rendering import GREY, HUES
 from harness.schema import Row
 
 BLUE, VERMILLION, GREEN, PINK, VIOLET = HUES
-# State of a run → what its point looks like. Colour and shape say the same, and the words below the title say it again.
+# State of a run → hue and shape of its point. Both encode the state, and a text below the title repeats it.
 STATES = {
     "usual": (GREY, "circle"),
     "learning": (GREY, "square"),
@@ -24,16 +24,19 @@ STATES = {
     "alarm": (VERMILLION, "diamond"),
     "improvement": (GREEN, "diamond"),
 }
-# What stands at a run besides its value → colour and dashes of the line there.
+# Events of a run → colour and dashes of the vertical line at the run.
 MARKS = {"version": (GREY, [3, 3]), "level": (VIOLET, [1, 3]), "accepted": (GREEN, [1, 0])}
 HEIGHT_PX = 130
 N_TICKS = 4
-# How a tick is written on an axis of up to so many days.
+# Maximum length of an axis in days → format of its ticks.
 LABELS = ((0.0, "%b %d"), (0.75, "%H:%M"), (2.0, "%b %d, %H:%M"), (300.0, "%b %d"), (math.inf, "%Y-%m"))
 
 
 def draw(rows: list[Row], unit: str) -> rendering.Layered:
-    """Rows: at, value, low, high, state, run, text; marks version, accepted, level. A null breaks the line."""
+    """A line of the values with the band of the baseline, states and marks.
+
+    rows: at, value, low, high, state, run, text, and the columns of MARKS; a null breaks the line. unit: of the values.
+    """
     moments = [datetime.fromisoformat(row["at"]) for row in rows]
     axis = alt.Axis(grid=False, **time_axis(moments))
     base = alt.Chart().encode(x=alt.X("at:T", title=None, axis=axis))
@@ -57,7 +60,7 @@ def draw(rows: list[Row], unit: str) -> rendering.Layered:
 
 
 def time_axis(moments: Sequence[datetime]) -> dict[str, Any]:
-    """Ticks of an axis of time at runs: at most N_TICKS, no two with the same label, as options of Vega's axis."""
+    """Options of Vega's axis of time: ticks at runs, at most N_TICKS, each with a unique label."""
     moments = sorted(moments)
     days = (moments[-1] - moments[0]).total_seconds() / 86_400 if moments else 0.0
     label = next(label for limit, label in LABELS if days <= limit)
@@ -70,7 +73,7 @@ def time_axis(moments: Sequence[datetime]) -> dict[str, Any]:
 
 
 def mark(base: alt.Chart, column: str) -> alt.Chart:
-    """A vertical line at each run of which a column of MARKS says something."""
+    """A vertical line at each run that has a value in this column of MARKS."""
     colour, dash = MARKS[column]
     rule = base.transform_filter(f"datum.{column} != null").mark_rule(color=colour, strokeWidth=1.5, aria=True)
     return rule.encode(strokeDash=alt.value(dash), tooltip=[alt.Tooltip(f"{column}:N")])

@@ -1,4 +1,4 @@
-"""The strips of history: the times of a scope's series, run after run, beside what was usual."""
+"""The figure of history: a strip for each series, with the times of its runs relative to the baseline."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from harness.results.formatting import Row, deviation, interval, line_namer, per
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
-N_SERIES = 8  # that a figure draws: those that need a look first, then those that moved most
-N_RUNS = 120  # of a series that a figure draws: the newest
+N_SERIES = 8  # the most that a figure draws: by urgency, then by the largest change
+N_RUNS = 120  # the most per series that a figure draws: the newest
 BAND_PX = 92
-REACHES = (0.1, 0.25, 0.5, 1.0)  # how far a strip reaches up and down: the first of these that all values fit into
-FILLED = 0.72  # of a strip's height
+REACHES = (0.1, 0.25, 0.5, 1.0)  # half-heights of a strip as a share of the baseline; the first that fits all values
+FILLED = 0.72  # the used share of a strip's height
 MARK_NOTES = {
     "version": "grey dashes: other software than the run before",
     "level": "dotted: the level changed",
@@ -34,7 +34,7 @@ MARK_NOTES = {
 
 @dataclass(frozen=True)
 class Strip:
-    """One series as it is drawn: its name, what 0 % means in s, and a row a run."""
+    """One drawn series. reference_s: the time at 0 %. rows: one per run."""
 
     name: str
     reference_s: float
@@ -42,7 +42,7 @@ class Strip:
 
 
 def draw(tables: Tables) -> Drawing:
-    """Deviation from the usual time against the date: the band of what was expected, states, versions, resets."""
+    """Deviation from the baseline against the date, with the expected band, states, versions and resets."""
     shown = strips(tables)
     if not shown:
         return Drawing(None, "", "no case of these was measured in more than one run")
@@ -55,11 +55,11 @@ def draw(tables: Tables) -> Drawing:
 
 
 def strips(tables: Tables) -> list[Strip]:
-    """The series that the figure draws."""
+    """The strips of the chosen series, at most N_RUNS runs each."""
     name = line_namer([series.last.place for series in tables.history])
     runs = history_rows.runs_of(tables.history)
 
-    def title(series: Series) -> str:  # the size first: on a phone a name is cut short
+    def title(series: Series) -> str:  # size first, because a narrow screen truncates the name
         return f"{size_label(series.last.place)} · {name(series.last.place)}"
 
     return [
@@ -69,7 +69,7 @@ def strips(tables: Tables) -> list[Strip]:
 
 
 def chosen(tables: Tables) -> list[Series]:
-    """The series that need a look first, then those that moved most, in the order of the other figures."""
+    """The N_SERIES series to draw, by urgency and then by the largest change, in the order of the other figures."""
     moved = sorted(tables.history, key=lambda series: (history_rows.rank(series), -_moved(series)))[:N_SERIES]
     return [series for series in tables.history if series in moved]
 
@@ -80,13 +80,13 @@ def _moved(series: Series) -> float:
 
 
 def _reference_s(series: Series) -> float:
-    """The usual time of the last run that has one; the median of all runs while that is being learned."""
+    """The baseline of the last run that has one, in s; without any, the median of all runs."""
     known = [point.judged.band.middle for point in series.points if point.judged.band]
     return known[-1] if known else median(point.value for point in series.points)
 
 
 def _reach(shown: Sequence[Strip]) -> float:
-    """How far up and down the strips reach, as a share of the usual; what lies beyond stands at the edge."""
+    """The half-height of all strips as a share of the baseline; larger deviations are drawn at the edge."""
     ends = [
         abs(row[column] / strip.reference_s - 1)
         for strip in shown
@@ -98,7 +98,7 @@ def _reach(shown: Sequence[Strip]) -> float:
 
 
 def _placed(strip: Strip, centre: int, reach: float) -> list[Row]:
-    """The rows of a strip with their heights in the figure."""
+    """The rows of a strip with their vertical positions in the figure. centre: of the strip."""
 
     def height(value: float | None) -> float | None:
         if value is None:
@@ -135,7 +135,7 @@ def _notes(tables: Tables, rows: Sequence[Row]) -> list[str]:
 
 def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.Chart]:
     scale = alt.Scale(domain=[-0.5, len(shown) - 0.5], nice=False, zero=False)
-    # Room at both ends, so that no dot lies on the labels of the levels.
+    # The padding at both ends keeps dots off the labels of the levels.
     axis = alt.Axis(grid=False, **time_axis([datetime.fromisoformat(row["at"]) for row in rows]))
     x = alt.X("at:T", title=None, axis=axis, scale=alt.Scale(padding=8))
 
@@ -157,7 +157,7 @@ def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.C
         alt.Chart(rendering.data(names))
         .mark_text(align="left", dx=2, dy=-9, fontSize=12, limit=alt.ExprRef("width"))
         .encode(y=y("y"), x=alt.value(0), text="strip:N"),
-        # Vega warns of a layer without rows.
+        # Vega prints a warning about a layer without rows.
         *([band] if any(row["y_low"] is not None for row in rows) else []),
         *(
             mark(base, column).encode(y=y("bottom"), y2="top:Q")
@@ -181,7 +181,7 @@ def _points(base: alt.Chart, rows: Sequence[Row]) -> alt.Chart:
 
 
 def _numbers(tables: Tables) -> TextTable:
-    """What the strips show, a row a run."""
+    """The values of the strips, one row per run."""
     rows = [
         (
             strip.name, row["run"], seconds(row["value"]), deviation(row["value"], strip.reference_s),

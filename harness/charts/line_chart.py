@@ -21,12 +21,12 @@ from harness.results.tables import Tables
 
 SHOWN = "show_published || !datum.published"
 FAINT = 0.08
-ALL = "all"  # of the list of series to highlight
-# What the layers read of a point; the rest is for the tooltip, as text.
+ALL = "all"  # the entry of the list of highlights that stands for every series
+# The fields of a point that the layers read; the other fields are texts for the tooltip.
 DRAWN = ("series", "kind", "published", "length", "value", "low", "high", "dash")
 LABELLED = ("series", "published", "length", "value", "label", "last", "dy_log", "dy_linear")
-LABEL_PX, CHARACTER_PX, LABEL_CHARACTERS = 15, 6.7, 30  # distance of labels; width of a letter; longest label
-DECADE = 10  # largest over smallest value from which on the axis is logarithmic
+LABEL_PX, CHARACTER_PX, LABEL_CHARACTERS = 15, 6.7, 30  # distance of labels; width of a character; longest label
+DECADE = 10  # the axis begins logarithmic if largest over smallest value is at least this
 TEXTS = ("images_per_hour", "above_idle", "repetitions", "precision", "flagged", "basis")
 # Ticks of the logarithmic axis, 1 µs to 50,000,000 s; those outside the data are not drawn.
 LOG_TICKS = [round(digit * 10.0**power, 6) for power in range(-6, 8) for digit in (1, 2, 5)]
@@ -34,10 +34,11 @@ LOG_TICKS = [round(digit * 10.0**power, 6) for power in range(-6, 8) for digit i
 
 @dataclass(frozen=True)
 class Axes:
-    """What the figures of lines do not share.
+    """The properties of one figure of lines.
 
-    range_title: what lies between low and high of a point. is_interval: whether that is a 95 % interval, which is drawn
-    as a thin line; other ranges are broad bars. baseline: where a rule goes across. unit: behind the value of a label.
+    range_title: the name of the range from low to high of a point. is_interval: whether the range is a 95 % interval,
+    drawn as a thin line; other ranges are broad bars. baseline: the value of a horizontal rule. unit: follows the value
+    in a label.
     """
 
     y_title: str
@@ -49,7 +50,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class Domain:
-    """The ends of the vertical axis, linear and as powers of ten, and whether it begins logarithmic."""
+    """The ends of the vertical axis. log: as powers of ten. is_log: whether the axis begins logarithmic."""
 
     linear: tuple[float, float]
     log: tuple[float, float]
@@ -59,19 +60,19 @@ class Domain:
     def of(cls, values: Sequence[float]) -> Domain:
         positive = [value for value in values if value > 0] or [1.0]
         least, most = min(positive), max(positive)
-        # Half a decade at least, so that one value is not an axis without length.
+        # At least half a decade, so that the axis has a length if there is only one value.
         middle, half = math.log10(least * most) / 2, max(math.log10(most / least) / 2 * 1.08, 0.25)
         log = (middle - half, middle + half)
         return cls((0.0, 1.05 * most), log, most >= DECADE * least)
 
     def y_px(self, value: float, log: bool) -> float:
-        """How far a value lies below the upper edge."""
+        """The distance of a value from the upper edge, in px."""
         low, high = self.log if log else self.linear
         return rendering.HEIGHT_PX * (high - (math.log10(value) if log else value)) / (high - low)
 
 
 def point(row: Row, series: str, value: float, is_published: bool = False) -> Row:
-    """A point of a figure, from a row that has a size."""
+    """A point of a figure. row: has the image size and the backend."""
     return {
         "series": series, "kind": row["backend"] or "unknown", "published": is_published,
         "length": round(row["n_pixels"] ** 0.5, 1), "oblong": row.get("height_px") != row.get("width_px"),
@@ -80,12 +81,12 @@ def point(row: Row, series: str, value: float, is_published: bool = False) -> Ro
 
 
 def bounds(low: float | None, high: float | None) -> Row:
-    """The ends of a point's range, None where they are unknown, and the range in words."""
+    """The ends of a point's range, None where unknown, and the range as text."""
     return {"low": low, "high": high, "range": interval(low, high)}
 
 
 def published_points(tables: Tables, column: str) -> list[Row]:
-    """The published series as points: means where `column` is mean_s, else ratios to the CPU."""
+    """The reference timings as points: means where `column` is mean_s, otherwise ratios to the CPU."""
     if tables.published is None:
         return []
     means = tables.published if column == "mean_s" else reference_timings.speedups(tables.published)
@@ -103,13 +104,13 @@ def draw(
     repetitions: Sequence[Row] = (),
     notes: Sequence[str] = (),
 ) -> Drawing:
-    """One's own points and the published ones, each series with the encodings that it has in every figure.
+    """Lines through the measured and the published points, with the encodings that each series has in every figure.
 
-    Without any point of one's own there is nothing to draw; empty says why.
+    own, published: rows of `point`. empty: the reason, if there is no measured point. repetitions: drawn as small dots.
     """
     if not own:
         return Drawing(None, "", empty)
-    points = [*published, *own]  # one's own are drawn on top
+    points = [*published, *own]  # measured points are drawn on top
     shown = list(dict.fromkeys(row["series"] for row in [*own, *published]))
     crowded = encodings.is_crowded(tables.series) or encodings.is_crowded(shown)
     labels = {} if crowded else _labels(tables, shown)
@@ -119,7 +120,7 @@ def draw(
         every = dict.fromkeys(row["series"] for row in published_points(tables, "mean_s"))
         encoded = encodings.of_series(encodings.series_styles(tables), list(every), shown, has_legend=not labels)
     tooltip = _tooltip(axes, points)
-    # A point that lacks what others tell of themselves tells a dash.
+    # A dash replaces a text that other points have and this one lacks.
     rows: list[Row] = []
     for row in points:
         values: Row = {**dict.fromkeys(tooltip, "–"), **row, "dash": encoded.dashes.get(row["series"])}
@@ -138,7 +139,7 @@ def draw(
 
 
 def _labels(tables: Tables, shown: Sequence[str]) -> dict[str, str]:
-    """A short label for each series; none where a legend is easier to read, since one of them is long."""
+    """A short label for each series; none if one label is too long."""
     short = {tables.name(row): short_name(row["device_name"]) for row in tables.cases}
     every = published_points(tables, "mean_s")
     every = published_points(tables, "mean_s")
@@ -156,7 +157,7 @@ def _size_notes(points: Sequence[Row], published: Sequence[Row]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Layers:
-    """The layers of one figure, which share axes, encodings and the choice of what is highlighted."""
+    """The layers of one figure, which share axes, encodings and the highlight."""
 
     axes: Axes
     domain: Domain
@@ -180,7 +181,7 @@ class _Layers:
             tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in self.tooltip.items()],
             opacity=self._opacity(0.7 if self.crowded else 1.0),
         )
-        # One layer holds the selection, the others ask for it by name.
+        # One layer defines the selection; the others refer to it by name.
         picked = alt.selection_point(name="picked", fields=[self.encoded.field], bind="legend")
         return dots.add_params(picked) if self._has_legend_choice else dots
 
@@ -189,7 +190,7 @@ class _Layers:
         return self.choosable and not self.labels
 
     def labels_at(self, points: Sequence[Row]) -> list[alt.Chart]:
-        """The name of each series with its last value, at the right of its last point."""
+        """The label of each series with its last value, to the right of its last point."""
         last = {row["series"]: row for row in sorted(points, key=lambda row: row["length"])}
         longest = max(self.lengths)
         rows = []
@@ -208,7 +209,7 @@ class _Layers:
         return [words.transform_calculate(words=text)]
 
     def _room(self) -> str:
-        """How much of the width is for labels."""
+        """The width for labels in px, as an expression of Vega."""
         if not self.labels:
             return "0"
         longest = max(map(len, self.labels.values()))
@@ -216,7 +217,7 @@ class _Layers:
         return f"({rendering.NARROW} ? {min(narrow, 130):.0f} : {wide:.0f})"
 
     def spread(self, rows: Sequence[Row], repetitions: Sequence[Row]) -> list[alt.Chart]:
-        """Every repetition, and the range of each point."""
+        """The layers of all repetitions and of the range of each point."""
         layers = []
         if repetitions:
             dots = self._base().properties(data=rendering.data(list(repetitions)))
@@ -228,7 +229,7 @@ class _Layers:
         return layers
 
     def _base(self, values: Sequence[Row] | None = None, coloured: bool = True) -> alt.Chart:
-        """A chart on the axes; without values it takes those of the whole figure."""
+        """A chart on the shared axes. values: by default those of the whole figure."""
         x, y = _channels(self.axes, self.domain, self.lengths, self._room())
         data = alt.Undefined if values is None else rendering.data(list(values))
         stroke = self.encoded.stroke if coloured else alt.Undefined
@@ -245,7 +246,7 @@ class _Layers:
 
 
 def _apart(places_px: Sequence[float]) -> list[float]:
-    """How far each label moves down, so that no two lie on each other and all stay within the figure."""
+    """The downward shift of each label in px that prevents overlaps and keeps all labels within the figure."""
     order = sorted(range(len(places_px)), key=places_px.__getitem__)
     moved: list[float] = []
     for i in order:
@@ -266,7 +267,7 @@ def _baseline(axes: Axes, domain: Domain) -> list[alt.Chart]:
 
 
 def _tooltip(axes: Axes, points: Sequence[Row]) -> dict[str, str]:
-    """The fields of the tooltip with their titles; those that no point has are left out."""
+    """The fields of the tooltip with their titles, without fields that no point has."""
     fields = {"series": "series", "size": "image in px", "text": axes.y_title, "range": axes.range_title}
     fields |= {name: name.replace("_", " ") for name in TEXTS}
     return {name: title for name, title in fields.items() if any(name in row for row in points)}
@@ -301,7 +302,7 @@ def _channels(axes: Axes, domain: Domain, lengths: Sequence[float], room: str) -
 
 
 def _on_axis(chart: alt.Chart) -> alt.Chart:
-    """Add y, y_low, y_high: a scale's type cannot be a parameter, so the switch is in the numbers instead."""
+    """Add y, y_low and y_high: linear values or logarithms, since the type of a scale cannot be a parameter."""
     sources = {"y": "value", "y_low": "low", "y_high": "high"}
     return chart.transform_calculate(
         **{y: _by_scale(f"datum.{source}", f"log(datum.{source}) / LN10") for y, source in sources.items()}

@@ -18,7 +18,7 @@ SUBTITLE = "Each model called as documented. Dot: ratio of medians; line: 95 % i
 
 
 def draw(tables: Tables) -> Drawing:
-    """How many times as long another model takes, by size; a line for each of its series."""
+    """The time of other models over that of the default model, by size; one line per series."""
     own = [
         point(each.row, tables.name(each.row), each.known.value)
         | bounds(each.known.low, each.known.high)
@@ -41,7 +41,7 @@ def _ratios(tables: Tables) -> TextTable:
 
 
 def _accuracy(tables: Tables) -> TextTable:
-    """Average precision and F1 against the cells that were drawn."""
+    """The table of average precision and F1 against the drawn cells."""
     rows = [
         (
             tables.name(row), pixels(row), str(found["truth_n_cells"]), str(found["n_cells"]),

@@ -1,4 +1,4 @@
-"""The ranking of devices: one bar each with its interval, the fastest on top."""
+"""The figure of the ranking: one bar per device with its 95 % interval, the fastest on top."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.results.ranks import RankedDevice
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
-N_RANKED = 60  # that a figure draws; all stand in the table
+N_RANKED = 60  # the most that a figure draws; the table has all
 BAND_PX, BAR_PX = 38, 13
-VALUE_PX = 150  # room for a value at the end of a bar
+VALUE_PX = 150  # width of the value at the end of a bar
 
 
 def draw(tables: Tables) -> Drawing:
-    """Seconds per image of each device at one size, with its 95 % interval, the fastest first."""
+    """Bars of seconds per image at one size, with 95 % intervals, the fastest first."""
     found, size, n_lacking = ranks.ranks(tables)
     if not found:
         return Drawing(None, "", "no repetition was timed")
@@ -48,7 +48,7 @@ def draw(tables: Tables) -> Drawing:
 
 
 def _row(each: RankedDevice, place: int, is_contest: bool, styles: Mapping[str, tuple[str, str]]) -> Row:
-    """One device; it has a rank where there are several to be ranked, and published figures have none."""
+    """The row of a device. is_contest: whether several measured devices exist; only then they have ranks."""
     rank = each.rank if is_contest and each.place else ""
     mark = " *" if each.is_published else ""
     return {
@@ -73,7 +73,7 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
     tooltip = [alt.Tooltip(f"{name}:N", title=name.replace("_", " ")) for name in fields]
     text = alt.ExprRef(f"datum.time + ({rendering.NARROW} ? '' : ' · ' + datum.images_per_hour)")
     spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.4, yOffset=9, color=rendering.INK)
-    has_spread = any(row["low"] is not None for row in rows)  # Vega warns of a layer without rows
+    has_spread = any(row["low"] is not None for row in rows)  # Vega prints a warning about a layer without rows
     hue = alt.Color("hue:N", scale=None, legend=None)
     return [
         base.mark_bar(height=BAR_PX, yOffset=9, opacity=alt.ExprRef("datum.opacity")).encode(
@@ -87,7 +87,7 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
 
 
 def _numbers(tables: Tables) -> TextTable:
-    """The ranking as a table; published devices have no rank."""
+    """The ranking as a table; reference timings have no rank."""
     found, _, _ = ranks.ranks(tables)
     rows = [
         (

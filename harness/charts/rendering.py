@@ -1,4 +1,4 @@
-"""What all figures share: palette, theme, how a figure becomes a file. Only `save` and `bundle` touch the disk."""
+"""Palette, theme and file formats of all figures. Only `save`, `save_for_paper` and `bundle` write to the disk."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from harness import files
 from harness.errors import CellbenchError, StorageError
 from harness.machine import folders
 
-# Blue, vermillion, green, pink and violet differ in lightness too, so that people who see no red or no green can tell
-# them apart (tests/test_palette.py computes how far). Shapes are the second code.
+# Blue, vermillion, green, pink and violet differ in lightness too, so that people with red or green colour blindness
+# can distinguish them (tests/test_palette.py computes the distances). Shapes repeat what the hues encode.
 HUES = ("#0A7BD0", "#D55E00", "#0B6B3A", "#DC5AC0", "#3A1FB0")
-OTHER_HUE = HUES[4]  # for what this version does not know
-PAPER, INK, QUIET, GREY = "#FFFFFF", "#1C1E21", "#595D64", "#6F7379"  # grey: of reference timings and rules
+OTHER_HUE = HUES[4]  # of unknown kinds
+PAPER, INK, QUIET, GREY = "#FFFFFF", "#1C1E21", "#595D64", "#6F7379"  # GREY: of reference timings and rules
 ON_DARK_HUE, ON_LIGHT_HUE = "#FDFDFD", "#000000"  # words inside a bar
 INKS = dict(zip(HUES, (ON_LIGHT_HUE, ON_LIGHT_HUE, ON_DARK_HUE, ON_LIGHT_HUE, ON_DARK_HUE), strict=True))
-# Each colour of a figure and what stands for it on a dark background.
+# Each colour of a figure → its replacement on a dark background.
 DARK = dict(zip(HUES, ("#2A8AC8", "#FF7F1F", "#7BEFAA", "#E8467A", "#8F6CF5"), strict=True)) | {
     PAPER: "#16181D", INK: "#E3E4E6", QUIET: "#A9AEB6", GREY: "#A0A5AD", ON_DARK_HUE: "#010101",
 }  # fmt: skip
@@ -38,16 +38,16 @@ WIDTH_PX, HEIGHT_PX, EMPTY_HEIGHT_PX = 640, 340, 120
 TITLE_CHARACTERS, NOTE_CHARACTERS = 68, 104  # of a line
 MM_PX, POINT_PX = 96 / 25.4, 96 / 72
 PAPER_DPI = 600
-PAPER_FONT_PX = (6.5 * POINT_PX, 7.5 * POINT_PX)  # the smallest and the largest letters of a printed figure
-NARROW = "width < 480"  # a phone's figure, in the language of Vega
+PAPER_FONT_PX = (6.5 * POINT_PX, 7.5 * POINT_PX)  # the smallest and the largest font of a printed figure
+NARROW = "width < 480"  # a figure on a phone, as an expression of Vega
 EMBED = {"renderer": "svg", "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
-# Nothing from the network, enforced; Vega compiles its expressions, which needs unsafe-eval.
+# The policy blocks all network access. Vega compiles its expressions, which requires unsafe-eval.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 
 
-# Script of pages with figures: the title is wrapped to the width of the page.
+# The script of pages with figures that wraps titles to the width of the page.
 WRAP = """function wrap(text, width) {
   const lines = [""];
   for (const word of text.split(" ")) {
@@ -64,12 +64,12 @@ function wrapTitle(spec, width) {
   return spec;
 }"""
 
-# What alt.layer() and layered charts give; facets are a kind of them to altair's types.
+# The types that alt.layer() and methods of layered charts return; altair's types include facets.
 Layered = alt.LayerChart | alt.FacetChart
 
 
 class _Rows:
-    """Rows of a figure as altair takes what is no class of its own: it neither copies nor looks into them."""
+    """Rows of a figure in a wrapper that altair neither copies nor validates."""
 
     _schema: ClassVar[dict[str, str]] = {"type": "array"}
 
@@ -81,28 +81,28 @@ class _Rows:
 
 
 def data(rows: Sequence[dict[str, Any]]) -> alt.Data:
-    """The rows of a figure. Altair walks through them at every step of building a chart unless they are wrapped."""
+    """The rows of a figure, wrapped; altair would otherwise traverse them in every step of building a chart."""
     with unchecked():
         return alt.Data(values=_Rows(rows))
 
 
 def unchecked() -> AbstractContextManager[None]:
-    """While it lasts, charts are not held against Vega-Lite’s grammar, which takes seconds; the tests do that."""
+    """A context without validation against Vega-Lite's grammar, which takes seconds; the tests validate."""
     return schemapi.debug_mode(False)
 
 
 def heading(title: str, subtitle: str) -> alt.TitleParams:
-    """A title with one line about what is drawn."""
+    """A title with its subtitle, both wrapped into lines."""
     return alt.TitleParams(textwrap.wrap(title, TITLE_CHARACTERS), subtitle=textwrap.wrap(subtitle, NOTE_CHARACTERS))
 
 
 def bottom_axis(**options: Any) -> alt.Axis:
-    """An axis with as many ticks as there is room for, also on a phone."""
+    """A horizontal axis with fewer ticks on a narrow screen."""
     return alt.Axis(grid=False, tickCount=alt.ExprRef(f"{NARROW} ? 3 : 6"), **options)
 
 
 def legend() -> alt.Legend:
-    """The legend below a figure, narrow enough for a phone."""
+    """The legend below a figure, with one column on a narrow screen."""
     return alt.Legend(
         title=None,
         orient="bottom",
@@ -113,7 +113,7 @@ def legend() -> alt.Legend:
 
 
 def empty(title: alt.TitleParams, text: str, cautions: Sequence[str] = ()) -> Layered:
-    """A figure that says why there is nothing to see."""
+    """A figure without data. text: the reason."""
     words = alt.Chart(data([{"text": text}])).mark_text(size=15).encode(text="text:N")
     return theme(alt.layer(words), title, f"{' '.join(title.text)}. Empty: {text}.", EMPTY_HEIGHT_PX, cautions=cautions)
 
@@ -126,9 +126,10 @@ def theme(
     notes: Sequence[str] = (),
     cautions: Sequence[str] = (),
 ) -> Layered:
-    """A chart in the look of all figures; the description is for screen readers.
+    """A chart in the common style of all figures.
 
-    notes: about this figure, for below it. cautions: about the data, which a page with several figures shows once.
+    description: for screen readers. height: in px. notes: about this figure, shown below it. cautions: about the data;
+    a page with several figures shows them once.
     """
     return chart.properties(
         title=title, description=description, width=WIDTH_PX, height=height, config=_look(),
@@ -138,14 +139,14 @@ def theme(
 
 @cache
 def _look() -> alt.Config:
-    """The look; in one piece, since altair copies the whole chart for each `configure_…`."""
+    """The style as one configuration, since altair copies the whole chart for each `configure_…`."""
     words = {"labelColor": QUIET, "titleColor": QUIET, "labelFontSize": 12, "titleFontSize": 12}
     return alt.Config(
         background=PAPER,
         font=FONT,
         padding=8,
         view=alt.ViewConfig(stroke=None),
-        # A screen reader reads the points; what lies between them has nothing to add.
+        # A screen reader reads the points; lines and areas between them repeat the same values.
         area=alt.AreaConfig(aria=False),
         line=alt.LineConfig(aria=False),
         rule=alt.MarkConfig(aria=False),
@@ -166,7 +167,10 @@ def _look() -> alt.Config:
 
 
 def save(chart: Layered, path: Path | str, dark: bool = False) -> Path:
-    """Write a chart as html (works offline), png, svg, pdf or json, by the suffix of the path; whole or not at all."""
+    """Write a chart atomically as html (works offline), png, svg, pdf or json, by the suffix of the path.
+
+    dark: in the colours for a dark background, except html, which has both. Raises CellbenchError for other suffixes.
+    """
     path = Path(path)
     if (kind := _kind(path)) == "html":
         return files.write(path, _html(chart))
@@ -185,7 +189,7 @@ def _kind(path: Path) -> str:
 
 
 def picture(chart: Layered, kind: str, dark: bool = False) -> bytes:
-    """A chart as png, svg, pdf or json, with its notes below it, on an opaque background."""
+    """The content of a chart as png, svg, pdf or json, with its notes below it, on an opaque background."""
     text = json.dumps(_with_notes(as_dict(chart)))
     for colour, on_dark in DARK.items() if dark else ():
         text = text.replace(colour, on_dark)
@@ -196,9 +200,10 @@ def picture(chart: Layered, kind: str, dark: bool = False) -> bytes:
 
 
 def save_for_paper(chart: Layered, path: Path | str, width_mm: float, citation: str) -> tuple[Path, Path]:
-    """Write a chart as it is printed, without title and notes, and these as a caption next to it.
+    """Write a chart for print without title and notes, and write these into a caption file next to it.
 
-    All letters are black and have 6 pt or more at this width. svg, pdf and png have the physical size.
+    All text is black and has 6 pt or more at this width. svg, pdf and png have the physical size. Returns both paths.
+    Raises CellbenchError for other suffixes.
     """
     path = Path(path)
     if (kind := _kind(path)) not in ("svg", "pdf", "png"):
@@ -223,7 +228,7 @@ def save_for_paper(chart: Layered, path: Path | str, width_mm: float, citation: 
 
 
 def _fonts_within(spec: Any, least: float, most: float) -> Any:
-    """The same with all sizes of letters between two ends, and with sizes where Vega's own would be used."""
+    """The chart with all font sizes between two limits in px, and with explicit sizes instead of Vega's defaults."""
     if isinstance(spec, dict):
         sizes = {"labelFontSize", "titleFontSize", "fontSize"}
         found = {
@@ -238,7 +243,7 @@ def _fonts_within(spec: Any, least: float, most: float) -> Any:
 
 
 def _physical(svg: str) -> str:
-    """An SVG whose size is in mm."""
+    """The SVG with its size in mm instead of px."""
 
     def millimetres(found: re.Match[str]) -> str:
         return f'{found[1]}="{float(found[2]) / MM_PX:.2f}mm"'
@@ -248,7 +253,7 @@ def _physical(svg: str) -> str:
 
 
 def _with_notes(spec: dict[str, Any]) -> dict[str, Any]:
-    """The picture with its notes as a footnote: a title below a frame around it, since Vega gives each frame one."""
+    """The chart with its notes as a footnote: the title, at the bottom, of an outer chart around it."""
     meta = spec.get("usermeta", {})
     notes = [_sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ()))]
     if not notes:
@@ -269,7 +274,7 @@ def _sentence(note: str) -> str:
 
 
 def _smaller(png: bytes) -> bytes:
-    """The same picture in a third of the bytes, without a channel for transparency: it is opaque."""
+    """The same picture in a third of the bytes, without the alpha channel, since it is opaque."""
     import imagecodecs
     import numpy as np
 
@@ -284,34 +289,37 @@ def _converted(spec: dict[str, Any], kind: str, scale: float) -> bytes:
         case "pdf":
             return vl_convert.vegalite_to_pdf(spec, vl_version=version)
         case _:
-            # It multiplies the scale by ppi / 72; 96 px are an inch.
+            # The function multiplies the scale by ppi / 72; 96 px are an inch.
             return vl_convert.vegalite_to_png(spec, vl_version=version, scale=72 / 96, ppi=96 * scale)
 
 
 def as_dict(chart: Layered) -> dict[str, Any]:
-    """The chart in Vega-Lite; not held against its grammar, which takes seconds where there are many points."""
+    """The chart in Vega-Lite, not validated, since validation takes seconds for many points."""
     return chart.to_dict(validate=False)
 
 
 def script_json(value: Any) -> str:
-    """JSON for a script element: without any "<", nothing in it can end the element or open a comment."""
+    """JSON for a script element, without "<", so that no text ends the element or opens a comment."""
     return json.dumps(value).replace("<", "\\u003c")
 
 
 @cache
 def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script; it defines vegaEmbed. Kept once made, since that takes seconds."""
+    """Vega, Vega-Lite and vega-embed as one script, which defines vegaEmbed.
+
+    Cached on disk, since building takes seconds.
+    """
     kept = folders.home() / "scripts" / f"vega-{metadata.version('vl-convert-python')}.js"
     if kept.is_file():
         return kept.read_text(encoding="utf-8")
-    script = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]  # its stub asks for a snippet
-    with contextlib.suppress(StorageError):  # where nothing can be kept, it is made anew each time
+    script = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue]  # its stub requires a snippet
+    with contextlib.suppress(StorageError):  # without a writable cache, each process builds it again
         files.write(kept, script, make_folder=True)
     return script
 
 
 def dark_style() -> str:
-    """CSS that gives drawn figures their colours on a dark screen; on paper they keep those of a light one."""
+    """CSS that recolours drawn figures on a dark screen; printed pages keep the light colours."""
     rules = "\n".join(
         f'  .chart svg [{part}="{colour}" i] {{ {part}: {on_dark}; }}'
         for colour, on_dark in DARK.items()
@@ -322,7 +330,7 @@ def dark_style() -> str:
 
 
 def _html(chart: Layered) -> str:
-    """A page of one chart, as wide as its window; altair's own does not escape the names in it."""
+    """An HTML page of one chart, as wide as its window; altair's own page does not escape names."""
     spec: dict[str, Any] = as_dict(chart) | {"width": "container"}
     meta = spec.pop("usermeta", {})
     notes = " ".join(_sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ())))

@@ -1,4 +1,4 @@
-"""The strip of repetitions: every call of a device in the order in which it was made, beside its case's median."""
+"""The figure of repetitions: every call of a device in the order of measurement, relative to its case's median."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from harness.results.notes import flag_note
 from harness.results.tables import N_DRAWN, Tables
 from harness.results.text_table import TextTable
 
-N_DEVICES = 8  # that a figure draws
+N_DEVICES = 8  # the most that a figure draws
 BAND_PX = 92
 Drawn = tuple[Row, Row]  # a case, and one of its repetitions
-REACH = 0.25  # of the median, up and down, that a strip has room for; what lies beyond stands at its edge
+REACH = 0.25  # half-height of a strip as a share of the median; larger deviations are drawn at its edge
 KINDS = {
     "repetition": (rendering.HUES[4], rendering.HUES[4], "circle"),
     "flagged repetition": (rendering.HUES[3], rendering.HUES[3], "triangle-up"),
@@ -29,7 +29,7 @@ KINDS = {
 
 
 def draw(tables: Tables) -> Drawing:
-    """Deviation from the median against minutes since the device began; flags and warm-ups told apart."""
+    """Deviation from the median against minutes since the device's first call, with flags and warm-ups marked."""
     strips = _strips(tables)
     if not strips:
         return Drawing(None, "", "no repetition was timed")
@@ -51,15 +51,15 @@ def draw(tables: Tables) -> Drawing:
 
 
 def message(tables: Tables) -> Message | None:
-    """How many timed repetitions lie near the median of their case."""
+    """The number of timed repetitions near the median of their case; None if only a part of them was read."""
     timed = [each for strip in _strips(tables).values() for each in strip if each[1]["role"] == "timed"]
     if any(row["n"] > N_DRAWN for _, row in timed):
-        return None  # only a part of them was read
+        return None  # of many repetitions the tables contain only every k-th
     return messages.repetitions([_deviation(*each) for each in timed])
 
 
 def _strips(tables: Tables) -> dict[str, list[Drawn]]:
-    """Each series' repetitions, each with its case, in the order of measurement."""
+    """The repetitions of each series, each with its case, in the order of measurement."""
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
     names = {key: tables.name(case) for key, case in cases.items()}
     strips: dict[str, list[Drawn]] = {}
@@ -131,7 +131,7 @@ def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
 
 
 def _numbers(tables: Tables) -> TextTable:
-    """A row a case: its first warm-up, and its fastest and slowest repetition."""
+    """One row per case: its first warm-up, and its fastest and slowest repetition."""
     first: dict[tuple[str, str], float] = {}
     for row in tables.calls:
         if row["role"] == "warmup":

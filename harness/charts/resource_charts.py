@@ -1,4 +1,4 @@
-"""The figures of memory and energy; each method of measuring has a figure of its own."""
+"""The figures of memory and energy, one figure for each method of measuring memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _memory(method: Method) -> Figure:
 
 
 def draw_energy(tables: Tables) -> Drawing:
-    """Joules of one image, idle included, against image length."""
+    """Joules per image, including idle power, against image length."""
     rows = resources.energy_rows(tables)
     points = [
         point(row, resources.energy_name(tables, row), row["gross_per_call_j"])

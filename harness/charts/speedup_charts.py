@@ -16,7 +16,7 @@ EMPTY = "no accelerator was measured here together with its CPU"
 
 
 def draw_speedup(tables: Tables) -> Drawing:
-    """How many times faster an accelerator is than the CPU of its machine."""
+    """The time of the CPU of a machine over that of its accelerator, against image length."""
     own = [
         point(row, tables.name(row), row["speedup"]) | bounds(known.low, known.high) | _basis(row, known)
         for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
@@ -28,7 +28,7 @@ def draw_speedup(tables: Tables) -> Drawing:
 
 
 def draw_percent_of_cpu(tables: Tables) -> Drawing:
-    """An accelerator's time as a percentage of the time of the CPU of its machine."""
+    """An accelerator's time as a percentage of the time of the CPU of its machine, against image length."""
     own = [
         point(row, tables.name(row), row["percent_of_cpu"])
         | bounds(*(end and 100 / end for end in (known.high, known.low)))
@@ -46,7 +46,7 @@ def _basis(row: Row, known: speedups.Interval) -> Row:
 
 
 def _intervals(tables: Tables) -> str:
-    """What the dots and lines of the ratios are."""
+    """The sentence that explains the dots and lines of the ratios."""
     with_interval = {known.low is not None for known in speedups.intervals(tables)}
     few = "no interval below 3 processes"
     if True not in with_interval:
@@ -55,7 +55,7 @@ def _intervals(tables: Tables) -> str:
 
 
 def _ratios(tables: Tables) -> TextTable:
-    """The numbers of both figures."""
+    """The table of both figures."""
     own = [
         (tables.name(row), row, row["median_s"], interval(known.low, known.high))
         for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
@@ -72,7 +72,7 @@ def _ratios(tables: Tables) -> TextTable:
 
 
 def _trends(tables: Tables) -> TextTable:
-    """How each speed-up goes on towards the largest size measured, and from which size on there is one."""
+    """The change of each speed-up with image size, and the sizes from which the accelerator is faster."""
 
     def px(length: float | None) -> str:
         return "–" if length is None else f"{length:.0f} px"

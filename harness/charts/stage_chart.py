@@ -1,4 +1,4 @@
-"""The figure of the stage pass: one bar a device and crop, its parts as shares of the call; pass after pass."""
+"""The figure of the stage pass: one bar per device and crop, divided into shares by network pass and stage."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from harness.results.stage_catalogue import UNKNOWN
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
-N_CROPS = 4  # per device, the largest; all stand in the table
-N_SERIES = 8  # from which on only the largest crop of so many is drawn
+N_CROPS = 4  # the most per device: the largest; the table has all
+N_SERIES = 8  # with more series, only the largest crop of this number of them is drawn
 BAR_PX, BAND_PX, WORDS_PX = 22, 50, 11
-CHARACTER_PX = 0.58 * WORDS_PX  # on average, in the fonts of rendering.FONT
-# What is coloured alike, in the order in which bars stack it: hue, and an ink that keeps 4.5:1 on it. Hues of stages
-# are no hues of devices: their order alternates dark and light.
+CHARACTER_PX = 0.58 * WORDS_PX  # mean width in the fonts of rendering.FONT
+# Groups of stages in the order of the bars: hue, and an ink with a contrast of at least 4.5:1 on it. Neighbours
+# alternate between dark and light hues. These hues do not stand for devices.
 STYLES = {
     "network": (rendering.HUES[4], rendering.INKS[rendering.HUES[4]]),
     "dynamics and seeds": (rendering.HUES[3], rendering.INKS[rendering.HUES[3]]),
@@ -35,7 +35,7 @@ SHORT = {"dynamics and seeds": "dynamics", "images, tiles and masks on the proce
 
 
 def draw(tables: Tables) -> Drawing:
-    """Where the time of one call goes: the stage pass of each device, pass after pass."""
+    """Bars of the shares of stages in one call of the stage pass, by device and network pass."""
     series = advice.by_series(tables)
     if not series:
         return Drawing(None, "", "no stage pass was made")
@@ -62,7 +62,7 @@ def draw(tables: Tables) -> Drawing:
 
 
 def message(tables: Tables) -> Message | None:
-    """The share of the network at the largest image of each device, of two at most."""
+    """The share of the network at the largest image of each device; None for more than two devices."""
     largest = {title: cases[-1] for title, cases in advice.by_series(tables).items()}
     if not 0 < len(largest) <= 2:
         return None
@@ -79,7 +79,7 @@ def message(tables: Tables) -> Message | None:
 
 
 def remarks(tables: Tables) -> dict[str, Remarks]:
-    """What the stage pass says of each device, in sentences."""
+    """Advice and findings of the stage pass for each device, in sentences."""
     return {
         title: Remarks(*(list(map(sentences.sentence, each)) for each in found))
         for title, found in advice.remarks(tables).items()
@@ -87,7 +87,7 @@ def remarks(tables: Tables) -> dict[str, Remarks]:
 
 
 def _chosen(series: dict[str, list[list[Row]]]) -> dict[str, list[list[Row]]]:
-    """As many series as a figure draws: the first of each device model, then the others."""
+    """The N_SERIES series that a figure draws: the first of each device model, then the others."""
     models: dict[str, str] = {}
     for title, cases in series.items():
         models.setdefault(cases[-1][0]["device_name"], title)
@@ -97,13 +97,16 @@ def _chosen(series: dict[str, list[list[Row]]]) -> dict[str, list[list[Row]]]:
 
 
 def _row_key(rows: list[str], label: str) -> str:
-    """A new place on the vertical axis; the axis shows what stands behind the first tab, line by line."""
+    """Add a row to the vertical axis and return its key.
+
+    The axis shows the text after the first tab, one line per tab.
+    """
     rows.append(f"{len(rows)}\t{label}")
     return rows[-1]
 
 
 def _parts(case: Sequence[Row]) -> list[Row]:
-    """A case's parts from left to right: pass by pass, in each what is coloured alike side by side."""
+    """The parts of a case from left to right: by network pass, within it by group of stages."""
     passes, stages = advice.passes(case), stage_catalogue.in_order(row["stage"] for row in case)
     groups, styles = stage_catalogue.groups(), list(STYLES)
 
@@ -157,7 +160,7 @@ def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.
         layer(parts, "parts")
         .mark_bar(height=BAR_PX, stroke=rendering.PAPER, strokeWidth=0.7)
         .encode(x=x, x2="end:Q", color=hue, tooltip=tooltip),
-        # A hairline on each pass's left border, from the bar's foot up to the pass's name.
+        # A thin line on the left border of each network pass, from the bottom of the bar up to the pass's name.
         layer(passes, "borders")
         .mark_tick(orient="vertical", size=BAR_PX + 16, thickness=1, yOffset=-8, color=rendering.GREY)
         .encode(x=x),
@@ -177,7 +180,7 @@ def _layers(rows: list[str], headings: list[Row], parts: list[Row]) -> list[alt.
 
 
 def _spans(parts: list[Row], keys: tuple[str, ...], words: Callable[[Row, str], Row]) -> list[Row]:
-    """Neighbouring parts that agree in keys, as one: where it is and what to write there, long or short."""
+    """Neighbouring parts with equal keys as one span: its position, and its text in a long and a short form."""
     found = []
     for _, group in groupby(parts, key=lambda part: tuple(part[key] for key in keys)):
         members = list(group)
@@ -199,13 +202,13 @@ def _group_words(part: Row, share: str) -> Row:
 
 
 def _fitting(*texts: str) -> str:
-    """An expression of Vega: the first text that has room in the width that it is given, or none."""
+    """An expression of Vega for the first text that fits into its span, or an empty text."""
     tests = [f"datum.room * width > {CHARACTER_PX} * length({text}) + 8 ? {text} : " for text in texts]
     return "".join(tests) + "''"
 
 
 def _numbers(tables: Tables) -> TextTable:
-    """A row a stage, a column a pass."""
+    """The table of times: one row per stage, one column per network pass."""
     cases = advice.by_case(tables.stages.to_pylist())
     passes = advice.passes([row for case in cases for row in case])
     rows = []

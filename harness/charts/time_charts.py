@@ -1,4 +1,4 @@
-"""The figures of durations: seconds against image length, and the same as throughput."""
+"""The figures of durations: latency against image length, and the same as serial rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EMPTY = "no repetition was timed"
 
 
 def draw_time(tables: Tables) -> Drawing:
-    """Seconds against image side: medians with interquartile range and every repetition, linear ⇄ logarithmic."""
+    """Seconds per image against image length: medians, interquartile ranges and repetitions, linear or logarithmic."""
     own = [
         {**point(row, tables.name(row), row["median_s"]), **bounds(row["q1_s"], row["q3_s"]), **precision(row)}
         for row in tables.cases
@@ -31,7 +31,7 @@ def draw_time(tables: Tables) -> Drawing:
 
 
 def draw_throughput(tables: Tables) -> Drawing:
-    """Megapixels a second against image side, with images an hour."""
+    """Megapixels per second against image length; the tooltip has images per hour."""
     own = [
         {**_rate(row, tables.name(row), row["median_s"]), **precision(row)}
         | bounds(row["n_pixels"] / row["q3_s"] / 1e6, row["n_pixels"] / row["q1_s"] / 1e6)
@@ -43,13 +43,13 @@ def draw_throughput(tables: Tables) -> Drawing:
 
 
 def sample_sizes(tables: Tables) -> str:
-    """How many repetitions a median has: 'n = 3', 'n = 3 to 10'."""
+    """The number of repetitions per median: 'n = 3', 'n = 3 to 10'."""
     ends = dict.fromkeys(pick(row["n"] for row in tables.cases) for pick in (min, max)) if tables.cases else {0: None}
     return f"n = {' to '.join(map(str, ends))}"
 
 
 def precision(row: Row) -> Row:
-    """How well a median is known, for its tooltip."""
+    """Repetitions, precision and flags of a median, as texts for its tooltip."""
     processes = f" in {row['n_blocks']} processes" if row["n_blocks"] > 1 else ""
     return {
         "repetitions": f"{row['n']}{processes} ({row['stop_reason'] or 'end unknown'})",
@@ -64,7 +64,7 @@ def _rate(row: Row, series: str, time_s: float, is_published: bool = False) -> R
 
 
 def _repetitions(tables: Tables) -> tuple[list[Row], str]:
-    """The timed repetitions as points, and how many of them these are, in words; none for a crowd of series."""
+    """The timed repetitions as points, and their number in words; no points if the figure is crowded."""
     if encodings.is_crowded(tables.series):
         return [], "none, too many series"
     cases = {(row["run_id"], row["case_id"]): row for row in tables.cases}
@@ -91,7 +91,7 @@ def _times(tables: Tables) -> TextTable:
 
 
 def _laws(tables: Tables) -> TextTable:
-    """The scaling law of each series: seconds a call, a tile and a megapixel."""
+    """The scaling law of each series: seconds per call, per tile and per megapixel."""
     rows = []
     for each in speedups.laws(tables):
         law, n_sizes = each.law, str(len(each.cases))
