@@ -1,4 +1,4 @@
-"""A report to send to a colleague: one zip of the page, every figure as a picture, the medians and the samples."""
+"""A report as one zip: the page, every figure as a picture, the medians and the samples."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ results/                every sample as Parquet; a folder of results like any ot
 
 
 def write(made: Report, store: Store, path: Path) -> Path:
-    """Write the zip whole or not at all."""
+    """Write the zip atomically and return its path."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("README.txt", README.format(headline=made.headline))
@@ -44,7 +44,7 @@ def write(made: Report, store: Store, path: Path) -> Path:
 
 
 def _samples(made: Report, store: Store) -> list[tuple[str, bytes]]:
-    """The samples of each run and node as a file, where a store has it."""
+    """Name and content of the Parquet file of each run and node, in the layout of a store."""
     found = []
     for run in made.scope.runs:
         samples = store.dataset().to_table(filter=pc.field("run_id") == run)

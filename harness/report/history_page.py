@@ -1,4 +1,4 @@
-"""All series over time → one HTML page that needs no network: small multiples with band, alarms and versions."""
+"""The HTML page of all series over time, without network access: plots with baseline, alarms and versions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from harness.schema import Row, identity
 from harness.stats.levels import AGREEMENTS
 from harness.stats.watch import LEARNING
 
-# A value in the unit of its axis; everything else is memory.
+# Factor and unit of the axis of each metric; all other metrics are memory.
 SCALES = {TIME: (1, "s"), MASKS: (1, "cells"), AGREEMENT: (1, "masks")}
-# What an axis needs besides its unit: cells come in whole numbers, and agreement is one of a few words.
+# Options of the axis in addition to its unit: cells are whole numbers, and agreement is an ordered set of words.
 AXES = {
     MASKS: {"labelExpr": "datum.value % 1 ? '' : datum.label"},
     AGREEMENT: {"values": list(range(len(AGREEMENTS))), "labelExpr": f"{list(AGREEMENTS)}[datum.value]"},
@@ -29,7 +29,7 @@ AXES = {
 
 
 def build(watched: Watch) -> str:
-    """The page as HTML."""
+    """The page as HTML. watched: the judged series."""
     order = sorted(watched.series, key=rank)
     runs = runs_of(watched.series)
     name = line_namer([each.last.place for each in order], ("node", "protocol"))
@@ -63,7 +63,7 @@ def build(watched: Watch) -> str:
 
 
 def headline(watched: Watch) -> str:
-    """How things stand, in one sentence."""
+    """The numbers of alarms and improvements among the judged series, in one sentence."""
     worse = sum(not each.is_improvement for each in watched.alarms)
     better = len(watched.alarms) - worse
     n_judged = sum(each.last.judged.state != LEARNING for each in watched.series)
@@ -78,12 +78,12 @@ def headline(watched: Watch) -> str:
 
 
 def anchor(node: str) -> str:
-    """The name of a machine as a place of the page."""
+    """The HTML id of a machine's section."""
     return f"machine-{hashlib.sha256(node.encode()).hexdigest()[:12]}"
 
 
 def _row(series: Series, name: Callable[[Row], str], numbers: Mapping[tuple[Any, ...], int]) -> Row:
-    """A series as a row of its machine's table; number: of its plot, if it has one."""
+    """A series as a row of its machine's table. numbers: the number of each plot, by series."""
     place, band = series.last.place, series.last.judged.band
     return {
         "what": f"{size_label(place)}, {name(place)}, {place['protocol']}",
@@ -124,7 +124,7 @@ def _caption(series: Series) -> str:
 
 
 def _cautions(watched: Watch) -> list[str]:
-    """What a reader must know before believing a line."""
+    """The notes that a reader needs before the lines."""
     places = [each.last.place for each in watched.series]
     parts = []
     if any(place["workload"] == "simulated" for place in places):

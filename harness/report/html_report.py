@@ -1,4 +1,7 @@
-"""One scope → one HTML file that needs no network: headline, answers, figures, failures, environment, methods, data."""
+"""The HTML report of a scope, one file without network access.
+
+Its parts: headline, answers, figures, failures, environment, methods, data.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,14 @@ PROTOCOLS = {
     "standard": "standard: the timed region is one call of eval(); the model was loaded and warmed up before",
     "article": "article: the timed region is the construction of the model and one call of eval()",
 }
-MAIN = ("time", "stages", "model-cost", "speedup", "agreement", "history", "throughput")  # what is shown first
-N_MAIN, N_HERO_BARS = 3, 9  # figures below the first; devices of a ranking that fits above the fold
-N_PLAIN_BYTES = 100_000  # of medians as CSV, or of a figure; more are compressed
+MAIN = ("time", "stages", "model-cost", "speedup", "agreement", "history", "throughput")  # shown first, by priority
+N_MAIN, N_HERO_BARS = 3, 9  # figures below the first; most devices of a ranking at the top
+N_PLAIN_BYTES = 100_000  # of the medians as CSV, or of a figure; larger ones are compressed
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report says, before it becomes HTML or Markdown."""
+    """The content of a report, independent of HTML and Markdown."""
 
     scope: Scope
     data: Tables
@@ -98,7 +101,7 @@ class Report:
 
     @property
     def differing(self) -> str:
-        """How many facts differ between the places, and which first."""
+        """The number of facts that differ between the devices, and the names of the first ones, in one sentence."""
         found = differences.differing(self.facts)
         if len(self.places) < 2:
             return "Only one device was measured."
@@ -109,7 +112,7 @@ class Report:
 
 
 def prepare(session: Session, scope: Scope, with_published: bool = True) -> Report:
-    """Ask the store for everything that a report says."""
+    """Load the content of a report from the store."""
     data = tables.load(session, scope, with_published)
     with session.holding("samples", scope.in_runs):
         runs = session.table(f"SELECT * FROM runs WHERE {scope.in_runs} ORDER BY run_id DESC").to_pylist()
@@ -119,15 +122,16 @@ def prepare(session: Session, scope: Scope, with_published: bool = True) -> Repo
 
 
 def figures(report: Report) -> list[Figure]:
-    """The figures that these results have something for."""
+    """The figures that have data in these results."""
     return [figure for figure in catalogue.FIGURES if figure.has_data(report.data)]
 
 
 @dataclass(frozen=True)
 class Page:
-    """Where the figures of a report stand: one at the top, three below, the others on request, and what has no picture.
+    """The layout of a report's figures.
 
-    texts: of a figure that these results have one value for, or none of this run.
+    hero: at the top. main: below it, at most N_MAIN. more: on request. texts: sentences in place of figures that cannot
+    be drawn from these results.
     """
 
     hero: Figure | None
@@ -137,7 +141,7 @@ class Page:
 
 
 def arranged(report: Report) -> Page:
-    """The figures by place: first those that answer what a report is read for."""
+    """The layout: first the figures that answer the questions of a report."""
     data, found = report.data, figures(report)
     texts = [f"{each.title}: {drawing.description}." for each in found if not (drawing := each.draw(data)).chart]
     drawn = {each.name: each for each in found if each.draw(data).chart}
@@ -153,7 +157,7 @@ def arranged(report: Report) -> Page:
 
 
 def without_figure(data: Tables) -> dict[str, TextTable]:
-    """The tables that no figure has, by their captions: tuning results and many images; those that have rows."""
+    """The tables that belong to no figure and have rows, by caption: tuning results and many images."""
     found = {
         "Variants raced: interleaved calls of each and of stock, in separate processes. × stock: the speed-up, with "
         "its 95 % CI. Masks: the worst of the comparisons with stock on the CPU.": report_tables.tuning(data),
@@ -164,7 +168,7 @@ def without_figure(data: Tables) -> dict[str, TextTable]:
 
 
 def html(report: Report) -> str:
-    """The whole report as one page."""
+    """The complete report as one page."""
     data = report.data
     protocols = sorted({text(row["protocol"]) for row in data.cases})
     with rendering.unchecked():
@@ -193,28 +197,28 @@ def html(report: Report) -> str:
 
 
 def _spec(figure: Figure, data: Tables) -> str:
-    """A picture for a script element, as wide as its page: JSON, compressed where that is much shorter."""
+    """A figure for a script element, as wide as its page: JSON, or gzip in base64 above N_PLAIN_BYTES."""
     spec: dict[str, Any] = rendering.as_dict(figure.chart(data)) | {"width": "container"}
-    # What limits all of these results stands at the top of the page.
+    # The top of the page has the cautions about all of these results.
     spec["usermeta"] = {"notes": spec["usermeta"]["notes"]} if "usermeta" in spec else {"notes": []}
     json = rendering.script_json(spec)
     return json if len(json) <= N_PLAIN_BYTES else base64.b64encode(gzip.compress(json.encode(), mtime=0)).decode()
 
 
 def write(page: str, path: Path | str) -> Path:
-    """Write the report whole or not at all."""
+    """Write the report atomically and return its path."""
     return files.write(Path(path), page)
 
 
 def medians_csv(table: pa.Table) -> bytes:
-    """The medians as CSV."""
+    """The medians as the content of a CSV file."""
     buffer = io.BytesIO()
     csv.write_csv(table, buffer)
     return buffer.getvalue()
 
 
 def _download(medians: pa.Table) -> dict[str, str]:
-    """The medians as a link that holds its own file."""
+    """The medians as a link that contains its file. href: a data URL; suffix: of the file."""
     content = medians_csv(medians)
     kind, suffix = "text/csv;charset=utf-8", "csv"
     if len(content) > N_PLAIN_BYTES:
@@ -223,7 +227,7 @@ def _download(medians: pa.Table) -> dict[str, str]:
 
 
 def _command(session: Session, run: str) -> str:
-    """The command that would measure the same again; what the rows do not tell is left to the reader."""
+    """The command that repeats a run. PATH stands for paths, which the rows do not contain."""
     row = session.table(
         """WITH made AS (SELECT * FROM samples WHERE run_id = $run AND image IS DISTINCT FROM 'control'),
                 asked AS (SELECT * FROM made WHERE role IN ('warmup', 'timed', 'tune', 'throughput')),

@@ -1,4 +1,4 @@
-"""All runs → one HTML page: a card for each machine with its newest times, then every run with its report."""
+"""The HTML page of all runs: a card per machine with its newest times, then every run with its report."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from harness.results.history_rows import state
 from harness.schema import identity
 from harness.stats.watch import ALARM
 
-N_DEVICES = 4  # that a card shows
+N_DEVICES = 4  # the most that a card shows
 
 
 @dataclass(frozen=True)
 class Newest:
-    """A device of a card: its newest time at the largest image, its state, and the line of its times over the runs."""
+    """A device of a card: its newest time at the largest image, its state, and the sparkline of its times."""
 
     device: str
     size: str
@@ -35,7 +35,7 @@ class Newest:
 
 @dataclass(frozen=True)
 class Card:
-    """One machine; run_id: its newest. n_more: devices without a line of their own."""
+    """The card of a machine. run_id: its newest run. n_more: the number of devices that are not shown."""
 
     node: str
     anchor: str
@@ -46,7 +46,7 @@ class Card:
 
 
 def build(runs: list[dict[str, Any]], watched: Watch, folder: Path) -> str:
-    """The page as HTML; runs: rows of the view `runs`, newest first; folder: where reports and this page lie."""
+    """The page as HTML. runs: rows of the view `runs`, newest first. folder: contains the reports and this page."""
     confirmed: Counter[str] = Counter()
     for series in watched.series:
         for point, before in zip(series.points[1:], series.points, strict=False):
@@ -68,7 +68,7 @@ def build(runs: list[dict[str, Any]], watched: Watch, folder: Path) -> str:
 
 
 def cards(watched: Watch) -> list[Card]:
-    """A card for each machine that was timed, the newest first."""
+    """A card for each machine with timed cases, the newest run first."""
     times = [each for each in watched.series if each.metric == TIME]
     by_node = identity.grouped(times, lambda each: str(each.last.place["node"]))
     made = [_card(node, series) for node, series in by_node.items()]
@@ -84,7 +84,7 @@ def _card(node: str, every: Sequence[Series]) -> Card:
 
 
 def _rank(series: Series) -> tuple[Any, ...]:
-    """The series that stands for a device: the largest image of the newest run that has it; stock before variants."""
+    """The sort key of the series that represents a device: stock, then the largest image, then the newest run."""
     place = series.last.place
     return place["variant"] == "stock", (place["height_px"] or 0) * (place["width_px"] or 0), series.last.run_id
 
@@ -98,7 +98,7 @@ def _newest(series: Series) -> Newest:
 
 
 def gaps_by_node(gaps: Sequence[Gap]) -> list[str]:
-    """What the newest run lacks, a line a machine: 'h200: 7 cases (absent)'."""
+    """The cases that the newest run lacks, one line per machine: 'h200: 7 cases (absent)'."""
     by_node = identity.grouped(gaps, lambda gap: str(gap.place["node"]))
     return [
         f"{node}: {count(len(found), 'case')} ({listed(list(dict.fromkeys(gap.why for gap in found)))})"

@@ -1,4 +1,4 @@
-"""A report as Markdown, for a comment or an issue: headline, answers, cautions, cases, what differs, how to repeat."""
+"""A report as Markdown for a comment or an issue: headline, cautions, answers, cases, differences and commands."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from harness.report.html_report import Report, without_figure
 from harness.results import differences
 from harness.results.text_table import TextTable
 
-N_CASES = 40  # rows of the table; a comment has an end
+N_CASES = 40  # the most rows of a table, since comments have a maximum length
 
 
 def text(report: Report) -> str:
-    """The report in the words of the page, without its figures."""
+    """The report with the texts of the page, without its figures."""
     data = report.data
     lines = [f"### {markdown.escaped(report.headline)}", "", markdown.escaped(report.scope.title), ""]
     lines += [f"> {markdown.escaped(banner)}  " for banner in report.banners] + [""]
@@ -42,7 +42,7 @@ def text(report: Report) -> str:
 
 
 def _table(table: TextTable, most: int) -> list[str]:
-    """A pipe table; the headings of groups are a column of their own."""
+    """The lines of a pipe table with at most this many rows; the first column has the headings of groups."""
     grouped = any(table.groups)
     head = ["", *table.head] if grouped else list(table.head)
     rows = [([name, *row] if grouped else list(row)) for name, found in table.groups.items() for row in found]

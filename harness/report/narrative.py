@@ -1,4 +1,4 @@
-"""What the numbers of a scope mean, in plain sentences: headline, cautions, and an answer to each question."""
+"""The results of a scope in sentences: headline, cautions, and an answer to each question."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.results.notes import flag_note
 from harness.results.tables import Tables
 from harness.schema import identity
 
-MOST = 4  # sentences of a kind; the tables have the rest
+MOST = 4  # the most sentences of a kind; the tables have the others
 WEIGHTS = {
     "published": "", "standin": "’s network with stand-in weights", "custom": "’s network with custom weights",
 }  # fmt: skip
 
 
-# A caution in a few words; the full sentence is under "Methods".
+# Short forms of the cautions; the full sentences are under "Methods".
 CAUTIONS = {
     Kind.SIMULATED: "simulated workload, not a measurement",
     Kind.STANDIN: "stand-in weights",
@@ -37,7 +37,7 @@ CAUTIONS = {
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A number at the top of a report, and what it is."""
+    """A number at the top of a report, with its label."""
 
     value: str
     label: str
@@ -45,14 +45,14 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class Answer:
-    """One of the questions that a report is read for, and what these results say to it."""
+    """A question of a report's readers, and the answer of these results."""
 
     question: str
     sentences: list[str]
 
 
 def headline(data: Tables) -> str:
-    """The results in one sentence that claims nothing beyond its rows."""
+    """The results in one sentence, with claims about its rows only."""
     found = found_by.headline(data)
     if not found:
         if data.races.num_rows or data.throughput.num_rows:
@@ -67,12 +67,12 @@ def headline(data: Tables) -> str:
 
 
 def banners(data: Tables) -> list[str]:
-    """What a reader must know before believing a number, in full sentences."""
+    """The notes that a reader needs before the numbers, in full sentences."""
     return list(map(sentences.sentence, found_by.cautions(data)))
 
 
 def cautions_in_short(data: Tables) -> str:
-    """The same in a few words each, for one line."""
+    """The short forms of the cautions in one line."""
     notes = {each.kind: each for each in found_by.cautions(data)}
     words = (text.format(n=notes[kind].n, of=notes[kind].of) for kind, text in CAUTIONS.items() if kind in notes)
     text = " · ".join(words)
@@ -80,7 +80,7 @@ def cautions_in_short(data: Tables) -> str:
 
 
 def key_figures(data: Tables) -> list[KeyFigure]:
-    """The numbers that are looked for first: time, images per hour, speed-up, and what a search found."""
+    """The most important numbers: time, images per hour, speed-up, and the best variant of a search."""
     times = [each for each in found_by.how_fast(data) if isinstance(each, Time)]
     sizes = {findings.case(row): row["n_pixels"] for row in data.cases}
     found = []
@@ -105,7 +105,7 @@ def key_figures(data: Tables) -> list[KeyFigure]:
 
 
 def case_notes(data: Tables) -> list[str]:
-    """What a reader of the table of cases must know besides its numbers."""
+    """The notes below the table of cases: flags, ends of repetitions and processes."""
     found = []
     if flags := flag_note(data):
         found.append(f"{flags}. None is left out of a median or figure.")
@@ -117,7 +117,7 @@ def case_notes(data: Tables) -> list[str]:
 
 
 def answers(data: Tables) -> list[Answer]:
-    """What these results say to each question."""
+    """The answers of these results to each question."""
     gained, faster = found_by.gain(data), found_by.faster(data)
     models, batch = found_by.models(data), found_by.batch(data)
     compared = [*found_by.fastest(data), *(masks := found_by.masks(data))]
@@ -157,7 +157,7 @@ UNSTAGED = "cellbench tune searches for faster settings with the same masks. Whe
 
 
 def _sentences(found: Iterable[Finding]) -> list[str]:
-    """Their sentences, of each kind a few."""
+    """The sentences of findings, at most MOST of each kind."""
     lines = []
     for each in identity.grouped(found, type).values():
         lines += [sentences.sentence(one) for one in each[:MOST]]
@@ -167,7 +167,7 @@ def _sentences(found: Iterable[Finding]) -> list[str]:
 
 
 def _claims(found: list[Finding]) -> str:
-    """What the headline says of its work."""
+    """The claims of the headline: speed-ups, times or spans."""
     gains = [each for each in found if isinstance(each, Speedup)]
     times = [each for each in found if isinstance(each, Time)]
     if gains:

@@ -10,7 +10,7 @@ import jinja2
 
 @cache
 def template(name: str) -> jinja2.Template:
-    """A page of templates/, which may include others of them."""
+    """The template of a page; a template can include other templates."""
     loader = jinja2.FunctionLoader(
         lambda part: resources.files("harness.report").joinpath(f"templates/{part}").read_text(encoding="utf-8")
     )

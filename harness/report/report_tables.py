@@ -1,4 +1,4 @@
-"""The report's tables that belong to no figure: cases, tuning results, many images, failures, environment."""
+"""The tables of a report that belong to no figure: cases, tuning results, many images, failures, environment."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from harness.results.formatting import crop_name, interval, listed, number, size
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
-N_FAILURES = 200  # different ones that a report lists
+N_FAILURES = 200  # the most different failures that a report lists
 BYTES = "memory in bytes"
 FIRST_ASKED = (
     "device", "processor", "cores", BYTES, "operating system", "cellpose", "torch", "Python", "cellbench",
     "threads of torch",
 )  # fmt: skip
-N_PLACES = 6  # devices that a table of facts has a column each for
+N_PLACES = 6  # the most devices with a column each in a table of facts
 
 
 def cases(data: Tables) -> TextTable:
-    """One row per case: medians, spread, cells, speed-up; flags where there are any."""
+    """The table of cases, one row each: medians, spread, cells, speed-up, and flags if there are any."""
     speedup_of = {(row["run_id"], row["case_id"]): row["speedup"] for row in data.speedup_rows}
     columns = {
         "crop": crop_name,
@@ -39,7 +39,7 @@ def cases(data: Tables) -> TextTable:
 
 
 def tuning(data: Tables) -> TextTable:
-    """The tuning results: how each variant did beside stock in the same race, and what became of the masks."""
+    """The tuning results: the speed-up of each variant over stock in the same race, and the mask agreement."""
     rows = [
         (
             f"{each.place}, race {(each.row['block'] or 0) + 1}", text(each.row["variant"]), str(each.row["n"]),
@@ -51,7 +51,7 @@ def tuning(data: Tables) -> TextTable:
 
 
 def many_images(data: Tables) -> TextTable:
-    """Images a minute of each way to go about many images."""
+    """Images per minute of each way to process many images."""
     rows = [
         (
             f"{row['node']} {row['device']}, {text(row['n_images'])} images: {text(row['image'])} {size_label(row)}",
@@ -66,7 +66,7 @@ def many_images(data: Tables) -> TextTable:
 
 
 def failures(data: Tables) -> TextTable:
-    """What did not end well, and why; the same again and again is one row."""
+    """The failures with their errors; equal failures share one row."""
     columns = ("node", "device", "crop", "role", "phase", "n", "status", "error_type", "error_message")
     found = data.failures.to_pylist()
     rows = [tuple(text(row[column]) for column in columns) for row in found[:N_FAILURES]]
@@ -76,8 +76,8 @@ def failures(data: Tables) -> TextTable:
 
 
 def summary(places: list[str], findings: list[Finding]) -> TextTable:
-    """What is asked first about the machines: hardware and versions; a row a fact."""
-    by_label = {each.label: each for each in reversed(findings)}  # the first of a label counts
+    """The most important facts about the machines, hardware and versions, one row each."""
+    by_label = {each.label: each for each in reversed(findings)}  # of equal labels, the first applies
     known = [by_label[label] for label in FIRST_ASKED if label in by_label]
     table = environment(places, known)
     rows = [row for group in table.groups.values() for row in group]
@@ -92,7 +92,10 @@ def _in_gigabytes(row: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def environment(places: list[str], findings: list[Finding]) -> TextTable:
-    """One row a fact: a column a place where there are few, else each value with the places that have it."""
+    """All facts, one row each.
+
+    Up to N_PLACES devices have a column each; with more devices, one column has each value with its devices.
+    """
     groups: dict[str, list[tuple[str, ...]]] = {}
     few = len(places) <= N_PLACES
     for each in findings:

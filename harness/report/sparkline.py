@@ -1,15 +1,18 @@
-"""A line as small as a word: the values of a series over its runs, as SVG without a script."""
+"""Sparklines: small lines of a series' values over its runs, as SVG without a script."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 WIDTH_PX, HEIGHT_PX, EDGE_PX = 120, 26, 3
-RUNS_MIN = 5  # fewer values look like a trend and are chance
+RUNS_MIN = 5  # fewer values can look like a trend by chance
 
 
 def points(values: Sequence[float]) -> str:
-    """The corners of the line, evenly spaced, the smallest value at the bottom: 'x,y x,y'; none for few values."""
+    """The points of the line, evenly spaced, with the smallest value at the bottom: 'x,y x,y'.
+
+    An empty text for fewer than RUNS_MIN values.
+    """
     if len(values) < RUNS_MIN:
         return ""
     least, most = min(values), max(values)
