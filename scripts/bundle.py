@@ -24,7 +24,7 @@ from typing import BinaryIO
 from wheelhouse import PYTHONS, ROOT, TARGETS, Target, WheelError, closure, download, pins
 
 WEIGHTS = ("cyto3", "size_cyto3.npy")
-ENGINES = {"cellpose4": "cpsam_v2"}  # what else can be carried, and the file of its weights
+ENGINES = {"cellpose4": "cpsam_v2"}  # optional engines, each with the file of its weights
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -37,13 +37,13 @@ def size(text: str) -> int:
 
 
 def here() -> Target:
-    """The kind of the machine that this runs on."""
+    """The target of this machine."""
     system = "macos" if sys.platform == "darwin" else "linux"
     return Target(f"{system}_{platform.machine()}", f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
 def build(folder: Path) -> str:
-    """Make a wheel of our own package as it lies here, and return which commit that is."""
+    """Build a wheel of this checkout and return its commit."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
@@ -57,7 +57,7 @@ def build(folder: Path) -> str:
             shutil.copy(ROOT / name, copy)
         shutil.copytree(ROOT / "harness", copy / "harness", ignore=shutil.ignore_patterns("__pycache__"))
         (copy / "harness" / "data").mkdir(exist_ok=True)
-        shutil.copy(ROOT / "constraints.txt", copy / "harness" / "data")  # doctor says what else than these is there
+        shutil.copy(ROOT / "constraints.txt", copy / "harness" / "data")  # doctor reports other versions than these
         if commit:
             (copy / "harness" / "data" / "commit").write_text(commit + "\n")
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(copy)]
@@ -78,9 +78,9 @@ def add_engines(names: list[str], target: Target, folder: Path) -> None:
 
 
 def add_weights(source: str, folder: Path, engines: list[str]) -> list[str]:
-    """Copy the published weights, if they are asked for or here; a stand-in needs no file.
+    """Copy the published weights, if they are requested or present; the stand-in needs no file.
 
-    Those of other engines are copied only if they are there: each has 1.2 GB.
+    The weights of other engines are copied only if present: each file has 1.2 GB.
     """
     models = os.environ.get("CELLPOSE_LOCAL_MODELS_PATH") or Path.home() / ".cellpose" / "models"
     place = Path(models if source == "auto" else source)
@@ -117,9 +117,9 @@ def _blocks(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
 
 
 def make(args: argparse.Namespace) -> list[Path]:
-    """Everything into args.to; the files that have to be carried over."""
+    """Write the bundle into args.to and return the files to transfer."""
     target = Target(args.platform, args.python)
-    if target not in TARGETS:  # what this machine is, unless it was said
+    if target not in TARGETS:  # by default the target of this machine
         raise WheelError(f"no bundle is for Python {target.python} on {target.platform}: give --python and --platform")
     without = {"torch", *(["ray"] if args.no_ray else []), *filter(None, args.without.split(","))}
     if unknown := without - pins().keys():

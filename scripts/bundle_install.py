@@ -1,4 +1,4 @@
-"""Install cellbench from the files beside this one, without a network, beside the torch that this machine has.
+"""Install cellbench from the files next to this one, without a network, and use the torch of this machine.
 
     python3.12 install.py [--to ~/cellbench] [--use-system-torch]
 
@@ -11,7 +11,7 @@ though others were tested.
 
 import sys
 
-# Said before anything that an old python3 does not know: some systems still call 3.6 that.
+# This check precedes all syntax that an old python3 rejects: on some systems python3 is 3.6.
 if sys.version_info < (3, 11):  # noqa: UP036
     print(
         "install.py: Python " + sys.version.split()[0] + " is too old\n  fix: use the one with torch", file=sys.stderr
@@ -38,11 +38,11 @@ TRIAL = "import torch, numpy, cellpose.models; (torch.ones(2) @ torch.from_numpy
 
 
 class InstallError(Exception):
-    """What is wrong and what to do about it."""
+    """A problem of the installation, with its fix."""
 
 
 def read_manifest() -> dict:
-    """What the bundle holds, as scripts/bundle wrote it down."""
+    """The list of the bundle's contents from scripts/bundle."""
     file = HERE / "manifest.json"
     try:
         manifest = json.loads(file.read_text())
@@ -56,7 +56,7 @@ def read_manifest() -> dict:
 
 
 def check_machine(manifest: dict) -> None:
-    """Refuse another Python or platform than the bundle was made for."""
+    """Raise InstallError for another Python or platform than that of the bundle."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     system = f"{'macos' if sys.platform == 'darwin' else 'linux'}_{platform.machine()}"
     if (python, system) != (manifest["python"], manifest["platform"]):
@@ -68,7 +68,7 @@ def check_machine(manifest: dict) -> None:
 
 
 def join(manifest: dict, folder: Path) -> Path:
-    """Check every part and put them together; all that is wrong is said at once."""
+    """Check every part and join them; one error lists all defects."""
     wrong = []
     archive = folder / manifest["archive"]
     with archive.open("wb") as out:
@@ -90,7 +90,7 @@ def join(manifest: dict, folder: Path) -> Path:
 
 
 def installed(name: str) -> str | None:
-    """The version of a package that this Python sees."""
+    """The version of a package in this Python, None if absent."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -98,7 +98,7 @@ def installed(name: str) -> str | None:
 
 
 def of_machine(manifest: dict, use_system: bool) -> dict[str, str]:
-    """The packages that this machine gives, with their versions; another than the tested one only if that is wanted."""
+    """The packages of this machine to use, with their versions; untested versions only if use_system is set."""
     lacking = [name for name in manifest["machine"] if installed(name) is None]
     if lacking:
         raise InstallError(
@@ -120,7 +120,7 @@ def of_machine(manifest: dict, use_system: bool) -> dict[str, str]:
 
 
 def folders_of(names: list[str]) -> list[str]:
-    """The folders in which these packages and what they need lie, as far as they are installed here."""
+    """The folders of these packages and of their requirements, where installed."""
     seen: dict[str, str] = {}
     todo = list(names)
     while todo:
@@ -139,7 +139,7 @@ def folders_of(names: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def making(to: Path) -> Iterator[Path]:
-    """A folder in `to` to work in; if the work fails, all is as it was before, the old environment in its place."""
+    """A working folder in `to`; if the work fails, the old environment is restored."""
     if to.exists() and any(to.iterdir()) and not (to / "pyvenv.cfg").is_file():
         raise InstallError(f"{to} is not empty and no environment\n  fix: name another folder with --to, or remove it")
     is_new = not to.exists()
@@ -165,13 +165,13 @@ def making(to: Path) -> Iterator[Path]:
 
 
 def move_all(source: Path, target: Path, but: Path | None = None) -> None:
-    """Everything in one folder into another one, on the same disk."""
+    """Move the contents of a folder into another one on the same disk."""
     for entry in set(source.glob("*")) - {but}:
         entry.rename(target / entry.name)
 
 
 def install(manifest: dict, content: Path, to: Path, taken: dict[str, str]) -> None:
-    """Make the environment from the wheels, then let it see the machine's own packages."""
+    """Make the environment from the wheels and add the machine's packages to its path."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(to)], check=True)
     wheels = content / "wheels"
     [pip] = wheels.glob("pip-*.whl")
@@ -193,7 +193,7 @@ def install(manifest: dict, content: Path, to: Path, taken: dict[str, str]) -> N
 
 
 def place_engines(manifest: dict, content: Path, to: Path) -> None:
-    """Install the engines that the bundle carries, each into a folder of its own, as cellbench itself does."""
+    """Install the engines of the bundle, each into its own folder, as cellbench does."""
     [pip] = (content / "wheels").glob("pip-*.whl")
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")} | {
         "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(content / "engines"),
@@ -206,7 +206,7 @@ def place_engines(manifest: dict, content: Path, to: Path) -> None:
 
 
 def place_weights(content: Path) -> str | None:
-    """Put published weights where Cellpose looks for them, unless some are there already."""
+    """Copy the published weights into Cellpose's folder, unless it has some."""
     weights = content / "weights"
     if not weights.is_dir():
         return None

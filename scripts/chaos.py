@@ -1,13 +1,13 @@
-"""Break runs on purpose, and see whether anything that was measured gets lost.
+"""Inject faults into runs and check that no measured repetition is lost.
 
     python scripts/chaos.py [--seed 0] [--n 200] [--kinds kill,full] [--only 17] [--jobs 2]
 
-Each scenario is a run of the real command with the simulated engine (its calls sleep, its rows say so) that is killed,
-frozen, interrupted, starved or damaged at a moment drawn from the seed, and then gone on with until it is complete. The
-engine keeps a book of its own, outside the store, of every call that finished. At the end:
+Each scenario is a run of the real command with the simulated engine (its calls sleep; its rows are labelled). The run
+is killed, frozen, interrupted, starved or damaged at a moment drawn from the seed, and then resumed until it is
+complete. The engine logs every finished call outside the store. At the end:
 
     every finished repetition is in the store exactly once; the one in flight as its process died may be missing
-    every planned repetition is there exactly once, as in a run that nobody disturbed
+    every planned repetition is there exactly once, as in an undisturbed run
     every exit code is the documented one
     no process and no temporary file is left
 
@@ -78,7 +78,7 @@ runpy.run_module("harness", run_name="__main__", alter_sys=True)
 """
 
 
-NOBODY = 54_321  # a user that no machine knows
+NOBODY = 54_321  # a user id without an account
 LOCALES = (
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"},
     {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "xx_YY.UTF-8", "LANGUAGE": "zz"}, {"PYTHONIOENCODING": "shift_jis"},
@@ -92,12 +92,12 @@ FOREIGN = (
 
 
 class RuleBrokenError(Exception):
-    """What this script looks for."""
+    """A violation of one of the rules."""
 
 
 @dataclass
 class Scene:
-    """One scenario: its folder, its dice, and what happened so far."""
+    """One scenario: its folder, its random generator, and its state."""
 
     folder: Path
     dice: random.Random
@@ -121,7 +121,7 @@ class Scene:
         self.script()
 
     def script(self, **accident: object) -> None:
-        """Have the simulated engine play this."""
+        """Write the script of the simulated engine, with this accident."""
         (self.folder / "script.json").write_text(json.dumps(SCRIPT | accident))
 
     @property
@@ -137,7 +137,7 @@ class Scene:
         return self.command("home", *words, "--out", str(self.out))
 
     def command(self, home: str, *words: str) -> subprocess.Popen:
-        """Begin a command with a home of its own, as on a machine of its own; what it says goes into a file."""
+        """Begin a command with its own home, like a separate machine; its output goes into a file."""
         self.n_commands += 1
         output = (self.folder / f"said-{self.n_commands}.txt").open("w")
         self.log.append(f"cellbench {' '.join(words)}   > {output.name}")
@@ -207,7 +207,7 @@ class Scene:
         return code
 
     def finish(self, process: subprocess.Popen) -> None:
-        """Wait for the end of a run, whose exit code must be what its rows say: 3 if any failed."""
+        """Wait for the end of a run; its exit code must match its rows: 3 if any failed."""
         if self.end(process, 0, 3) == 0:
             self.nothing_failed()
         elif not self.failures():
@@ -238,7 +238,7 @@ class Scene:
         return path.read_text().count("begin") if path.exists() else 0
 
     def finished(self) -> dict[str, list[str]]:
-        """The masks of every call that finished as asked, by the process that made it, in order."""
+        """The masks of every call that finished as scripted, by process, in order."""
         found: dict[str, list[str]] = {}
         for masks, pid in self.book("end").items():
             found.setdefault(pid, []).append(masks)
@@ -256,7 +256,7 @@ class Scene:
             time.sleep(0.002)
 
     def at_call(self, process: subprocess.Popen, n: int) -> None:
-        """Wait until so many calls have begun in all, and then a moment that is too short for the next."""
+        """Wait until n calls have begun, and then a moment shorter than a call."""
         while self.n_begun() < n and process.poll() is None:
             time.sleep(0.005)
         time.sleep(self.dice.random() * 0.08)
@@ -357,7 +357,7 @@ ACCIDENTS = {
 
 
 def accident(scene: Scene) -> None:
-    """A call fails in one of the ways in which calls fail, or the clock is set back a day in the middle."""
+    """A call fails in one of several ways, or the clock is set back by a day."""
     what = scene.dice.choice(sorted(ACCIDENTS))
     at = scene.dice.choice([n for n in range(2, N_CALLS) if n != N_CALLS // 2 + 1])  # not a process's very first
     scene.script(accident=what, at_call=at)
@@ -369,7 +369,7 @@ def accident(scene: Scene) -> None:
 
 
 def fallback(scene: Scene) -> None:
-    """One of the variants does not run as asked, when it is applied or in its first call; the run may be killed."""
+    """A variant fails when it is applied or in its first call; the run may be killed."""
     name = scene.dice.choice(["fallback", "late-fallback"])
     process = scene.run("--variants", f"stock,{name}")
     if scene.dice.random() < 0.5:
@@ -406,7 +406,7 @@ def interrupt_early(scene: Scene) -> None:
 
 
 def interrupt_twice(scene: Scene) -> None:
-    """Ctrl-C, and again for the impatient; a Python that is ending already dies of it, which a shell calls 130, too."""
+    """Ctrl-C twice; a Python that is already ending dies of the signal, which is 130, too."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(1, N_CALLS - 2))
     scene.kill(process.pid, signal.SIGINT)
@@ -499,7 +499,7 @@ def two_runs(scene: Scene) -> None:
 
 
 def two_resumes(scene: Scene) -> None:
-    """A killed run is gone on with twice at once; only one of them may measure."""
+    """Two commands resume a killed run at the same time; only one of them may measure."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(2, N_CALLS - 8))
     scene.kill(process.pid)
@@ -514,7 +514,7 @@ def two_resumes(scene: Scene) -> None:
 
 
 def readers(scene: Scene) -> None:
-    """Others read, recover and compact while a run goes on and is killed."""
+    """Other commands read, recover and compact while a run measures and is killed."""
     process = scene.run()
     at = scene.dice.randint(5, N_CALLS)
     while scene.n_begun() < at and process.poll() is None:
@@ -542,7 +542,7 @@ def kill_recovery(scene: Scene) -> None:
 
 
 def locale(scene: Scene) -> None:
-    """A terminal of another encoding, and when it goes on, of yet another one; the driver is killed in between."""
+    """A terminal of another encoding; the driver is killed and resumed in a third encoding."""
     scene.environ = dict(scene.dice.choice(LOCALES))
     process = scene.run()
     scene.at_any_time(process)
@@ -554,7 +554,7 @@ def locale(scene: Scene) -> None:
 
 
 def user(scene: Scene) -> None:
-    """A user that the machine does not know, with or without a home, is killed and goes on."""
+    """The run of a user without an account, with or without a home, is killed and resumed."""
     for path in (scene.folder, *scene.folder.rglob("*")):
         path.chmod(0o777)
     # It may read what root alone may read, such as this Python; nothing more.
@@ -565,7 +565,7 @@ def user(scene: Scene) -> None:
 
 
 def read_only(scene: Scene) -> None:
-    """The file system of the results is read-only when a killed run is to be put in order, as after an error of it."""
+    """The file system of the results is read-only during the recovery of a killed run, as after a disk error."""
     scene.out.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", scene.out], check=True)
     process = scene.run()
@@ -581,7 +581,7 @@ def read_only(scene: Scene) -> None:
 
 
 def locks(scene: Scene) -> None:
-    """Somebody else holds the locks of a killed run and of the store for a while, as a backup program does."""
+    """Another program holds the locks of a killed run and of the store for a while."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(2, N_CALLS - 2))
     scene.kill(process.pid)
@@ -615,7 +615,7 @@ def half_copy(scene: Scene) -> None:
 
 
 def clock(scene: Scene) -> None:
-    """The clock jumps between a killed run and its end: files lie in the future, the machine's time since its start."""
+    """The clock jumps between a killed run and its end: files and the machine's start are in the future."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(2, N_CALLS - 2))
     scene.kill(process.pid)
@@ -631,7 +631,7 @@ def clock(scene: Scene) -> None:
 
 
 def foreign_package(scene: Scene) -> None:
-    """Somebody's package or script lies first on the path: nothing is measured until it is gone."""
+    """A foreign package or script is first on the path: no run measures until it is removed."""
     name, content = scene.dice.choice(FOREIGN)
     (scene.folder / "first" / name).parent.mkdir(parents=True)
     (scene.folder / "first" / name).write_text(content)
@@ -651,14 +651,14 @@ def kill_driver_of_ray(scene: Scene) -> None:
 
 
 def kill_part_of_ray(scene: Scene) -> None:
-    """A part of Ray dies: the actor, the raylet, the head's store; the run ends with an error that says so."""
+    """A part of Ray dies: actor, raylet or the head's store; the run ends with an error about it."""
     process = scene.run()
     scene.at_call(process, scene.dice.randint(2, N_CALLS - 4))
     word = scene.dice.choice(["ray::Relay", "raylet/raylet", "gcs/gcs_server"])
     for each in scene.of(word)[:1]:
         scene.log.append(f"kill {word}")
         scene.kill(each.pid)
-    if scene.end(process, 0, 3, 4) == 0:  # the head's store may be gone for a minute before anybody needs it
+    if scene.end(process, 0, 3, 4) == 0:  # the head's store may be absent for a minute before a process needs it
         scene.nothing_failed()
 
 
@@ -673,7 +673,7 @@ def interrupt_ray(scene: Scene) -> None:
 
 
 def unplug_node(scene: Scene) -> None:
-    """A node of a fleet of two is gone from one moment to the next; the other one goes on, and it comes back later."""
+    """A node of a fleet of two disappears at once and returns later; the other one continues."""
     scene.join("one")
     scene.join("two")
     process = scene.run()
@@ -687,7 +687,7 @@ def unplug_node(scene: Scene) -> None:
 
 
 def freeze_node(scene: Scene) -> None:
-    """A node of a fleet of two falls asleep, and wakes up when the run is over."""
+    """A node of a fleet of two is frozen, and thawed after the end of the run."""
     scene.join("one")
     scene.join("two")
     process = scene.run()
@@ -730,7 +730,7 @@ NEED_ROOT = {"full", "user", "read_only", "clock"}
 
 
 def complete(scene: Scene) -> None:
-    """Go on with every run until it is complete."""
+    """Resume every run until it is complete."""
     if not scene.run_ids:
         scene.end(scene.run(), 0)
     for run_id in scene.run_ids:
@@ -739,7 +739,7 @@ def complete(scene: Scene) -> None:
 
 
 def check(scene: Scene) -> tuple[int, int]:
-    """Hold the store against the book of the workload; returns how many calls finished and how many are lost."""
+    """Compare the store with the log of the engine; return the numbers of finished and of lost calls."""
     scene.nothing_is_left_running()
     store = Store.at(scene.out)
     rows = store.table()
@@ -797,7 +797,7 @@ def _all_once(rows: pa.Table, manifest: resume.Manifest, cannot: set[str]) -> No
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one scenario."""
+    """The outcome of one scenario."""
 
     number: int
     kind: str
@@ -827,7 +827,7 @@ def said(path: Path) -> str:
 
 
 def play(kind: str, seed: int, number: int) -> Outcome:
-    """One scenario from its beginning to its verdict."""
+    """Run one scenario and check its rules."""
     with staged(kind, seed, number) as scene:
         try:
             KINDS[kind](scene)

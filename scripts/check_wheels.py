@@ -2,8 +2,8 @@
 
     python scripts/check_wheels.py [--platform macos_arm64] [--python 3.12]
 
-Manual: it asks the package index. Prints one line per kind of machine; exit 1 if a wheel is missing, 3 if the index
-cannot be asked. torch is not asked about: which build of it a machine has is that machine's own affair.
+Run it manually: it sends requests to the package index. Prints one line per kind of machine; exit 1 if a wheel is
+missing, 3 if the index is unavailable. torch is not checked: each machine has its own build of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OFFLINE = (
 
 
 def missing(target: Target) -> list[str]:
-    """The pinned packages without a wheel for the target; WheelError where the index cannot be asked."""
+    """The pinned packages without a wheel for the target; WheelError where the index is unavailable."""
     exact = [f"{name}=={version}" for name, version in pins().items() if name not in NOT_ASKED]
     with tempfile.TemporaryDirectory() as folder:
         try:

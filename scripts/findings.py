@@ -1,11 +1,11 @@
-"""Write the tables and quoted sentences of docs/findings.md anew from results/reference/; then read the rest of it.
+"""Rewrite the tables and quoted sentences of docs/findings.md from results/reference/; then read the other text.
 
     python scripts/findings.py [--check]
 
 A figure in bold belongs to the next query below it and has to be in that query's table. Below a command `cellbench
 report --run RUN` stand the report's sentences that answer the question which the command's comment quotes. --check
 changes nothing.
-Exit code 1 if a sentence says something else than its table, or (with --check) a table is not what its query gives.
+Exit code 1 if a sentence contradicts its table, or (with --check) a table is not what its query gives.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NUMBER = re.compile(r"\*\*(\d[\d.,]*)\*\*")
 
 @dataclass(frozen=True)
 class Finding:
-    """A query, the table under it, the table that it gives now, and what the text above says that is not in it."""
+    """A query, the table under it, its current result, and the figures of the text that this lacks."""
 
     sql: str
     written: str
@@ -54,7 +54,7 @@ def findings(text: str, session: Session) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Quoted:
-    """The sentences under a command, and those that the report says now."""
+    """The sentences under a command, and the current sentences of the report."""
 
     written: str
     now: str
@@ -80,7 +80,7 @@ def render(session: Session, sql: str) -> str:
 
 
 def rewritten(text: str, found: list[Finding], output: list[Quoted]) -> str:
-    """The document with each table and each quotation as it is now."""
+    """The document with the current tables and quotations."""
     now, quotations = iter(found), iter(output)
     text = QUERY.sub(lambda match: f"```sql\n{match[1]}```\n\n{next(now).table}", text)
     return REPORT.sub(lambda match: f"{match[1]}\n{next(quotations).now}", text)

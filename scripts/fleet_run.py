@@ -3,10 +3,10 @@
     ray submit cluster.yaml scripts/fleet_run.py -- --profile article
     ray job submit --working-dir scripts -- python fleet_run.py --profile article
 
-Options are those of `cellbench run`. Waits for the workers that cluster.yaml names, measures, and says how to bring
-the results home. Any Python 3 will do: the installed cellbench is another process. Exit codes are those of
-`cellbench run`, and 3 also where a worker of cluster.yaml was missing; `ray submit` itself tells only success from
-failure, so with --receipt NAME the exit code is written into the file receipts/NAME of the results, last of all.
+Options are those of `cellbench run`. Waits for the workers that cluster.yaml names, measures, and prints how to copy
+the results. Any Python 3 will do: the installed cellbench is another process. Exit codes are those of
+`cellbench run`, and 3 also where a worker of cluster.yaml was missing; `ray submit` itself distinguishes only
+success and failure, so with --receipt NAME the exit code is finally written into the file receipts/NAME of the results.
 """
 
 import json
@@ -20,7 +20,7 @@ import time
 INSTALLED = "~/cellbench/.venv/bin/cellbench"
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"  # what `ray up` leaves on the head: cluster.yaml as JSON
 RESULTS = "~/cellbench-results"
-# `ray up` returns when the head runs, and goes on with the workers from there.
+# `ray up` returns when the head runs; the head then starts the workers.
 PATIENCE_S = float(os.environ.get("FLEET_PATIENCE_S", "180"))
 
 
@@ -47,7 +47,7 @@ def main(arguments):
 
 
 def installed():
-    """Where the cellbench command is: CELLBENCH, beside this Python, in PATH, or where cluster.yaml expects it."""
+    """The path of the cellbench command: CELLBENCH, next to this Python, in PATH, or as in cluster.yaml."""
     beside = os.path.join(os.path.dirname(sys.executable), "cellbench")
     for path in (os.environ.get("CELLBENCH"), beside, shutil.which("cellbench"), os.path.expanduser(INSTALLED)):
         if path and os.access(path, os.X_OK):

@@ -1,8 +1,8 @@
-"""Feed seeded hostile input to all that reads what others made: images, profiles, results, SQL, paths, texts.
+"""Test all readers with seeded hostile input: images, profiles, results, SQL, paths, texts.
 
     python scripts/fuzz.py [--seed 0] [--counts tiff=8000,profile=4500,path=1500,…]
 
-Each input must be read, or refused with a CellbenchError, in 10 s of processor time and 8 GiB of address space, and
+Each input must be read, or rejected with a CellbenchError, in 10 s of processor time and 8 GiB of address space, and
 nothing may be written outside the scratch folder. A defect is printed with its number: the same seed and number make
 the same input again (--kind sql --only 17). tests/hostile.py makes the inputs. Exit code 1 if there was any defect.
 """
@@ -28,14 +28,14 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = "tiff=8000,profile=4500,sql=4700,parquet=400,journal=400,path=1500,letters=500"
-DEADLINE_S = 10.0  # of processor time, since a busy machine may keep anybody waiting
+DEADLINE_S = 10.0  # of processor time, since wall time depends on the load of the machine
 STUCK_S = 300.0  # for an input that waits without computing
 MEMORY_BYTES = 8 * 2**30  # of address space, libraries included
 WRITING = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod"}
 
 
 def child(kind: str, seed: int, first: int, last: int, scratch: Path) -> None:
-    """Try the inputs first to last, and say what came of each, one JSON line a piece."""
+    """Try the inputs from first to last and print the outcome of each as a JSON line."""
     sys.path.insert(0, str(ROOT))
     from tests import hostile
 

@@ -53,7 +53,7 @@ def draw(rng: np.random.Generator, side_px: int) -> tuple[np.ndarray, np.ndarray
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
     if flip:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    # Percentiles of a whole image are not those of one crop of it: let gain and offset wander.
+    # Percentiles of an image and of its crop differ, so gain and offset vary at random.
     if np.ptp(image):
         image = image * rng.uniform(0.5, 1.6) + rng.uniform(-0.1, 0.1)
     image, labels = np.array(image, np.float32), np.array(labels, np.int32)

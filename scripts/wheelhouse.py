@@ -1,4 +1,4 @@
-"""Wheels for another Python or platform: which ones are needed, and getting them, without ever asking for torch.
+"""The wheels that another Python or platform needs, and their download, without torch.
 
 What is needed is followed from pyproject.toml through the wheels' own metadata at the versions of constraints.txt:
 pip's resolver would fetch torch, gigabytes in its CUDA build, only to read what it needs.
@@ -21,12 +21,12 @@ from pip._vendor.packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.11", "3.12")
-GLIBC_MINOR = 28  # torch's own wheels ask for no older one
-MACOS_MAJOR = 13  # opencv-python-headless's wheel asks for no older one
+GLIBC_MINOR = 28  # torch's own wheels require this or a newer one
+MACOS_MAJOR = 13  # opencv-python-headless's wheel requires this or a newer one
 
 
 class WheelError(Exception):
-    """Something that whoever makes a bundle can mend."""
+    """A problem that the maker of a bundle can fix."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Target:
 
     @property
     def markers(self) -> dict[str, str]:
-        """What a requirement's conditions are asked about."""
+        """The environment for the conditions of requirements."""
         is_mac = self.platform == "macos_arm64"
         return {
             "python_version": self.python, "python_full_version": f"{self.python}.0",
@@ -69,7 +69,7 @@ def pins(root: Path = ROOT) -> dict[str, str]:
 
 
 def needs(root: Path = ROOT) -> list[str]:
-    """What our own package asks for, torch among it."""
+    """The requirements of cellbench, including torch."""
     return tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
 
 
@@ -103,7 +103,7 @@ def closure(target: Target, folder: Path, without: Iterable[str] = ("torch",), r
 
 
 def download(target: Target, exact: list[str], folder: Path, *, dry_run: bool = False) -> None:
-    """Have pip fetch these exact versions as wheels for the target, and nothing that they need; dry_run only looks."""
+    """Download these exact versions as wheels for the target, without their requirements; dry_run only checks."""
     kind = ["install", "--dry-run", "--ignore-installed", "--target", str(folder)] if dry_run else ["download"]
     where = [] if dry_run else ["--dest", str(folder)]
     tags = [word for tag in target.tags for word in ("--platform", tag)]
@@ -120,7 +120,7 @@ def download(target: Target, exact: list[str], folder: Path, *, dry_run: bool = 
 
 
 def _holds(requirement: Requirement, target: Target, extras: set[str]) -> bool:
-    """Whether a requirement counts on the target with these extras asked for."""
+    """Whether a requirement applies to the target with these extras."""
     if requirement.marker is None:
         return True
     return any(requirement.marker.evaluate(target.markers | {"extra": extra}) for extra in extras)

@@ -153,7 +153,7 @@ def test_messages_avoid_the_words_of_the_guide(package: Path) -> None:
     ] == []
 
 
-@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+@pytest.mark.parametrize("package", PROGRAMS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
 def test_docstrings_and_comments_follow_the_guide(package: Path) -> None:
     found = []
     for name, source in sources(package):

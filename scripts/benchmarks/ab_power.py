@@ -4,9 +4,8 @@
 
 Pairs of fresh processes, one after the other, in an order that a coin decides. A process takes 8 s to start, makes a
 warm-up and then calls for 3 s, at least two and at most ten. Calls and processes have the noise of each cell of the
-grid (noise.py). What differs from run to run wanders here from process to process: half of it is left after seven
-(AR 0.9).
-What differs from day to day is the same for a whole session.
+grid (noise.py). Run-to-run variation drifts here from process to process: half of it is left after seven (AR 0.9).
+Day-to-day variation is the same for a whole session.
 """
 
 from __future__ import annotations

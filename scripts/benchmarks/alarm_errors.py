@@ -3,7 +3,7 @@
     python scripts/benchmarks/alarm_errors.py [--seed 13] [--series 4000] [--quick]
 
 A night measures each series once, and once more at once where it is suspect. The rule is watch.py's with the same
-bookkeeping, for all series together; tests hold the two to one another.
+bookkeeping, for all series together; tests compare the two.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def white(shape: str, sd: float, changed: float = 0.0, at: int = NIGHTS, nights:
 
 
 def together(name: str, sd: float, wander: Callable[[np.random.Generator, int], Iterator[np.ndarray]]) -> Noise:
-    """Something that both runs of a night share, and independent luck of each."""
+    """A deviation that both runs of a night share, and an independent one of each."""
 
     def values(rng: np.random.Generator, n: int) -> Iterator[Night]:
         for common in wander(rng, n):

@@ -4,11 +4,11 @@
     python scripts/benchmarks/cellpose_sam.py calls --out results/sam    # an hour on two cores
     python scripts/benchmarks/cellpose_sam.py cost --out results/sam
 
-tile: ways to run the network in turn on the same tile, in one process, each round beginning with another one. × stock:
-median of the ratios within a round, with their range. Floor: the operations of a tile over the best rate that a product
-of the network's shapes reached in this process and precision; distance: measured over floor.
+tile: ways to run the network on the same tile, interleaved in one process, in rotating order. × stock: median of
+the ratios within a round, with their range. Floor: the operations of a tile over the best rate that a product of the
+network's shapes reached in this process and precision; distance: measured over floor.
 calls: a race of stock and a variant with masks, and the stages of both (variants_table.py). cost: cyto3 and
-Cellpose-SAM in one run with several processes. Weights are the stand-in's unless --weights says otherwise: times of the
+Cellpose-SAM in one run with several processes. Weights are the stand-in's unless --weights names others: times of the
 network are those of the published one.
 """
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def calls(args: argparse.Namespace) -> None:
-    """Stock and the best variant in turn, whole calls."""
+    """Whole calls of stock and of the best variant, interleaved."""
     from variants_table import measured
 
     for crop in args.crops.split(","):

@@ -1,4 +1,4 @@
-"""How many sentences about random stores are false, or say more than their rows can carry.
+"""The number of sentences about random stores that are false or exceed the evidence of their rows.
 
     python scripts/benchmarks/claims.py [--seed 0] [--stores 2000] [--quick]
 

@@ -28,9 +28,9 @@ AGAIN = 5  # times the trials, for the worst cells
 class Design:
     """How two sides were measured.
 
-    days, runs: on how many days a side, with how many runs a day. history: other days. pairs: of interleaved runs, or
-    of processes of one run. same_day: both sides on the same day, one after the other. is_bound: the interval is said
-    to hold in at least 95 %, not in about 95 %.
+    days, runs: days of each side, and runs per day. history: other days. pairs: of interleaved runs, or of processes
+    of one run. same_day: both sides on the same day, one after the other. is_bound: whether the stated coverage is at
+    least 95 %, not about 95 %.
     """
 
     name: str
@@ -64,7 +64,7 @@ DESIGNS = (
 def samples(
     design: Design, rng: np.random.Generator, machine: Machine, trials: int, cases: int, shift: float
 ) -> list[np.ndarray]:
-    """What the rule is given: logarithms, trials × cases × units."""
+    """The input of the rule: logarithms, trials × cases × units."""
     if design.of_processes:
         sides = [noise.processes(rng, machine, (trials, cases, design.pairs)) for _ in range(2)]
         return [sides[1] - sides[0] + shift]
@@ -102,7 +102,7 @@ class Rates:
 def rates(
     design: Design, rng: np.random.Generator, machine: Machine, trials: int, cases: int, change: float = 0.0
 ) -> Rates:
-    """What the rule says of cases that all changed by so much."""
+    """The verdicts of the rule for cases that all changed by this amount."""
     shift = np.log1p(change)
     values = samples(design, rng, machine, trials, cases, shift)
     each, mean = rule(values), rule([value.mean(axis=1) for value in values])
@@ -125,7 +125,7 @@ def rates(
 def extremes(
     design: Design, rng: np.random.Generator, machines: Sequence[Machine], trials: int, cases: int
 ) -> tuple[tuple[float, Machine], float, float]:
-    """The largest share of wrong verdicts and its cell; the smallest and the largest coverage; all measured again."""
+    """The largest share of wrong verdicts with its cell, the smallest and the largest coverage, all measured again."""
     found = [(rates(design, rng, machine, trials, cases), machine) for machine in machines]
 
     def again(machine: Machine) -> Rates:
@@ -169,7 +169,7 @@ def wrong_where_dependent(rng: np.random.Generator, trials: int) -> dict[str, fl
 
 
 def settled_share(rng: np.random.Generator, change: float, trials: int, days: int = 3) -> tuple[float, float]:
-    """How often the days that an INCONCLUSIVE asks for settle it, and how many these are (median)."""
+    """The share of INCONCLUSIVE verdicts that the suggested days resolve, and the median number of these days."""
     done, request = [], []
 
     def runs(first: int, n: int, level: float) -> list[Run]:

@@ -4,7 +4,7 @@
 
 Each node is a raylet of its own (ray.cluster_utils.Cluster, about 130 MB each), which gets the same block of the
 simulated engine: cases × repetitions of one sleep. It is measured inside the node's actor, not in a process of its
-own, of which this machine could not carry so many. Samples come through the dispatch and the journal of a real run.
+own, since this machine lacks the memory for these. Samples come through the dispatch and the journal of a real run.
 Prints, per number of nodes: the makespan against that of one node, the gap between two repetitions of a node (a
 perfect driver leaves none), and the driver's own processor time. Then the time to plan 1,000 nodes × 20 cases. Run it
 on an otherwise idle machine; start-up is not counted.
@@ -123,7 +123,7 @@ def fleet(n_nodes: int, args: argparse.Namespace, folder: Path) -> dict[str, flo
         }  # fmt: skip
         perform = partial(performed, Script(call_s=args.sleep))
         relays = {name: each.remote(perform) for name, each in pinned.items()}
-        ray.get([relay.next.remote() for relay in relays.values()])  # each has nothing to say yet, but runs
+        ray.get([relay.next.remote() for relay in relays.values()])  # each runs, without any event yet
         measure(ray, relays, argparse.Namespace(**{**vars(args), "cases": 1, "repeats": 2}), folder)  # connections
         return measure(ray, relays, args, folder)
     finally:
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sleep", type=float, default=0.2, help="seconds of one repetition")
     args = parser.parse_args()
-    # Nobody else is on this machine's loopback; a token would only have to be made and left behind.
+    # No other user is on this machine's loopback, so no token is needed.
     os.environ.update({**ray_settings.ENVIRONMENT, "RAY_AUTH_MODE": "disabled"})
     print("| nodes | makespan, s | to one node | gap, ms | gap p95, ms | driver CPU, ms/sample | driver CPU, ms/case |")
     print("|---:|---:|---:|---:|---:|---:|---:|")

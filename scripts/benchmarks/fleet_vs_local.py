@@ -1,11 +1,11 @@
-"""Does the cluster change the time? One node through its fleet, and the same node with --no-ray, by turns.
+"""Does the cluster change the time? One node through its fleet, and the same node with --no-ray, interleaved.
 
     cellbench node start --head --name here
     python scripts/benchmarks/fleet_vs_local.py --node here --rounds 6
 
-Needs a node of a fleet on this machine, and nothing else going on. Each round runs every way, each first in its turn,
-and each way is a `cellbench run` of its own. The third way is --no-ray once more: what its ratio strays from 1 is what
-two runs of the same command differ by here, and no ratio of the fleet nearer to 1 than that says anything.
+Needs a node of a fleet on an otherwise idle machine. Each round runs every way in rotating order, and each way is a
+separate `cellbench run`. The third way is --no-ray again: the deviation of its ratio from 1 is the run-to-run variation
+here, and a ratio of the fleet within it is inconclusive.
 Prints per crop the ratio to local, per round, and their geometric mean with its 95 % interval over the rounds.
 """
 

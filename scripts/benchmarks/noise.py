@@ -1,8 +1,9 @@
 """Machines that are not quiet, for the simulations of docs/statistics.md: logarithms of durations, no timing.
 
-Calls, processes, runs and days each add their own luck. Its shape holds for all four: clean is normal; heavy tails are
-Student's t with three degrees of freedom; two modes are normal, but 15 % lie apart by 2.2 standard deviations; AR(0.8)
-calls are normal, each call like the one before it. Every luck has the standard deviation that is named.
+Calls, processes, runs and days each add their own deviation. Its shape is the same for all four: clean is normal; heavy
+tails are Student's t with three degrees of freedom; two modes are normal, but 15 % are shifted by 2.2 standard
+deviations; AR(0.8) calls are normal, each call like the one before it. Every deviation has the standard deviation that
+is named.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ N_POOL = 100_000
 
 @dataclass(frozen=True)
 class Machine:
-    """The shape of its luck, and the standard deviation of each level; calls: how many a process makes."""
+    """The shape of the deviations, and the standard deviation of each level. calls: number per process."""
 
     shape: str = "clean"
     process: float = 0.02
@@ -46,7 +47,7 @@ def grid(
 
 
 def luck(rng: np.random.Generator, shape: str, size: tuple[int, ...]) -> np.ndarray:
-    """Independent luck of standard deviation 1."""
+    """Independent deviations of standard deviation 1."""
     if shape == "heavy tails":
         return rng.standard_t(3, size) / np.sqrt(3)
     normal = rng.standard_normal(size)
@@ -74,13 +75,13 @@ def _medians(machine: Machine) -> np.ndarray:
 
 
 def processes(rng: np.random.Generator, machine: Machine, size: tuple[int, ...]) -> np.ndarray:
-    """Medians of processes, without the luck of their run and day."""
+    """Medians of processes, without the deviations of their run and day."""
     pool = _medians(replace(machine, process=0, run=0, day=0))
     return pool[rng.integers(0, N_POOL, size)] + machine.process * luck(rng, machine.shape, size)
 
 
 def shared(rng: np.random.Generator, machine: Machine, trials: int, cases: int, n: int) -> np.ndarray:
-    """Luck of standard deviation 1, trials × cases × n: half of its variance is common to all cases."""
+    """Deviations of standard deviation 1, trials × cases × n: half of the variance is common to all cases."""
     if cases == 1:
         return luck(rng, machine.shape, (trials, 1, n))
     common, own = luck(rng, machine.shape, (trials, 1, n)), luck(rng, machine.shape, (trials, cases, n))
@@ -90,7 +91,10 @@ def shared(rng: np.random.Generator, machine: Machine, trials: int, cases: int, 
 def runs(
     rng: np.random.Generator, machine: Machine, trials: int, cases: int, n: int, k: int = 3, days: bool = True
 ) -> np.ndarray:
-    """Values of n runs of k processes each, trials × cases × n. days: each has a day of its own, else all share one."""
+    """Values of n runs of k processes each, trials × cases × n.
+
+    days: each run has its own day; otherwise all share one.
+    """
     own = processes(rng, machine, (trials, cases, n, k)).mean(axis=-1)
     hour = machine.run * shared(rng, machine, trials, cases, n)
     return own + hour + machine.day * shared(rng, machine, trials, cases, n if days else 1)

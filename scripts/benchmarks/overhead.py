@@ -1,4 +1,4 @@
-"""Does the harness change the time? A bare loop, the harness and the harness through Ray, by turns.
+"""Does the harness change the time? A bare loop, the harness and the harness through Ray, interleaved.
 
     python scripts/benchmarks/overhead.py --rounds 4
 

@@ -1,8 +1,8 @@
-"""What a report of a large fleet costs: time and memory to make it, its size, and the time to open and draw it.
+"""The cost of a report of a large fleet: time and memory to make it, size, time to draw it.
 
     python scripts/benchmarks/report_scale.py [--nodes 50] [--repeats 5] [--times 3]
 
-A made-up fleet (tests/fleet.py; rows say workload="simulated"): three devices a node, ten crops each. Samples are
+A made-up fleet (tests/fleet.py; rows have workload="simulated"): three devices a node, ten crops each. Samples are
 nodes × 3 × 10 × (repeats + 1), so --nodes 50 --repeats 665 is a million. Each report is made by the command, in a
 process of its own; each page is opened in a headless Chromium of its own, if there is one, and is drawn when its last
 figure is. Run it on an otherwise idle machine.

@@ -1,10 +1,10 @@
-"""Does `compare` say SAME of runs that are the same, and SLOWER of slower ones, on a real machine?
+"""Does `compare` report SAME for equal runs, and SLOWER for slower ones, on a real machine?
 
     python scripts/benchmarks/runs_in_turn.py --out DIR [--rounds 12] [--crops 224] [--blocks 2] [--repeats 3]
 
-Runs by turns, each round beginning with another: A and B, which are the same command, and C, with half the threads.
-Taking turns keeps what changes from hour to hour out of the difference, and each side's runs tell how far runs differ
-anyway. Stores are DIR/a, DIR/b and DIR/c. Run it on an otherwise idle machine.
+Interleaves runs in rotating order: A and B, which are the same command, and C, with half the threads. Interleaving
+keeps changes from hour to hour out of the difference, and the runs of each side show the run-to-run variation.
+Stores are DIR/a, DIR/b and DIR/c. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ SHAPES = {  # of a speed-up over the ten sizes, on logarithms
 
 
 def words(rng: np.random.Generator, shape: np.ndarray, machine: Machine, trials: int) -> tuple[list[float], float]:
-    """How often each word is said of a speed-up of this shape, and how often a wrong interval of its change."""
+    """The share of each word for a speed-up of this shape, and the share of wrong intervals of its change."""
     slow = DEVICES[1].times(tiles(rng))
     found = [
         trend.trend(LENGTHS, process_times(rng, machine, slow), process_times(rng, machine, slow / np.exp(shape)))
@@ -123,7 +123,7 @@ def words(rng: np.random.Generator, shape: np.ndarray, machine: Machine, trials:
 
 
 def percent(share: float) -> str:
-    """A share as it stands in the tables."""
+    """A share in the format of the tables."""
     return f"{100 * share:.1f} %"
 
 

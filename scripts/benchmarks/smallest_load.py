@@ -18,7 +18,7 @@ STEPS = 40
 
 
 def is_seen(foreign: float, span_s: float, n_logical: int, root: Path) -> bool:
-    """Whether others that use so many processors raise the flag while ours keep all of them busy otherwise."""
+    """Whether this foreign load in processors raises the flag, while our own work uses all the others."""
     clock_s = [0.0, 0.0]  # passed, ours
     machine = Machine(
         root, "linux", lambda _: None, {},

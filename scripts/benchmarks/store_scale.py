@@ -1,4 +1,4 @@
-"""What the store costs at scale, with generated samples (workload "simulated"), beside pandas and polars.
+"""What the store costs at scale, with generated samples (workload "simulated"), compared with pandas and polars.
 
 pip install --target others pandas polars
 python scripts/benchmarks/store_scale.py --others others                  # 10 million samples, 1,000 small files
@@ -75,7 +75,7 @@ def month_of_samples(month: int, n_rows: int, rng: np.random.Generator) -> pa.Ta
     first_us = int(datetime(year, number, 1, 2, tzinfo=UTC).timestamp() * 1e6)
     night = np.repeat(np.arange(nights), n_cases * repeats)
     within = np.tile(np.arange(n_cases * repeats), nights)
-    # Side by side on all nodes, one repetition after the other on each; to the microsecond as clocks have it.
+    # In parallel on all nodes, one repetition after the other on each; to the microsecond as clocks have it.
     started_us = first_us + night * 86_400_000_000 + (within % (CROPS * repeats)) * 2_000_000
     changing = {
         "started_at": pa.array(started_us + rng.integers(0, 10**6, rows.num_rows), schema.INSTANT),
@@ -142,7 +142,7 @@ def ask(tool: str, root: Path, month: bool, rounds: int, others: Path | None) ->
         f"BEGIN, END = datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)\n{QUESTIONS[tool]}\n"
         f"times = []\nfor _ in range({rounds}):\n    begin = time.perf_counter()\n    n = ask({month})\n"
         "    times.append(time.perf_counter() - begin)\n"
-        # On Linux getrusage would tell the peak of the process that made the data, if that was higher: it is inherited.
+        # On Linux getrusage would return the peak of the process that made the data, if that was higher: it is inherited.
         "if sys.platform == 'linux':\n    lines = open('/proc/self/status').read().splitlines()\n"
         "    peak = next(1024 * int(line.split()[1]) for line in lines if line.startswith('VmHWM'))\n"
         "else:\n    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -178,7 +178,7 @@ def shown_s(root: Path, rounds: int) -> float:
 
 
 def small_files(root: Path, n_files: int) -> Store:
-    """A store of so many runs, each a file of its own."""
+    """A store of n_files runs, each in its own file."""
     store = Store.make(root)
     for index in range(n_files):
         run = f"2025{index // 28 % 12 + 1:02d}{index % 28 + 1:02d}T020000Z-{index:06x}"

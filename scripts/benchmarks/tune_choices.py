@@ -3,8 +3,8 @@
     python scripts/benchmarks/tune_choices.py [--seed 12] [--trials 400] [--quick]
 
 The last races of a search: stock, the stack, and the stack without each part, three rounds in each of five processes.
-Calls and processes have the noise of each cell of the grid (noise.py); half of a process's luck is common to all that
-run in it.
+Calls and processes have the noise of each cell of the grid (noise.py); half of a process's deviation is common to all
+that run in it.
 """
 
 from __future__ import annotations

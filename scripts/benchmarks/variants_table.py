@@ -1,10 +1,10 @@
-"""Stages of stock cellpose and of a variant, with whole calls in turn and mask verdicts, as Markdown.
+"""Stages of stock Cellpose and of a variant, with interleaved whole calls and mask verdicts, as Markdown.
 
     python scripts/benchmarks/variants_table.py --out results/variants
     python scripts/benchmarks/variants_table.py --image my.tif --crops 1344 --variant lossless --out results/variants
 
 Measures the built-in images (or --image FILE) on --device at each of --crops: first a race of stock and the variant
-(masks at estimated and fixed diameter, then calls in turn), then the stage pass of both in one fresh process. The
+(masks at estimated and fixed diameter, then interleaved calls), then the stage pass of both in one fresh process. The
 network's floor is its operations over the best rate that this device reached in the same process.
 """
 
