@@ -250,7 +250,7 @@ def test_every_way_to_choose(tmp_path: Path) -> None:
         ("nothing", "no run, date, tag, node or file"),
         ("2026-01", "no run, date"),
         ("2026", "begins the name of several runs"),
-        ("date=yesterday", "no date"),
+        ("date=yesterday", "not a valid date"),
         ("colour=red", "colour"),
         ("node=nowhere", "nothing was timed"),
         ("2031-01-01", "nothing was timed"),
