@@ -49,6 +49,7 @@ def test_three_schedulers_start_a_night(machine: Machine, tmp_path: Path) -> Non
 
     out = tmp_path / "systemd"
     n_rows = Store.at(out).table().num_rows
+    (tmp_path / "tiny.toml").write_text(PROFILE.replace("repeats = 1", "repeats = 2000"))  # to be stopped on its way
     _turned_off_for_two_days(machine, out)
     until("the missed night", lambda: any(journal.read(path).num_rows for path in out.glob("journal/*.arrows")), 180)
     machine.run("systemctl", "stop", "cellbench-systemd.service")
