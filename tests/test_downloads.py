@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness import locks
 from harness.engines import downloads
 from harness.engines.cellpose4 import weights
-from harness.errors import BusyError, CellbenchError
+from harness.errors import BusyError, CellbenchError, StorageError
 
 CONTENT = np.random.default_rng(0).bytes(40_000)
 
@@ -65,6 +66,16 @@ def test_two_processes_never_write_to_one_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(downloads, "_continue", transfer)
     downloads.fetch(wanted)
     assert (calls, [path.name for path in tmp_path.iterdir()]) == ([".file.part"], ["file"])
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_a_share_without_locks_gets_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lock(*_: object) -> None:
+        raise StorageError("files cannot be locked there", "here", "elsewhere")
+
+    monkeypatch.setattr(locks, "lock", lock)
+    monkeypatch.setattr(downloads, "_continue", lambda _, part: part.write_bytes(b"whole") and None)
+    downloads.fetch(downloads.Download("http://127.0.0.1:9/file", tmp_path / "file", "copy it there"))
     assert (tmp_path / "file").read_bytes() == b"whole"
 
 
