@@ -40,6 +40,7 @@ BESIDE = (
 WORST_FIRST = ("different", "close", "equivalent", "identical")
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 # What no sentence may say, whatever the rows: a limit, a crossing or an absence that nobody measured.
+INTERVAL = re.compile(r"95 % (confidence|interval|CI)")  # a share may be 95 %, too
 NEVER = re.compile(r"never faster|approach|break.?even|ever larger", re.IGNORECASE)
 
 
@@ -128,7 +129,7 @@ def refuted(raw: Raw, finding: Any, text: str = "") -> list[str]:
         reasons.append(f"says {found[0]!r}")
     if loose := unbacked(finding, text):
         reasons.append(f"says {loose}, which its finding has not")
-    if "95 %" in text.replace("\u00a0", " ") and min(_counts(raw, finding), default=0) < ENOUGH:
+    if INTERVAL.search(text.replace("\u00a0", " ")) and min(_counts(raw, finding), default=0) < ENOUGH:
         reasons.append("says 95 % of fewer than three processes")
     return reasons
 
