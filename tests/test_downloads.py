@@ -87,7 +87,7 @@ def test_nothing_stays_of_a_file_that_cannot_be_had(tmp_path: Path) -> None:
 
 
 class Interrupted(BaseHTTPRequestHandler):
-    """A server whose answers end after a third of the file; it knows ranges only if the class says so."""
+    """A server whose answers end after a third of the file; knows_ranges: whether it answers a part."""
 
     knows_ranges = True
     asked: list[str]

@@ -62,12 +62,12 @@ def cells(tables: Tables) -> list[Cell]:
         letters = _letters([(case["image_sha256"], row["mask"]) for case, row in members])
         is_empty = all(case["n_cells"] == 0 for case, _ in members)
         for case, row in members:
-            beside = tables.agreement_of(case)
-            state = (beside["agreement"] if beside else None) or NOT_COMPARED
+            compared = tables.agreement_of(case)
+            state = (compared["agreement"] if compared else None) or NOT_COMPARED
             unstable = "±" if row["n_masks"] > 1 else ""
             sign = STATES.get(state, ("", "", ""))[2] or letters[case["image_sha256"], row["mask"]]
             letter = NO_CELLS if is_empty else sign + unstable
-            found.append(Cell(name(case), crop, state, letter, _detail(case, beside, row["n_masks"])))
+            found.append(Cell(name(case), crop, state, letter, _detail(case, compared, row["n_masks"])))
     return found
 
 
@@ -82,13 +82,13 @@ def _namer(cases: Sequence[Row]) -> Callable[[Row], str]:
     return (lambda case: f"{name(case)}, {case['run_id']}") if any(n > 1 for n in twins.values()) else name
 
 
-def _detail(case: Row, beside: Row | None, n_masks: int) -> str:
+def _detail(case: Row, compared: Row | None, n_masks: int) -> str:
     n_cells = "cells unknown" if case["n_cells"] is None else count(case["n_cells"], "cell")
     text = f"{n_cells}, diameter {number(case['diameter_px'])} px"
     if n_masks > 1:
         text += f", {n_masks} different label images among the repetitions"
-    if beside:
-        ap50, ap90, iou = (number(beside[name]) for name in ("ap50", "ap90", "mean_iou"))
+    if compared:
+        ap50, ap90, iou = (number(compared[name]) for name in ("ap50", "ap90", "mean_iou"))
         text += f"; AP@0.5 {ap50}, AP@0.9 {ap90}, mean IoU {iou}"
     return text
 

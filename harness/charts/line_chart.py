@@ -141,9 +141,8 @@ def draw(
 def _labels(tables: Tables, shown: Sequence[str]) -> dict[str, str]:
     """A short label for each series; none if one label is too long."""
     short = {tables.name(row): short_name(row["device_name"]) for row in tables.cases}
-    every = published_points(tables, "mean_s")
-    every = published_points(tables, "mean_s")
-    others = {row["series"]: f"{row['device_name']} {row['backend'].upper()} *" for row in every}
+    published = published_points(tables, "mean_s")
+    others = {row["series"]: f"{row['device_name']} {row['backend'].upper()} *" for row in published}
     labels = {series: others.get(series) or short.get(series, series) for series in shown}
     twins = Counter(labels.values())
     labels = {series: label if twins[label] == 1 else series for series, label in labels.items()}
