@@ -9,8 +9,12 @@ import altair as alt
 import imagecodecs
 import pytest
 
+from harness import __version__
 from harness.charts import history_chart, rendering
 from harness.errors import CellbenchError
+from harness.query import Session
+from harness.results import citation, scope, tables
+from tests.conftest import make_sample, make_store
 
 HOSTILE = "</script><b>{{ 7 * 7 }}"
 
@@ -103,3 +107,11 @@ def test_a_figure_for_paper_has_its_width_and_no_small_or_grey_letter(
     assert paths[1].read_text() == "Dots. One line. A note. Another.\n\nMeasured with …\n"
     content = rendering.save_for_paper(chart, tmp_path / "a.png", width_mm, "")[0].read_bytes()
     assert imagecodecs.png_decode(content).shape[1] == pytest.approx(width_mm / 25.4 * rendering.PAPER_DPI, rel=0.01)
+
+
+def test_a_citation_does_not_name_this_version_as_the_one_that_measured(tmp_path: Path) -> None:
+    session = Session(make_store(tmp_path, [make_sample(harness_version="0.0.7", repetition=n) for n in range(3)]))
+    text = citation.sentence(tables.load(session, scope.resolve(session)))
+    measured, _, evaluated = text.partition("Evaluated with")
+    assert __version__ not in measured
+    assert evaluated == f" Cellbench {__version__}."

@@ -24,8 +24,9 @@ def sentence(tables: Tables) -> str:
     )
     versions = f"Cellpose {distinct('cellpose_version')}, PyTorch {distinct('torch_version')}"
     runs = listed(sorted({row["run_id"] for row in rows}), N_RUNS)
-    program = f"Cellbench {__version__} (protocol {distinct('protocol')}; {work})"
-    return f"Measured with {program} on {listed(devices, N_DEVICES)}; {versions}; run {runs}."
+    # The rows may have been measured by another version of this program, which drew them.
+    measured = f"Measured with Cellbench (protocol {distinct('protocol')}; {work}) on {listed(devices, N_DEVICES)}"
+    return f"{measured}; {versions}; run {runs}. Evaluated with Cellbench {__version__}."
 
 
 def _host(row: dict[str, object]) -> str:
