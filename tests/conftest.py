@@ -35,6 +35,7 @@ needs_seed_data = pytest.mark.skipif(
 )
 RUN_ID = "20260102T030405Z-abc123"
 CPU_DEVICE = Device("cpu", 0, "Some CPU")
+RNG = np.random.default_rng()
 TWICE = Effort(warmups=1, warmups_max=0, repeats=2, repeats_max=50, precision=None, seconds_max=300)
 
 
@@ -122,6 +123,12 @@ def _repetitions(
         for crop, elapsed_s in seconds.items()
         for i in range(repeats)
     ]
+
+
+@pytest.fixture(autouse=True)
+def _same_noise() -> None:
+    """Each test draws the same numbers, whichever tests its process ran before."""
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture(scope="session")

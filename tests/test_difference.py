@@ -6,8 +6,8 @@ from scipy import stats
 
 from harness.stats import difference
 from harness.stats.difference import FASTER, INCONCLUSIVE, SAME, SLOWER, Difference
+from tests.conftest import RNG
 
-RNG = np.random.default_rng(4)
 NONE = np.zeros(0)
 
 

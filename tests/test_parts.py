@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from harness.stats import selection
-
-RNG = np.random.default_rng(5)
+from tests.conftest import RNG
 
 
 def race(without: dict[str, float], stock: float = 2.0, processes: int = 5) -> selection.Choice:
@@ -25,20 +24,20 @@ def test_parts_that_help_stay() -> None:
     assert found.over_without["b"].times == pytest.approx(1.2, rel=0.02)
 
 
-@pytest.mark.parametrize("useless", [1.0, 0.9, 1.001])
-def test_a_part_that_does_nothing_or_harms_goes(useless: float) -> None:
-    found = race({"a": 1.5, "b": useless})
-    assert (found.drop, found.is_answer) == ("b", False)
+@pytest.mark.parametrize(("useless", "at_least"), [(1.0, 0.95), (0.9, 1.0), (1.001, 0.9)])
+def test_a_part_that_does_nothing_or_harms_goes(useless: float, at_least: float) -> None:
+    found = [race({"a": 1.5, "b": useless}) for _ in range(400)]
+    assert np.mean([(each.drop, each.is_answer) == ("b", False) for each in found]) >= at_least
 
 
 def test_one_part_goes_at_a_time_the_worst_first() -> None:
-    """Two parts that do the same are each useless beside the other."""
+    """Two parts that do the same are each useless if the other one is there."""
     assert race({"a": 1.0, "b": 0.95, "c": 1.0}).drop == "b"
 
 
 def test_a_single_part_that_does_nothing_leaves_stock() -> None:
-    found = race({"a": 1.0}, stock=1.0)
-    assert (found.drop, found.is_answer) == ("a", False)
+    found = [race({"a": 1.0}, stock=1.0) for _ in range(400)]
+    assert np.mean([(each.drop, each.is_answer) == ("a", False) for each in found]) >= 0.95
 
 
 def test_a_stack_that_does_not_beat_stock_is_no_answer() -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from harness.stats import sequential
 from harness.stats.difference import FASTER, INCONCLUSIVE, SAME, SLOWER
-
-RNG = np.random.default_rng(6)
+from tests.conftest import RNG
 
 
 def pairs(logs: np.ndarray) -> list[tuple[float, float]]:

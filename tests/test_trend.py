@@ -5,8 +5,8 @@ import pytest
 
 from harness.stats import trend
 from harness.stats.trend import Crossing, Trend
+from tests.conftest import RNG
 
-RNG = np.random.default_rng(2)
 LENGTHS = np.array([224, 448, 896, 1344, 1792, 2240])
 SLOW_S = np.array([1.0, 4.0, 16.0, 36.0, 64.0, 100.0])
 
@@ -32,10 +32,16 @@ def judged(speedups: list[float], spread: float = 0.005, n: int = 3) -> Trend:
     ],
 )
 def test_the_words(speedups: list[float], word: str, from_px: float) -> None:
-    found = judged(speedups)
+    found = judged(speedups, spread=0.001)
     assert (found.word, found.from_px, found.to_px) == (word, from_px, 2240)
-    at_first = speedups[list(LENGTHS).index(from_px)]
-    assert found.change[1] <= speedups[-1] / at_first <= found.change[2]
+
+
+def test_the_interval_of_the_change_covers_it() -> None:
+    found = [judged([4, 6, 8, 9, 10, 11.5]) for _ in range(400)]
+    first = dict(zip(LENGTHS, [4, 6, 8, 9, 10, 11.5], strict=True))
+    changes = [(each.change, 11.5 / first[each.from_px]) for each in found if each.change]
+    assert len(changes) > 300
+    assert np.mean([low <= truth <= high for (_, low, high), truth in changes]) >= 0.93
 
 
 def test_noise_makes_no_words() -> None:
