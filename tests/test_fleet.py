@@ -191,6 +191,7 @@ def test_a_lost_node_s_tasks_are_rows_and_the_others_go_on(order: Callable[..., 
     [
         ("InvalidAuthToken: bad token", "token"),
         ("Version mismatch: The cluster was started with", "versions of Ray"),
+        ("Failed to connect to Ray cluster at 10.0.0.1:6379", "check host and port"),
         ("Can't find a node_ip_address.json file", "runs on a node of the fleet"),
     ],
 )

@@ -37,13 +37,16 @@ class Machine:
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "CELLBENCH_"))}
         self.environ |= {"HOME": str(folder), "OMP_NUM_THREADS": "1"}
 
-    def node(self, *words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    def node(self, *words: object) -> subprocess.CompletedProcess[str]:
+        return self.harness("node", *words)
+
+    def harness(self, *words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.argv(*words), env=self.environ, capture_output=True, text=True, timeout=150, check=False, **options
+            self.argv(*words), env=self.environ, capture_output=True, text=True, timeout=150, check=False
         )
 
     def argv(self, *words: object) -> list[str]:
-        return [sys.executable, "-m", "harness", "node", *map(str, words)]
+        return [sys.executable, "-m", "harness", *map(str, words)]
 
     def start(self, *words: object) -> subprocess.CompletedProcess[str]:
         return self.node("start", *self.where(), *words)
@@ -121,6 +124,17 @@ def test_a_fleet_comes_together_and_apart(machines: Callable[[str], Machine]) ->
     assert (refused.returncode, refused.stdout) == (4, "")
     assert "refused" in refused.stderr
 
+    # Another service of the head's Ray, which speaks the same protocol: it takes not much longer than a closed port.
+    wrong, durations_s = address.replace(f":{desk.gcs_port}", f":{desk.base + 1}"), []
+    assert wrong != address
+    for asked, cause in ((f"127.0.0.1:{port}", "refused"), (wrong, "check host and port")):
+        begin_s = time.monotonic()
+        done = desk.harness("run", "--address", asked, "--models", "sleep", "--out", desk.folder / "out")
+        durations_s.append(time.monotonic() - begin_s)
+        assert (done.returncode, done.stderr.count("\n")) == (4, 3), done.stderr
+        assert cause in done.stderr
+    assert durations_s[1] < durations_s[0] + 12
+
     # The token is carried by hand, as ssh would.
     (mac.folder / ".ray").mkdir()
     token = mac.folder / ".ray" / "auth_token"
@@ -164,7 +178,7 @@ def test_a_fleet_comes_together_and_apart(machines: Callable[[str], Machine]) ->
     # In the foreground, as a service manager runs it.
     log = (mac.folder / "log").open("w")
     with log, subprocess.Popen(
-        mac.argv("start", *mac.where(), "--address", address, "--tags", "cpu", "--name", "mac", "--block"),
+        mac.argv("node", "start", *mac.where(), "--address", address, "--tags", "cpu", "--name", "mac", "--block"),
         env=mac.environ, stdout=log, stderr=log,
     ) as held:  # fmt: skip
         end_s = time.monotonic() + 60

@@ -148,7 +148,8 @@ def connect(address: str) -> Any:
     # Found and reached here and not by init(), which waits for minutes at the address of a cluster that is gone.
     found = status.which_head(address, daemon.running(folders.home()), os.environ)
     network.reach(found)
-    ray = _ray()
+    # Another service of Ray's speaks the head's protocol: some seconds instead of Ray's twenty show that it is no head.
+    ray = _ray({"RAY_NUM_REDIS_GET_RETRIES": "3"})
     try:
         with _interruptible():
             _init(ray, address=found)
@@ -197,8 +198,9 @@ def _hushed() -> Iterator[None]:
             os.close(stderr)
 
 
-def _ray() -> Any:
-    os.environ.update(ray_settings.ENVIRONMENT)
+def _ray(settings: Mapping[str, str] | None = None) -> Any:
+    """The ray module, with our settings and these; Ray reads them when it is imported first."""
+    os.environ.update(ray_settings.ENVIRONMENT | (settings or {}))
     try:
         import ray
         import ray.exceptions
@@ -214,6 +216,8 @@ def _cure(message: str) -> str:
         return "this machine needs the fleet's token in ~/.ray/auth_token: cellbench node token, on the head"
     if "version mismatch" in text:
         return "install the head's versions of Ray and Python here"
+    if "failed to connect" in text:
+        return "check host and port: the head shows its address with cellbench node status"
     return "the driver runs on a node of the fleet: cellbench node start --address HOST:PORT here first, or ray submit"
 
 
