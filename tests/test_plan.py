@@ -145,7 +145,7 @@ def test_nothing_left_to_measure_is_an_error() -> None:
 def test_patience_is_longer_than_any_guess() -> None:
     for block in planned(crops=("full",), passes=("masks",)):
         for task in block.tasks:
-            assert estimate.patience_s(block, task) > 20 * estimate.call_s(block, task.case)
+            assert estimate.patience_s(block, task) > 20 * estimate.call_s(task.case, block.device, block.threads)
 
 
 def test_plans_are_values() -> None:
@@ -203,3 +203,30 @@ def test_a_variant_is_spelled_as_each_model_s_engine_has_it() -> None:
     made = planned(crops=(64,), models=("cyto3", "sleep"), variants=("batch=8", "batch=016"))
     spelled = {block.model: {case.variant for case in block.cases} for block in made}
     assert spelled == {"cyto3": {"stock", "batch=16"}, "sleep": {"batch=8", "batch=16"}}, "8 is stock's own for cyto3"
+
+
+# ---------------------------------------------------------------- what a profile leaves out
+
+
+@pytest.mark.parametrize("profile", ["quick", "article", "thorough"])
+def test_built_in_profiles_leave_out_calls_of_many_minutes(profile: str) -> None:
+    chosen = config.load(profile, {"models": ("cyto3", "cpsam_v2"), "devices": ("cpu",), "dtypes": ("float32",)})
+    slow = [Node("old", (CPU,), 1)]
+    made, out = (of(chosen, 2160, 2560, slow) for of in (blocks.blocks, blocks.left_out))
+    limit_s = chosen.call_seconds_max
+    assert limit_s is not None
+    calls_s = {
+        (case.model, case.crop): estimate.call_s(case, CPU, 1) for block in made for case in block.cases
+    }  # fmt: skip
+    assert max(calls_s.values()) <= limit_s
+    assert {each.model for each in out} >= {"cpsam_v2"}
+    for each in out:
+        assert each.call_s > limit_s
+        sizes = {crop for model, crop in calls_s if model == each.model} | {*each.crops}
+        assert sizes == {str(crop) for crop in chosen.crops}
+
+
+def test_sizes_that_a_user_asks_for_are_measured_however_long_they_take() -> None:
+    chosen = config.load("article", {"models": ("cpsam_v2",), "crops": ("full",)})
+    assert blocks.left_out(chosen, 2160, 2560, [DESK]) == ()
+    assert {case.crop for block in blocks.blocks(chosen, 2160, 2560, [DESK]) for case in block.cases} == {"full"}

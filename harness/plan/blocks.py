@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 
@@ -13,11 +13,26 @@ from harness.engines import registry
 from harness.engines.base import Engine, Variant
 from harness.errors import CellbenchError
 from harness.machine.accelerators import Device
+from harness.plan import estimate
 from harness.plan.cases import Block, Case, Effort, Node, Task, control
 from harness.plan.config import Config
 from harness.schema import PASSES
 
 NAMED = 6  # cases that a message names
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The cases of a model on a device that would take too long.
+
+    crops: their sizes. call_s: the estimated duration of the shortest call of them, in s.
+    """
+
+    node: str
+    device: Device
+    model: str
+    crops: tuple[str, ...]
+    call_s: float
 
 
 def choose(selectors: Sequence[str], available: Sequence[Device]) -> tuple[Device, ...]:
@@ -80,6 +95,7 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
                     case
                     for case in rng.sample(cases, len(cases))
                     if _selected(config.only, node.name, device.id, case.crop)
+                    and not _is_too_long(config, estimate.call_s(case, device, threads))
                 ]
                 if order:
                     engine = registry.engine_of(model)
@@ -88,6 +104,26 @@ def blocks(config: Config, height_px: int, width_px: int, nodes: Sequence[Node])
                     n_blocks[device.id] += 1
                     planned.append(Block(index, device, tasks, effort, wait_s, node.name, threads, engine.name))
     return tuple(planned)
+
+
+def left_out(config: Config, height_px: int, width_px: int, nodes: Sequence[Node]) -> tuple[LeftOut, ...]:
+    """What the profile's call_seconds_max keeps out of a run, smallest sizes first."""
+    found: list[LeftOut] = []
+    for node, model in product(nodes, config.models):
+        for device in node.devices:
+            calls_s = {
+                case.crop: call_s
+                for case in _cases(config, model, _dtypes(config, model)[0], height_px, width_px)
+                if _selected(config.only, node.name, device.id, case.crop)
+                and _is_too_long(config, call_s := estimate.call_s(case, device, config.threads or node.threads))
+            }
+            if calls_s:
+                found.append(LeftOut(node.name, device, model, tuple(calls_s), min(calls_s.values())))
+    return tuple(found)
+
+
+def _is_too_long(config: Config, call_s: float) -> bool:
+    return config.call_seconds_max is not None and call_s > config.call_seconds_max
 
 
 def _check_possible(config: Config, nodes: Sequence[Node]) -> None:

@@ -101,6 +101,7 @@ class Config(BaseModel):
     precision: Share | None = None  # none: exactly `repeats`; else more, until the mean's CI is this narrow
     repeats_max: Count = 50
     seconds_max: Seconds = 300.0  # of repetitions per case and block, where precision decides
+    call_seconds_max: Seconds | None = None  # cases whose single call is estimated to take longer are left out
     blocks: Count = 1
     threads: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None  # none: torch's own number
     control: bool = True  # a small case first and last in each block, for drift
@@ -181,6 +182,8 @@ def load(profile: str, overrides: Mapping[str, Any] | None = None) -> Config:
             f"the profile cannot be read: {error.strerror}", str(path), "check its permissions"
         ) from error
     flags = {k: v for k, v in (overrides or {}).items() if v is not None}
+    if "crops" in flags:  # requested sizes are measured, however long they take
+        written.pop("call_seconds_max", None)
     try:
         return Config(**{**written, **flags, "profile": path.stem})
     except ValidationError as error:

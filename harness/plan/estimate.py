@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.engines import registry
+from harness.machine.accelerators import Device
 from harness.plan.cases import CONTROL_REPEATS, Block, Case, Effort, Task
 from harness.schema import PASSES
 
@@ -31,20 +32,22 @@ def estimate_s(planned: Sequence[Block]) -> float:
 
 def block_s(block: Block) -> float:
     """Estimate one block's duration in s."""
-    return START_S + sum(n_calls(task, block.effort) * call_s(block, task.case) for task in block.tasks)
+    return START_S + sum(
+        n_calls(task, block.effort) * call_s(task.case, block.device, block.threads) for task in block.tasks
+    )
 
 
-def call_s(block: Block, case: Case) -> float:
+def call_s(case: Case, device: Device, threads: int) -> float:
     """Estimate the duration of one call in s."""
     engine = registry.engine_of(case.model)
-    work = engine.work(case.model, case.height_px, case.width_px)
-    return engine.call_s(work, block.device, block.threads)
+    return engine.call_s(engine.work(case.model, case.height_px, case.width_px), device, threads)
 
 
 def patience_s(block: Block, task: Task) -> float:
     """The time in s that a block's process may be silent during a task before it is given up."""
     n_silent = 1 if task.role == "timed" else _n_calls(task.role)
-    return registry.engine(block.engine).patience_s + block.idle_wait_s + PATIENCE * n_silent * call_s(block, task.case)
+    silent_s = n_silent * call_s(task.case, block.device, block.threads)
+    return registry.engine(block.engine).patience_s + block.idle_wait_s + PATIENCE * silent_s
 
 
 def n_calls(task: Task, effort: Effort) -> int:

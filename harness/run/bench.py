@@ -22,6 +22,7 @@ from harness.images import Image
 from harness.machine.versions import differences
 from harness.measure.wire import Order
 from harness.plan import blocks, estimate
+from harness.plan.blocks import LeftOut
 from harness.plan.cases import Block
 from harness.plan.config import Config
 from harness.run import resume
@@ -55,11 +56,12 @@ class Material:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to start: its work, its places, its blocks."""
+    """A run that is ready to start: its work, its places, its blocks, and the cases that would take too long."""
 
     material: Material
     members: tuple[Member, ...]
     blocks: tuple[Block, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -101,7 +103,14 @@ def prepare(material: Material, members: Sequence[Member], allow_mixed: bool = F
     if not allow_mixed:
         _check_alike(taking_part, material.engines, config.engine_python)
     height_px, width_px = material.image.pixels.shape
-    return Prepared(material, taking_part, blocks.blocks(config, height_px, width_px, nodes))
+    planned = blocks.blocks(config, height_px, width_px, nodes)
+    left_out = blocks.left_out(config, height_px, width_px, nodes)
+    if not planned and left_out:
+        raise CellbenchError(
+            f"a call of every case would take longer than {config.call_seconds_max:g} s", "call_seconds_max",
+            f"choose the sizes yourself: --crops {left_out[0].crops[0]}",
+        )  # fmt: skip
+    return Prepared(material, taking_part, planned, left_out)
 
 
 def run(

@@ -240,7 +240,11 @@ def is_accepted(agreement: str, gate: str) -> bool:
 def verify_s(prepared: Prepared) -> float:
     """Estimate the duration of verify in s."""
     n_calls = estimate.OTHER_CALLS["tune"]
-    return sum(estimate.START_S + n_calls * estimate.call_s(b, case) for b in prepared.blocks for case in b.cases)
+    return sum(
+        estimate.START_S + n_calls * estimate.call_s(case, block.device, block.threads)
+        for block in prepared.blocks
+        for case in block.cases
+    )
 
 
 def races(prepared: Prepared, run_id: str, places: Mapping[str, str]) -> list[RaceOrder]:

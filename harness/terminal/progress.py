@@ -74,6 +74,12 @@ class Progress:
             measured = {block.device.id: block.device for block in p.blocks if block.node == member.name}
             devices += len(measured)
             self._member(member, list(measured.values()))
+        for each in p.left_out:
+            crops = ",".join(each.crops)
+            self._warn(
+                f"{each.model} on {each.device.id} of {each.node}: {crops} px are left out, since one call would take "
+                f"about {duration(each.call_s)} or more. To measure them: --crops {crops}"
+            )
         where = count(devices, "device") + (f" on {len(p.members)} nodes" if len(p.members) > 1 else "")
         say(
             f"{count(p.n_cases, 'case')}: crops {', '.join(map(str, config.crops))} px on {where}, "
