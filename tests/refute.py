@@ -32,6 +32,7 @@ WORK = (
     "width_px", "diameter_asked_px", "result_variant", "protocol", "protocol_version",
 )  # fmt: skip
 PLACE = ("node", "backend", "device")
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 # What besides is the same for an accelerator and its CPU.
 BESIDE = (
     "run_id", "node", "machine_id", "variant", "batch_size", "dtype", "torch_threads", "torch_version",
@@ -357,6 +358,27 @@ def _elsewhere(_: Raw, finding: Any) -> Reasons:
     yield from _near("most", finding.most, max(ratios[finding.device]))
 
 
+def _same_hardware(raw: Raw, finding: Any) -> Reasons:
+    [case] = finding.cases
+    own, times = raw.first(case), raw.times(case)
+    yield from _near("own median", finding.own_s, float(np.median(times)))
+    yield from _equal("own calls", finding.own_n, len(times))
+    yield from _size(finding.size, raw.timed[case])
+    columns = [*(name for name in WORK if name != "source"), "variant", "batch_size", "dtype", "backend", "device_name"]
+    columns += ["torch_threads"] if own["backend"] == "cpu" else []
+    theirs, mine = Raw.of(REFERENCE), {row["run_id"] for row in raw.everything}
+    runs: dict[str, list[float]] = defaultdict(list)
+    for (run_id, _), rows in theirs.timed.items():
+        if run_id not in mine and _values(rows[0], columns) == _values(own, columns):
+            runs[run_id] += [row["elapsed_s"] for row in rows]
+    every = [each for of_run in runs.values() for each in of_run]
+    yield from _equal("calls and runs of others", (finding.n, finding.n_runs), (len(every), len(runs)))
+    if every:
+        yield from _near("of others", finding.value_s, float(np.median([np.median(each) for each in runs.values()])))
+        yield from _near("shortest of others", finding.least_s, min(every))
+        yield from _near("longest of others", finding.most_s, max(every))
+
+
 def _fastest(raw: Raw, finding: Any) -> Reasons:
     rows = [raw.first(case) for case in finding.cases]
     if different := _differ(rows, *WORK):
@@ -644,8 +666,21 @@ CHECKS: Mapping[str, Callable[[Raw, Any], Reasons]] = {
     "Fastest": _fastest, "SameMasks": _same_masks, "Agreement": _agreement, "Change": _change, "Judged": _judged,
     "Compared": _compared, "Winner": _winner, "Share": _share, "Network": _network, "Attributed": _attributed,
     "Note": _note, "Batch": _batch, "ModelCost": _model_cost, "Accuracy": _accuracy, "NoAccuracy": _no_accuracy,
+    "SameHardware": _same_hardware,
 }  # fmt: skip
-TIMED = ("Time", "Batch", "Span", "Speedup", "Growth", "BySize", "Fastest", "SameMasks", "Agreement", "Note")
+TIMED = (
+    "Time",
+    "SameHardware",
+    "Batch",
+    "Span",
+    "Speedup",
+    "Growth",
+    "BySize",
+    "Fastest",
+    "SameMasks",
+    "Agreement",
+    "Note",
+)
 
 
 # ---------------------------------------------------------------- arithmetic

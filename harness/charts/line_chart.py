@@ -14,8 +14,7 @@ from harness.charts import encodings, rendering
 from harness.charts.encodings import Encodings
 from harness.charts.figure import Drawing
 from harness.charts.rendering import GREY
-from harness.query import reference_timings
-from harness.results import speedups
+from harness.results import others
 from harness.results.formatting import Row, interval, listed, number, pixels, short_name
 from harness.results.tables import Tables
 
@@ -71,10 +70,10 @@ class Domain:
         return rendering.HEIGHT_PX * (high - (math.log10(value) if log else value)) / (high - low)
 
 
-def point(row: Row, series: str, value: float, is_published: bool = False) -> Row:
+def point(row: Row, series: str, value: float) -> Row:
     """A point of a figure. row: has the image size and the backend."""
     return {
-        "series": series, "kind": row["backend"] or "unknown", "published": is_published,
+        "series": series, "kind": row["backend"] or "unknown", "published": False,
         "length": round(row["n_pixels"] ** 0.5, 1), "oblong": row.get("height_px") != row.get("width_px"),
         "size": pixels(row), "value": value, "text": number(value),
     }  # fmt: skip
@@ -85,39 +84,37 @@ def bounds(low: float | None, high: float | None) -> Row:
     return {"low": low, "high": high, "range": interval(low, high)}
 
 
-def published_points(tables: Tables, column: str) -> list[Row]:
-    """The reference timings as points: means where `column` is mean_s, otherwise ratios to the CPU."""
-    if tables.published is None:
-        return []
-    means = tables.published if column == "mean_s" else reference_timings.speedups(tables.published)
-    rows = [row | {"n_pixels": row["height_px"] * row["width_px"]} for row in means.to_pylist()]
-    return [row | point(row, speedups.published_name(row), row[column], is_published=True) for row in rows]
+def other_point(row: Row, value: float) -> Row:
+    """A point that others measured. row: of results.others."""
+    about = {"published": True, "label": f"{row['label']} {row['mark']}", "mark": row["mark"]}
+    return point(row, row["series"], value) | about
 
 
 def draw(
     axes: Axes,
     tables: Tables,
     own: Sequence[Row],
-    published: Sequence[Row] = (),
+    by_others: Sequence[Row] = (),
     subtitle: str = "",
     empty: str = "",
     repetitions: Sequence[Row] = (),
     notes: Sequence[str] = (),
 ) -> Drawing:
-    """Lines through the measured and the published points, with the encodings that each series has in every figure.
+    """Lines through one's own points and those of others, with the encodings that each series has in every figure.
 
-    own, published: rows of `point`. empty: the reason, if there is no measured point. repetitions: drawn as small dots.
+    own: rows of `point`; by_others: of `other_point`. empty: the reason, if there is no measured point. repetitions:
+    drawn as small dots.
     """
     if not own:
         return Drawing(None, "", empty)
-    points = [*published, *own]  # measured points are drawn on top
-    shown = list(dict.fromkeys(row["series"] for row in [*own, *published]))
-    crowded = encodings.is_crowded(tables.series) or encodings.is_crowded(shown)
-    labels = {} if crowded else _labels(tables, shown)
+    points = [*by_others, *own]  # one's own points are drawn on top
+    shown = list(dict.fromkeys(row["series"] for row in [*own, *by_others]))
+    crowded = encodings.is_crowded(tables.series)
+    labels = {} if crowded else _labels(tables, own, by_others)
     if crowded:
         encoded = encodings.of_kinds(points)
     else:
-        every = dict.fromkeys(row["series"] for row in published_points(tables, "mean_s"))
+        every = dict.fromkeys(row["series"] for row in others.times(tables))
         encoded = encodings.of_series(encodings.series_styles(tables), list(every), shown, has_legend=not labels)
     tooltip = _tooltip(axes, points)
     # A dash replaces a text that other points have and this one lacks.
@@ -128,30 +125,30 @@ def draw(
     ends = [row.get(name) for row in (*points, *repetitions) for name in ("value", "low", "high")]
     domain = Domain.of([end for end in (*ends, axes.baseline) if end is not None])
     lengths = sorted({row["length"] for row in points})
-    layer = _Layers(axes, domain, lengths, encoded, tooltip, labels, crowded, bool(published), len(shown) > 1)
+    layer = _Layers(axes, domain, lengths, encoded, tooltip, labels, crowded, bool(by_others), len(shown) > 1)
     layers = [*_baseline(axes, domain), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
     layers += layer.labels_at(points) if labels else []
-    switches = _switches(domain, bool(published), shown)
+    switches = _switches(domain, bool(by_others), shown)
     chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*switches)
     named = listed(shown, 2 * encodings.MANY)
     description = f"Lines of {axes.y_title} against image side in px for {named}."
-    return Drawing(chart, subtitle, description, notes=[*notes, *_size_notes(points, published)])
+    return Drawing(chart, subtitle, description, notes=[*notes, *_mark_notes(points)])
 
 
-def _labels(tables: Tables, shown: Sequence[str]) -> dict[str, str]:
+def _labels(tables: Tables, own: Sequence[Row], by_others: Sequence[Row]) -> dict[str, str]:
     """A short label for each series; none if one label is too long."""
     short = {tables.name(row): short_name(row["device_name"]) for row in tables.cases}
-    published = published_points(tables, "mean_s")
-    others = {row["series"]: f"{row['device_name']} {row['backend'].upper()} *" for row in published}
-    labels = {series: others.get(series) or short.get(series, series) for series in shown}
+    labels = {name: short.get(name, name) for name in dict.fromkeys(str(row["series"]) for row in own)}
+    labels |= {row["series"]: row["label"] for row in by_others}
     twins = Counter(labels.values())
     labels = {series: label if twins[label] == 1 else series for series, label in labels.items()}
     return labels if max(map(len, labels.values())) <= LABEL_CHARACTERS else {}
 
 
-def _size_notes(points: Sequence[Row], published: Sequence[Row]) -> list[str]:
+def _mark_notes(points: Sequence[Row]) -> list[str]:
+    marks = {row.get("mark") for row in points}
     notes = ["side of an image that is not square: √(height × width)"] if any(row["oblong"] for row in points) else []
-    return [*notes, "*: reference timings"] if published else notes
+    return notes + [f"{mark}: {words}" for mark, words in others.MARKS.items() if mark in marks]
 
 
 @dataclass(frozen=True)
@@ -276,7 +273,7 @@ def _switches(domain: Domain, with_published: bool, shown: Sequence[str]) -> lis
     radio = alt.binding_radio(options=["log", "linear"], name="Scale: ")
     switches = [alt.param(name="yscale", value="log" if domain.is_log else "linear", bind=radio)]
     if with_published:
-        box = alt.binding_checkbox(name="Show reference timings ")
+        box = alt.binding_checkbox(name="Show times of others ")
         switches.append(alt.param(name="show_published", value=True, bind=box))
     if len(shown) > 1:
         choice = alt.binding_select(options=[ALL, *shown], name="Highlight ")

@@ -9,7 +9,7 @@ import altair as alt
 from harness.charts import encodings, rendering
 from harness.charts.figure import Drawing, Figure
 from harness.charts.rendering import GREY
-from harness.results import messages, ranks
+from harness.results import messages, others, ranks
 from harness.results.formatting import Row, listed, number, percent, seconds
 from harness.results.notes import notes as limits
 from harness.results.ranks import RankedDevice
@@ -29,15 +29,15 @@ def draw(tables: Tables) -> Drawing:
     has_interval = any(each.low_s is not None for each in found)
     mark = "Bar: median" + ("; line: 95 % interval" if has_interval else "; no interval below 3 processes")
     notes = []
-    if any(each.is_published for each in found[:N_RANKED]):
-        notes.append("*: reference timings, without rank")
+    marks = {each.mark for each in found[:N_RANKED]}
+    notes += [f"{mark}: {words}, without rank" for mark, words in others.MARKS.items() if mark in marks]
     if n_lacking:
         notes.append(f"{n_lacking} series not measured at this size")
     if n_other := len(set(tables.series) - {tables.name(row) for row in tables.comparable}):
         notes.append(f"{n_other} series of other work left out")
     if len(found) > N_RANKED:
         notes.append(f"the {N_RANKED} fastest of {len(found)}")
-    is_contest = sum(not each.is_published for each in found) > 1
+    is_contest = sum(not each.mark for each in found) > 1
     styles = encodings.series_styles(tables)
     rows = [_row(each, i, is_contest, styles) for i, each in enumerate(found[:N_RANKED])]
     named = listed([row["series"] for row in rows], 10)
@@ -50,14 +50,14 @@ def draw(tables: Tables) -> Drawing:
 def _row(each: RankedDevice, place: int, is_contest: bool, styles: Mapping[str, tuple[str, str]]) -> Row:
     """The row of a device. is_contest: whether several measured devices exist; only then they have ranks."""
     rank = each.rank if is_contest and each.place else ""
-    mark = " *" if each.is_published else ""
+    bare = each.series.removesuffix(" (published)").removeprefix("reference: ")
     return {
         "row": place, "series": each.series, "value": each.median_s, "low": each.low_s, "high": each.high_s,
         "rank": rank or "–", "time": seconds(each.median_s), "interval": each.interval,
         "end": max(each.median_s, each.high_s or 0.0), "rate": f"{number(each.mpx_per_s)} Mpx/s",
-        "title": f"{rank}.  {each.series}" if rank else each.series.replace(" (published)", "") + mark,
+        "title": f"{rank}.  {each.series}" if rank else f"{bare} {each.mark}".strip(),
         "images_per_hour": f"{number(3600 / each.median_s)} images/h",
-        "hue": GREY if each.is_published else styles[each.series][0], "opacity": 0.45 if each.is_published else 1.0,
+        "hue": GREY if each.mark else styles[each.series][0], "opacity": 0.45 if each.mark else 1.0,
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
 
 
 def _numbers(tables: Tables) -> TextTable:
-    """The ranking as a table; reference timings have no rank."""
+    """The ranking as a table; those of others have no rank."""
     found, _, _ = ranks.ranks(tables)
     rows = [
         (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from harness.charts import line_chart
 from harness.charts.figure import Drawing, Figure
-from harness.charts.line_chart import Axes, bounds, point, published_points
+from harness.charts.line_chart import Axes, bounds, other_point, point
 from harness.charts.time_charts import precision
-from harness.results import messages, speedups
+from harness.results import messages, others, speedups
 from harness.results.formatting import Row, interval, number, pixels
 from harness.results.notes import notes
 from harness.results.tables import Tables
@@ -22,7 +22,7 @@ def draw_speedup(tables: Tables) -> Drawing:
         for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
     ]
     axes = Axes("CPU time ÷ accelerator time", "95 %", is_interval=True, baseline=1, unit="×")
-    published = published_points(tables, "speedup")
+    published = [other_point(row, row["speedup"]) for row in others.of_article(tables, are_ratios=True)]
     subtitle = f"CPU time ÷ accelerator time, higher is better. {_intervals(tables)}"
     return line_chart.draw(axes, tables, own, published, subtitle, EMPTY)
 
@@ -35,7 +35,7 @@ def draw_percent_of_cpu(tables: Tables) -> Drawing:
         | _basis(row, known)
         for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
     ]
-    published = published_points(tables, "percent_of_cpu")
+    published = [other_point(row, row["percent_of_cpu"]) for row in others.of_article(tables, are_ratios=True)]
     axes = Axes("% of CPU time", "95 %", is_interval=True, baseline=100, unit=" %")
     subtitle = f"Accelerator time as a share of CPU time, lower is better. {_intervals(tables)}"
     return line_chart.draw(axes, tables, own, published, subtitle, EMPTY)
@@ -60,7 +60,9 @@ def _ratios(tables: Tables) -> TextTable:
         (tables.name(row), row, row["median_s"], interval(known.low, known.high))
         for row, known in zip(tables.speedup_rows, speedups.intervals(tables), strict=True)
     ]
-    published = [(f"{row['series']}: means", row, row["mean_s"], "–") for row in published_points(tables, "speedup")]
+    published = [
+        (others.table_name(row), row, row["time_s"], "–") for row in others.of_article(tables, are_ratios=True)
+    ]
     rows = [
         (
             name, pixels(row), number(time_s), number(row.get("cpu_median_s") or row["cpu_mean_s"]),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness.charts import encodings, line_chart
 from harness.charts.figure import Drawing, Figure
-from harness.charts.line_chart import Axes, bounds, point, published_points
-from harness.results import messages, speedups
+from harness.charts.line_chart import Axes, bounds, other_point, point
+from harness.results import messages, others, speedups
 from harness.results.formatting import Row, interval, number, percent, pixels
 from harness.results.notes import notes
 from harness.results.tables import Tables
@@ -24,22 +24,24 @@ def draw_time(tables: Tables) -> Drawing:
     subtitle = (
         f"Seconds per image, lower is better. Dot: median ({sample_sizes(tables)}); bar: IQR; small dots: {drawn}."
     )
+    by_others = [other_point(row, row["time_s"]) | bounds(row["q1_s"], row["q3_s"]) for row in others.times(tables)]
     return line_chart.draw(
-        Axes("Seconds per image", "q1 – q3", unit=" s"), tables, own, published_points(tables, "mean_s"), subtitle,
-        EMPTY, repetitions,
-    )  # fmt: skip
+        Axes("Seconds per image", "q1 – q3", unit=" s"), tables, own, by_others, subtitle, EMPTY, repetitions
+    )
 
 
 def draw_throughput(tables: Tables) -> Drawing:
     """Megapixels per second against image length; the tooltip has images per hour."""
     own = [
-        {**_rate(row, tables.name(row), row["median_s"]), **precision(row)}
-        | bounds(row["n_pixels"] / row["q3_s"] / 1e6, row["n_pixels"] / row["q1_s"] / 1e6)
+        {**point(row, tables.name(row), _mpx_per_s(row, row["median_s"])), **_hourly(row["median_s"]), **precision(row)}
+        | bounds(_mpx_per_s(row, row["q3_s"]), _mpx_per_s(row, row["q1_s"]))
         for row in tables.cases
     ]
-    published = [_rate(row, row["series"], row["mean_s"], True) for row in published_points(tables, "mean_s")]
+    by_others = [
+        other_point(row, _mpx_per_s(row, row["time_s"])) | _hourly(row["time_s"]) for row in others.times(tables)
+    ]
     subtitle = f"Megapixels per second, higher is better. Dot: of the median ({sample_sizes(tables)}); bar: IQR."
-    return line_chart.draw(Axes("Megapixels per second", "of q3 – of q1"), tables, own, published, subtitle, EMPTY)
+    return line_chart.draw(Axes("Megapixels per second", "of q3 – of q1"), tables, own, by_others, subtitle, EMPTY)
 
 
 def sample_sizes(tables: Tables) -> str:
@@ -58,9 +60,12 @@ def precision(row: Row) -> Row:
     }
 
 
-def _rate(row: Row, series: str, time_s: float, is_published: bool = False) -> Row:
-    rate = point(row, series, row["n_pixels"] / time_s / 1e6, is_published)
-    return rate | {"images_per_hour": number(3600 / time_s)}
+def _mpx_per_s(row: Row, time_s: float) -> float:
+    return row["n_pixels"] / time_s / 1e6
+
+
+def _hourly(time_s: float) -> Row:
+    return {"images_per_hour": number(3600 / time_s)}
 
 
 def _repetitions(tables: Tables) -> tuple[list[Row], str]:
@@ -83,11 +88,11 @@ def _times(tables: Tables) -> TextTable:
         (tables.name(row), pixels(row), str(row["n"]), number(row["median_s"]), interval(row["q1_s"], row["q3_s"]))
         for row in tables.cases
     ]
-    published = [
-        (f"{row['series']}: means", row["size"], "5", number(row["mean_s"]), "–")
-        for row in published_points(tables, "mean_s")
+    by_others = [
+        (others.table_name(row), pixels(row), str(row["n"]), number(row["time_s"]), interval(row["q1_s"], row["q3_s"]))
+        for row in others.times(tables)
     ]
-    return TextTable.grouped(("image in px", "n", "median s", "IQR s"), own + published)
+    return TextTable.grouped(("image in px", "n", "median s", "IQR s"), own + by_others)
 
 
 def _laws(tables: Tables) -> TextTable:
@@ -109,10 +114,10 @@ def _laws(tables: Tables) -> TextTable:
 
 def _rates(tables: Tables) -> TextTable:
     own = [(tables.name(row), row, row["median_s"]) for row in tables.cases]
-    published = [(f"{row['series']}: means", row, row["mean_s"]) for row in published_points(tables, "mean_s")]
+    by_others = [(others.table_name(row), row, row["time_s"]) for row in others.times(tables)]
     rows = [
-        (name, pixels(row), number(row["n_pixels"] / time_s / 1e6), number(3600 / time_s))
-        for name, row, time_s in own + published
+        (name, pixels(row), number(_mpx_per_s(row, time_s)), number(3600 / time_s))
+        for name, row, time_s in own + by_others
     ]
     return TextTable.grouped(("image in px", "Mpx/s", "images/h"), rows)
 

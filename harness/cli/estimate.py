@@ -41,17 +41,17 @@ def estimate_(
     Sizes beyond those measured need --extrapolate.
     """
     from harness import query
-    from harness.results import estimates, reference_set, scope, tables
+    from harness.results import estimates, scope, tables
     from harness.store import Store
     from harness.terminal import estimate_view
 
     height_px, width_px = _size(size)
     question = estimates.Question(n_images, height_px, width_px, diameter, extrapolate)
-    other = reference_set.load() if with_reference else None
+    other = tables.load_reference() if with_reference else None
     try:
         session = query.Session(Store.at(out))
-        own = tables.load(session, scope.resolve(session, run, None if run else scope.EVER), with_published=False)
-        other = other and reference_set.load(session)
+        own = tables.load(session, scope.resolve(session, run, None if run else scope.EVER), with_reference)
+        other = other and tables.load_reference(session)
     except NoResultsError:
         if other is None:
             raise

@@ -48,7 +48,7 @@ Trust = Annotated[
     typer.Option("--trust", help="SHA-256 of your own size models. Loading one can run code, since it is a pickle."),
 ]
 Run = Annotated[str | None, typer.Option("--run", help="Run to use; the latest if not given.")]
-Published = Annotated[bool, typer.Option(help="Draw the reference timings of the article, too.")]
+Published = Annotated[bool, typer.Option(help="Draw what others measured, too: the article and the reference set.")]
 
 
 def form(json: bool, csv: bool, md: bool, wide: bool = False) -> str:

@@ -124,7 +124,7 @@ def answers(data: Tables) -> list[Answer]:
     return [
         Answer(
             "How fast is it, and how does that change with image size?",
-            _sentences(found_by.how_fast(data)) or ["Nothing was timed."],
+            _sentences([*found_by.how_fast(data), *found_by.same_hardware(data)]) or ["Nothing was timed."],
         ),
         *([Answer(BATCH, [*_sentences(batch), OTHER_SIZES])] if batch else []),
         Answer(

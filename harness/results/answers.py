@@ -6,7 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from harness.query import reference_timings
-from harness.results import advice, estimates, findings, history_rows, model_costs, ranks, speedups, tuning_results
+from harness.results import (
+    advice,
+    estimates,
+    findings,
+    history_rows,
+    model_costs,
+    ranks,
+    reference_set,
+    speedups,
+    tuning_results,
+)  # fmt: skip
 from harness.results.findings import (
     Accuracy,
     Agreement,
@@ -22,6 +32,7 @@ from harness.results.findings import (
     ModelCost,
     NoAccuracy,
     Note,
+    SameHardware,
     SameMasks,
     Span,
     Speedup,
@@ -43,7 +54,9 @@ N_IMAGES = 500  # of a batch: several plates
 def every(tables: Tables) -> list[Finding]:
     """All claims about a scope."""
     of_cases = [*headline(tables), *cautions(tables), *findings.endings(tables.cases)]
-    found = [each for find in (how_fast, batch, gain, fastest, masks, models, before) for each in find(tables)]
+    found = [
+        each for find in (how_fast, same_hardware, batch, gain, fastest, masks, models, before) for each in find(tables)
+    ]
     return [*of_cases, *found, *(each for _, each in faster(tables))]
 
 
@@ -95,6 +108,14 @@ def how_fast(tables: Tables) -> list[Finding]:
         if (known := laws[series]).law and known.law.is_good:
             found.append(Growth(known.cases, series, known.law.coefficients, known.law.relative_error))
     return found
+
+
+def same_hardware(tables: Tables) -> list[SameHardware]:
+    """Each series compared with the reference set's devices of the same hardware, at the largest image of both."""
+    rows = sorted(tables.cases, key=lambda row: row["n_pixels"])
+    names = {case(row): tables.name(row) for row in rows}
+    found = reference_set.same_hardware(rows, tables.reference)
+    return list({names[each.cases[0]]: each for each in found}.values())
 
 
 def batch(tables: Tables) -> list[Finding]:

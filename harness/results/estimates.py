@@ -7,12 +7,13 @@ of the neighbouring sizes bound it. Beyond them there is an answer only on reque
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.engines import registry
 from harness.engines.base import Work
-from harness.results import speedups, tuning_results
+from harness.results import reference_set, speedups, tuning_results
+from harness.results.findings import SameHardware
 from harness.results.formatting import Row, size_label
 from harness.results.tables import Tables
 from harness.results.tuning_results import TuningResult
@@ -88,10 +89,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Answer:
-    """The estimates, the fastest device first, and the series that have none."""
+    """The estimates, the fastest device first, and the series that have none.
+
+    same_hardware: one's own measured times of this size, compared with the same hardware in the reference set.
+    """
 
     estimates: list[Estimate]
     refusals: list[Refusal]
+    same_hardware: Sequence[SameHardware] = ()
 
 
 def with_reference(own: Tables | None, other: Tables | None, question: Question, model: str | None = None) -> Answer:
@@ -100,7 +105,9 @@ def with_reference(own: Tables | None, other: Tables | None, question: Question,
     theirs = answer(other, question, model) if other else Answer([], [])
     runs = {row["run_id"] for row in own.cases} if own else set()
     more = [each for each in theirs.estimates if each.row["run_id"] not in runs]
-    return Answer([*ours.estimates, *more], ours.refusals)
+    measured = [each.row for each in ours.estimates if each.basis == MEASURED]
+    same = reference_set.same_hardware(measured, own.reference) if own else []
+    return Answer([*ours.estimates, *more], ours.refusals, same)
 
 
 def answer(tables: Tables, question: Question, model: str | None = None) -> Answer:

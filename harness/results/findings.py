@@ -137,6 +137,25 @@ class Elsewhere(Finding):
 
 
 @dataclass(frozen=True)
+class SameHardware(Finding):
+    """A case compared with the same work on other machines with the same hardware. cases: one's own.
+
+    own_s: its median, of own_n calls. value_s: the median of the others' runs. least_s, most_s: the range of their n
+    calls.
+    """
+
+    hardware: str
+    size: str
+    own_s: float
+    own_n: int
+    value_s: float
+    least_s: float
+    most_s: float
+    n: int
+    n_runs: int
+
+
+@dataclass(frozen=True)
 class Fastest(Finding):
     """The devices that may be the fastest of all that did the same work at one size; sole if there is one."""
 

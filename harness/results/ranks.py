@@ -6,10 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from harness.results import speedups
-from harness.results.formatting import interval, seconds
+from harness.results import others, reference_set, speedups
+from harness.results.formatting import Row, interval, seconds
 from harness.results.speedups import Key
 from harness.results.tables import Tables
+from harness.schema import identity
 from harness.stats.ranking import Place
 
 
@@ -17,12 +18,12 @@ from harness.stats.ranking import Place
 class RankedDevice:
     """A device's place at one image size: seconds an image with their interval, and the ranks it may have.
 
-    place, case: None of published figures, which are not ranked.
+    mark: of a device that others measured; it is not ranked, so place and case are None.
     """
 
     series: str
     kind: str
-    is_published: bool
+    mark: str
     n_pixels: int
     median_s: float
     low_s: float | None
@@ -33,7 +34,7 @@ class RankedDevice:
 
     @property
     def rank(self) -> str:
-        """'2', or '2–4' where devices do not differ for certain; a dash for published ones."""
+        """'2', or '2–4' where devices do not differ for certain; a dash for those of others."""
         if self.place is None:
             return "–"
         first, last = self.place.first, self.place.last
@@ -47,6 +48,10 @@ class RankedDevice:
     def interval(self) -> str:
         """The median's 95 % confidence interval, or a dash."""
         return interval(self.low_s, self.high_s, seconds)
+
+
+def _is_alike(row: Row, own: Row) -> bool:
+    return identity.values(row, reference_set.KIND) == identity.values(own, reference_set.KIND)
 
 
 @lru_cache(maxsize=2)
@@ -70,13 +75,13 @@ def ranks(tables: Tables) -> tuple[list[RankedDevice], str, int]:
     for row, place in zip(rows, speedups.places(tables, rows), strict=True):
         known = medians[row["run_id"], row["case_id"]]
         kind = row["backend"] or "unknown"
-        about = (tables.name(row), kind, False, n_pixels, row["median_s"], known.low, known.high, place)
+        about = (tables.name(row), kind, "", n_pixels, row["median_s"], known.low, known.high, place)
         own.append(RankedDevice(*about, (row["run_id"], row["case_id"]), known.n_processes))
-    others = [
-        RankedDevice(speedups.published_name(row), row["backend"], True, n_pixels, row["mean_s"], None, None)
-        for row in (tables.published.to_pylist() if tables.published is not None else [])
-        if (row["height_px"], row["width_px"]) == size
+    measured_by_others = [
+        RankedDevice(row["series"], row["backend"], row["mark"], n_pixels, row["time_s"], None, None)
+        for row in others.times(tables)
+        if (row["height_px"], row["width_px"]) == size and (row["mark"] != others.REFERENCE or _is_alike(row, rows[0]))
     ]
-    found = sorted(own + others, key=lambda each: each.median_s)
+    found = sorted(own + measured_by_others, key=lambda each: each.median_s)
     lacking = len(names - {each.series for each in own})
     return found, f"{size[0]} × {size[1]} px", lacking

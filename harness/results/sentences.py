@@ -26,6 +26,7 @@ from harness.results.findings import (
     NoAccuracy,
     Note,
     Part,
+    SameHardware,
     SameMasks,
     Share,
     Span,
@@ -190,6 +191,15 @@ def _crossing(finding: BySize, largest: str) -> str:
 def _(finding: Elsewhere) -> str:
     ends = f"{number(finding.least)} to {number(finding.most)} times as fast as its CPU, by size"
     return f"Elsewhere: {finding.device} was {ends}; spread unknown."
+
+
+@sentence.register
+def _(finding: SameHardware) -> str:
+    ends = f"range {number(finding.least_s)}–{number(finding.most_s)}"
+    basis = f"{ends}, n = {finding.n} in {count(finding.n_runs, 'run')}"
+    theirs = f"{seconds(finding.value_s)} at {size(finding.size)} ({basis})"
+    own = f"{seconds(finding.own_s)} (n = {finding.own_n})"
+    return f"People with this hardware ({finding.hardware}): {theirs}; here {own}."
 
 
 @sentence.register

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,10 @@ from harness.judge.history import Series
 from harness.query import Session, reference_timings
 from harness.query.sql import FAILED, MEASURED, OK, WORST, text, texts
 from harness.query.views import CASE
+from harness.results import reference_set
 from harness.results import tuning_results as tuning
 from harness.results.formatting import Row, device_label, series_namer
-from harness.results.scope import Scope
+from harness.results.scope import EVER, Scope, resolve
 from harness.results.tuning_results import RACE, TuningResult
 from harness.schema import Phase, Role, Status, identity
 from harness.stats.levels import AGREEMENTS
@@ -144,6 +145,7 @@ class Tables:
     """Rows of the queries of the same names, and the published series, or None to leave those out.
 
     history: the times of the scope's series that were measured in several runs, up to the scope's last.
+    reference: the medians of the reference set that did the same work.
     Compared by identity, so that computed values can be cached.
     """
 
@@ -166,6 +168,7 @@ class Tables:
     start_ups: pa.Table
     history: tuple[Series, ...] = ()
     published: pa.Table | None = None
+    reference: tuple[Row, ...] = ()
 
     @cached_property
     def cases(self) -> list[Row]:
@@ -239,7 +242,7 @@ def _agreement(row: Row) -> int:
 
 
 def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
-    """Load everything that figures and reports show of a scope."""
+    """Load everything that figures and reports show of a scope. with_published: and what others measured."""
     # The queries read the same samples, and several of them the same medians.
     with session.holding("samples", scope.in_runs), session.holding("medians", scope.in_runs):
         roles = set(session.table(f"SELECT DISTINCT role FROM samples WHERE {scope.in_runs}")["role"].to_pylist())
@@ -247,9 +250,21 @@ def load(session: Session, scope: Scope, with_published: bool = True) -> Tables:
             name: _finite(session.table(sql(name, scope) + ("" if query.role in {None, *roles} else " LIMIT 0")))
             for name, query in QUERIES.items()
         }
-    return Tables(
-        **rows, history=_history(session, scope), published=reference_timings.means() if with_published else None
-    )
+    found = Tables(**rows, history=_history(session, scope))
+    if not with_published:
+        return found
+    return replace(found, published=reference_timings.means(), reference=reference_set.medians(session, found.cases))
+
+
+def load_reference(own: Session | None = None) -> Tables | None:
+    """The newest cases of each series of the reference set; None where none can be shown next to one's own."""
+    found = reference_set.session(own)
+    return _newest(found) if found else None
+
+
+@cache
+def _newest(session: Session) -> Tables:
+    return load(session, resolve(session, since=EVER), with_published=False)
 
 
 def _finite(table: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.results import sentences
 from harness.results.estimates import Answer, Estimate, Question
 from harness.results.formatting import count, duration, number, percent, place
 from harness.terminal.table_printer import Column, print_columns, print_json, stderr
@@ -51,6 +52,7 @@ def notes(question: Question, found: Answer) -> list[str]:
     own = [each for each in found.estimates if not each.is_reference]
     if len(own) < len(found.estimates):
         texts.append("reference: measured on another machine (docs/findings.md), n: calls and processes")
+    texts += map(sentences.sentence, found.same_hardware)
     if any(each.energy_j for each in found.estimates):
         texts.append("images/kWh: of the chip's own counter, idle included; the rest of the machine comes on top")
     for each in own:
@@ -117,4 +119,5 @@ def _as_json(question: Question, found: Answer, prices: Mapping[str, float]) -> 
             for each in found.estimates
         ],
         "refusals": [vars(each) for each in found.refusals],
+        "same_hardware": [vars(each) for each in found.same_hardware],
     }  # fmt: skip
