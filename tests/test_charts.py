@@ -185,7 +185,7 @@ def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
     tables = _of(Session(make_store(tmp_path, samples)))
     spec = _spec("time", tables)
     assert len(spec["layer"][1]["data"]["values"]) == 5
-    assert "1 of 5 repetitions carries a flag: drift 1, load 1; none is left out" in _subtitle(spec)
+    assert "1 of 5 repetitions has a flag (drift 1, load 1) and is included" in _subtitle(spec)
     [row] = spec["data"]["values"]
     assert row["flagged"] == "1 of 5: drift load"
     assert {"repetitions", "precision", "flagged"} <= {each["title"] for each in _dots(spec)["encoding"]["tooltip"]}

@@ -58,7 +58,7 @@ def test_one_run_against_one_is_an_estimate_and_the_way_to_a_verdict(
 ) -> None:
     [case] = compared(tmp_path, both(factor)).cases
     assert (case.verdict, case.found.low) == ("INCONCLUSIVE", None)
-    assert (case.estimate, "settle it with cellbench ab" in case.why) == (estimate, True)
+    assert (case.estimate, "measure both sides with cellbench ab" in case.why) == (estimate, True)
 
 
 def test_what_days_differ_by_anyway_is_counted(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_days_differ_by_anyway_is_counted(tmp_path: Path) -> None:
     )
     assert [found.cases[0].verdict for found in (quiet, apart)] == ["SLOWER", "INCONCLUSIVE"]
     assert apart.cases[0].found.spread == pytest.approx(np.log(APART).std(ddof=1))
-    assert "more days a side would settle it" in apart.cases[0].why
+    assert "more days per side" in apart.cases[0].why
     assert compared(tmp_path / "much", both(1.5) + history(APART)).cases[0].verdict == "SLOWER"
 
 
@@ -93,7 +93,7 @@ def test_two_variants_of_one_run_share_their_hour(tmp_path: Path) -> None:
     assert (found.cases[0].verdict, found.cases[0].found.unit) == ("SLOWER", "pairs of processes")
     two = nights.timed(A, CALM[:2]) + nights.timed(A, [1.06 * s for s in CALM[:2]], variant="bf16")
     [case] = compared(tmp_path / "two", two, f"run={A},variant=stock", f"run={A},variant=bf16").cases
-    assert (case.verdict, "measure with --blocks 3 or more" in case.why) == ("INCONCLUSIVE", True)
+    assert (case.verdict, "measure both sides with --blocks 3 or more" in case.why) == ("INCONCLUSIVE", True)
 
 
 def test_a_process_that_failed_shifts_no_other(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_compare_as_table_json_and_markdown(tmp_path: Path) -> None:
     assert re.search(r"224 +standard +stock +1\.00 +1\.30 +1\.300 +1\.2\d\d – 1\.3\d\d +SLOWER", table.stdout)
     assert re.search(r"desk +torch_version +2\.12 +2\.13", table.stdout)
     assert re.search(r"variation between days: 0\.\d % ", table.stderr)
-    assert "evidence of A and B: 1 and 1 days" in table.stderr
+    assert "evidence: 1 day of A and 1 day of B" in table.stderr
     answer = json.loads(cellbench("compare", A, B, "--out", out, "--json").stdout)
     [case] = answer["cases"]
     assert (case["verdict"], case["crop"], case["same_masks"], case["unit"]) == ("SLOWER", "224", True, "days")
@@ -58,9 +58,9 @@ def test_compare_says_why_there_is_no_verdict(tmp_path: Path) -> None:
     assert "no case is on both sides" in cellbench("compare", "desk", "mac", "--out", tmp_path / "apart").stderr
     alone = cellbench("compare", A, B, "--out", two_runs(tmp_path / "alone", 1.25))
     assert re.search(r"1\.250 +INCONCLUSIVE +about 25 % slower", alone.stdout)
-    assert "runs of too few days: settle it with cellbench ab" in alone.stdout
+    assert "too few days: measure both sides with cellbench ab" in alone.stdout
     close = cellbench("compare", A, B, "--out", two_runs(tmp_path / "close", 1.02, 10), "--margin", "0.01")
-    assert re.search(r"INCONCLUSIVE +about 2 % slower\s+about \d+ more days a side would settle it", close.stdout)
+    assert re.search(r"INCONCLUSIVE +about 2 % slower\s+measure about \d+ more days per side", close.stdout)
 
 
 @pytest.mark.slow

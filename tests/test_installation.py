@@ -141,7 +141,7 @@ def test_differing_versions_are_listed(tmp_path: Path) -> None:
     make_store(tmp_path, [old, new])
     check = installation.other_nodes(tmp_path, HERE)
     assert check.verdict == WARN
-    assert check.evidence == "mac1 had torch 2.12.1, here is 2.13.0"
+    assert check.evidence == "versions differ from mac1: torch 2.12.1 there, 2.13.0 here"
 
 
 def test_no_other_nodes_and_no_results(tmp_path: Path) -> None:

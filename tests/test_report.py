@@ -224,7 +224,7 @@ def test_flags_are_counted_under_the_table_and_nothing_is_dropped(tmp_path: Path
     samples = [make_sample(repetition=i, flags="load" if i < 2 else "") for i in range(5)]
     session = Session(make_store(tmp_path, samples))
     html = _page(session, None, with_published=False)
-    assert "2 of 5 repetitions carry a flag: load 2. None is left out of a median or figure." in html
+    assert "2 of 5 repetitions have a flag (load 2) and are included." in html
     assert "2 (load)" in html
     assert report_tables.cases(_data(session)).head[-1] == "flagged"
 

@@ -38,8 +38,8 @@ def test_count() -> None:
     ("flags", "output"),
     [
         ((0, 3, {}), None),
-        ((1, 1, {"load": 1}), "1 of 1 repetition carries a flag: load 1"),
-        ((2, 4, {"load": 2, "drift": 1}), "2 of 4 repetitions carry a flag: load 2, drift 1"),
+        ((1, 1, {"load": 1}), "1 of 1 repetition has a flag (load 1) and is included"),
+        ((2, 4, {"load": 2, "drift": 1}), "2 of 4 repetitions have a flag (load 2, drift 1) and are included"),
     ],
 )
 def test_flags_are_counted_by_repetition_and_by_kind(

@@ -139,12 +139,13 @@ def other_nodes(out: Path, here: Mapping[str, Any]) -> Check:
     differing = []
     for row in rows:
         # After a plus is the build: a Mac and a CUDA machine never have the same.
-        mine, theirs = ({c: (versions[c] or "").split("+")[0] for c in columns} for versions in (here, row))
-        differing += [
-            f"{row['node']} had {c.removesuffix('_version')} {theirs[c]}, here is {mine[c]}"
+        mine, theirs = ({c: (facts[c] or "").split("+")[0] for c in columns} for facts in (here, row))
+        versions = [
+            f"{c.removesuffix('_version')} {theirs[c]} there, {mine[c]} here"
             for c in columns
             if mine[c] and theirs[c] and mine[c] != theirs[c]
         ]
+        differing += [f"versions differ from {row['node']}: {', '.join(versions)}"] if versions else []
     if differing:
         fix = "install the same on all nodes: python -m pip install -c constraints.txt ."
         return Check("other nodes", WARN, "; ".join(differing), fix)

@@ -227,15 +227,15 @@ def _why_not(line: Line, free: set[str]) -> tuple[str, str] | None:
 
 
 def _advice(found: Verdict) -> str:
-    """The measurements that would settle an INCONCLUSIVE."""
+    """The measurements that are missing for a verdict; empty where there is one."""
     if found.verdict != INCONCLUSIVE:
         return ""
     if found.low is not None:
-        more = f"about {found.more} more {found.unit} a side" if found.more else f"more than {MORE_MAX} {found.unit}"
-        return f"{more} would settle it"
+        more = f"about {found.more}" if found.more else f"more than {MORE_MAX}"
+        return f"measure {more} more {found.unit} per side"
     if found.unit == PROCESS_PAIRS:
-        return f"fewer than {UNITS_MIN} processes a side: measure with --blocks {UNITS_MIN} or more"
-    return f"runs of too few days: settle it with cellbench ab, or with {HISTORY_MIN} other days of each"
+        return f"too few processes: measure both sides with --blocks {UNITS_MIN} or more"
+    return f"too few days: measure both sides with cellbench ab, or on {HISTORY_MIN} other days each"
 
 
 def _case(a: Side, b: Side, line: Line) -> verdict.Case:

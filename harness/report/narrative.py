@@ -108,7 +108,7 @@ def case_notes(data: Tables) -> list[str]:
     """The notes below the table of cases: flags, ends of repetitions and processes."""
     found = []
     if flags := flag_note(data):
-        found.append(f"{flags}. None is left out of a median or figure.")
+        found.append(f"{flags}.")
     if ends := [f"{sentences.sentence(each)} ({count(each.n, 'case')})" for each in findings.endings(data.cases)]:
         found.append(f"Repetitions ended because {'; because '.join(ends)}.")
     if (blocks := max((row["n_blocks"] for row in data.cases), default=1)) > 1:

@@ -6,6 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from harness.machine.facts import Fact
@@ -74,16 +75,16 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def flagged(n_flagged: int, n: int, flags: Mapping[str, int]) -> str | None:
-    """The number of repetitions that carry a flag, and the flags: '7 of 50 repetitions carry a flag: load 6, drift 1'.
+def flagged(n_flagged: int, n: int, flags: Mapping[str, int] = MappingProxyType({})) -> str | None:
+    """Flagged repetitions in words: '7 of 50 repetitions have a flag (load 6, drift 1) and are included'.
 
-    flags: the number of repetitions with each; one repetition may have several. None if there is no flag.
+    flags: the number of repetitions with each, where it is known; one may have several. None if there is no flag.
     """
     if not n_flagged:
         return None
     each = ", ".join(f"{flag} {times}" for flag, times in flags.items())
-    carry = "carries" if n_flagged == 1 else "carry"
-    return f"{n_flagged} of {count(n, 'repetition')} {carry} a flag: {each}"
+    have, are = ("has", "is") if n_flagged == 1 else ("have", "are")
+    return f"{n_flagged} of {count(n, 'repetition')} {have} a flag{f' ({each})' if each else ''} and {are} included"
 
 
 def series_namer(medians: Iterable[Row]) -> Callable[[Row], str]:

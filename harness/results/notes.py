@@ -26,7 +26,7 @@ def notes(tables: Tables) -> list[str]:
     if tables.n_failed:
         found.append(f"{count(tables.n_failed, 'failed repetition')} excluded")
     if flags := flag_note(tables):
-        found.append(f"{flags}; none is left out")
+        found.append(flags)
     if caution := all_flagged(rows):
         found.append(caution)
     found += mixed(tables)
@@ -87,6 +87,6 @@ def all_flagged(rows: Iterable[Mapping[str, Any]]) -> str | None:
 
 
 def flag_note(tables: Tables) -> str | None:
-    """The number of repetitions that carry a flag, and the flags; None if there is none."""
+    """The flagged repetitions in words; None if there is none."""
     n_flagged, n = (sum(row[column] for row in tables.cases) for column in ("n_flagged", "n"))
     return flagged(n_flagged, n, {row["flag"]: row["n"] for row in tables.flags.to_pylist()})

@@ -92,10 +92,10 @@ def _evidence(found: Comparison) -> list[str]:
     judged = [case.found for case in found.cases if case.found]
     if not judged:
         return []
-    counts = dict.fromkeys(f"{each.n_before} and {each.n_after} {each.unit}" for each in judged)
+    counts = dict.fromkeys(map(_units, judged))
     cases = count(len(judged), "case") + (" and their mean" if found.overall else "")
     lines = [
-        f"evidence of A and B: {', '.join(counts)}; SAME: the interval lies within ±{100 * found.margin:g} %; FASTER, "
+        f"evidence: {', '.join(counts)}; SAME: the interval lies within ±{100 * found.margin:g} %; FASTER, "
         f"SLOWER: p below {ALPHA}, corrected for {cases} (Holm)"
     ]
     spreads = [each.spread for each in judged if each.unit == DAYS and each.spread is not None]
@@ -105,6 +105,13 @@ def _evidence(found: Comparison) -> list[str]:
     if any(each.is_bound for each in judged):
         lines.append("runs of one day count once, so the intervals hold in at least 95 %")
     return lines
+
+
+def _units(found: Verdict) -> str:
+    """The numbers of days or pairs behind a verdict: '1 day of A and 3 days of B', '5 pairs of processes'."""
+    plural, _, rest = found.unit.partition(" ")
+    one, other = (f"{count(n, plural.removesuffix('s'))} {rest}".strip() for n in (found.n_before, found.n_after))
+    return f"{one} of A and {other} of B" if found.unit == DAYS else one
 
 
 def _runs(runs: Sequence[str]) -> str:

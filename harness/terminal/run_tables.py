@@ -16,6 +16,7 @@ from harness.results.formatting import (
     device_label,
     duration,
     extras,
+    flagged,
     models_with,
     number,
     percent,
@@ -272,8 +273,8 @@ def _notes(rows: list[dict[str, Any]], labels: Sequence[str]) -> list[str]:
     within = "within one process" if most == 1 else f"over {counted} processes"
     few = f"; a 95 % CI needs {PROCESSES_MIN} processes: --blocks {PROCESSES_MIN}" if fewest < PROCESSES_MIN else ""
     notes.append(f"image {', '.join(images)}; medians and spread are {within}{few}")
-    if flagged := sum(row["n_flagged"] for row in rows):
-        notes.append(f"{flagged} of {sum(row['n'] for row in rows)} repetitions carry a flag; they are included")
+    if flags := flagged(sum(row["n_flagged"] for row in rows), sum(row["n"] for row in rows)):
+        notes.append(flags)
     called = ("device", *identity.without(labels, "device"))
     for reason, meaning in STOPPED_SHORT.items():
         short = [" ".join(_label(r, name) for name in called) for r in rows if reason in (r["stop_reason"] or "")]
