@@ -41,7 +41,7 @@ BESIDE = (
 WORST_FIRST = ("different", "close", "equivalent", "identical")
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 # What no sentence may say, whatever the rows: a limit, a crossing or an absence that nobody measured.
-INTERVAL = re.compile(r"95 % (confidence|interval|CI)")  # a share may be 95 %, too
+INTERVAL = re.compile(r"95 % (confidence|prediction|interval|CI)")  # a share may be 95 %, too
 NEVER = re.compile(r"never faster|approach|break.?even|ever larger", re.IGNORECASE)
 
 
@@ -96,12 +96,12 @@ class Raw:
     def times(self, case: Case) -> np.ndarray:
         return np.array([row["elapsed_s"] for row in self.timed[case]])
 
-    def processes(self, case: Case) -> list[float]:
-        """The median of each process."""
+    def processes(self, case: Case, centre: Callable[[list[float]], Any] = np.median) -> list[float]:
+        """The median, or mean, of each process."""
         found: dict[Any, list[float]] = defaultdict(list)
         for row in self.timed[case]:
             found[row["block"]].append(row["elapsed_s"])
-        return [float(np.median(each)) for each in found.values()]
+        return [float(centre(each)) for each in found.values()]
 
     def fewest_cells(self, case: Case) -> list[int | None]:
         """The fewest cells that each process found; None where it is not known."""
@@ -217,8 +217,20 @@ PROCESS = ("run_id", "node", "device", "engine", "model")
 
 
 def _batch(raw: Raw, finding: Any) -> Reasons:
-    yield from _time(raw, finding)
-    place = _values(raw.first(finding.cases[0]), PROCESS)
+    [case] = finding.cases
+    times, means = raw.times(case), raw.processes(case, np.mean)
+    logs = np.log(means)
+    yield from _near("mean", finding.known.value, math.exp(logs.mean()))
+    yield from _near("shortest", finding.known.least, times.min())
+    yield from _near("longest", finding.known.most, times.max())
+    yield from _evidence(finding.known, [means], [len(times)])
+    yield from _size(finding.size, raw.timed[case])
+    if finding.known.low is not None:  # of one further process, not of their mean
+        reach = t_quantile(len(logs) - 1) * logs.std(ddof=1) * math.sqrt(1 + 1 / len(logs))
+        yield from _at_least_as_wide(
+            (finding.known.low, finding.known.high), (logs.mean() - reach, logs.mean() + reach)
+        )
+    place = _values(raw.first(case), PROCESS)
     phases: dict[Any, list[float]] = defaultdict(list)
     for row in raw.everything:
         is_start = row["role"] == "cold" and row["phase"] != "call" and row["status"] == "ok"

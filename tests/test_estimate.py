@@ -214,7 +214,7 @@ def test_the_command(tmp_path: Path) -> None:
     shown = estimate(tmp_path, "500", "--size", "1000", "--price", "cuda:0=2.5")
     assert shown.exit_code == 0
     assert "tile model" in shown.stdout
-    assert "95 % interval" in shown.stderr
+    assert "95 % prediction interval" in shown.stderr
     answer = json.loads(
         estimate(tmp_path, "500", "--size", "448x896", "--json", "--price", "cuda:0=2.5", "--no-reference").stdout
     )

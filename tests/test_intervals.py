@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness.stats import intervals, student
+from tests.conftest import RNG
 
 
 def drawn(rng: np.random.Generator, n: int, level: float = 1.0, process: float = 0.05) -> list[np.ndarray]:
@@ -49,3 +50,35 @@ def test_the_interval_holds_its_own_estimate() -> None:
 def test_the_quantiles_that_queries_use_are_students() -> None:
     exact = [student.quantile(df, student.SHARE_OF_MEAN) for df in range(1, len(student.QUANTILES_OF_MEAN) + 1)]
     assert list(student.QUANTILES_OF_MEAN) == pytest.approx(exact, abs=1e-5)
+
+
+# ---------------------------------------------------------------- many images
+
+
+@pytest.mark.parametrize("n", [3, 10])
+@pytest.mark.parametrize(("calls", "n_images"), [(2, 500), (10, 500), (10, 1)])
+@pytest.mark.parametrize(("process", "call"), [(0.05, 0.005), (0.005, 0.05)])
+def test_many_images_of_a_further_process_take_as_long_as_predicted(
+    n: int, calls: int, n_images: int, process: float, call: float
+) -> None:
+    def times(n_calls: int) -> np.ndarray:
+        """Of one process; every fifth call or so is slow, so the mean is no median."""
+        slow = 1 + 0.5 * (RNG.random(n_calls) < 0.2)
+        return slow * np.exp(process * RNG.standard_normal() + call * RNG.standard_normal(n_calls))
+
+    held = []
+    for _ in range(300):
+        known = intervals.of_batch([times(calls) for _ in range(n)], n_images)
+        held.append(known.low <= times(n_images).mean() <= known.high)
+    assert np.mean(held) > 0.92
+
+
+def test_an_interval_of_processes_is_no_prediction_of_another_one() -> None:
+    processes = [[each] for each in (1.0, 1.1, 1.2, 1.05, 1.15, 1.08, 1.12, 1.02, 1.18, 1.1)]
+    of_processes, of_another = intervals.of_median(np.array(processes)), intervals.of_batch(np.array(processes), 500)
+    assert np.log(of_another.high / of_another.low) > 3 * np.log(of_processes.high / of_processes.low)
+
+
+def test_calls_that_are_slow_now_and_then_are_part_of_many_images() -> None:
+    processes = [np.array([1.0, 1.0, 1.0, 2.0])] * 3
+    assert (intervals.of_median(processes).value, intervals.of_batch(processes, 500).value) == pytest.approx((1, 1.25))

@@ -82,3 +82,14 @@ def test_a_size_that_a_process_lacks_is_taken_from_the_others() -> None:
     measured /= np.exp(np.log(measured / times(0.3, 0.1, 0.5)).mean(axis=1, keepdims=True))
     measured[0, 3] = np.nan
     assert law.fit(TILES, MPX, measured).coefficients == pytest.approx((0.3, 0.1, 0.5), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [3, 6])
+@pytest.mark.parametrize("single", [0.002, 0.05])
+def test_a_further_process_takes_what_is_predicted(n: int, single: float) -> None:
+    true_s, held = times(0.3, 0.1, 0.5), []
+    for _ in range(300):
+        found = law.fit(TILES, MPX, processes(true_s, single, n)).of_process(TILES[4], MPX[4])
+        [further] = processes(true_s, single, 1)
+        held.append(found.low_s <= further[4] <= found.high_s)
+    assert np.mean(held) > 0.92

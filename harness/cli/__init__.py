@@ -1,8 +1,10 @@
-"""The entry point of the `cellbench` command; it runs before anything else is imported."""
+"""The entry point of the `cellbench` command; it runs before anything else is imported.
+
+Until main() has set its handler, Ctrl-C shows a traceback: so this module imports almost nothing.
+"""
 
 import signal
 import sys
-from typing import NoReturn
 
 
 def main() -> None:
@@ -16,7 +18,7 @@ def main() -> None:
         run()
 
 
-def _refuse(error: Exception) -> NoReturn:
+def _refuse(error: Exception) -> None:
     """Report which package cannot be imported, and exit."""
     from harness.machine.packages import explained
 

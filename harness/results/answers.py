@@ -124,11 +124,10 @@ def batch(tables: Tables) -> list[Finding]:
     rows = [row for row in tables.cases if row["protocol"] == "standard"]
     for series, same in identity.grouped(rows, tables.name).items():
         row = max(same, key=lambda row: row["n_pixels"])
-        one, start_s = _time(tables, row, series), starts.get(estimates.start_key(row))
-        image = one.known
-        ends_s = (image.least, image.most) if image.low is None or image.high is None else (image.low, image.high)
-        total_s, low_s, high_s = ((start_s or 0.0) + N_IMAGES * image_s for image_s in (image.value, *ends_s))
-        found.append(Batch(one.cases, series, one.size, image, N_IMAGES, start_s, total_s, low_s, high_s))
+        image, start_s = speedups.batch(tables, row, N_IMAGES), starts.get(estimates.start_key(row))
+        total_s, low_s, high_s = ((start_s or 0.0) + N_IMAGES * image_s for image_s in (image.value, *image.ends))
+        about = ((case(row),), series, size_label(row))
+        found.append(Batch(*about, image, N_IMAGES, start_s, total_s, low_s, high_s))
     return found
 
 

@@ -1,7 +1,8 @@
-"""How long many images of one size take on each device that was measured.
+"""How long many images of one size take in one process, on each device that was measured.
 
-A size that was measured has its own median. Between measured sizes, the law of the device gives the time, or the times
-of the neighbouring sizes bound it. Beyond them there is an answer only on request, and without an interval.
+Many images take as long as their mean, and a further process differs from those measured. A size that was measured has
+its own times. Between measured sizes, the law of the device gives the time, or the times of the neighbouring sizes
+bound it. Beyond them there is an answer only on request, and without an interval.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from harness.engines import registry
 from harness.engines.base import Work
@@ -51,10 +54,11 @@ class Several:
 class Estimate:
     """The answer of one series of measurements to a question.
 
-    image_s: per image, with low_s and high_s: a 95 % interval if is_interval, else the bounds that neighbouring sizes
-    or single repetitions give; None where nothing bounds it. basis: one of the words above. start_s: of a process,
-    before its first image. faster: the winner of a search on this device, whose masks stay. several: what several
-    images at once gave on it. energy_j: of one image of this size, where the energy pass measured it.
+    image_s: per image, with low_s and high_s: a 95 % prediction interval of one further process if is_interval, else
+    the bounds that neighbouring sizes or single repetitions give; None where nothing bounds it. basis: one of the words
+    above. start_s: of a process, before its first image. faster: the winner of a search on this device, whose masks
+    stay. several: what several images at once gave on it. energy_j: of one image of this size, where the energy pass
+    measured it.
     """
 
     series: str
@@ -112,8 +116,7 @@ def with_reference(own: Tables | None, other: Tables | None, question: Question,
 
 def answer(tables: Tables, question: Question, model: str | None = None) -> Answer:
     """An estimate, or a reason for none, for each series of calls (protocol standard); model: only of this one."""
-    laws = {each.series: each.law for each in speedups.laws(tables)}
-    known = dict(zip(((row["run_id"], row["case_id"]) for row in tables.cases), speedups.medians(tables), strict=True))
+    laws = {each.series: each.law for each in speedups.laws(tables, np.mean)}
     start_s_of, several = starts(tables), _several(tables)
     energies_j = {row["case_id"]: row["gross_per_call_j"] for row in tables.energy.to_pylist()}
     winners = [each for each in tuning_results.winners(tables.tuning_results).values() if each]
@@ -121,12 +124,10 @@ def answer(tables: Tables, question: Question, model: str | None = None) -> Answ
     for series, rows in _by_series(tables, model).items():
         same = [row for row in rows if {row["height_px"], row["width_px"]} == {question.height_px, question.width_px}]
         if same and _is_diameter(question, same[-1]):
-            interval = known[same[-1]["run_id"], same[-1]["case_id"]]
-            is_interval = interval.low is not None
-            low, high = (interval.low, interval.high) if is_interval else (interval.least, interval.most)
-            found = (same[-1], interval.value, low, high, is_interval, MEASURED)
+            known = speedups.batch(tables, same[-1], question.n_images)
+            found = (same[-1], known.value, *known.ends, known.low is not None, MEASURED)
         else:
-            found = _between(rows, laws[series], question)
+            found = _between(tables, rows, laws[series], question)
         if isinstance(found, str):
             refusals.append(Refusal(series, found))
             continue
@@ -146,13 +147,14 @@ def _by_series(tables: Tables, model: str | None) -> dict[str, list[Row]]:
 
 
 def _between(
-    rows: list[Row], law: speedups.Law | None, question: Question
+    tables: Tables, rows: list[Row], law: speedups.Law | None, question: Question
 ) -> tuple[Row, float, float | None, float | None, bool, str] | str:
     """By the law, or the neighbouring sizes, or beyond them; else why not."""
     n_pixels = question.height_px * question.width_px
     nearest = min(rows, key=lambda row: abs(math.log(row["n_pixels"] / n_pixels)))
     cost = _work(nearest, question.height_px, question.width_px, question.diameter_px or nearest["diameter_px"])
-    if law is not None and law.is_good and (found := law.of_device(cost.n_tiles, n_pixels / 1e6)):
+    further = speedups.beyond_processes(tables, nearest, question.n_images)
+    if law is not None and law.is_good and (found := law.of_process(cost.n_tiles, n_pixels / 1e6, further)):
         return nearest, found.value_s, found.low_s, found.high_s, True, LAW
     sizes = [(row, _work(row, row["height_px"], row["width_px"], row["diameter_px"])) for row in rows]
     below = [each for each in sizes if each[0]["n_pixels"] <= n_pixels and each[1].gflop <= cost.gflop]
@@ -161,11 +163,11 @@ def _between(
         (low, low_work), (high, high_work) = below[-1], above[0]
         more = high_work.gflop - low_work.gflop
         share = (cost.gflop - low_work.gflop) / more if more else 0.5
-        value_s = low["median_s"] + share * (high["median_s"] - low["median_s"])
-        return nearest, value_s, low["median_s"], high["median_s"], False, BETWEEN
+        value_s = low["mean_s"] + share * (high["mean_s"] - low["mean_s"])
+        return nearest, value_s, low["mean_s"], high["mean_s"], False, BETWEEN
     edge, work = sizes[0] if above else sizes[-1]
     if question.extrapolate:
-        return nearest, edge["median_s"] * cost.gflop / work.gflop, None, None, False, EXTRAPOLATED
+        return nearest, edge["mean_s"] * cost.gflop / work.gflop, None, None, False, EXTRAPOLATED
     return f"{size_label(edge)} is the {'smallest' if above else 'largest'} size measured"
 
 

@@ -39,7 +39,8 @@ class Time(Finding):
 class Batch(Time):
     """How long n_images of one size take in one process, with its start-up.
 
-    low_s, high_s: from the interval of the median, or from its range where there is none. start_s: None where unknown.
+    known: the mean of its calls. low_s, high_s: from its prediction interval, or from the range of single calls where
+    there is none. start_s: None where unknown.
     """
 
     n_images: int

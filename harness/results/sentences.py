@@ -98,7 +98,7 @@ def _(finding: Batch) -> str:
     ends = f"{duration(finding.low_s)} to {duration(finding.high_s)}"
     basis = f"range {ends}, n = {finding.known.n} in {processes}"
     if finding.known.low is not None:
-        basis = f"95 % interval {ends}, {processes}"
+        basis = f"95 % prediction interval {ends}, {processes}"
     start = "with" if finding.start_s is not None else "without"
     total = f"{finding.n_images} images take about {duration(finding.total_s)}, {start} the start of the process"
     return f"{finding.series}, {size(finding.size)}: {total} ({basis})."

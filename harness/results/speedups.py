@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +25,7 @@ from harness.stats.trend import Crossing, Trend
 
 Key = tuple[str, str]  # run_id, case_id
 Block = tuple[int, int]  # number of a process, -1 where none is stored; its place among those of one number
+Centre = Callable[[np.ndarray], np.floating]
 HOUR = ("run_id", *identity.MACHINE)  # the columns that devices measured together share
 
 
@@ -90,6 +91,16 @@ def medians(tables: Tables) -> list[Interval]:
     return [interval.of_median(durations[_key(row)]) for row in tables.cases]
 
 
+def batch(tables: Tables, row: Row, n_calls: int) -> Interval:
+    """The mean duration of n_calls of a case in one further process, in s; row: of the tables' cases."""
+    return interval.of_batch(processes(tables)[_key(row)], n_calls)
+
+
+def beyond_processes(tables: Tables, row: Row, n_calls: int) -> float:
+    """The variance of a mean of n_calls beyond that of the processes' means, on logarithms; row: as in batch()."""
+    return interval.beyond_processes(processes(tables)[_key(row)], n_calls)
+
+
 def places(tables: Tables, rows: Sequence[Row]) -> list[Place]:
     """The places of devices, in their order; rows: of the tables' cases, one a device, all of one size."""
     durations = processes(tables)
@@ -98,11 +109,11 @@ def places(tables: Tables, rows: Sequence[Row]) -> list[Place]:
     return ranking.places([Device(*each) for each in zip(medians_s, hours, strict=True)])
 
 
-@lru_cache(maxsize=2)
-def laws(tables: Tables) -> list[SeriesLaw]:
-    """The scaling law of each series, by the tiles that its engine cuts of each image."""
+@lru_cache(maxsize=4)
+def laws(tables: Tables, centre: Centre = np.median) -> list[SeriesLaw]:
+    """The scaling law of each series, by the tiles that its engine cuts of each image; centre: of a process's times."""
     return [
-        SeriesLaw(series, tuple(map(_key, rows)), _law(tables, rows))
+        SeriesLaw(series, tuple(map(_key, rows)), _law(tables, rows, centre))
         for series, rows in _by_series(tables, tables.cases).items()
     ]
 
@@ -116,7 +127,7 @@ def by_size(tables: Tables) -> list[SeriesSpeedup]:
         lengths = np.sqrt([row["n_pixels"] for row in rows])
         if len(set(lengths)) < 2:
             continue
-        sides = [_medians(tables, [(row["run_id"], row[name]) for row in rows]) for name in ("cpu_case_id", "case_id")]
+        sides = [_centres(tables, [(row["run_id"], row[name]) for row in rows]) for name in ("cpu_case_id", "case_id")]
         cases = tuple((row["run_id"], row[name]) for row in rows for name in ("case_id", "cpu_case_id"))
         about = (series, cases, rows[0]["device_name"], tuple(map(float, lengths)), min(map(len, sides)))
         found.append(SeriesSpeedup(*about, trend.trend(lengths, *sides), trend.crossing(lengths, *sides)))
@@ -144,23 +155,21 @@ def _worth(rows: Sequence[Row]) -> tuple[bool, int]:
     return n_processes >= PROCESSES_MIN, len(rows)
 
 
-def _medians(tables: Tables, keys: Sequence[Key]) -> np.ndarray:
-    """Medians in s of the processes that every one of these cases has, processes × cases."""
+def _centres(tables: Tables, keys: Sequence[Key], centre: Centre = np.median) -> np.ndarray:
+    """Medians or means in s of the processes that every one of these cases has, processes × cases."""
     durations = [by_block(tables)[key] for key in keys]
     common = sorted(set.intersection(*map(set, durations)))  # a process may lack a size
-    return np.array([[np.median(of_case[number]) for number in common] for of_case in durations]).T.reshape(
-        -1, len(keys)
-    )
+    return np.array([[centre(of_case[number]) for number in common] for of_case in durations]).T.reshape(-1, len(keys))
 
 
-def _law(tables: Tables, rows: Sequence[Row]) -> Law | None:
+def _law(tables: Tables, rows: Sequence[Row], centre: Centre) -> Law | None:
     """The scaling law of one series; None where the tiles are unknown: another model, or a variant that cuts others."""
     if {row["result_variant"] for row in rows} - {STOCK, "", None}:
         return None
     with suppress(CellbenchError):  # a model that is unknown to this program
         tiles = [_tiles(row) for row in rows]
         mpx = [row["n_pixels"] / 1e6 for row in rows]
-        processes_s = _medians(tables, [_key(row) for row in rows])
+        processes_s = _centres(tables, [_key(row) for row in rows], centre)
         return law.fit(tiles, mpx, processes_s) if len(processes_s) else None
     return None
 

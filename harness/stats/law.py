@@ -33,6 +33,16 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Variances on logarithms: of a process's mean over n_sizes, and of its single time about that mean."""
+
+    n: int
+    n_sizes: int
+    process: float
+    single: float
+
+
+@dataclass(frozen=True)
 class Law:
     """The law of one device.
 
@@ -40,7 +50,7 @@ class Law:
     square distance of a time from the law, as a share of it, with its degrees of freedom. misfit: the part of it that
     the processes do not explain; misfit_p: of none. Both are None with fewer than three processes. bounds: the smallest
     and the largest numbers of tiles and of megapixels measured. inverse: of the normal matrix, on relative distances.
-    processes: the variance of their mean, on logarithms, and its degrees of freedom.
+    spread: of the processes, on logarithms; None with fewer than three.
     """
 
     coefficients: tuple[float, float, float]
@@ -50,7 +60,7 @@ class Law:
     misfit_p: float | None
     bounds: tuple[tuple[float, float], tuple[float, float]]
     inverse: np.ndarray
-    processes: tuple[float, float] | None
+    spread: Spread | None
 
     @property
     def is_good(self) -> bool:
@@ -66,15 +76,23 @@ class Law:
         value_s, leverage = self._value(tiles, mpx)
         return _prediction(value_s, self.relative_error**2 * (1 + leverage), self.freedom)
 
-    def of_device(self, tiles: float, mpx: float) -> Prediction | None:
-        """Predict the device's time, of which the processes are a sample; None also with fewer than three of them."""
-        if self.processes is None or self.at(tiles, mpx) is None:
+    def of_process(self, tiles: float, mpx: float, more: float = 0.0) -> Prediction | None:
+        """Predict the time in one further process; None also with fewer than three processes.
+
+        more: variance on logarithms that such a time has beyond those of the processes.
+        """
+        if self.spread is None or self.at(tiles, mpx) is None:
             return None
         value_s, leverage = self._value(tiles, mpx)
-        parts = ((self.relative_error**2 * leverage, self.freedom), self.processes)
+        n, n_sizes = self.spread.n, self.spread.n_sizes
+        parts = (
+            (self.relative_error**2 * leverage, self.freedom),
+            (self.spread.process * (1 + 1 / n), n - 1),
+            (self.spread.single * (1 - 1 / n_sizes) + more, (n - 1) * (n_sizes - 1)),
+        )
         variance = sum(each for each, _ in parts)
-        spread = sum(each**2 / freedom for each, freedom in parts)  # Satterthwaite's degrees of freedom
-        return _prediction(value_s, variance, variance**2 / spread if spread else self.freedom)
+        total = sum(each**2 / freedom for each, freedom in parts)  # Satterthwaite's degrees of freedom
+        return _prediction(value_s, variance, variance**2 / total if total else self.freedom)
 
     def _value(self, tiles: float, mpx: float) -> tuple[float, float]:
         """The law's time in s, and the variance of its logarithm in units of the sizes' own."""
@@ -111,12 +129,13 @@ def fit(tiles: Sequence[float], mpx: Sequence[float], processes_s: np.ndarray) -
     weighted = design[:, used] / fitted[:, None]
     inverse = np.zeros((3, 3))
     inverse[np.ix_(used, used)] = np.linalg.inv(weighted.T @ weighted)
-    misfit, misfit_p = _lack_of_fit(logs, distances, freedom)
+    spread = _spread(logs)
+    misfit, misfit_p = _lack_of_fit(spread, distances, freedom)
     fixed_s, per_tile_s, per_mpx_s = map(float, coefficients)
     return Law(
         (fixed_s, per_tile_s, per_mpx_s), math.sqrt(float(distances @ distances) / freedom), freedom, misfit, misfit_p,
         ((float(np.min(tiles)), float(np.max(tiles))), (float(np.min(mpx)), float(np.max(mpx)))), inverse,
-        _mean_process(logs),
+        spread,
     )  # fmt: skip
 
 
@@ -136,25 +155,22 @@ def non_negative(design: np.ndarray, times: np.ndarray) -> np.ndarray:
     return best
 
 
-def _mean_process(logs: np.ndarray) -> tuple[float, float] | None:
-    """The variance of the processes' mean and its degrees of freedom; None with fewer than three processes."""
+def _spread(logs: np.ndarray) -> Spread | None:
+    """The spread of the processes that have all sizes: of each as a whole, and what is left of single times."""
     logs = logs[~np.isnan(logs).any(axis=1)]
-    n = len(logs)
-    return (float(logs.mean(axis=1).var(ddof=1)) / n, n - 1) if n >= PROCESSES_MIN else None
-
-
-def _lack_of_fit(logs: np.ndarray, distances: np.ndarray, freedom: int) -> tuple[float | None, float | None]:
-    """The misfit of the law beyond the variation between processes, and the p of Fisher's F test for it.
-
-    A process is slow or fast in all its sizes; the remaining spread is that of a single time.
-    """
-    logs = logs[~np.isnan(logs).any(axis=1)]
-    n, sizes = logs.shape
+    n, n_sizes = logs.shape
     if n < PROCESSES_MIN:
-        return None, None
+        return None
     left = logs - logs.mean(axis=0) - logs.mean(axis=1, keepdims=True) + logs.mean()
-    pure_freedom = (n - 1) * (sizes - 1)
-    pure = float((left**2).sum()) / pure_freedom / n
-    found = float(distances @ distances) / freedom
+    single = float((left**2).sum()) / (n - 1) / (n_sizes - 1)
+    return Spread(n, n_sizes, float(logs.mean(axis=1).var(ddof=1)), single)
+
+
+def _lack_of_fit(spread: Spread | None, distances: np.ndarray, freedom: int) -> tuple[float | None, float | None]:
+    """The misfit of the law beyond the variation between processes, and the p of Fisher's F test for it."""
+    if spread is None:
+        return None, None
+    pure, found = spread.single / spread.n, float(distances @ distances) / freedom
+    pure_freedom = (spread.n - 1) * (spread.n_sizes - 1)
     p = float(special.fdtrc(freedom, pure_freedom, found / pure)) if pure else float(found == 0)
     return math.sqrt(max(found - pure, 0.0)), p

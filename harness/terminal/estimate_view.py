@@ -47,7 +47,7 @@ def notes(question: Question, found: Answer) -> list[str]:
     """The notes that a reader of the estimates needs, and the ways to shorten the times."""
     texts = [f"{each.series}: no estimate, {each.why}" for each in found.refusals]
     kinds = {each.is_interval for each in found.estimates if each.low_s is not None}
-    texts += ["range: the 95 % interval of the processes measured"] if True in kinds else []
+    texts += ["range: 95 % prediction interval of one further process on that device"] if True in kinds else []
     texts += ["range without three processes: of single calls, or of the neighbouring sizes"] if False in kinds else []
     own = [each for each in found.estimates if not each.is_reference]
     if len(own) < len(found.estimates):

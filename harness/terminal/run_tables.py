@@ -247,7 +247,7 @@ def closing(table: pa.Table) -> list[str]:
     largest = [row for row in rows if pixels(row) == pixels(rows[0])]
     several = identity.differing(rows, ("node", "device", "model", "variant", "dtype"))
     texts = [
-        f"{N_IMAGES:,} images of {pixels(row)} px would take about {duration(N_IMAGES * row['median_s'])}"
+        f"{N_IMAGES:,} images of {pixels(row)} px would take about {duration(N_IMAGES * row['mean_s'])}"
         + (f": {' '.join(identity.short(row[name]) for name in several)}" if several else "")
         for row in largest[:N_CLOSING]
     ]

@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of medians, of means, of speed-ups and of a search's gains hold the truth.
+"""How often the 95 % intervals of medians, means, speed-ups, gains of a search and many images hold the truth.
 
     python scripts/benchmarks/interval_coverage.py [--seed 14] [--trials 4000] [--quick]
 
@@ -77,6 +77,17 @@ def gain(n: int) -> Held:
     return held
 
 
+def batch(n: int, calls: int, n_images: int) -> Held:
+    """The prediction for many images, which one further process takes."""
+
+    def held(rng: np.random.Generator, machine: Machine) -> bool:
+        known = intervals.of_batch(processes(rng, machine, n, calls), n_images)
+        [further] = processes(rng, machine, 1, n_images)
+        return known.low is not None and known.high is not None and known.low <= further.mean() <= known.high
+
+    return held
+
+
 INTERVALS: dict[str, Held] = {
     "median, 3 processes": median(3),
     "median, 5 processes": median(5),
@@ -88,6 +99,12 @@ INTERVALS: dict[str, Held] = {
     "speed-up, 5 processes a side": ratio(5),
     "speed-up, 10 processes a side": ratio(10),
     "gain of a variant, 5 processes of 3 rounds": gain(5),
+    "500 images, 3 processes of 2 calls": batch(3, 2, 500),
+    "500 images, 3 processes of 5 calls": batch(3, 5, 500),
+    "500 images, 10 processes of 5 calls": batch(10, 5, 500),
+    "20 images, 3 processes of 5 calls": batch(3, 5, 20),
+    "1 image, 3 processes of 2 calls": batch(3, 2, 1),
+    "1 image, 10 processes of 5 calls": batch(10, 5, 1),
 }
 
 

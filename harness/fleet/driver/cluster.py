@@ -149,7 +149,7 @@ def connect(address: str) -> Any:
     found = status.which_head(address, daemon.running(folders.home()), os.environ)
     network.reach(found)
     # Another service of Ray's speaks the head's protocol: some seconds instead of Ray's twenty show that it is no head.
-    ray = _ray({"RAY_NUM_REDIS_GET_RETRIES": "3"})
+    ray = _ray(RAY_NUM_REDIS_GET_RETRIES="3")
     try:
         with _interruptible():
             _init(ray, address=found)
@@ -198,9 +198,9 @@ def _hushed() -> Iterator[None]:
             os.close(stderr)
 
 
-def _ray(settings: Mapping[str, str] | None = None) -> Any:
+def _ray(**settings: str) -> Any:
     """The ray module, with our settings and these; Ray reads them when it is imported first."""
-    os.environ.update(ray_settings.ENVIRONMENT | (settings or {}))
+    os.environ.update({**ray_settings.ENVIRONMENT, **settings})
     try:
         import ray
         import ray.exceptions
