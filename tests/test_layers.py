@@ -58,7 +58,6 @@ OWNERS = {
     "tifffile": {"images"},
     "typer": {"cli"},
     "scipy": {"engines.cellpose4.surrogate", "images.synthetic", "measure.agreement", "stats"},
-    "ruptures": {"stats"},
 }
 
 
