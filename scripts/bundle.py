@@ -55,7 +55,8 @@ def build(folder: Path) -> str:
         copy.mkdir()
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, copy)
-        shutil.copytree(ROOT / "harness", copy / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("harness", "cellbench"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / "harness" / "data").mkdir(exist_ok=True)
         shutil.copy(ROOT / "constraints.txt", copy / "harness" / "data")  # doctor reports other versions than these
         if commit:
@@ -122,7 +123,7 @@ def make(args: argparse.Namespace) -> list[Path]:
     if target not in TARGETS:  # by default the target of this machine
         raise WheelError(f"no bundle is for Python {target.python} on {target.platform}: give --python and --platform")
     without = {"torch", *(["ray"] if args.no_ray else []), *filter(None, args.without.split(","))}
-    if unknown := without - pins().keys():
+    if unknown := without - pins(target).keys():
         raise WheelError(f"cellbench does not need {', '.join(sorted(unknown))}")
     args.to.mkdir(parents=True, exist_ok=True)
     if any(args.to.iterdir()):
@@ -149,7 +150,7 @@ def make(args: argparse.Namespace) -> list[Path]:
             "parts": split(archive, carried, args.max_part),
             "versions": versions,
             # What the machine has to have: the version that was tested with the rest.
-            "machine": {name: pins()[name] for name in sorted(without - ({"ray"} if args.no_ray else set()))},
+            "machine": {name: pins(target)[name] for name in sorted(without - ({"ray"} if args.no_ray else set()))},
         }  # fmt: skip
         (carried / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         shutil.copy(Path(__file__).with_name("bundle_install.py"), carried / "install.py")

@@ -1,6 +1,6 @@
 """Whether every dependency has a wheel at its tested version for every kind of machine we name; nothing is kept.
 
-    python scripts/check_wheels.py [--platform macos_arm64] [--python 3.12]
+    python scripts/check_wheels.py [--platform macos_arm64] [--python 3.14]
 
 Run it manually: it sends requests to the package index. Prints one line per kind of machine; exit 1 if a wheel is
 missing, 3 if the index is unavailable. torch is not checked: each machine has its own build of it.
@@ -33,7 +33,7 @@ OFFLINE = (
 
 def missing(target: Target) -> list[str]:
     """The pinned packages without a wheel for the target; WheelError where the index is unavailable."""
-    exact = [f"{name}=={version}" for name, version in pins().items() if name not in NOT_ASKED]
+    exact = [f"{name}=={version}" for name, version in pins(target).items() if name not in NOT_ASKED]
     with tempfile.TemporaryDirectory() as folder:
         try:
             download(target, exact, Path(folder), dry_run=True)

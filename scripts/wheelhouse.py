@@ -20,7 +20,7 @@ from pip._vendor.packaging.requirements import Requirement
 from pip._vendor.packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHONS = ("3.11", "3.12")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 GLIBC_MINOR = 28  # torch's own wheels require this or a newer one
 MACOS_MAJOR = 13  # opencv-python-headless's wheel requires this or a newer one
 
@@ -31,7 +31,7 @@ class WheelError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of machine: platform is linux_x86_64, linux_aarch64 or macos_arm64; python is 3.11 or 3.12."""
+    """A kind of machine: platform is linux_x86_64, linux_aarch64 or macos_arm64; python is one of PYTHONS."""
 
     platform: str
     python: str
@@ -61,15 +61,19 @@ TARGETS = tuple(
 )
 
 
-def pins(root: Path = ROOT) -> dict[str, str]:
-    """The versions that were tested together, by canonical name."""
+def pins(target: Target, root: Path = ROOT) -> dict[str, str]:
+    """The versions that were tested together on a kind of machine, by canonical name."""
     lines = (root / "constraints.txt").read_text().splitlines()
-    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
-    return {canonicalize_name(name): version for name, version in pairs}
+    exact = (Requirement(line) for line in lines if line and not line.startswith("#"))
+    return {
+        canonicalize_name(each.name): str(each.specifier).removeprefix("==")
+        for each in exact
+        if _holds(each, target, {""})
+    }
 
 
 def needs(root: Path = ROOT) -> list[str]:
-    """The requirements of cellbench, including torch."""
+    """The requirements of cellbench, including torch, for all kinds of machines."""
     return tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
 
 
@@ -78,7 +82,7 @@ def closure(target: Target, folder: Path, without: Iterable[str] = ("torch",), r
 
     without: packages that the machine has itself; they and what only they need are left out.
     """
-    pinned, left_out = pins(root), {canonicalize_name(name) for name in without} | {"torch"}
+    pinned, left_out = pins(target, root), {canonicalize_name(name) for name in without} | {"torch"}
     request = {canonicalize_name(r.name): r for r in map(Requirement, needs(root))}
     found: dict[str, str] = {}
     extras: dict[str, set[str]] = {}

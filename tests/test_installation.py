@@ -9,11 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from harness.doctor import installation
+from harness.engines import overlays, registry
 from harness.fleet import network
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN
 from tests.conftest import make_sample, make_store
+from tests.test_release import PROJECT
 
 NEEDS = ["cellpose<4,>=3.1.1", "numpy", "torch>=2.6", "ray[default]==2.60.*", 'pytest>=8; extra == "test"']
 GOOD = {
@@ -23,7 +27,7 @@ GOOD = {
 }  # fmt: skip
 
 
-def environment(needs_python: str | None = ">=3.11,<3.13", **changes: Any) -> Callable[[str], Any]:
+def environment(needs_python: str | None = ">=3.11,<3.15", **changes: Any) -> Callable[[str], Any]:
     """Made-up installed packages: name to version, or (version, requirements), or None for a missing one."""
     packages = {**GOOD, **{name.replace("_", "-"): change for name, change in changes.items()}}
 
@@ -68,13 +72,17 @@ def test_the_tested_versions_come_from_the_checkout_or_from_the_bundle(tmp_path:
     (package / "data").mkdir(parents=True)
     (package / "data" / "constraints.txt").write_text("# tested together\ntorch==2.13.0\n\n")
     assert installation.tested(package) == {"torch": "2.13.0"}
+    lines = 'numpy==1.0; python_version < "3.1"\nnumpy==2.0; python_version >= "3.1"\n'
+    (package / "data" / "constraints.txt").write_text(lines)
+    assert installation.tested(package) == {"numpy": "2.0"}
 
 
 def test_cellpose_4_is_a_failure_with_its_reason() -> None:
     check = installation.versions(environment(cellpose="4.0.6"), "3.11.7")
     assert check.verdict == FAIL
     assert "only that has cyto3" in check.evidence
-    assert check.fix == 'python -m pip install "cellpose<4,>=3.1.1"'
+    assert check.fix.startswith("python -m pip install ")
+    assert "cellpose>=3.1.1,<4" in check.fix
 
 
 @pytest.mark.parametrize(
@@ -93,10 +101,39 @@ def test_what_cellbench_needs_is_a_failure_if_it_is_not_there(changes: dict[str,
 
 
 def test_a_pin_between_other_packages_is_a_warning() -> None:
-    check = installation.versions(environment(numpy="2.3.5"), "3.11.7")
+    check = installation.versions(environment(numpy="2.6.0"), "3.11.7")
     assert check.verdict == WARN
-    assert "cellpose needs numpy <2.1,>=1.20.0, not 2.3.5" in check.evidence
-    assert check.fix == 'python -m pip install "numpy<2.1,>=1.20.0"'
+    assert "numba needs numpy <2.6,>=1.22, not 2.6.0" in check.evidence
+    assert '"numpy<2.6,>=1.22"' in check.fix
+
+
+@pytest.mark.parametrize(("numpy", "verdict"), [("2.0.2", OK), ("2.1.0", OK), ("2.4.6", OK), ("2.5.0", WARN)])
+def test_a_numpy_that_gave_the_same_masks_fits_whatever_the_metadata_of_cellpose_require(
+    numpy: str, verdict: str
+) -> None:
+    assert installation.versions(environment(numpy=numpy), "3.11.7").verdict == verdict
+
+
+def test_a_missing_engine_is_a_failure_where_cellbench_does_not_require_it() -> None:
+    needs = [text for text in NEEDS if not text.startswith("cellpose")]
+    check = installation.versions(environment(cellpose=None, cellbench=("0.1.0", needs)), "3.13.1")
+    assert check.verdict == FAIL
+    assert "cellpose>=3.1.1,<4" in check.fix
+
+
+def test_cellpose_3_is_installed_without_its_pins_where_numpy_has_no_such_wheel() -> None:
+    engine = registry.engine("cellpose3")
+    assert overlays.how_to_install(engine, (3, 12)) == "pip install 'cellpose>=3.1.1,<4'"
+    assert overlays.how_to_install(engine, (3, 13)) == "pip install --no-deps 'cellpose>=3.1.1,<4'"
+
+
+def test_all_that_cellpose_requires_is_a_requirement_of_ours() -> None:
+    needed, ours = (
+        {canonicalize_name(each.name) for each in map(Requirement, texts) if "extra" not in str(each.marker)}
+        for texts in (metadata.requires("cellpose") or [], PROJECT["dependencies"])
+    )
+    assert len(needed) > 10
+    assert needed - ours == set()
 
 
 def test_any_opencv_will_do() -> None:
@@ -106,11 +143,11 @@ def test_any_opencv_will_do() -> None:
 
 
 def test_another_python_is_a_failure_even_beside_a_mere_warning() -> None:
-    for changes in ({}, {"numpy": "2.3.5"}):
-        check = installation.versions(environment(**changes), "3.13.1")
+    for changes in ({}, {"numpy": "2.6.0"}):
+        check = installation.versions(environment(**changes), "3.15.1")
         assert check.verdict == FAIL
         assert "Python" in check.fix
-    assert installation.versions(environment(needs_python=None), "3.13.1").verdict == OK
+    assert installation.versions(environment(needs_python=None), "3.15.1").verdict == OK
 
 
 def test_code_that_is_not_installed_has_no_needs_on_record() -> None:

@@ -10,23 +10,23 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from harness import files, query
-from harness.engines import registry
+from harness.engines import overlays, registry
 from harness.fleet.network import greet, split_address, why_not
 from harness.machine import packages
 from harness.machine.checks import FAIL, OK, SKIPPED, WARN, Check
 from harness.store import Store
 
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
 NAMED = ("cellpose", "torch", "numpy", "numba", "opencv-python-headless", "ray")
 PINNED = ("cellpose", "numba", "torch", "ray")  # packages whose own requirements are checked, too
 SPARED = ("ray",)  # run --no-ray does not need it, and ray_head() reports that
+# Wider than the metadata: masks and flows had the same bits (scripts/benchmarks/numpy_versions.py).
+PROVEN = {("cellpose", "numpy"): SpecifierSet(">=1.20,<2.5")}
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 PACKAGE = Path(__file__).parent.parent
@@ -41,7 +41,8 @@ def tested(package: Path = PACKAGE) -> dict[str, str]:
     """The versions that were tested together, by name; none where this is neither a checkout nor from a bundle."""
     for file in (package.parent / "constraints.txt", package / "data" / "constraints.txt"):
         if file.is_file():
-            return dict(line.split("==") for line in file.read_text().splitlines() if "==" in line)
+            pins = (Requirement(line) for line in file.read_text().splitlines() if "==" in line)
+            return {pin.name: str(pin.specifier).removeprefix("==") for pin in pins if _applies(pin)}
     return {}
 
 
@@ -51,8 +52,6 @@ def versions(
     tested: Callable[[], Mapping[str, str]] = tested,
 ) -> Check:
     """Check that the installed packages are those that cellbench and its dependencies require."""
-    from packaging.specifiers import SpecifierSet
-
     python = python or ".".join(map(str, sys.version_info[:3]))
     found = {name: version for name in NAMED if (version := _installed(name, distribution))}
     known = tested()
@@ -71,11 +70,15 @@ def versions(
     theirs = [unmet for owner in PINNED if _installed(owner, distribution) for unmet in _unmet(owner, distribution)]
     problems = [text for text, _ in ours + theirs]
     default = registry.engine(registry.DEFAULT)
-    if "cellpose" in found and not Requirement(default.requirement).specifier.contains(found["cellpose"], True):
+    engine = Requirement(default.requirement)
+    fixes = []
+    if not engine.specifier.contains(found.get(engine.name, "0"), prereleases=True):
         # The most frequent case: pip's newest is another program.
-        problems.append(f"{default.name} needs {default.requirement}: only that has {default.models[0].name}")
-    wanted = dict.fromkeys(f'"{requirement.name}{requirement.specifier}"' for _, requirement in ours + theirs)
-    fixes = [f"python -m pip install {' '.join(wanted)}"] if wanted else []
+        problems.append(f"{default.name} needs {engine}: only that has {default.models[0].name}")
+        fixes.append(f"python -m {overlays.how_to_install(default)}")
+    wanted = dict.fromkeys(f'"{each.name}{each.specifier}"' for _, each in ours + theirs if each.name != engine.name)
+    if wanted:
+        fixes.append(f"python -m pip install {' '.join(wanted)}")
 
     needs_python = distribution("cellbench").metadata["Requires-Python"] or ""
     fits = SpecifierSet(needs_python).contains(python, prereleases=True)
@@ -84,18 +87,16 @@ def versions(
         fixes = [f"make an environment with Python {needs_python}, and install cellbench there"]
     if not problems:
         return Check("versions", OK, evidence)
-    verdict = FAIL if ours or not fits else WARN
+    verdict = FAIL if ours or not fits or engine.name not in found else WARN
     return Check("versions", verdict, f"{evidence}: {'; '.join(problems)}", "; ".join(fixes) or None)
 
 
 def _unmet(owner: str, distribution: Distribution) -> list[tuple[str, Requirement]]:
     """The requirements of a package that the installed packages do not meet, each with a sentence about it."""
-    from packaging.requirements import Requirement
-
     requirements = [Requirement(text) for text in distribution(owner).requires or []]
-    needed = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
     unmet = []
-    for requirement in needed:
+    for requirement in filter(_applies, requirements):
+        requirement.specifier = PROVEN.get((owner, requirement.name), requirement.specifier)
         version = _installed(requirement.name, distribution)
         if version is None and requirement.name in SPARED:
             continue
@@ -104,6 +105,11 @@ def _unmet(owner: str, distribution: Distribution) -> list[tuple[str, Requiremen
         elif not requirement.specifier.contains(version, prereleases=True):
             unmet.append((f"{owner} needs {requirement.name} {requirement.specifier}, not {version}", requirement))
     return unmet
+
+
+def _applies(requirement: Requirement) -> bool:
+    """Whether a requirement is one of this Python, without extras."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
 
 
 def _installed(name: str, distribution: Distribution) -> str | None:

@@ -78,11 +78,15 @@ class Overlay:
 OVERLAYS = {"cellpose4": Overlay("cellpose4", needs_torchvision=True)}
 
 
-def how_to_install(engine: Engine) -> str:
-    """The command that installs an engine so that it can be measured."""
-    return (
-        f"cellbench engines install {engine.name}" if engine.name in OVERLAYS else f"pip install '{engine.requirement}'"
-    )
+def how_to_install(engine: Engine, python: tuple[int, int] = sys.version_info[:2]) -> str:
+    """The command that installs an engine so that it can be measured.
+
+    The metadata of cellpose 3 require numpy < 2.1, which has no wheel for Python 3.13; its other requirements are ours.
+    """
+    if engine.name in OVERLAYS:
+        return f"cellbench engines install {engine.name}"
+    bare = "--no-deps " if engine.name == "cellpose3" and python >= (3, 13) else ""
+    return f"pip install {bare}'{engine.requirement}'"
 
 
 def install(name: str, report: Callable[[str], None] = lambda _: None) -> Path:
