@@ -53,7 +53,7 @@ def build(folder: Path) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "cellbench"
         copy.mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, copy)
         for name in ("harness", "cellbench"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))

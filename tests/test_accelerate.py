@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from harness.engines.cellpose3.weights import STANDIN_FOLDER
 from tests.conftest import REPOSITORY
 
 # What Cellpose 3 itself needs; an environment that has it has these.
-CELLPOSE_NEEDS = {"cellpose", "numpy", "torch", "imagecodecs", "tifffile", "scipy", "natsort", "fastremap", "numba"}
+CELLPOSE_NEEDS = {"cellpose"} | {
+    re.split(r"[\[<>=;]", each)[0].strip() for each in metadata.requires("cellpose") or [] if "extra" not in each
+}
 SCRIPT = """
 import importlib.abc, json, sys
 class Hidden(importlib.abc.MetaPathFinder):
@@ -58,7 +61,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     copy = tmp_path_factory.mktemp("source")
-    for name in ("harness", "cellbench", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("harness", "cellbench", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         subprocess.run(["cp", "-r", str(REPOSITORY / name), str(copy)], check=True)
     subprocess.run([*command, str(made), str(copy)], check=True, capture_output=True)
     [file] = made.glob("*.whl")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import email
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
+from runpy import run_path
 
+import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
@@ -22,10 +29,57 @@ def test_version_and_date_agree() -> None:
     assert releases == sorted(releases, key=lambda each: [int(part) for part in each[0].split(".")], reverse=True)
 
 
-def test_the_addresses_are_of_one_repository() -> None:
+ADDRESS = re.compile(r"https?://(?:github\.com/[\w.-]+/cellbench|[\w.-]+\.github\.io/cellbench)\b")
+
+
+def foreign(text: str) -> set[str]:
+    """Addresses of a repository or site of this project other than those in pyproject.toml."""
+    return set(ADDRESS.findall(text)) - {PROJECT["urls"]["Homepage"], PROJECT["urls"]["Documentation"]}
+
+
+def test_pyproject_owns_the_address_and_every_copy_is_equal() -> None:
+    places = ("*.md", "*.toml", "*.yml", "*.cff", "docs/*.md", ".github/**/*.yml", "harness/**/*.py", "scripts/*")
+    files = [path for place in places for path in REPOSITORY.glob(place) if path.is_file()]
+    found = {path.name: set(ADDRESS.findall(path.read_text("utf-8"))) for path in files}
+    named = {name for name, addresses in found.items() if addresses}
+    assert named >= {"pyproject.toml", "CITATION.cff", "mkdocs.yml", "config.yml", "CONTRIBUTING.md"}
+    assert {path.name: wrong for path in files if (wrong := foreign(path.read_text("utf-8")))} == {}
+    urls = PROJECT["urls"]
+    assert [url for url in urls.values() if not url.startswith((urls["Homepage"], urls["Documentation"]))] == []
     site = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text("utf-8"))
-    assert {site["repo_url"], PROJECT["urls"]["Homepage"]} == {CITATION["repository-code"]}
-    assert PROJECT["urls"]["Documentation"] == CITATION["url"]
+    assert {site["repo_url"], CITATION["repository-code"]} == {PROJECT["urls"]["Homepage"]}
+    assert CITATION["url"] == PROJECT["urls"]["Documentation"]
+
+
+@pytest.mark.parametrize("text", ["https://github.com/other/cellbench/issues", "http://other.github.io/cellbench"])
+def test_a_copy_that_differs_is_found(text: str) -> None:
+    assert foreign(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("![a picture](docs/gallery/time.png)", "![a picture](https://x/y/raw/main/docs/gallery/time.png)"),
+        ("see [a](docs/a.md#b), [b](LICENSE)", "see [a](https://x/y/blob/main/docs/a.md#b), [b](https://x/y/blob/main/LICENSE)"),
+        ("[a](#here) [b](https://z) [c]: docs/c", "[a](#here) [b](https://z) [c]: docs/c"),
+    ],
+)  # fmt: skip
+def test_links_of_the_readme_become_absolute(text: str, link: str) -> None:
+    assert run_path(str(REPOSITORY / "setup.py"))["absolute"](text, "https://x/y") == link
+
+
+def test_the_readme_in_the_metadata_of_the_package_has_absolute_links_only(tmp_path: Path) -> None:
+    """setuptools.build_meta is what pip calls to build a wheel."""
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    code = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    metadata = email.message_from_string((tmp_path / done.stdout.split()[-1] / "METADATA").read_text("utf-8"))
+    assert metadata["Description-Content-Type"].startswith("text/markdown")
+    links = re.findall(r"\]\(([^)\s]+)\)", str(metadata.get_payload()))
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert f"{PROJECT['urls']['Homepage']}/raw/main/docs/gallery/time.png" in links
 
 
 def test_the_classifiers_are_the_versions_that_are_supported_and_tested() -> None:
