@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from runpy import run_path
 
@@ -30,6 +31,30 @@ def test_version_and_date_agree() -> None:
 
 
 ADDRESS = re.compile(r"https?://(?:github\.com/[\w.-]+/cellbench|[\w.-]+\.github\.io/cellbench)\b")
+
+
+def test_the_citation_has_what_the_format_requires() -> None:
+    """Of the schema of the Citation File Format 1.2.0, what can be checked without it."""
+    assert CITATION["cff-version"] == "1.2.0"
+    assert CITATION.keys() >= {"message", "title", "authors"}
+    assert CITATION["license"] == PROJECT["license"]
+    for work in (CITATION, *CITATION["references"]):
+        assert work["type"] in ("software", "article", "generic")
+        assert re.match(r"https://|10\.\d{4}/", str(work.get("url") or work.get("doi")))
+        for author in work["authors"]:
+            assert author.keys() in ({"name"}, {"alias"}, {"family-names", "given-names"})
+
+
+def test_the_references_are_those_of_their_sources() -> None:
+    """The article by the link of README, Cellpose 3 by what its package asks to cite."""
+    article, paper = CITATION["references"]
+    assert f"[article]: {article['url']}\n" in (REPOSITORY / "README.md").read_text("utf-8")
+    [author] = article["authors"]
+    assert author["alias"] in article["url"], "no other source has the name of the author"
+    cellpose = metadata.distribution("cellpose").read_text("METADATA") or ""
+    assert paper["doi"].split("/")[1] in cellpose
+    assert f"({paper['year']}). {paper['title'].split(' for ')[0]}" in cellpose
+    assert all(author["family-names"] in cellpose for author in paper["authors"])
 
 
 def foreign(text: str) -> set[str]:
@@ -74,9 +99,9 @@ def test_the_readme_in_the_metadata_of_the_package_has_absolute_links_only(tmp_p
         shutil.copy(REPOSITORY / name, tmp_path)
     code = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('.'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    metadata = email.message_from_string((tmp_path / done.stdout.split()[-1] / "METADATA").read_text("utf-8"))
-    assert metadata["Description-Content-Type"].startswith("text/markdown")
-    links = re.findall(r"\]\(([^)\s]+)\)", str(metadata.get_payload()))
+    built = email.message_from_string((tmp_path / done.stdout.split()[-1] / "METADATA").read_text("utf-8"))
+    assert built["Description-Content-Type"].startswith("text/markdown")
+    links = re.findall(r"\]\(([^)\s]+)\)", str(built.get_payload()))
     assert len(links) > 20
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
     assert f"{PROJECT['urls']['Homepage']}/raw/main/docs/gallery/time.png" in links
