@@ -41,8 +41,12 @@ def main() -> None:
 
 def requirements() -> list[str]:
     """The packages of the extra `docs`."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return project["optional-dependencies"]["docs"]
+    return project()["optional-dependencies"]["docs"]
+
+
+def project() -> dict[str, Any]:
+    """The table `project` of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def write(to: Path) -> None:
@@ -63,7 +67,7 @@ def pages() -> dict[str, str]:
 
 def on_site(text: str) -> str:
     """A page with the links and pictures of the site: README is its index, docs/ its folder."""
-    repository = re.findall(r"^repo_url: (.*)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)[0]
+    repository = project()["urls"]["Homepage"]
 
     def link(found: re.Match[str]) -> str:
         path, hash_, anchor = found[1].partition("#")
@@ -76,7 +80,6 @@ def on_site(text: str) -> str:
             return f"]({bare}{hash_}{anchor})"
         return f"]({repository}/blob/main/{bare}{hash_}{anchor})"
 
-    text = re.sub(rf"{re.escape(repository)}/(raw|blob)/main/docs/", "docs/", text)
     text = re.sub(r"\]\(([^)\s]+)\)", link, text)
     return re.sub(r"^```mermaid\n(.*?)^```$", lambda found: diagram(found[1]), text, flags=re.MULTILINE | re.DOTALL)
 

@@ -127,4 +127,5 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> N
     loaded = r"<(?:script|img|iframe)[^>]* src=\"(https?:[^\"]+)"
     loaded += r"|<link[^>]* rel=\"(?:stylesheet|preconnect)\"[^>]* href=\"(https?:[^\"]+)"
     assert {name: re.findall(loaded, page) for name, page in built.items() if re.search(loaded, page)} == {}
+    assert not [name for name, page in built.items() if "md-source" in page], "it requests facts from api.github.com"
     assert "verify-masks" in (tmp_path / "search" / "search_index.json").read_text("utf-8")
