@@ -287,6 +287,26 @@ def test_decimal_points_of_a_column_are_below_each_other(name: str, width: int, 
 
 
 @pytest.mark.parametrize("name", SCREENS)
+def test_a_column_has_one_unit(name: str, screen: Screen) -> None:
+    """A unit is in the heading, or is the same in all cells of a column, which end or begin below each other."""
+    units: dict[tuple[str, int], str] = {}
+    for line in plain(screen(name, 200)[0]).splitlines():
+        if not line:
+            units.clear()  # another table
+        for cell in re.finditer(r"(?<!\S)(?:about )?[\d,.]+(?: – [\d,.]+)? (ms|s|min|h|days|kB|MB|GB)(?=  |$)", line):
+            for edge in (("begin", cell.start()), ("end", cell.end())):
+                assert units.setdefault(edge, cell[1]) == cell[1], line
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_failure_shows_its_whole_message(width: int, screen: Screen) -> None:
+    shown = re.sub(r"\s+", " ", plain(screen("query-failures", width)[0]))
+    assert [
+        word for word in ("oom_device", "CUDA out of memory. Tried to allocate", "20.00 MiB") if word not in shown
+    ] == []
+
+
+@pytest.mark.parametrize("name", SCREENS)
 def test_a_pipe_gets_no_escape_codes(name: str, screen: Screen) -> None:
     assert "\x1b" not in "".join(screen(name))
 

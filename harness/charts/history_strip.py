@@ -16,7 +16,7 @@ from harness.charts.history_chart import STATES, mark, time_axis
 from harness.charts.rendering import GREY
 from harness.judge.history import Series
 from harness.results import history_rows, messages
-from harness.results.formatting import Row, deviation, interval, line_namer, percent, seconds, size_label
+from harness.results.formatting import Row, deviation, interval, line_namer, number, percent, seconds, size_label
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
@@ -171,7 +171,7 @@ def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.C
 
 def _points(base: alt.Chart, rows: Sequence[Row]) -> alt.Chart:
     styles = {state: style for state, style in STATES.items() if any(row["state"] == state for row in rows)}
-    fields = {"strip": "series", "run": "run", "text": "median", "off": "off the usual", "state": "state"}
+    fields = {"strip": "series", "run": "run", "text": "median", "off": "off the baseline", "state": "state"}
     points = base.transform_filter("isValid(datum.y)").mark_point(filled=True, size=46, opacity=1)
     return points.encode(
         color=by_style(alt.Color, "state", styles, 0),
@@ -184,15 +184,15 @@ def _numbers(tables: Tables) -> TextTable:
     """The values of the strips, one row per run."""
     rows = [
         (
-            strip.name, row["run"], seconds(row["value"]), deviation(row["value"], strip.reference_s),
-            interval(row["low"], row["high"], seconds), row["state"],
+            strip.name, row["run"], number(row["value"]), deviation(row["value"], strip.reference_s),
+            interval(row["low"], row["high"]), row["state"],
             "; ".join(row[column] for column in MARK_NOTES if row[column]) or "–",
         )
         for strip in strips(tables)
         for row in strip.rows
         if row["value"] is not None
     ]  # fmt: skip
-    return TextTable.grouped(("run", "median", "off the usual", "expected", "state", "besides"), rows)
+    return TextTable.grouped(("run", "median s", "off the baseline", "expected s", "state", "notes"), rows)
 
 
 HISTORY = Figure(

@@ -18,6 +18,7 @@ from harness.results.text_table import TextTable
 
 N_RANKED = 60  # the most that a figure draws; the table has all
 BAND_PX, BAR_PX = 38, 13
+TITLES = {"interval": "95 % interval in s"}  # of the tooltip
 VALUE_PX = 150  # width of the value at the end of a bar
 
 
@@ -70,7 +71,7 @@ def _layers(rows: list[Row]) -> list[alt.Chart]:
     x = alt.X("value:Q", title=None, axis=None, scale=scale)
     base = alt.Chart().encode(y=y, x=x)
     fields = ("series", "rank", "time", "interval", "rate", "images_per_hour")
-    tooltip = [alt.Tooltip(f"{name}:N", title=name.replace("_", " ")) for name in fields]
+    tooltip = [alt.Tooltip(f"{name}:N", title=TITLES.get(name, name.replace("_", " "))) for name in fields]
     text = alt.ExprRef(f"datum.time + ({rendering.NARROW} ? '' : ' · ' + datum.images_per_hour)")
     spread = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.4, yOffset=9, color=rendering.INK)
     has_spread = any(row["low"] is not None for row in rows)  # Vega prints a warning about a layer without rows
@@ -91,12 +92,12 @@ def _numbers(tables: Tables) -> TextTable:
     found, _, _ = ranks.ranks(tables)
     rows = [
         (
-            each.series, each.rank, seconds(each.median_s), each.interval,
+            each.series, each.rank, number(each.median_s), each.interval,
             number(each.mpx_per_s), number(3600 / each.median_s), percent(found[0].median_s / each.median_s),
         )
         for each in found
     ]  # fmt: skip
-    return TextTable(("device", "rank", "median", "95 %", "Mpx/s", "images/h", "of the fastest"), {"": rows})
+    return TextTable(("device", "rank", "median s", "95 % s", "Mpx/s", "images/h", "of the fastest"), {"": rows})
 
 
 RANKING = Figure(

@@ -54,10 +54,14 @@ def seconds(value_s: float | None) -> str:
 
 def duration(value_s: float) -> str:
     """A long duration in the unit that fits: '42 s', '15 min', '4.3 h', '2.1 days'."""
-    for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if value_s >= 1.5 * length_s:
-            return f"{number(value_s / length_s, 2)} {unit}"
-    return f"{number(value_s, 2)} s"
+    unit, length_s = unit_of(value_s)
+    return f"{number(value_s / length_s, 2)} {unit}"
+
+
+def unit_of(value_s: float) -> tuple[str, int]:
+    """The unit that fits a long duration, and its length in s: for one value, or for the least of a column."""
+    units = (("days", 86_400), ("h", 3_600), ("min", 60))
+    return next(((unit, length_s) for unit, length_s in units if value_s >= 1.5 * length_s), ("s", 1))
 
 
 def percent(share: float | None, decimals: int = 0) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from harness.results import others, reference_set, speedups
-from harness.results.formatting import Row, interval, seconds
+from harness.results.formatting import Row, interval
 from harness.results.speedups import Key
 from harness.results.tables import Tables
 from harness.schema import identity
@@ -46,8 +46,8 @@ class RankedDevice:
 
     @property
     def interval(self) -> str:
-        """The median's 95 % confidence interval, or a dash."""
-        return interval(self.low_s, self.high_s, seconds)
+        """The median's 95 % confidence interval in s, or a dash."""
+        return interval(self.low_s, self.high_s)
 
 
 def _is_alike(row: Row, own: Row) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.results import sentences
 from harness.results.estimates import Answer, Estimate, Question
-from harness.results.formatting import count, duration, number, percent, place
+from harness.results.formatting import count, duration, number, percent, place, unit_of
 from harness.terminal.table_printer import Column, print_columns, print_json, stderr
 
 KWH_J = 3.6e6
@@ -19,8 +19,10 @@ def show(question: Question, found: Answer, prices: Mapping[str, float], form: s
         print_json(_as_json(question, found, prices))
         return
     print(f"{count(question.n_images, 'image')} of {question.height_px} × {question.width_px} px, one process each:")
+    unit, unit_s = unit_of(min((each.total_s(question.n_images) for each in found.estimates), default=0.0))
     columns = [
-        Column("device"), Column("time"), Column("range", order=2), Column("s per image", True, 1),
+        Column("device"), Column(f"about ({unit})", True), Column(f"range ({unit})", order=2),
+        Column("s per image", True, 1),
         Column("images/h", True, 3), Column("start-up", True, 5), Column("from", order=4),
         *([Column("images per unit of price", True, 1)] if prices else []),
         *([Column("images/kWh", True, 2)] if any(each.energy_j for each in found.estimates) else []),
@@ -28,7 +30,7 @@ def show(question: Question, found: Answer, prices: Mapping[str, float], form: s
     if all(each.is_reference for each in found.estimates):
         stderr().print("no device here was measured at such sizes: cellbench run")
     has_energy = columns[-1].name == "images/kWh"
-    print_columns(columns, [_row(question, each, prices, has_energy) for each in found.estimates], form)
+    print_columns(columns, [_row(question, each, prices, has_energy, unit_s) for each in found.estimates], form)
     for text in notes(question, found):
         stderr().print(text, markup=False)
 
@@ -76,13 +78,13 @@ def notes(question: Question, found: Answer) -> list[str]:
     return [*texts, "cells as many and as large as in the measured image; loading and saving of files not included"]
 
 
-def _row(question: Question, each: Estimate, prices: Mapping[str, float], has_energy: bool) -> list[str]:
+def _row(question: Question, each: Estimate, prices: Mapping[str, float], has_energy: bool, unit_s: int) -> list[str]:
     total_s = each.total_s(question.n_images)
     low, high = (None if s is None else each.total_s(question.n_images, s) for s in (each.low_s, each.high_s))
     return [
         series(each),
-        f"about {duration(total_s)}",
-        f"{duration(low)} – {duration(high)}" if low is not None and high is not None else "unknown",
+        number(total_s / unit_s, 2),
+        "unknown" if low is None or high is None else f"{number(low / unit_s, 2)} – {number(high / unit_s, 2)}",
         number(each.image_s),
         number(3600 / each.image_s),
         percent(each.start_s / total_s, 1) if each.start_s is not None else "–",

@@ -38,13 +38,15 @@ class Column:
     """A column of a table.
 
     order: where the terminal is too narrow, columns with the highest number are left out first; those with 0 stay.
-    is_whole: whether it is never wrapped, because users copy it.
+    is_whole: whether it is never wrapped, because users copy it. text_min: the width of a text below which other
+    columns are left out.
     """
 
     name: str
     is_number: bool = False
     order: int = 0
     is_whole: bool = False
+    text_min: int = TEXT_MIN
 
 
 def stdout(form: str = TABLE) -> Console:
@@ -96,11 +98,11 @@ def fitted(columns: Sequence[Column], rows: list[Sequence[str]], width: int) -> 
     full = [max(map(cell_len, [column.name, *cells[i]])) for i, column in enumerate(columns)]
     kept = list(range(len(columns)))
 
-    def needed(text_min: int) -> int:
-        least = (full[i] if _is_fixed(columns[i]) else min(full[i], text_min) for i in kept)
+    def needed(text_least: int | None = None) -> int:
+        least = (full[i] if _is_fixed(columns[i]) else min(full[i], text_least or columns[i].text_min) for i in kept)
         return sum(least) + GAP * (len(kept) - 1)
 
-    while needed(TEXT_MIN) > width and (spare := [i for i in kept if columns[i].order]):
+    while needed() > width and (spare := [i for i in kept if columns[i].order]):
         kept.remove(max(spare, key=lambda i: (columns[i].order, i)))
     left_out = [column.name for i, column in enumerate(columns) if i not in kept and column.name]
     if needed(TEXT_LEAST) > width:

@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 
 from harness import files, markdown
 from harness.errors import CellbenchError
-from harness.terminal.table_printer import TABLE, WIDE, Column, print_columns, stderr
+from harness.terminal.table_printer import TABLE, TEXT_MIN, WIDE, Column, print_columns, stderr
 
 FORMATS = ("parquet", "csv", "json", "arrow", "md")
 BINARY = ("parquet", "arrow")
 COPIED = ("run_id", "case_id", "series_key", "last_run", "mask_sha256")  # ids: a part of one is of no use
+MESSAGES, MESSAGE_MIN = ("error_message", "last_message"), 40  # texts that are the point of a table; their width
+OF_MESSAGE = ("status", "node", "device", "crop", "model", "run_id", "role")  # what a reader of a message needs first
 ROWS_SHOWN = 500  # of a table by default: its layout needs all rows
 
 
@@ -44,7 +46,7 @@ def show(
             for batch in cut
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
         ]
-        print_columns(_columns(schema, labels), rows, form)
+        print_columns(_columns(schema, labels, rows), rows, form)
     else:
         _write(sys.stdout.buffer, schema, cut, form)
         sys.stdout.buffer.flush()
@@ -166,15 +168,26 @@ def _write_markdown(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.Reco
         file.write(f"{line}\n".encode())
 
 
-def _columns(schema: pa.Schema, labels: Sequence[str]) -> list[Column]:
-    """The columns for a terminal: the first one and the first real number stay, the rightmost are left out first."""
-    values = [name for name in schema.names if name not in labels]
-    order = {name: n for n, name in enumerate([*values[:1], *labels, *values[1:]])}
-    stays = [*schema.names[:1], *[field.name for field in schema if pa.types.is_floating(field.type)][:1]]
+def _columns(schema: pa.Schema, labels: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:
+    """The columns for a terminal: the message stays, or else the first column and the first real number.
+
+    Empty columns are left out first, then the rightmost.
+    """
+    n_filled = {name: sum(bool(row[i]) for row in rows) for i, name in enumerate(schema.names)}
+    filled = [name for name, n in n_filled.items() if n or not rows]
+    messages = [name for name in MESSAGES if 2 * n_filled.get(name, 0) > len(rows)]
+    values = [name for name in filled if name not in labels]
+    ranked = [*(OF_MESSAGE if messages else ()), *values[:1], *labels, *values[1:], *schema.names]
+    order = {name: n for n, name in enumerate(dict.fromkeys(ranked), start=1)}
+    reals = [field.name for field in schema if pa.types.is_floating(field.type) and field.name in filled]
+    stays = messages or [*schema.names[:1], *reals[:1]]
     return [
-        Column(field.name, _is_numeric(field), 0 if field.name in stays else order[field.name], field.name in COPIED)
+        Column(
+            field.name, _is_numeric(field), 0 if field.name in stays else order[field.name], field.name in COPIED,
+            MESSAGE_MIN if field.name in messages else TEXT_MIN,
+        )
         for field in schema
-    ]
+    ]  # fmt: skip
 
 
 def _is_numeric(field: pa.Field) -> bool:
