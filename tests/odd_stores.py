@@ -245,10 +245,18 @@ def empty_layers(spec: dict[str, Any]) -> list[str]:
     for layer in spec["layer"]:
         rows = layer.get("data", spec.get("data"))["values"]
         for step in layer.get("transform", ()):
+            if "window" in step:  # of the next size of a series
+                rows = [
+                    row | {"to": min((o["length"] for o in rows if _is_next(row, o)), default=None)} for row in rows
+                ]
             needed = re.findall(r"isValid\(datum\.(\w+)\)|datum\.(\w+) != null", step.get("filter", ""))
             rows = [row for row in rows if all(row.get(one or other) is not None for one, other in needed)]
         found += [] if rows else [layer["mark"]["type"]]
     return found
+
+
+def _is_next(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    return row["series"] == other["series"] and row["length"] < other["length"]
 
 
 def is_json(spec: dict[str, Any]) -> bool:

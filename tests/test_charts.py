@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from harness.charts import agreement_chart, catalogue, rendering, stage_chart
+from harness.cli.app import app
 from harness.errors import CellbenchError
 from harness.judge import alarms, annotations
 from harness.query import Session, reference_timings
+from harness.report import html_report
 from harness.results import scope, stage_catalogue
 from harness.results import tables as store_tables
 from harness.results.notes import notes
@@ -25,6 +28,7 @@ from tests.conftest import CPU, CUDA, make_sample, make_store, simulated
 from tests.staged import ON_CPU, ON_GPU, stage_samples
 
 LINES = ("time", "percent-of-cpu", "speedup")
+LARGER = [make_sample(crop="448", height_px=448, width_px=448, elapsed_s=4.0)]  # a figure has two values at least
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def _marks(spec: dict[str, Any]) -> list[str]:
 def test_time_shows_medians_spread_and_every_repetition(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU, CUDA)
     spec = _spec("time", tables)
-    assert _marks(spec) == ["line", "point", "rule", "point", "text"]
+    assert _marks(spec) == ["rule", "point", "rule", "point", "text"]
     assert len(spec["layer"][1]["data"]["values"]) == 20
     own = [row for row in spec["data"]["values"] if not row["published"]]
     assert [row["value"] for row in own] == tables.medians["median_s"].to_pylist()
@@ -145,17 +149,18 @@ def test_series_names_hold_what_differs_and_nothing_else(tables_of: Callable[...
 
 
 def test_without_an_accelerator_the_figure_says_so(tables_of: Callable[..., Tables]) -> None:
-    empty = _spec("speedup", tables_of(CPU))
-    assert _marks(empty) == ["text"]
-    assert "no accelerator" in empty["data"]["values"][0]["text"]
+    with pytest.raises(CellbenchError) as error:
+        _spec("speedup", tables_of(CPU))
+    assert "no accelerator" in str(error.value.where)
 
 
-def test_only_failures_make_an_empty_figure_with_the_reason(tables_of: Callable[..., Tables]) -> None:
+def test_only_failures_make_no_figure(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of({**CPU, "failed": True}, with_published=False)
-    for name in LINES:
-        spec = _spec(name, tables)
-        assert _marks(spec) == ["text"]
-        assert "10 failed repetitions excluded" in _subtitle(spec).replace("\u00a0", " ")
+    for figure in catalogue.FIGURES:
+        if figure.draw(tables).chart is None:
+            with pytest.raises(CellbenchError, match=f"the figure {figure.name} is not drawn"):
+                figure.chart(tables)
+    assert {each.name for each in catalogue.FIGURES if each.draw(tables).chart} == {"coverage"}
 
 
 def test_screen_readers_get_a_description(tables_of: Callable[..., Tables]) -> None:
@@ -182,19 +187,19 @@ def test_published_means_are_the_articles() -> None:
 
 def test_flagged_repetitions_are_drawn_and_counted(tmp_path: Path) -> None:
     samples = [make_sample(repetition=i, flags="load drift" if i == 3 else "") for i in range(5)]
-    tables = _of(Session(make_store(tmp_path, samples)))
+    tables = _of(Session(make_store(tmp_path, [*samples, *LARGER])))
     spec = _spec("time", tables)
-    assert len(spec["layer"][1]["data"]["values"]) == 5
-    assert "1 of 5 repetitions has a flag (drift 1, load 1) and is included" in _subtitle(spec)
-    [row] = spec["data"]["values"]
+    assert len(spec["layer"][1]["data"]["values"]) == 6
+    assert "1 of 6 repetitions has a flag (drift 1, load 1) and is included" in _subtitle(spec)
+    row = spec["data"]["values"][0]
     assert row["flagged"] == "1 of 5: drift load"
     assert {"repetitions", "precision", "flagged"} <= {each["title"] for each in _dots(spec)["encoding"]["tooltip"]}
 
 
 def test_tooltips_tell_how_well_a_median_is_known(tmp_path: Path) -> None:
     samples = [make_sample(block=i, elapsed_s=1 + i / 100, stop_reason="precision") for i in range(3)]
-    spec = _spec("time", _of(Session(make_store(tmp_path, samples))))
-    [row] = spec["data"]["values"]
+    spec = _spec("time", _of(Session(make_store(tmp_path, [*samples, *LARGER]))))
+    row = spec["data"]["values"][0]
     assert (row["repetitions"], row["precision"]) == ("3 in 3 processes (precision)", "mean ± 3.2 %")
 
 
@@ -306,8 +311,7 @@ def test_a_stage_figure_carries_the_same_cautions(staged: Tables) -> None:
 
 
 def test_without_a_stage_pass_the_figure_says_so(tables_of: Callable[..., Tables]) -> None:
-    spec = _spec("stages", tables_of(CPU))
-    assert "no stage pass was made" in json.dumps(spec)
+    assert "no stage pass was made" in catalogue.figure("stages").draw(tables_of(CPU)).description
 
 
 def test_a_stage_pass_of_what_was_never_timed_is_not_drawn(tmp_path: Path) -> None:
@@ -366,17 +370,67 @@ def test_an_accepted_change_is_a_mark_and_a_far_value_stands_at_the_edge(tmp_pat
 
 
 def test_without_a_second_run_history_says_so(tables_of: Callable[..., Tables]) -> None:
-    spec = _spec("history", tables_of(CPU))
-    assert _marks(spec) == ["text"]
-    assert "more than one run" in spec["data"]["values"][0]["text"]
+    assert "more than one run" in catalogue.figure("history").draw(tables_of(CPU)).description
 
 
 @pytest.mark.slow
 def test_every_name_becomes_every_kind_of_file(tables_of: Callable[..., Tables]) -> None:
     tables = tables_of(CPU, CUDA)
     for figure in catalogue.FIGURES:
+        if figure.draw(tables).chart is None:
+            continue
         drawn = figure.chart(tables)
         assert drawn.to_dict()["title"]["text"]
         assert rendering.as_dict(drawn) == drawn.to_dict()
         for kind, begin in {"png": b"\x89PNG", "svg": b"<svg", "json": b"{", "pdf": b"%PDF"}.items():
             assert rendering.picture(drawn, kind).startswith(begin), (figure.name, kind)
+
+
+ONE_VALUE = {
+    "time": ("1.00 s (q1 – q3: 1.00 – 1.00) at 224 × 224 px on Some (cpu, 8 threads)", {}),
+    "throughput": ("0.0502 megapixels per second", {}),
+    "ranking": ("1 s at 224 × 224 px on Some (cpu, 8 threads), the only device", {}),
+    "repetitions": ("1 s at 224 px on Some (cpu, 8 threads)", {}),
+    "coverage": ("desk · cpu, 224", {}),
+    "memory": ("1.23 GB at 224 × 224 px", {"role": "memory", "peak_rss_bytes": 1_234_000_000, "rss_method": "VmHWM"}),
+    "energy": ("2.00 J", {"role": "energy", "energy_gross_j": 8.0, "n_calls": 4, "energy_method": "nvml gpu"}),
+}
+
+
+@pytest.mark.parametrize("name", ONE_VALUE)
+def test_a_single_value_is_a_sentence_and_no_picture(name: str, tmp_path: Path) -> None:
+    text, of_pass = ONE_VALUE[name]
+    samples = [make_sample(), *([make_sample(**of_pass)] if of_pass else [])]
+    store = make_store(tmp_path / "store", samples)
+    drawing = catalogue.figure(name).draw(_of(Session(store)))
+    assert drawing.chart is None
+    assert text in drawing.description
+    page = html_report.html(html_report.prepare(Session(store), scope.resolve(Session(store)), with_published=False))
+    assert f'data-chart="{name}"' not in page
+    words = ["chart", name, "--to", str(tmp_path / "x.svg"), "--out", str(tmp_path / "store"), "--no-published"]
+    done = CliRunner().invoke(app, words)
+    assert text in str(done.exception)
+    assert not (tmp_path / "x.svg").exists()
+
+
+@pytest.mark.parametrize("name", ["time", "throughput", "speedup", "percent-of-cpu"])
+def test_a_line_is_broken_where_its_series_lacks_a_size_of_the_figure(name: str, tmp_path: Path) -> None:
+    cpu, gpu = {"device_name": "A"}, {"backend": "cuda", "device": "cuda:0", "device_name": "B"}
+    other = gpu | {"device": "cuda:1", "device_name": "C"}
+    sizes = {224: (cpu, gpu, other), 448: (cpu, gpu), 896: (cpu, gpu, other)}
+    whole = _of(Session(make_store(tmp_path / "whole", _sized({side: (cpu, gpu) for side in sizes}))))
+    gappy = _of(Session(make_store(tmp_path / "gappy", _sized(sizes))))
+    note = "the sizes between were not measured"
+    assert note not in _subtitle(_spec(name, whole))
+    spec = _spec(name, gappy)
+    assert note in _subtitle(spec)
+    drawn = rendering.picture(catalogue.figure(name).chart(gappy), "svg").decode()
+    assert drawn.count('stroke-dasharray="5,4"') == 1
+    assert 'stroke-dasharray="5,4"' not in rendering.picture(catalogue.figure(name).chart(whole), "svg").decode()
+
+
+def _sized(devices: dict[int, tuple[dict[str, str], ...]]) -> list[Any]:
+    return [
+        make_sample(**device, crop=str(side), height_px=side, width_px=side, elapsed_s=side**2 / 1e5)
+        for side, each in devices.items() for device in each
+    ]  # fmt: skip

@@ -67,12 +67,6 @@ def test_half_transparent_marks_keep_their_colour_in_a_png() -> None:
     assert list(pixels[0, 0]) == [255, 255, 255, 255][: pixels.shape[2]]  # opaque, so it is the same on any page
 
 
-def test_an_empty_figure_says_why() -> None:
-    spec = rendering.empty(rendering.heading("Title", ""), "nothing was measured").to_dict()
-    assert spec["data"]["values"] == [{"text": "nothing was measured"}]
-    assert spec["description"] == "Title. Empty: nothing was measured."
-
-
 def test_the_bundle_is_made_once_and_kept_where_that_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(rendering.vl_convert, "javascript_bundle", lambda: "made")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.charts import rendering
+from harness.errors import CellbenchError
 from harness.results import tables
 from harness.results.messages import Message
 from harness.results.notes import provenance
@@ -14,14 +15,15 @@ from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
 LONGEST = 120  # characters of a title
+FEWEST = 2  # values in a picture; a sentence states a single one, as in the error of Figure.chart
 
 
 @dataclass(frozen=True)
 class Drawing:
     """A chart without its title.
 
-    subtitle: one line about its marks. description: for screen readers; where chart is None, the reason. notes: shown
-    below the chart.
+    chart: None where nothing, or fewer than FEWEST values, would be drawn. subtitle: one line about its marks.
+    description: for screen readers; without a chart, the values or the reason. notes: shown below the chart.
     """
 
     chart: rendering.Layered | None
@@ -62,10 +64,14 @@ class Figure:
     glossary: Callable[[Tables], Mapping[str, str]] = lambda _: {}
 
     def chart(self, data: Tables) -> rendering.Layered:
-        """The complete chart of these results, or a chart with the reason why it is empty."""
+        """The complete chart of these results. CellbenchError, with the values, where there are too few for one."""
         drawing = self.draw(data)
         if drawing.chart is None:
-            return rendering.empty(rendering.heading(self.title, ""), drawing.description, self.cautions(data))
+            raise CellbenchError(
+                f"the figure {self.name} is not drawn: it would show fewer than two values",
+                f"{self.title}: {drawing.description}",
+                "measure more: cellbench run --help lists sizes (--crops), devices and passes",
+            )
         message = self.message(data)
         # Device names can make a message too long for a title.
         title = message.text if message and len(message.text) <= LONGEST else self.title

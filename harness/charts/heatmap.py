@@ -62,6 +62,9 @@ def draw(
     """
     if not cells:
         return Drawing(None, "", empty)
+    if len(cells) == 1:
+        [only] = cells
+        return Drawing(None, "", f"{only.device}, {only.crop}: {only.state}; {only.detail}")
     shown = dict.fromkeys(state for state in states if any(cell.state == state for cell in cells))
     styles = {state: states.get(state, OTHER) for state in [*shown, *dict.fromkeys(cell.state for cell in cells)]}
     devices, crops = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("device", "crop"))

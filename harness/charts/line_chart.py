@@ -6,23 +6,27 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import altair as alt
 
 from harness.charts import encodings, rendering
 from harness.charts.encodings import Encodings
-from harness.charts.figure import Drawing
+from harness.charts.figure import FEWEST, Drawing
 from harness.charts.rendering import GREY
 from harness.results import others
 from harness.results.formatting import Row, interval, listed, number, pixels, short_name
 from harness.results.tables import Tables
+from harness.schema import identity
 
 SHOWN = "show_published || !datum.published"
 FAINT = 0.08
 ALL = "all"  # the entry of the list of highlights that stands for every series
 # The fields of a point that the layers read; the other fields are texts for the tooltip.
 DRAWN = ("series", "kind", "published", "length", "value", "low", "high", "dash")
+# Dashes of a line between two points of a series that lacks a size between them: one's own, and of others.
+GAP, OTHER_GAP = [5, 4], [1, 5]
 LABELLED = ("series", "published", "length", "value", "label", "last", "dy_log", "dy_linear")
 LABEL_PX, CHARACTER_PX, LABEL_CHARACTERS = 15, 6.7, 30  # distance of labels; width of a character; longest label
 DECADE = 10  # the axis begins logarithmic if largest over smallest value is at least this
@@ -108,6 +112,8 @@ def draw(
     if not own:
         return Drawing(None, "", empty)
     points = [*by_others, *own]  # one's own points are drawn on top
+    if len(points) < FEWEST:
+        return Drawing(None, "", "; ".join(_sentence(axes, row) for row in points))
     shown = list(dict.fromkeys(row["series"] for row in [*own, *by_others]))
     crowded = encodings.is_crowded(tables.series)
     labels = {} if crowded else _labels(tables, own, by_others)
@@ -126,13 +132,19 @@ def draw(
     domain = Domain.of([end for end in (*ends, axes.baseline) if end is not None])
     lengths = sorted({row["length"] for row in points})
     layer = _Layers(axes, domain, lengths, encoded, tooltip, labels, crowded, bool(by_others), len(shown) > 1)
-    layers = [*_baseline(axes, domain), layer.lines(), *layer.spread(rows, repetitions), layer.points()]
+    layers = [*_baseline(axes, domain), *layer.lines(points), *layer.spread(rows, repetitions), layer.points()]
     layers += layer.labels_at(points) if labels else []
     switches = _switches(domain, bool(by_others), shown)
     chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*switches)
     named = listed(shown, 2 * encodings.MANY)
     description = f"Lines of {axes.y_title} against image side in px for {named}."
     return Drawing(chart, subtitle, description, notes=[*notes, *_mark_notes(points)])
+
+
+def _sentence(axes: Axes, row: Row) -> str:
+    """A point in words: '1.25 GB at 896 × 896 px on AMD EPYC'."""
+    ends = f" ({axes.range_title}: {row['range']})" if row.get("low") is not None else ""
+    return f"{row['text']}{axes.unit or f' {axes.y_title.lower()}'}{ends} at {row['size']} px on {row['series']}"
 
 
 def _labels(tables: Tables, own: Sequence[Row], by_others: Sequence[Row]) -> dict[str, str]:
@@ -145,9 +157,18 @@ def _labels(tables: Tables, own: Sequence[Row], by_others: Sequence[Row]) -> dic
     return labels if max(map(len, labels.values())) <= LABEL_CHARACTERS else {}
 
 
+def _have_gaps(points: Sequence[Row]) -> bool:
+    """Whether a series lacks a size of the figure that lies between two of its own."""
+    places = {length: place for place, length in enumerate(sorted({row["length"] for row in points}))}
+    own = identity.grouped(points, lambda row: row["series"]).values()
+    return any(b - a > 1 for rows in own for a, b in pairwise(sorted({places[row["length"]] for row in rows})))
+
+
 def _mark_notes(points: Sequence[Row]) -> list[str]:
     marks = {row.get("mark") for row in points}
     notes = ["side of an image that is not square: √(height × width)"] if any(row["oblong"] for row in points) else []
+    if _have_gaps(points):
+        notes.append("line dashed in colour or dotted in grey: the sizes between were not measured")
     return notes + [f"{mark}: {words}" for mark, words in others.MARKS.items() if mark in marks]
 
 
@@ -165,9 +186,18 @@ class _Layers:
     with_published: bool
     choosable: bool
 
-    def lines(self) -> alt.Chart:
-        lines = self._base().mark_line(strokeWidth=1 if self.crowded else 1.6, strokeDash=alt.ExprRef("datum.dash"))
-        return lines.encode(opacity=self._opacity(0.45 if self.crowded else 1.0), detail="series:N")
+    def lines(self, points: Sequence[Row]) -> list[alt.Chart]:
+        """The line of each series; its parts across sizes that the series lacks are broken."""
+        if len({(row["series"], row["length"]) for row in points}) == len({row["series"] for row in points}):
+            return []  # Vega prints a warning about a layer without rows
+        is_gap = f"indexof({self.lengths}, datum.to) > indexof({self.lengths}, datum.length) + 1"
+        dash = f"{is_gap} ? (datum.published ? {OTHER_GAP} : {GAP}) : datum.dash"
+        parts = self._base().transform_window(
+            to="lead(length)", y_to="lead(y)", groupby=["series"], sort=[alt.SortField("length")]
+        )
+        parts = parts.transform_filter("isValid(datum.to)").encode(x2="to:Q", y2="y_to:Q")
+        lines = parts.mark_rule(strokeWidth=1 if self.crowded else 1.6, strokeDash=alt.ExprRef(dash))
+        return [lines.encode(opacity=self._opacity(0.45 if self.crowded else 1.0))]
 
     def points(self) -> alt.Chart:
         dots = self._base().mark_point(size=22 if self.crowded else 44, strokeWidth=1.4)
@@ -202,7 +232,11 @@ class _Layers:
             fontSize=alt.ExprRef(f"{rendering.NARROW} ? 10 : 12"), limit=alt.ExprRef(f"{self._room()} - 9"),
         ).encode(text="words:N")  # fmt: skip
         text = f"{rendering.NARROW} ? datum.label : datum.label + '  ' + datum.last"
-        return [words.transform_calculate(words=text)]
+        words = words.transform_calculate(words=text)
+        # A label inside the figure crosses lines of other series.
+        inside = words.transform_filter(f"datum.length < {longest}")
+        halo = inside.encode(stroke=alt.value(rendering.PAPER), strokeWidth=alt.value(4))
+        return [*([halo] if any(row["length"] < longest for row in rows) else []), words]
 
     def _room(self) -> str:
         """The width for labels in px, as an expression of Vega."""

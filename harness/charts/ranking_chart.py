@@ -27,6 +27,8 @@ def draw(tables: Tables) -> Drawing:
     found, size, n_lacking = ranks.ranks(tables)
     if not found:
         return Drawing(None, "", "no repetition was timed")
+    if len(found) == 1:
+        return Drawing(None, "", f"{seconds(found[0].median_s)} at {size} on {found[0].series}, the only device")
     has_interval = any(each.low_s is not None for each in found)
     mark = "Bar: median" + ("; line: 95 % interval" if has_interval else "; no interval below 3 processes")
     notes = []

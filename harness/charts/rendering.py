@@ -34,7 +34,7 @@ DARK = dict(zip(HUES, ("#2A8AC8", "#FF7F1F", "#7BEFAA", "#E8467A", "#8F6CF5"), s
     PAPER: "#16181D", INK: "#E3E4E6", QUIET: "#A9AEB6", GREY: "#A0A5AD", ON_DARK_HUE: "#010101",
 }  # fmt: skip
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-WIDTH_PX, HEIGHT_PX, EMPTY_HEIGHT_PX = 640, 340, 120
+WIDTH_PX, HEIGHT_PX = 640, 340
 TITLE_CHARACTERS, NOTE_CHARACTERS = 68, 104  # of a line
 MM_PX, POINT_PX = 96 / 25.4, 96 / 72
 PAPER_DPI = 600
@@ -110,12 +110,6 @@ def legend() -> alt.Legend:
         labelLimit=alt.ExprRef(f"{NARROW} ? width - 18 : 0.6 * width"),
         labelFontSize=alt.ExprRef(f"{NARROW} ? 10.5 : 12"),
     )
-
-
-def empty(title: alt.TitleParams, text: str, cautions: Sequence[str] = ()) -> Layered:
-    """A figure without data. text: the reason."""
-    words = alt.Chart(data([{"text": text}])).mark_text(size=15).encode(text="text:N")
-    return theme(alt.layer(words), title, f"{' '.join(title.text)}. Empty: {text}.", EMPTY_HEIGHT_PX, cautions=cautions)
 
 
 def theme(

@@ -8,7 +8,7 @@ import altair as alt
 
 from harness.charts import rendering
 from harness.charts.encodings import by_style
-from harness.charts.figure import Drawing, Figure
+from harness.charts.figure import FEWEST, Drawing, Figure
 from harness.charts.rendering import GREY
 from harness.results import messages
 from harness.results.formatting import Row, crop_name, deviation, number, seconds, size_label
@@ -36,6 +36,8 @@ def draw(tables: Tables) -> Drawing:
     shown = sorted(strips, key=lambda name: -_spread(strips[name]))[:N_DEVICES]
     kept = [name for name in tables.series if name in shown]
     rows = [row for name in kept for row in _rows(name, strips[name])]
+    if len(rows) < FEWEST:
+        return Drawing(None, "", "; ".join(f"{row['time']} at {row['size']} on {row['strip']}" for row in rows))
     notes = []
     if beyond := sum(row["beyond"] for row in rows):
         notes.append(f"{beyond} beyond ±{REACH:.0%} stand at the edge")

@@ -37,6 +37,8 @@ def write(made: Report, store: Store, path: Path) -> Path:
         file.writestr("report.md", markdown.text(made))
         file.writestr("medians.csv", html_report.medians_csv(made.data.medians))
         for figure in html_report.figures(made):
+            if figure.draw(made.data).chart is None:
+                continue  # the report has its values in a sentence
             file.writestr(f"figures/{figure.name}.png", rendering.picture(figure.chart(made.data), "png"))
         for name, content in _samples(made, store):
             file.writestr(f"results/samples/{name}", content)
