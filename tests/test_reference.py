@@ -3,8 +3,10 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
 from harness.cli.app import app
@@ -15,16 +17,30 @@ from harness.results import scope
 from harness.store import Store, reference
 from tests.conftest import REPOSITORY, RUN_ID, make_sample, make_store
 
+RUN = ["--no-ray", "--models", "sleep", "--crops", "64"]
+# Every command with --out is a writer or a reader; of a writer, one call or several.
 WRITERS = {
-    "run": ["run", "--no-ray", "--models", "sleep", "--crops", "64"],
-    "dry-run": ["run", "--no-ray", "--models", "sleep", "--crops", "64", "--dry-run"],
-    "ab": ["ab", "stock", "lossless", "--crop", "64", "--weights", "standin"],
-    "compact": ["compact"],
-    "merge": ["merge", "OTHER"],
-    "import": ["import", "OTHER/a.csv", "--node", "desk", "--date", "2024-08-31"],
-    "tag": ["tag", "latest", "before"],
-    "schedule": ["schedule", "install", "other", "--via", "cron", "--dry-run"],
+    "run": [["run", *RUN], ["run", *RUN, "--dry-run"]],
+    "resume": [["resume"]],
+    "ab": [["ab", "stock", "lossless", "--crop", "64", "--weights", "standin"]],
+    "tune": [["tune", "--crop", "64", "--weights", "standin"]],
+    "verify-masks": [["verify-masks", "--variant", "lossless", "--weights", "standin"]],
+    "throughput": [["throughput", "--crop", "64", "--weights", "standin"]],
+    "compact": [["compact"]],
+    "merge": [["merge", "OTHER"]],
+    "import": [["import", "OTHER/a.csv", "--node", "desk", "--date", "2024-08-31"]],
+    "tag": [["tag", "latest", "before"]],
+    "accept": [["accept", "all", "--why", "a change"]],
+    "schedule install": [["schedule", "install", "other", "--via", "cron", "--dry-run"]],
+    "schedule run-now": [["schedule", "run-now"]],
+    "report": [["report"], ["report", "--bundle"]],
+    "history": [["history"]],
+    "index": [["index"]],
 }
+READERS = {
+    "alarms", "anonymise", "chart", "checkup", "compare", "doctor", "estimate", "export", "list", "query",
+    "schedule remove", "schedule show", "show",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -41,15 +57,32 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_no_command_writes_to_it(name: str, folder: Path, tmp_path: Path) -> None:
+def commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command below a group by its words."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
+
+
+def test_every_command_with_a_results_folder_is_a_writer_or_a_reader() -> None:
+    every = commands(typer.main.get_command(app))
+    with_out = {name for name, command in every if any("--out" in each.opts for each in command.params)}
+    assert with_out == WRITERS.keys() | READERS
+    assert not WRITERS.keys() & READERS
+
+
+@pytest.mark.parametrize("words", [words for calls in WRITERS.values() for words in calls], ids=" ".join)
+def test_no_command_writes_to_it_nor_begins_to(words: list[str], folder: Path, tmp_path: Path) -> None:
     make_store(tmp_path / "other", [make_sample()])
     (tmp_path / "other" / "a.csv").write_text("device,height_px,width_px,elapsed_s\ncpu,224,224,1.5\n")
-    words = [word.replace("OTHER", str(tmp_path / "other")) for word in WRITERS[name]]
+    words = [word.replace("OTHER", str(tmp_path / "other")) for word in words]
     before = files_of(folder)
     done = CliRunner().invoke(app, [*words, "--out", str(folder)])
     assert isinstance(done.exception, CellbenchError)
     assert done.exception.what == "the reference set is read-only"
+    assert done.output == ""
     assert files_of(folder) == before
 
 

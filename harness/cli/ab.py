@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Channel, Json, Out, Plane, duration_s
+from harness.cli.options import RESULTS, Channel, Json, OutToWrite, Plane, duration_s
 from harness.cli.stopping import resumable
 from harness.errors import CellbenchError
 
@@ -49,7 +49,7 @@ def ab(
     fail_on: Annotated[
         str | None, typer.Option(help="Exit with 1 on these verdicts: slower, faster, same, inconclusive.")
     ] = None,
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     json: Json = False,
 ) -> None:
     """Find out whether B is slower than A.

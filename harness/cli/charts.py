@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from harness.cli.options import RESULTS, Out, Published, Run
+from harness.cli.options import RESULTS, Out, Published, Run, check_writable
 from harness.errors import CellbenchError
 
 app = typer.Typer()
@@ -103,6 +103,8 @@ def report_(
         )
     if md and to:
         raise CellbenchError("--md goes to stdout", f"--to {to}", "redirect it: cellbench report --md > FILE")
+    if not (md or to):
+        check_writable(out)
     store = Store.at(out)
     session = query.Session(store)
     made = html_report.prepare(session, scope.resolve(session, run, since, series), published)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Json, Markdown, Out, Run, Wide, form
+from harness.cli.options import RESULTS, Json, Markdown, Out, OutToWrite, Run, Wide, check_writable, form
 from harness.errors import CellbenchError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def alarms_(
 def accept_(
     names: Annotated[list[str], typer.Argument(help="Names of alarms as `cellbench alarms` shows them, or all.")],
     why: Annotated[str, typer.Option(help="Reason for the change; stored with it.")],
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
 ) -> None:
     """Accept a change; a new baseline starts after it."""
     from harness.judge import alarms, annotations
@@ -117,7 +117,7 @@ def accept_(
 def tag_(
     run: Annotated[str, typer.Argument(help="Run to name, or latest.")],
     name: Annotated[str, typer.Argument(help="Its tag; `compare` takes it.")],
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
 ) -> None:
     """Give a run a name, such as before-update."""
     from harness import query
@@ -144,6 +144,8 @@ def history_(
     from harness import files
     from harness.report import history_page
 
+    if to is None:
+        check_writable(out)
     _, found = _look(out, None)
     typer.echo(files.write(to or out / "history.html", history_page.build(found)))
 
@@ -157,6 +159,8 @@ def index_(
     from harness import files, query
     from harness.report import index_page
 
+    if to is None:
+        check_writable(out)
     store, found = _look(out, None)
     path = to or out / "index.html"
     runs = query.Session(store).table("SELECT * FROM runs ORDER BY run_id DESC").to_pylist()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness import files, settings
-from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust
+from harness.cli.options import RESULTS, Channel, Json, Out, OutToWrite, Plane, Trust
 from harness.cli.stopping import resumable
 from harness.errors import CasesFailedError, CellbenchError, ChecksFailedError, command
 
@@ -59,7 +59,7 @@ def run(
     engine_python: Annotated[
         str | None, typer.Option(help="Python interpreter that has the engine; that of cellbench if not given.")
     ] = None,
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     address: Annotated[
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
     ] = None,
@@ -80,7 +80,7 @@ def run(
     from harness.fleet import driver
     from harness.plan import config
     from harness.run import bench
-    from harness.store import Store, new_run_id
+    from harness.store import new_run_id
     from harness.terminal import progress
 
     flags = {
@@ -100,7 +100,6 @@ def run(
     if no_ray and address:
         raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")
     material = bench.gather(config.load(profile, flags))
-    Store.check(out)
     console = progress.console(quiet)
     use_ray = not no_ray and (bool(address) or not dry_run)  # to look at this machine, none has to be started
     run_id = new_run_id(time())
@@ -129,7 +128,7 @@ def run(
 @app.command("resume")
 def resume_(
     run: Annotated[str | None, typer.Argument(help="Run to continue; the latest if not given.")] = None,
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cases again.")] = False,
     address: Annotated[str | None, typer.Option(help="Another address of the fleet: auto, or HOST:PORT.")] = None,
     wait_for: WaitFor = 0,

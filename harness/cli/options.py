@@ -25,18 +25,27 @@ def _results_folder(context: typer.Context, param: typer.CallbackParam, value: P
     return found
 
 
-Out = Annotated[
-    Path, typer.Option("--out", envvar=settings.OUT, callback=_results_folder, help="Folder of the results.")
-]
-Place = Annotated[
-    str,
-    typer.Option(
-        "--out",
-        envvar=settings.OUT,
-        callback=_results_folder,
-        help="Folder of the results, or a URI: s3://BUCKET/results.",
-    ),
-]
+def _folder_to_write(context: typer.Context, param: typer.CallbackParam, value: Path | str) -> Path | str:
+    """The folder, after a check that results can be written there: before a command prints or measures anything."""
+    found = _results_folder(context, param, value)
+    if not context.resilient_parsing:
+        check_writable(found)
+    return found
+
+
+def check_writable(out: Path | str) -> None:
+    """StorageError where no results can be written, CellbenchError for the reference set."""
+    from harness.store import Store
+
+    Store.check(out)
+
+
+FOLDER, URI = "Folder of the results.", "Folder of the results, or a URI: s3://BUCKET/results."
+Out = Annotated[Path, typer.Option("--out", envvar=settings.OUT, callback=_results_folder, help=FOLDER)]
+Place = Annotated[str, typer.Option("--out", envvar=settings.OUT, callback=_results_folder, help=URI)]
+# Of commands that write results.
+OutToWrite = Annotated[Path, typer.Option("--out", envvar=settings.OUT, callback=_folder_to_write, help=FOLDER)]
+PlaceToWrite = Annotated[str, typer.Option("--out", envvar=settings.OUT, callback=_folder_to_write, help=URI)]
 Plane = Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")]
 Channel = Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

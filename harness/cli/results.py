@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Csv, Json, Markdown, Out, Place, Run, Wide, form
+from harness.cli.options import RESULTS, Csv, Json, Markdown, OutToWrite, Place, PlaceToWrite, Run, Wide, form
 from harness.errors import CellbenchError
 
 app = typer.Typer()
@@ -166,7 +166,7 @@ def schema_(
 @app.command("merge")
 def merge_(
     others: Annotated[list[str], typer.Argument(help="Results to add: folders or URIs.")],
-    out: Place = str(RESULTS),
+    out: PlaceToWrite = str(RESULTS),
 ) -> None:
     """Add the results of other machines to --out.
 
@@ -185,7 +185,7 @@ def merge_(
 
 
 @app.command("compact")
-def compact_(out: Out = RESULTS) -> None:
+def compact_(out: OutToWrite = RESULTS) -> None:
     """Merge each month's small files into one.
 
     Safe at any time, also while other commands read and measure.
@@ -244,7 +244,7 @@ def anonymise_(
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV file in the format of docs/query.md or of the article's script.")],
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     node: Annotated[str | None, typer.Option(help="Name of the machine that was measured.")] = None,
     date: Annotated[str | None, typer.Option(help="Date of the measurement: 2024-08-31.")] = None,
     gpu: Annotated[str | None, typer.Option(help='Backend of the article\'s "GPU": cuda, mps, …')] = None,

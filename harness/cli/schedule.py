@@ -11,7 +11,7 @@ import typer
 
 from harness import files
 from harness.cli.help import Group
-from harness.cli.options import RESULTS, Json, Out
+from harness.cli.options import RESULTS, Json, Out, OutToWrite
 
 if TYPE_CHECKING:
     from harness.schedule.definition import Schedule
@@ -32,7 +32,7 @@ def install_(
     days: Annotated[
         str | None, typer.Option(help="Days such as mon,tue,wed,thu,fri,sat,sun; every day if not given.")
     ] = None,
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     address: Annotated[str | None, typer.Option(help="HOST:PORT of the fleet's head, or auto.")] = None,
     run_flags: Annotated[str, typer.Option(help="Further flags of cellbench run, as one text.")] = "",
     via: Annotated[str, typer.Option(help="auto, systemd, systemd-user, launchd or cron.")] = "auto",
@@ -51,10 +51,8 @@ def install_(
     from harness.plan import config
     from harness.schedule import definition, install
     from harness.services import manager
-    from harness.store import Store
 
     config.load(profile)
-    Store.check(out)
     is_file = not (config.PROFILES / f"{profile}.toml").is_file()
     schedule = definition.make(
         name=name,
@@ -150,7 +148,7 @@ def remove_(name: Name = "nightly", out: Out = RESULTS) -> None:
 @_schedule.command("run-now")
 def run_now_(
     name: Name = "nightly",
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     if_due: Annotated[bool, typer.Option("--if-due", help="Run only if a start was missed or is due now.")] = False,
 ) -> None:
     """Run the nightly benchmark now.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, Channel, Json, Out, Plane, Trust, duration_s
+from harness.cli.options import RESULTS, Channel, Json, OutToWrite, Plane, Trust, duration_s
 from harness.errors import CasesFailedError, CellbenchError, MasksDisagreeError
 
 app = typer.Typer()
@@ -37,7 +37,7 @@ def tune(
     model: Model = None,
     weights: Weights = "auto",
     trust: Trust = None,
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     json: Json = False,
 ) -> None:
     """Search for faster settings with the same masks."""
@@ -69,7 +69,7 @@ def verify_masks(
     model: Model = None,
     weights: Weights = "auto",
     trust: Trust = None,
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     json: Json = False,
 ) -> None:
     """Compare the masks of a variant with those of stock Cellpose.
@@ -126,7 +126,7 @@ def throughput(
     address: Annotated[
         str | None, typer.Option(help="Measure on the nodes of this Ray cluster: auto, or the head's HOST:PORT.")
     ] = None,
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
     json: Json = False,
 ) -> None:
     """Measure images per minute, with several processes.
