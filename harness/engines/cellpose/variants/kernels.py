@@ -12,83 +12,74 @@ import numpy as np
 from numba import njit, prange
 
 CHUNK = 512  # pixels that are moved together: their state stays in the first-level cache
+STEPS = 16  # after which pixels at rest are left alone
 REACH = 5  # px from a seed within which stock cellpose looks for the pixels that belong to it
-
-
-@njit(cache=True, inline="always")
-def _bilinear(flow, y, x):
-    """One step of dynamics.map_coordinates and the clamp after it.
-
-    Numba gives 1 - fraction as float64 and products of float32 as float32, so the four terms are of mixed precision.
-    """
-    height, width = flow.shape[0], flow.shape[1]
-    top, left = int(y), int(x)
-    fy, fx = np.float32(y - top), np.float32(x - left)
-    gy, gx = 1 - np.float64(fy), 1 - np.float64(fx)
-    bottom, right = min(height - 1, top + 1), min(width - 1, left + 1)
-    dy = np.float32(
-        flow[top, left, 0] * gy * gx + flow[top, right, 0] * gy * fx
-        + flow[bottom, left, 0] * fy * gx + flow[bottom, right, 0] * fy * fx
-    )  # fmt: skip
-    dx = np.float32(
-        flow[top, left, 1] * gy * gx + flow[top, right, 1] * gy * fx
-        + flow[bottom, left, 1] * fy * gx + flow[bottom, right, 1] * fy * fx
-    )  # fmt: skip
-    new_y = min(np.float32(height - 1), max(np.float32(0), np.float32(y + dy)))
-    new_x = min(np.float32(width - 1), max(np.float32(0), np.float32(x + dx)))
-    return new_y, new_x
-
-
-@njit(cache=True, inline="always")
-def _nearest(flow, y, x):
-    """One step of dynamics.steps2D."""
-    top, left = int(y), int(x)
-    new_y = min(np.float32(flow.shape[0] - 1), max(np.float32(0), np.float32(y + flow[top, left, 0])))
-    new_x = min(np.float32(flow.shape[1] - 1), max(np.float32(0), np.float32(x + flow[top, left, 1])))
-    return new_y, new_x
 
 
 @njit(cache=True, parallel=True, nogil=True)
 def follow(flow, points, n_steps, bilinear):
-    """Move points (2, n) float32 along flow (height, width, 2) float32, in place, n_steps times.
+    """Move points (2, n) float32 along flow, in place, n_steps times: dynamics.steps_interp or dynamics.steps2D.
 
-    A step depends on nothing but where the point is. So one that did not move never will, and one that is back where
-    it was goes round in circles: what is left of its steps, modulo the circle's length, is all it needs (Brent).
+    flow (height + 1, width + 1, 2) float32: its last row and column are repeated. A step depends on nothing but where
+    the point is, so one that did not move never will. Loops are separate, or the compiler would not vectorise them.
     """
+    pairs = flow.reshape(-1).view(np.int64)  # both numbers of a pixel at once
+    row, zero = np.int32(flow.shape[1]), np.float32(0)
+    bottom, right = np.float32(flow.shape[0] - 2), np.float32(flow.shape[1] - 2)
     n = points.shape[1]
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         first = chunk * CHUNK
         n_moving = min(CHUNK, n - first)
-        moving = np.empty(n_moving, np.int64)
-        seen = np.empty((2, n_moving), np.float32)
-        for a in range(n_moving):
-            moving[a] = first + a
-            seen[0, a], seen[1, a] = points[0, first + a], points[1, first + a]
-        seen_at = 0
+        moving = np.arange(first, first + n_moving)
+        y, x = points[0, first : first + n_moving].copy(), points[1, first : first + n_moving].copy()
+        new_y, new_x, at = np.empty_like(y), np.empty_like(x), np.empty(n_moving, np.int32)
+        corners = np.empty((4, n_moving), np.int64)
+        values = corners.view(np.float32)
         for step in range(1, n_steps + 1):
+            for a in range(n_moving):
+                at[a] = np.int32(y[a]) * row + np.int32(x[a])
+            if bilinear:
+                for a in range(n_moving):
+                    i = np.uint32(at[a])
+                    corners[0, a], corners[1, a] = pairs[i], pairs[i + np.uint32(1)]
+                    i += np.uint32(row)
+                    corners[2, a], corners[3, a] = pairs[i], pairs[i + np.uint32(1)]
+                # Numba gives 1 - fraction as float64 and products of float32 as float32, so the four terms of
+                # dynamics.map_coordinates are of mixed precision.
+                for a in range(n_moving):
+                    fy, fx = y[a] - np.float32(np.int32(y[a])), x[a] - np.float32(np.int32(x[a]))
+                    gy, gx = 1 - np.float64(fy), 1 - np.float64(fx)
+                    dy = np.float32(
+                        values[0, 2 * a] * gy * gx + values[1, 2 * a] * gy * fx
+                        + values[2, 2 * a] * fy * gx + values[3, 2 * a] * fy * fx
+                    )  # fmt: skip
+                    dx = np.float32(
+                        values[0, 2 * a + 1] * gy * gx + values[1, 2 * a + 1] * gy * fx
+                        + values[2, 2 * a + 1] * fy * gx + values[3, 2 * a + 1] * fy * fx
+                    )  # fmt: skip
+                    new_y[a] = min(bottom, max(zero, y[a] + dy))
+                    new_x[a] = min(right, max(zero, x[a] + dx))
+            else:
+                for a in range(n_moving):
+                    corners[0, a] = pairs[np.uint32(at[a])]
+                for a in range(n_moving):
+                    new_y[a] = min(bottom, max(zero, y[a] + values[0, 2 * a]))
+                    new_x[a] = min(right, max(zero, x[a] + values[0, 2 * a + 1]))
+            if step % STEPS:
+                y, new_y = new_y, y
+                x, new_x = new_x, x
+                continue
             kept = 0
             for a in range(n_moving):
-                i = moving[a]
-                y, x = points[0, i], points[1, i]
-                new_y, new_x = _bilinear(flow, y, x) if bilinear else _nearest(flow, y, x)
-                if new_y == y and new_x == x:
-                    continue
-                if new_y == seen[0, a] and new_x == seen[1, a]:
-                    for _ in range((n_steps - step) % (step - seen_at)):
-                        new_y, new_x = _bilinear(flow, new_y, new_x) if bilinear else _nearest(flow, new_y, new_x)
-                    points[0, i], points[1, i] = new_y, new_x
-                    continue
-                points[0, i], points[1, i] = new_y, new_x
-                moving[kept] = i
-                seen[0, kept], seen[1, kept] = seen[0, a], seen[1, a]
-                kept += 1
+                i, has_moved = moving[a], (new_y[a] != y[a]) | (new_x[a] != x[a])
+                points[0, i], points[1, i] = new_y[a], new_x[a]
+                moving[kept], y[kept], x[kept] = i, new_y[a], new_x[a]
+                kept += has_moved
             n_moving = kept
             if n_moving == 0:
                 break
-            if step >= 2 * seen_at:
-                seen_at = step
-                for a in range(n_moving):
-                    seen[0, a], seen[1, a] = points[0, moving[a]], points[1, moving[a]]
+        for a in range(n_moving):
+            points[0, moving[a]], points[1, moving[a]] = y[a], x[a]
 
 
 @njit(cache=True, nogil=True)

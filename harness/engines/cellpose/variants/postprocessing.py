@@ -21,10 +21,13 @@ def follow_flows(
     **rest: Any,
 ) -> Any:
     """dynamics.follow_flows in two dimensions; dP (2, height, width) float32. Bit-identical to its CPU path."""
-    if len(inds) != 2 or dP.dtype != np.float32:
+    height, width = dP.shape[-2:]
+    if len(inds) != 2 or dP.dtype != np.float32 or (height + 1) * (width + 1) >= 2**31:
         return original(dP, inds, niter=niter, interp=interp, **rest)
     points = np.stack([np.asarray(axis, np.float32) for axis in inds])
-    flow = np.ascontiguousarray(dP.transpose(1, 2, 0))
+    flow = np.empty((height + 1, width + 1, 2), np.float32)
+    flow[:-1, :-1] = dP.transpose(1, 2, 0)
+    flow[-1], flow[:, -1] = flow[-2], flow[:, -2]
     kernels.follow(flow, points, int(np.uint32(niter)), bool(interp))
     return points
 
