@@ -176,7 +176,8 @@ def replay(stock: Any, file: Path) -> Any:
 
     with np.load(file) as written:
         arrays = [torch.from_numpy(written[name]) for name in written.files]
-    tiles = [tile for flows, styles in zip(arrays[::2], arrays[1::2], strict=True) for tile in zip(flows, styles)]
+    batches = zip(arrays[::2], arrays[1::2], strict=True)
+    tiles = [tile for flows, styles in batches for tile in zip(flows, styles, strict=True)]
 
     class Replay(torch.nn.Module):
         """The attributes of a CPnet that a call uses."""
