@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -134,14 +135,14 @@ torch.set_num_threads(1)
 """
 
 
-def in_child(code: str) -> dict[str, object]:
+def in_child(code: str, prelude: str = PRELUDE) -> dict[str, Any]:
     """What a fresh process with cellpose and the stand-in weights prints as its last line, from JSON."""
     environ = os.environ | {
         "CELLPOSE_LOCAL_MODELS_PATH": weights.resolve("standin").folder, "OMP_NUM_THREADS": "1",
         "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
+        [sys.executable, "-c", prelude + textwrap.dedent(code)],
         capture_output=True, text=True, check=False, env=environ,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -160,11 +161,12 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
             flow = (truth + noise * rng.standard_normal(truth.shape)).astype(np.float32)
             inds = np.nonzero(scene.labels > 0)
             # as eval() has them: an interleaved view of (height, width, 3)
-            step = np.stack([*(flow / 5), flow[0]], axis=-1).transpose(2, 0, 1)[:2]
+            flow = np.stack([*flow, flow[0]], axis=-1).transpose(2, 0, 1)[:2]
+            inside = rng.random(flow.shape[1:]) < 0.9
             for interp in (True, False):
                 for niter in (0, 1, 7, 200, 453.7):
-                    stock = dynamics.follow_flows(step, inds, niter=niter, interp=interp, device=cpu)
-                    ours = fast.follow_flows(dynamics.follow_flows, step, inds, niter=niter, interp=interp, device=cpu)
+                    stock = dynamics.follow_flows(flow * inside / 5.0, inds, niter=niter, interp=interp, device=cpu)
+                    ours = fast.follow(flow, inside, inds, niter, interp)
                     stock = np.asarray(stock, np.float32)
                     told[f"flows {name} {interp} {niter}"] = bool(np.array_equal(stock, ours))
                 ends = torch.from_numpy(stock.copy()).int()
@@ -191,6 +193,161 @@ def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
     )
     assert [name for name, same in answer.items() if not same] == []
     assert len(answer) > 35
+
+
+DRAWN = (
+    PRELUDE
+    + """
+from functools import partial
+from cellpose import utils
+cpu = torch.device("cpu")
+
+class Drawn(torch.nn.Module):
+    '''A network that costs nothing: flows up the slopes of the blurred image, styles near the size model's mean.'''
+    nout, mkldnn, device = 3, False, cpu
+
+    def __init__(self, mean):
+        super().__init__()
+        self.mean = torch.from_numpy(np.asarray(mean, np.float32))
+
+    def forward(self, x):
+        blurred = x.sum(1, keepdim=True)
+        for _ in range(3):
+            blurred = torch.nn.functional.avg_pool2d(blurred, 7, 1, 3)
+        padded = torch.nn.functional.pad(blurred, (1, 1, 1, 1), "replicate")[:, 0]
+        dy, dx = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1], padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+        length = 0.04 + (dy**2 + dx**2).sqrt()
+        return torch.stack((5 * dy / length, 5 * dx / length, 12 * (blurred[:, 0] - 0.4)), 1), self.make_style(x)
+
+    def downsample(self, x):
+        return [x]
+
+    def make_style(self, x):
+        return self.mean * (1 + 0.1 * x.mean(dim=(1, 2, 3))[:, None]) + 0.01
+
+def image(rng, height, width, n_cells, n_channels=None):
+    yy, xx = np.mgrid[:height, :width]
+    drawn = rng.normal(100, 4, (n_channels or 1, height, width))
+    for _ in range(n_cells):
+        y, x, r = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(2, 12)
+        drawn[rng.integers(len(drawn))] += rng.uniform(300, 900) * np.exp(-(((yy - y)**2 + (xx - x)**2) / r**2) ** 2)
+    return np.moveaxis(drawn, 0, -1) if n_channels else drawn[0]
+
+def outcome(function):
+    '''What a call returns, or the kind of its error.'''
+    try:
+        return function()
+    except Exception as error:
+        return type(error).__name__
+
+def same(a, b):
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same, a, b))
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+"""
+)
+
+
+@pytest.mark.slow
+def test_each_replacement_returns_what_it_replaces_on_drawn_arrays() -> None:
+    answer = in_child(
+        """
+        rng, wrong, told = np.random.default_rng(4), [], dict.fromkeys(("cells", "holes", "small"), 0)
+        def check(name, original, *args, ours=None, **kwargs):
+            replacement = ours or getattr(fast, original.__name__)
+            copies = [[np.array(a, order="K") if isinstance(a, np.ndarray) else a for a in args] for _ in range(2)]
+            stock = outcome(lambda: original(*copies[0], **kwargs))
+            if not same(stock, outcome(lambda: replacement(original, *copies[1], **kwargs))):
+                wrong.append(name)
+            return stock
+        network = Drawn(rng.standard_normal(256) / 16)
+        for k in range(120):
+            height, width = (int(n) for n in rng.integers(1, (4, 40, 130)[k % 3], 2))
+            values = rng.standard_normal((height, width, 3)).astype(np.float32) * 10 ** rng.uniform(-3, 4)
+            values = np.round(values) if k % 5 == 0 else values
+            plane, flows = values[..., 0], values.transpose(2, 0, 1)[:2]
+            lower, upper = rng.uniform(0, 40), rng.uniform(60, 100)
+            for copy in (True, False):
+                check(f"normalize99 {k}", transforms.normalize99, plane, lower, upper, copy=copy)
+            check(f"normalize99 of one value {k}", transforms.normalize99, np.full_like(plane, 7))
+            check(f"dx_to_circ {k}", plot.dx_to_circ, flows)
+            stack = values[None]
+            size = [int(n) for n in rng.integers(1, 60, 2)]
+            check(f"resize_image {k}", transforms.resize_image, stack, *size)
+            check(f"resize_image of planes {k}", transforms.resize_image, stack[0], *size, no_channels=True)
+            big = image(rng, *(int(n) for n in rng.integers(1, (30, 300, 470)[k % 3], 2)), 9, 2).astype(np.float32)
+            how = {"rsz": [None, 0.7, 1.9][k // 3 % 3], "tile_overlap": [0.1, 0.31][k % 2],
+                   "bsize": [224, 96][k // 2 % 2]}
+            if min(big.shape) * (how["rsz"] or 1) >= 1 and k < 40:
+                check(f"run_net {k}", core.run_net, network, big[None] / 500, batch_size=1 + k % 9, **how)
+            scene = image(rng, height, width, 1 + k % 12) / 500
+            maps = network(torch.from_numpy(scene[None, None].astype(np.float32)))[0][0].numpy()
+            maps = np.ascontiguousarray(maps.transpose(1, 2, 0)).transpose(2, 0, 1) if k % 2 else maps
+            maps[:2] += rng.choice([0, 0.3, 3]) * rng.standard_normal(maps[:2].shape)
+            masks = check(f"compute_masks {k}", dynamics.compute_masks, maps[:2], maps[2], niter=[200, 33.7][k % 2],
+                          interp=bool(k % 4), flow_threshold=[0.4, 0.0, None][k % 3],
+                          cellprob_threshold=[0.0, -2.0, 50.0][k // 4 % 3], device=cpu)
+            told["cells"] += int(masks.max())
+            # labels with gaps, holes, other labels in the holes, and with or without a background
+            labels = np.kron(rng.integers(0, 4, (9, 9)), np.ones((5, 5), int)).astype([np.uint16, np.uint32][k % 2])
+            labels = np.where(rng.random(labels.shape) < [0, 0.05][k // 2 % 2], 0, labels)[: height + 3, : width + 3]
+            labels = (labels * [1, 3][k // 4 % 2] + (k % 7 == 0)).astype([np.uint16, np.uint32][k % 2])
+            for min_size in (15, 3, -1):
+                found = check(f"cleanup {k} {min_size}", utils.fill_holes_and_remove_small_masks, labels,
+                              min_size=min_size)
+                told["holes"] += int((found > 0).sum() > (labels > 0).sum())
+                told["small"] += int(found.max() < labels.max())
+        print(json.dumps({"wrong": wrong, **told}))
+        """,
+        DRAWN,
+    )
+    assert answer.pop("wrong") == []
+    assert min(answer.values()) > 20
+
+
+@pytest.mark.slow
+def test_whole_calls_return_what_stock_returns_for_images_of_every_kind() -> None:
+    answer = in_child(
+        """
+        rng, wrong, told = np.random.default_rng(8), [], {"cells": [], "errors": 0}
+        models_of = [models.Cellpose(model_type="cyto3") for _ in range(2)]
+        for model in models_of:
+            model.cp.net = Drawn(model.sz.params["smean"])
+        stock, lossless = models_of
+        variants.apply(lossless, "lossless")
+        sides = [(1, 5), (7, 4), (30, 61), (97, 131), (81, 150), (40, 39), (251, 66)]
+        for k in range(52):
+            height, width = sides[k % len(sides)]
+            n_cells = [0, 1, 3, 14][k % 4]
+            kind = ["grey", "grey", "colours", "list", "stack"][k % 5]
+            one = partial(image, rng, height, width, n_cells)
+            x = {"grey": one, "colours": lambda: one(3), "list": lambda: [one(), one().T],
+                 "stack": lambda: np.stack([one()[:64, :64] for _ in range(6)])}[kind]()
+            dtype = [np.uint8, np.uint16, np.float32, np.float64][k // 2 % 4]
+            scaled = lambda a: np.clip(a / 4, 0, 255).astype(dtype) if dtype is np.uint8 else a.astype(dtype)
+            x = [scaled(a) for a in x] if kind == "list" else scaled(x)
+            how = dict(diameter=[0, None, 17, 30.0, 44.4][k // 3 % 5], batch_size=[8, 3][k % 2],
+                       channels=[[0, 0], [1, 2], [2, 0]][k % 3] if kind == "colours" else [0, 0],
+                       **[{}, {"normalize": False}, {"invert": True}, {"flow_threshold": 0}, {"cellprob_threshold": -1},
+                          {"min_size": -1}, {"niter": 50}, {"resample": False}, {"interp": False}, {"augment": True},
+                          {"tile_overlap": 0.3}, {"normalize": {"percentile": [3, 98], "tile_norm_blocksize": 0}},
+                          {"normalize": {"tile_norm_blocksize": 60}}][k % 13])
+            results = [outcome(lambda: model.eval(x, **how)) for model in models_of]
+            if not same(*results):
+                wrong.append([k, kind, height, width, str(dtype), str(how)])
+            if isinstance(results[0], str):
+                told["errors"] += 1
+            elif kind != "list":
+                told["cells"].append(int(results[0][0].max()))
+        print(json.dumps({"wrong": wrong, "errors": told["errors"], "none": told["cells"].count(0),
+                          "one": told["cells"].count(1), "many": sum(n > 3 for n in told["cells"])}))
+        """,
+        DRAWN,
+    )
+    assert answer.pop("wrong") == []
+    assert answer.pop("errors") < 30
+    assert min(answer.values()) > 4
 
 
 @pytest.mark.slow

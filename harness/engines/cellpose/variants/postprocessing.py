@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
+from numba import get_num_threads
 
 from harness.engines.cellpose.variants import kernels
 
-PADDING_PX = 20  # around the image, in which points that leave it may end (get_masks_torch)
+NUMPY = int(np.__version__.partition(".")[0])
+# The first upper half of the bits of a float32 (kernels.top_halves) that is no NaN, and the first after infinity.
+NEGATIVE_INFINITY, POSITIVE_INFINITY = 0x007F, 0xFF81
+LARGEST_PX = 2**30  # pixels are numbered with 32 bits
 
 
-def follow_flows(
+def compute_masks(
     original: Callable[..., Any],
     dP: Any,  # noqa: N803
-    inds: Any,
+    cellprob: Any,
+    p: Any = None,
     niter: Any = 200,
+    cellprob_threshold: float = 0.0,
+    flow_threshold: float | None = 0.4,
     interp: bool = True,
+    do_3D: bool = False,  # noqa: N803
+    min_size: int = -1,
     **rest: Any,
 ) -> Any:
-    """dynamics.follow_flows in two dimensions; dP (2, height, width) float32. Bit-identical to its CPU path."""
-    height, width = dP.shape[-2:]
-    if len(inds) != 2 or dP.dtype != np.float32 or (height + 1) * (width + 1) >= 2**31:
-        return original(dP, inds, niter=niter, interp=interp, **rest)
+    """dynamics.compute_masks of Cellpose 3 in two dimensions, by its CPU's rules; dP (2, height, width) float32."""
+    from cellpose import dynamics
+
+    inside = cellprob > cellprob_threshold
+    inds = np.nonzero(inside)
+    is_other = do_3D or min_size > 0 or inside.ndim != 2 or dP.dtype != np.float32 or inside.size > LARGEST_PX
+    if is_other or not len(inds[0]):
+        return original(
+            dP, cellprob, p, niter, cellprob_threshold, flow_threshold, interp, do_3D, min_size, **rest
+        )  # fmt: skip
+    device = rest.pop("device", torch.device("cpu"))
+    ends = torch.from_numpy(follow(dP, inside, inds, niter, interp)).int()
+    masks = dynamics.get_masks_torch(ends, inds, inside.shape, **rest)
+    if flow_threshold is not None and flow_threshold > 0 and masks.any():
+        masks = dynamics.remove_bad_flow_masks(masks, dP, threshold=flow_threshold, device=device)
+    return masks.astype(np.uint16, copy=False) if masks.max() < 2**16 else masks
+
+
+def follow(flows: np.ndarray, inside: np.ndarray, inds: Any, niter: Any, interp: bool) -> np.ndarray:
+    """Where the pixels inds end, (2, n) float32: dynamics.follow_flows on its CPU with what compute_masks gives it."""
     points = np.stack([np.asarray(axis, np.float32) for axis in inds])
-    flow = np.empty((height + 1, width + 1, 2), np.float32)
-    flow[:-1, :-1] = dP.transpose(1, 2, 0)
-    flow[-1], flow[:, -1] = flow[-2], flow[:, -2]
-    kernels.follow(flow, points, int(np.uint32(niter)), bool(interp))
+    kernels.follow(kernels.field(flows, inside), points, int(np.uint32(niter)), bool(interp))
     return points
 
 
@@ -36,29 +61,40 @@ def get_masks(
     original: Callable[..., Any], pt: Any, inds: Any, shape0: Any, rpad: int = 20, max_size_fraction: float = 0.4
 ) -> np.ndarray:
     """dynamics.get_masks_torch in two dimensions: the same labels, without a loop over the seeds in Python."""
-    import fastremap
-    import torch
-
     if len(shape0) != 2:
         return original(pt, inds, shape0, rpad=rpad, max_size_fraction=max_size_fraction)
     height, width = (int(n) for n in shape0)
-    points = pt.cpu().numpy() + PADDING_PX
-    points = np.clip(points, 0, np.array([[height], [width]]) + PADDING_PX - 1).astype(np.int32)
-    counts = kernels.histogram(points, height + 2 * PADDING_PX, width + 2 * PADDING_PX)
+    points = pt.cpu().numpy()
+    counts = kernels.histogram(points, height, width)
     seeds = kernels.peaks(counts)
-    if not len(seeds):
-        return np.zeros((height, width), np.uint16)
-    # Torch's own sort, since the order of equal counts decides which seed wins.
-    seeds = seeds[torch.from_numpy(counts[seeds[:, 0], seeds[:, 1]]).argsort().numpy()]
-    labels = kernels.claim(counts, seeds)
     masks = np.zeros((height, width), np.uint16 if len(seeds) < 2**16 else np.uint32)
-    masks[inds] = labels[points[0], points[1]]
-    kinds, sizes = fastremap.unique(masks, return_counts=True)
-    too_big = kinds[sizes > height * width * max_size_fraction]
-    if len(too_big) > 1 or (len(too_big) and too_big[0] != 0):
-        masks = fastremap.mask(masks, too_big)
-    fastremap.renumber(masks, in_place=True)
-    return masks.reshape(height, width)
+    if len(seeds):
+        # Torch's own sort, since the order of equal counts decides which seed wins.
+        seeds = seeds[torch.from_numpy(counts[seeds[:, 0], seeds[:, 1]]).argsort().numpy()]
+        labels, largest = kernels.claim(counts, seeds), height * width * max_size_fraction
+        ys, xs = map(np.asarray, inds)
+        kernels.assign(labels, len(seeds), points, ys, xs, masks, largest)
+    return masks
+
+
+def fill_holes_and_remove_small_masks(original: Callable[..., Any], masks: Any, min_size: int = 15) -> Any:
+    """utils.fill_holes_and_remove_small_masks of Cellpose 3 in two dimensions; may write into masks."""
+    if masks.ndim != 2 or min_size <= 0 or masks.dtype.kind != "u" or not masks.flags.c_contiguous:
+        return original(masks, min_size=min_size)
+    kept = _remove_small(masks, min_size)
+    if kernels.fill_holes(masks, kernels.boxes(masks, len(kept))) or (kept < min_size).any():
+        _remove_small(masks, min_size)
+    return masks
+
+
+def _remove_small(masks: np.ndarray, min_size: int) -> np.ndarray:
+    """Remove small masks, as stock does, and number the others in order of appearance; returns their sizes in px."""
+    sizes = kernels.sizes(masks, int(masks.max(initial=0)))
+    # Stock counts the labels that are there, without the first one, and takes the nth of them for label n.
+    counts = sizes[sizes > 0][1:]
+    is_kept = np.ones(len(sizes), np.bool_)
+    is_kept[1 + np.flatnonzero(counts < min_size)] = False
+    return sizes[kernels.renumber(masks, is_kept)]
 
 
 def remove_bad_flow_masks(
@@ -81,4 +117,133 @@ def average_tiles(original: Callable[..., Any], y: Any, ysub: Any, xsub: Any, Ly
         return original(y, ysub, xsub, Ly, Lx)
     tops, lefts = (np.array([int(at[0]) for at in sub]) for sub in (ysub, xsub))
     taper = np.ascontiguousarray(transforms._taper_mask(ly=y.shape[-2], lx=y.shape[-1]))
-    return kernels.blend(np.ascontiguousarray(y), tops, lefts, taper, int(Ly), int(Lx))
+    return kernels.blend(np.ascontiguousarray(y), tops, lefts, taper, int(Ly), int(Lx)).transpose(2, 0, 1)
+
+
+def run_net(
+    original: Callable[..., Any],
+    net: Any,
+    imgi: Any,
+    batch_size: int = 8,
+    augment: bool = False,
+    tile_overlap: float = 0.1,
+    bsize: int = 224,
+    rsz: Any = None,
+    is_style_only: bool = False,
+) -> Any:
+    """core.run_net of Cellpose 3 for one image: each batch of tiles is cut when the network takes it.
+
+    is_style_only: the flows are 0.
+    """
+    from cellpose import core, transforms
+
+    if len(imgi) != 1 or imgi.dtype != np.float32 or augment:
+        return original(net, imgi, batch_size, augment, tile_overlap, bsize, rsz)
+    image = imgi[0] if rsz is None else transforms.resize_image(imgi[0], rsz=rsz)
+    height, width = image.shape[:2]
+    above, below, before, after = transforms.get_pad_yx(height, width)
+    padded = height + above + below, width + before + after
+    # Of an image without channels, cellpose cuts no pixels: this gives only the positions of the tiles.
+    _, ysub, xsub, *_ = transforms.make_tiles(np.empty((0, *padded)), bsize=bsize, tile_overlap=tile_overlap)
+    tops, lefts = (np.array([int(at[0]) for at in sub]) for sub in (ysub, xsub))
+    size = min(bsize, padded[0]), min(bsize, padded[1])
+    found = np.empty((0 if is_style_only else len(tops), net.nout, *size), np.float32)
+    styles = np.empty((len(tops), 256), np.float32)
+    for i in range(0, len(tops), batch_size):
+        some = slice(i, i + batch_size)
+        flows, styles[some] = core._forward(net, kernels.cut(image, tops[some] - above, lefts[some] - before, *size))
+        if not is_style_only:
+            found[some] = flows
+    style = styles.sum(axis=0)
+    style /= (style**2).sum() ** 0.5
+    if is_style_only:
+        return np.zeros((1, height, width, net.nout), np.float32), style[None]
+    whole = transforms.average_tiles(found, ysub, xsub, *padded)
+    inner = whole[None, :, above : above + height, before : before + width]
+    return inner.transpose(0, 2, 3, 1), style[None]
+
+
+def resize_image(original: Callable[..., Any], img0: Any, *args: Any, **kwargs: Any) -> Any:
+    """transforms.resize_image, which copies a stack of images once more: not needed for a stack of one."""
+    if img0.ndim == 4 and len(img0) == 1 and img0.shape[-1] > 1 and not kwargs.get("no_channels") and len(args) < 5:
+        return original(img0[0], *args, **kwargs)[None]
+    return original(img0, *args, **kwargs)
+
+
+def normalize99(
+    original: Callable[..., Any],
+    Y: Any,  # noqa: N803
+    lower: float = 1,
+    upper: float = 99,
+    copy: bool = True,
+    downsample: bool = False,
+) -> Any:
+    """transforms.normalize99, with percentiles from counts of values instead of a partition."""
+    if Y.dtype != np.float32 or Y.ndim < 2 or not Y.size or (downsample and Y.size > 224**3):
+        return original(Y, lower, upper, copy, downsample)
+    values = (Y.copy() if copy else Y).reshape(-1, Y.shape[-1])
+    low, high = percentiles(values, (lower, upper))
+    if high - low > 1e-3:
+        kernels.scale(values, np.float32(low), np.float32(high - low))
+    else:
+        values[:] = 0
+    return values.reshape(Y.shape)
+
+
+def percentiles(values: np.ndarray, shares: Sequence[float]) -> list[Any]:
+    """numpy.percentile of values (height, width) float32 at each share in percent: the same bits."""
+    counts = kernels.top_halves(values, get_num_threads())
+    totals = counts.sum(axis=0)
+    ends = totals.cumsum()
+    has_nan = ends[NEGATIVE_INFINITY - 1] or ends[-1] != ends[POSITIVE_INFINITY - 1]
+    if has_nan or not _is_known_percentile():
+        return [np.percentile(values, share) for share in shares]
+    members: dict[int, np.ndarray] = {}
+
+    def ordered(rank: int) -> np.float32:
+        half = int(np.searchsorted(ends, rank, side="right"))
+        if half not in members:
+            members[half] = kernels.with_top_half(values, half, counts[:, half])
+        within = rank - int(ends[half] - totals[half])
+        return np.partition(members[half], within)[within]
+
+    return [_percentile(ordered, values.size, share) for share in shares]
+
+
+def _percentile(ordered: Callable[[int], np.float32], n: int, share: float) -> Any:
+    """numpy.percentile of n values float32, of which ordered() gives the one of a rank, in numpy's own arithmetic."""
+    at = (n - 1) * np.true_divide(share, np.float32(100) if NUMPY >= 2 else 100)
+    before = np.floor(at)
+    a, b = (ordered(min(int(rank), n - 1)) for rank in (before, before + 1))
+    weight = at - before
+    return b - (b - a) * (1 - weight) if weight >= 0.5 else a + (b - a) * weight
+
+
+@cache
+def _is_known_percentile() -> bool:
+    """Whether this numpy has the arithmetic that _percentile repeats."""
+    values = np.sort(np.random.default_rng(0).standard_normal(1003).astype(np.float32))
+    found = (
+        (_percentile(values.__getitem__, len(values), share), np.percentile(values, share)) for share in range(100)
+    )
+    return all(ours == theirs and ours.dtype == theirs.dtype for ours, theirs in found)
+
+
+def dx_to_circ(original: Callable[..., Any], dP: Any) -> Any:  # noqa: N803
+    """plot.dx_to_circ in two dimensions, block by block on all cores; angles and cosines are numpy's own."""
+    if dP.ndim != 3 or len(dP) != 2 or dP.dtype != np.float32 or not dP.size:
+        return original(dP)
+    lengths = normalize99(original, kernels.magnitude(dP), copy=False)
+    colours = np.empty((*dP.shape[1:], 3), np.uint8)
+
+    def block(top: int) -> None:
+        rows = slice(top, top + 16)
+        angles = np.arctan2(dP[1, rows], dP[0, rows]) + np.pi
+        waves = np.empty((3, *angles.shape), np.float32)
+        for wave, shift in zip(waves, (0, 2 * np.pi / 3, 4 * np.pi / 3), strict=True):
+            np.cos(angles + shift, out=wave)
+        kernels.colour(lengths[rows], waves, colours[rows])
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(block, range(0, len(colours), 16)))
+    return colours

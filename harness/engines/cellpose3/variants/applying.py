@@ -11,6 +11,8 @@ from harness.engines.cellpose3.variants import settings
 from harness.engines.cellpose3.variants.settings import Settings
 from harness.errors import CellbenchError
 
+HOLES = "fill_holes_and_remove_small_masks"
+
 
 def apply(model: Any, variants: str | Iterable[str]) -> Applied:
     """Change how a loaded stock models.Cellpose is executed; undone by remove(), or at the end of a with block.
@@ -48,7 +50,7 @@ class Applied(applied.Applied):
         return [(model, self._eval), (model.sz, self._sizing), (model.cp, self._pass)]
 
     def _replacements(self) -> list[tuple[Any, str, Callable[..., Any]]]:
-        from cellpose import core, dynamics, plot, transforms
+        from cellpose import core, dynamics, models, plot, transforms, utils
 
         wanted, found = self._settings, []
         if wanted.changes_network:
@@ -58,11 +60,15 @@ class Applied(applied.Applied):
             self._undo.callback(self._runner.close)
             found.append((core, "_forward", self._forward))
         replacements = (
-            (wanted.fast_flows, dynamics, "follow_flows", postprocessing("follow_flows")),
+            (wanted.fast_flows, dynamics, "compute_masks", postprocessing("compute_masks")),
             (wanted.fast_seeds, dynamics, "get_masks_torch", postprocessing("get_masks")),
+            (wanted.fast_seeds, utils, HOLES, postprocessing(HOLES)),
             (wanted.fast_qc, dynamics, "remove_bad_flow_masks", postprocessing("remove_bad_flow_masks")),
+            (wanted.fast_images, models, "run_net", self._run_net),
+            (wanted.fast_images, transforms, "normalize99", postprocessing("normalize99")),
+            (wanted.fast_images, transforms, "resize_image", postprocessing("resize_image")),
             (wanted.fast_stitch or wanted.style_only, transforms, "average_tiles", self._average_tiles),
-            (wanted.skip_unseen or wanted.no_flow_image, plot, "dx_to_circ", self._dx_to_circ),
+            (wanted.skip_unseen or wanted.no_flow_image or wanted.fast_images, plot, "dx_to_circ", self._dx_to_circ),
             (wanted.reuse_image, transforms, "convert_image", self._convert),
             (wanted.reuse_image, transforms, "normalize_img", self._normalize),
         )
@@ -106,6 +112,9 @@ class Applied(applied.Applied):
             return self._runner.style(x)
         return self._runner(x, self._batch_size) if self._settings.is_dense else original(net, x)
 
+    def _run_net(self, *args: Any, **kwargs: Any) -> Any:
+        return postprocessing("run_net")(*args, **kwargs, is_style_only=self._in_style)
+
     def _average_tiles(self, original: Callable[..., Any], y: Any, ysub: Any, xsub: Any, Ly: int, Lx: int) -> Any:  # noqa: N803
         if self._in_style:
             import numpy as np
@@ -116,7 +125,9 @@ class Applied(applied.Applied):
         return postprocessing("average_tiles")(original, y, ysub, xsub, Ly, Lx)
 
     def _dx_to_circ(self, original: Callable[..., Any], dP: Any) -> Any:  # noqa: N803
-        return None if self._in_sizing or self._settings.no_flow_image else original(dP)
+        if self._settings.no_flow_image or (self._in_sizing and self._settings.skip_unseen):
+            return None
+        return postprocessing("dx_to_circ")(original, dP) if self._settings.fast_images else original(dP)
 
     def _convert(self, original: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
         key = ("converted", id(x), str(args), str(kwargs))

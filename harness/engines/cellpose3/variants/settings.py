@@ -23,6 +23,7 @@ class Settings(CallSettings):
     winograd: bool = False
     dtype: str | None = None
     tf32: bool | None = None
+    fast_images: bool = False
     fast_flows: bool = False
     style_only: bool = False
     reuse_image: bool = False
@@ -46,6 +47,8 @@ PARTS = (
     Part("reuse-image", {"reuse_image": True}, "the image is converted and normalised once, not three times"),
     Part("skip-unseen", {"skip_unseen": True}, "no coloured flow image in the two passes that do not show it"),
     NO_FLOW_IMAGE,
+    Part("fast-images", {"fast_images": True},
+         "percentiles, tiles and the coloured flow image on all cores, without copies between"),
     Part("fast-flows", {"fast_flows": True}, "flow following compiled, on all cores, resting pixels left alone"),
     Part("fast-seeds", {"fast_seeds": True}, "masks from end points compiled, without a loop over the seeds"),
     FAST_QC,
@@ -83,7 +86,9 @@ PARTS = (
     ),
 )  # fmt: skip
 # The parts that are safe everywhere and change no bit, in one word.
-LOSSLESS = ("style-only", "reuse-image", "skip-unseen", "fast-flows", "fast-seeds", "fast-qc", "fast-stitch")
+LOSSLESS = (
+    "style-only", "reuse-image", "skip-unseen", "fast-images", "fast-flows", "fast-seeds", "fast-qc", "fast-stitch",
+)  # fmt: skip
 GROUPS = {"lossless": LOSSLESS, "fast-dynamics": ("fast-flows", "fast-seeds", "fast-qc")}
 
 

@@ -78,17 +78,7 @@ def _heat(masks, found, n_steps):
             for x in range(left, right):
                 inside[y - top + 1, x - left + 1] = masks[y, x] == i + 1
         heat, other = np.zeros((height, width)), np.zeros((height, width))
-        for _ in range(n_steps):
-            heat[at_y + 1, at_x + 1] += 1
-            for y in range(1, height - 1):
-                above, here, below = heat[y - 1], heat[y], heat[y + 1]
-                target, within = other[y, 1:], inside[y, 1:]
-                for x in range(width - 2):
-                    target[x] = within[x] * ((
-                        here[x + 1] + above[x + 1] + below[x + 1] + here[x] + here[x + 2]
-                        + above[x] + above[x + 2] + below[x] + below[x + 2]
-                    ) / 9.0)  # fmt: skip
-            heat, other = other, heat
+        heat = kernels.diffuse(heat, other, inside, at_y + 1, at_x + 1, n_steps, True)
         for y in range(top, bottom):
             for x in range(left, right):
                 if masks[y, x] == i + 1:
