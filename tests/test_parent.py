@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from harness import schema
-from harness.engines import environments, registry, start
+from harness.engines import environments, overlays, registry, start
 from harness.engines.environments import EngineSpec
 from harness.engines.simulated.script import FOLDER
 from harness.errors import CellbenchError
@@ -231,7 +231,7 @@ def test_another_cellpose_in_the_overlay_is_refused(
     with pytest.raises(CellbenchError, match=what) as raised:
         parent.devices("cellpose3")
     assert str(there) in raised.value.where
-    assert raised.value.fix == "pip install 'cellpose>=3.1.1,<4'"
+    assert raised.value.fix == overlays.how_to_install(registry.engine("cellpose3"))
 
 
 def test_another_interpreter_gets_this_program_and_nothing_that_lies_beside_it(
