@@ -427,14 +427,6 @@ def _top_half(value):
 
 
 @njit(cache=True, parallel=True, nogil=True)
-def scale(values, low, span):
-    """(values - low) / span, in place; values (height, width), all float32."""
-    for y in prange(len(values)):
-        for x in range(values.shape[1]):
-            values[y, x] = (values[y, x] - low) / span
-
-
-@njit(cache=True, parallel=True, nogil=True)
 def magnitude(flows):
     """The length of flows (2, height, width) float32 at each pixel."""
     out = np.empty(flows.shape[1:], np.float32)

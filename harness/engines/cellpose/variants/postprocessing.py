@@ -184,7 +184,8 @@ def normalize99(
     values = (Y.copy() if copy else Y).reshape(-1, Y.shape[-1])
     low, high = percentiles(values, (lower, upper))
     if high - low > 1e-3:
-        kernels.scale(values, np.float32(low), np.float32(high - low))
+        values -= low
+        values /= high - low
     else:
         values[:] = 0
     return values.reshape(Y.shape)
