@@ -366,7 +366,7 @@ def test_an_accepted_change_is_a_mark_and_a_far_value_stands_at_the_edge(tmp_pat
     assert [row["run"] for row in rows if row["accepted"]] == [nights.run_id(6)]
     assert "accepted change" in _subtitle(spec)
     far = _spec("history", _of(Session(nights.store(tmp_path / "far", samples))))
-    assert "6 beyond the strip stand at its edge" in _subtitle(far).replace("\u00a0", " ")
+    assert "6 beyond the strip are drawn at its edge" in _subtitle(far).replace("\u00a0", " ")
 
 
 def test_without_a_second_run_history_says_so(tables_of: Callable[..., Tables]) -> None:

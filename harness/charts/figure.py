@@ -70,7 +70,7 @@ class Figure:
             raise CellbenchError(
                 f"the figure {self.name} is not drawn: it would show fewer than two values",
                 f"{self.title}: {drawing.description}",
-                "measure more: cellbench run --help lists sizes (--crops), devices and passes",
+                "measure more sizes, devices or passes: cellbench run --crops 224,448,896",
             )
         message = self.message(data)
         # Device names can make a message too long for a title.

@@ -88,7 +88,7 @@ def draw(
     words = base.mark_text(fontSize=WORDS_PX, baseline="middle", color=alt.ExprRef("datum.ink")).encode(text="word:N")
     chart = alt.layer(
         base.mark_rect(**outline, cornerRadius=2).encode(
-            color=by_style(alt.Color, "state", styles, 0), tooltip=tooltip
+            color=by_style(alt.Color, "state", styles, 0, has_legend=len(styles) > 1), tooltip=tooltip
         ),
         words.properties(name="inside"),  # these words keep their ink on any background of the page
         data=rendering.data(rows),

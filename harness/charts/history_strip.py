@@ -16,7 +16,17 @@ from harness.charts.history_chart import STATES, mark, time_axis
 from harness.charts.rendering import GREY
 from harness.judge.history import Series
 from harness.results import history_rows, messages
-from harness.results.formatting import Row, deviation, interval, line_namer, number, percent, seconds, size_label
+from harness.results.formatting import (
+    Row,
+    deviation,
+    interval,
+    line_namer,
+    number,
+    percent,
+    seconds,
+    signed,
+    size_label,
+)
 from harness.results.tables import Tables
 from harness.results.text_table import TextTable
 
@@ -125,7 +135,7 @@ def _notes(tables: Tables, rows: Sequence[Row]) -> list[str]:
         notes.append("too few runs for a baseline")
     notes += [text for column, text in MARK_NOTES.items() if any(row[column] for row in rows)]
     if beyond := sum(row["beyond"] for row in rows):
-        notes.append(f"{beyond} beyond the strip stand at its edge")
+        notes.append(f"{beyond} beyond the strip are drawn at its edge")
     if (n := len(tables.history)) > N_SERIES:
         notes.append(f"{N_SERIES} of {n} series: those that need a look first, then those that moved most")
     if any(len(series.points) > N_RUNS for series in tables.history):
@@ -143,7 +153,7 @@ def _layers(shown: Sequence[Strip], rows: list[Row], reach: float) -> list[alt.C
         return alt.Y(f"{column}:Q", axis=None, scale=scale)
 
     levels = [
-        {"y": len(shown) - 1 - i + FILLED * level / 2, "label": f"{100 * level * reach:+.0f} %" if level else usual}
+        {"y": len(shown) - 1 - i + FILLED * level / 2, "label": signed(level * reach) if level else usual}
         for i, strip in enumerate(shown)
         for level, usual in ((-1, ""), (0, seconds(strip.reference_s)), (1, ""))
     ]

@@ -132,13 +132,13 @@ def draw(
     domain = Domain.of([end for end in (*ends, axes.baseline) if end is not None])
     lengths = sorted({row["length"] for row in points})
     layer = _Layers(axes, domain, lengths, encoded, tooltip, labels, crowded, bool(by_others), len(shown) > 1)
-    layers = [*_baseline(axes, domain), *layer.lines(points), *layer.spread(rows, repetitions), layer.points()]
+    layers = [*layer.baseline(), *layer.lines(points), *layer.spread(rows, repetitions), layer.points()]
     layers += layer.labels_at(points) if labels else []
     switches = _switches(domain, bool(by_others), shown)
     chart = alt.layer(*layers, data=rendering.data(rows)).add_params(*switches)
     named = listed(shown, 2 * encodings.MANY)
     description = f"Lines of {axes.y_title} against image side in px for {named}."
-    return Drawing(chart, subtitle, description, notes=[*notes, *_mark_notes(points)])
+    return Drawing(chart, subtitle, description, notes=[*notes, *_mark_notes(points, bool(labels))])
 
 
 def _sentence(axes: Axes, row: Row) -> str:
@@ -164,12 +164,13 @@ def _have_gaps(points: Sequence[Row]) -> bool:
     return any(b - a > 1 for rows in own for a, b in pairwise(sorted({places[row["length"]] for row in rows})))
 
 
-def _mark_notes(points: Sequence[Row]) -> list[str]:
+def _mark_notes(points: Sequence[Row], has_labels: bool) -> list[str]:
+    """The notes about the marks that are drawn; a legend has the full names of series, without their marks."""
     marks = {row.get("mark") for row in points}
     notes = ["side of an image that is not square: √(height × width)"] if any(row["oblong"] for row in points) else []
     if _have_gaps(points):
         notes.append("line dashed in colour or dotted in grey: the sizes between were not measured")
-    return notes + [f"{mark}: {words}" for mark, words in others.MARKS.items() if mark in marks]
+    return notes + [f"{mark}: {words}" for mark, words in others.MARKS.items() if has_labels and mark in marks]
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,14 @@ class _Layers:
     crowded: bool
     with_published: bool
     choosable: bool
+
+    def baseline(self) -> list[alt.Chart]:
+        """A rule at the baseline, as wide as the axis."""
+        if self.axes.baseline is None:
+            return []
+        rule = _on_axis(alt.Chart(rendering.data([{"value": self.axes.baseline, "low": None, "high": None}])))
+        ends = {"x": alt.value(0), "x2": alt.value(alt.ExprRef(f"width - {self._room()}"))}
+        return [rule.mark_rule(color=GREY, strokeWidth=1).encode(y="y:Q", **ends)]
 
     def lines(self, points: Sequence[Row]) -> list[alt.Chart]:
         """The line of each series; its parts across sizes that the series lacks are broken."""
@@ -287,13 +296,6 @@ def _apart(places_px: Sequence[float]) -> list[float]:
         limit = moved[k] - LABEL_PX
     by_place = dict(zip(order, moved, strict=True))
     return [round(by_place[i] - place, 1) for i, place in enumerate(places_px)]
-
-
-def _baseline(axes: Axes, domain: Domain) -> list[alt.Chart]:
-    if axes.baseline is None:
-        return []
-    rule = alt.Chart(rendering.data([{"value": axes.baseline, "low": None, "high": None}]))
-    return [_on_axis(rule).mark_rule(color=GREY, strokeWidth=1).encode(y="y:Q")]
 
 
 def _tooltip(axes: Axes, points: Sequence[Row]) -> dict[str, str]:

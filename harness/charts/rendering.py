@@ -216,7 +216,7 @@ def save_for_paper(chart: Layered, path: Path | str, width_mm: float, citation: 
     if kind == "svg":
         content = _physical(content.decode()).encode()
     sentences = [" ".join(title["text"]), " ".join(title["subtitle"]), *meta["notes"], *meta["cautions"]]
-    caption = " ".join(_sentence(each) for each in sentences if each)
+    caption = " ".join(sentence(each) for each in sentences if each)
     written = files.write(path, content)
     return written, files.write(path.with_suffix(".caption.txt"), f"{caption}\n\n{citation}\n".encode())
 
@@ -249,7 +249,7 @@ def _physical(svg: str) -> str:
 def _with_notes(spec: dict[str, Any]) -> dict[str, Any]:
     """The chart with its notes as a footnote: the title, at the bottom, of an outer chart around it."""
     meta = spec.get("usermeta", {})
-    notes = [_sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ()))]
+    notes = [sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ()))]
     if not notes:
         return spec
     outer = {key: spec[key] for key in ("$schema", "config", "description") if key in spec}
@@ -263,7 +263,8 @@ def _with_notes(spec: dict[str, Any]) -> dict[str, Any]:
     return outer | {"title": footnote, "vconcat": [inner | ({"params": kept} if kept else {})]}
 
 
-def _sentence(note: str) -> str:
+def sentence(note: str) -> str:
+    """A note as a sentence: a capital first, a full stop last."""
     return f"{note[:1].upper()}{note[1:].rstrip('.')}."
 
 
@@ -327,7 +328,7 @@ def _html(chart: Layered) -> str:
     """An HTML page of one chart, as wide as its window; altair's own page does not escape names."""
     spec: dict[str, Any] = as_dict(chart) | {"width": "container"}
     meta = spec.pop("usermeta", {})
-    notes = " ".join(_sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ())))
+    notes = " ".join(sentence(each) for each in (*meta.get("notes", ()), *meta.get("cautions", ())))
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">

@@ -11,7 +11,7 @@ from harness.charts.encodings import by_style
 from harness.charts.figure import FEWEST, Drawing, Figure
 from harness.charts.rendering import GREY
 from harness.results import messages
-from harness.results.formatting import Row, crop_name, deviation, number, seconds, size_label
+from harness.results.formatting import Row, crop_name, deviation, number, percent, seconds, signed, size_label
 from harness.results.messages import Message
 from harness.results.notes import flag_note
 from harness.results.tables import N_DRAWN, Tables
@@ -40,7 +40,7 @@ def draw(tables: Tables) -> Drawing:
         return Drawing(None, "", "; ".join(f"{row['time']} at {row['size']} on {row['strip']}" for row in rows))
     notes = []
     if beyond := sum(row["beyond"] for row in rows):
-        notes.append(f"{beyond} beyond ±{REACH:.0%} stand at the edge")
+        notes.append(f"{beyond} beyond ±{percent(REACH)} are drawn at the edge")
     if len(kept) < len(strips):
         notes.append(f"the {len(kept)} of {len(strips)} series that spread most")
     if flags := flag_note(tables):
@@ -113,7 +113,7 @@ def _layers(kept: list[str], rows: list[Row]) -> list[alt.Chart]:
         by_style(channel, "kind", styles, i) for i, channel in enumerate((alt.Stroke, alt.Fill, alt.Shape))
     )
     levels = [
-        {"strip": name, "deviation": level, "label": "median" if level == 0 else f"{100 * level:+.0f} %"}
+        {"strip": name, "deviation": level, "label": "median" if level == 0 else signed(level)}
         for name in kept
         for level in (-REACH, 0, REACH)
     ]

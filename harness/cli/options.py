@@ -25,7 +25,7 @@ def _results_folder(context: typer.Context, param: typer.CallbackParam, value: P
     return found
 
 
-def _folder_to_write(context: typer.Context, param: typer.CallbackParam, value: Path | str) -> Path | str:
+def _folder_to_write(context: typer.Context, param: typer.CallbackParam, value: Path) -> Path | str:
     """The folder, after a check that results can be written there: before a command prints or measures anything."""
     found = _results_folder(context, param, value)
     if not context.resilient_parsing:
@@ -45,7 +45,6 @@ Out = Annotated[Path, typer.Option("--out", envvar=settings.OUT, callback=_resul
 Place = Annotated[str, typer.Option("--out", envvar=settings.OUT, callback=_results_folder, help=URI)]
 # Of commands that write results.
 OutToWrite = Annotated[Path, typer.Option("--out", envvar=settings.OUT, callback=_folder_to_write, help=FOLDER)]
-PlaceToWrite = Annotated[str, typer.Option("--out", envvar=settings.OUT, callback=_folder_to_write, help=URI)]
 Plane = Annotated[int | None, typer.Option(help="Plane of a stack, from 0.")]
 Channel = Annotated[int | None, typer.Option(help="Channel of a multi-channel image, from 0.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

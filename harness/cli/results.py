@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Csv, Json, Markdown, OutToWrite, Place, PlaceToWrite, Run, Wide, form
+from harness.cli.options import RESULTS, Csv, Json, Markdown, OutToWrite, Place, Run, Wide, form
 from harness.errors import CellbenchError
 
 app = typer.Typer()
@@ -166,7 +166,7 @@ def schema_(
 @app.command("merge")
 def merge_(
     others: Annotated[list[str], typer.Argument(help="Results to add: folders or URIs.")],
-    out: PlaceToWrite = str(RESULTS),
+    out: Place = str(RESULTS),
 ) -> None:
     """Add the results of other machines to --out.
 

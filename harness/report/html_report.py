@@ -181,6 +181,7 @@ def html(report: Report) -> str:
             case_notes=narrative.case_notes(data),
             page=arranged(report),
             spec=_spec,
+            sentence=rendering.sentence,
             dark_style=rendering.dark_style(),
             wrap=rendering.WRAP,
             policy=rendering.CONTENT_POLICY,

@@ -71,7 +71,12 @@ def percent(share: float | None, decimals: int = 0) -> str:
 
 def deviation(value: float | None, usual: float) -> str:
     """The distance of a value from the baseline, in percent of it: '+1.2 %'; a dash for none."""
-    return "–" if value is None else f"{100 * (value / usual - 1):+.1f}\u00a0%"
+    return "–" if value is None else signed(value / usual - 1, 1)
+
+
+def signed(share: float, decimals: int = 0) -> str:
+    """A change as a percentage with its sign, the minus as long as the plus: '−1.2 %'."""
+    return f"{'+' if share >= 0 else '−'}{percent(abs(share), decimals)}"
 
 
 def count(n: int, noun: str) -> str:

@@ -34,7 +34,7 @@ from harness.results.findings import (
     Time,
     Winner,
 )
-from harness.results.formatting import count, duration, listed, number, percent
+from harness.results.formatting import count, duration, listed, number, percent, signed
 from harness.stats import trend
 from harness.stats.intervals import PROCESSES_MIN, Interval
 
@@ -234,7 +234,7 @@ def _(finding: Agreement) -> str:
 @sentence.register
 def _(finding: Change) -> str:
     ratios, n = finding.ratios, len(finding.ratios)
-    least, middle, most = (_signed(ratio - 1) for ratio in (ratios[0], median(ratios), ratios[-1]))
+    least, middle, most = (signed(ratio - 1, 1) for ratio in (ratios[0], median(ratios), ratios[-1]))
     how = f"the median of 1 case changed by {least}"
     if n > 1:
         how = f"the medians of {n} cases changed by {least} to {most} (the median change is {middle})"
@@ -325,7 +325,3 @@ def seconds(value_s: float) -> str:
 def size(label: str) -> str:
     """A size as it stands in a sentence."""
     return "the full image" if label == "full image" else label.replace(" px", "\u00a0px")
-
-
-def _signed(share: float) -> str:
-    return f"{'+' if share >= 0 else '−'}{percent(abs(share), 1)}"
