@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +168,12 @@ def two_runs(folder: Path) -> None:
 
 
 def two_models(folder: Path) -> None:
-    """A store with the times of a model of Cellpose 3 and one of Cellpose 4."""
-    pairs = (("cellpose3", "cyto3", 1.0), ("cellpose4", "cpsam_v2", 20.0))
+    """A store with the times of a model of Cellpose 3 and one of Cellpose 4 at two sizes."""
+    models = {"cyto3": ("cellpose3", 1.0), "cpsam_v2": ("cellpose4", 20.0)}
     make_store(folder / "results", [
-        make_sample(workload="cellpose", engine=engine, model=model, repetition=i, elapsed_s=elapsed_s + i / 100)
-        for engine, model, elapsed_s in pairs
-        for i in range(3)
+        make_sample(workload="cellpose", engine=engine, model=model, crop=str(side), height_px=side, width_px=side,
+                    repetition=i, elapsed_s=elapsed_s * side**2 / 224**2 + i / 100)
+        for (model, (engine, elapsed_s)), side, i in product(models.items(), (224, 448), range(3))
     ])  # fmt: skip
 
 
