@@ -4,8 +4,6 @@ import re
 import tomllib
 from pathlib import Path
 
-from setuptools import setup
-
 ROOT = Path(__file__).parent
 
 
@@ -19,7 +17,9 @@ def absolute(text: str, repository: str) -> str:
     return re.sub(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?!\w+:|#)(?P<path>[^)\s]+)\)", link, text)
 
 
-if __name__ == "__main__":  # so the build runs it; the tests import it
+if __name__ == "__main__":  # so the build runs it; the tests import it, without setuptools
+    from setuptools import setup
+
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     readme = (ROOT / "README.md").read_text("utf-8")
     setup(long_description=absolute(readme, project["urls"]["Homepage"]), long_description_content_type="text/markdown")
