@@ -26,6 +26,7 @@ from harness.measure.wire import Order
 from harness.plan.cases import Block, Case, Effort, Task
 from harness.query import Session
 from harness.schema import identity
+from tests import rng
 
 REPOSITORY = Path(__file__).parent.parent
 SEED_DATA = REPOSITORY.parent / "shared" / "seed-data"
@@ -35,7 +36,6 @@ needs_seed_data = pytest.mark.skipif(
 )
 RUN_ID = "20260102T030405Z-abc123"
 CPU_DEVICE = Device("cpu", 0, "Some CPU")
-RNG = np.random.default_rng()
 TWICE = Effort(warmups=1, warmups_max=0, repeats=2, repeats_max=50, precision=None, seconds_max=300)
 
 
@@ -128,7 +128,7 @@ def _repetitions(
 @pytest.fixture(autouse=True)
 def _same_noise() -> None:
     """Each test draws the same numbers, whichever tests its process ran before."""
-    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+    rng.RNG.bit_generator.state = rng.START
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from scipy import stats
 
 from harness.stats import difference
 from harness.stats.difference import FASTER, INCONCLUSIVE, SAME, SLOWER, Difference
-from tests.conftest import RNG
+from tests.rng import RNG
 
 NONE = np.zeros(0)
 

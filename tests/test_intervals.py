@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.stats import intervals, student
-from tests.conftest import RNG
+from tests.rng import RNG
 
 
 def drawn(rng: np.random.Generator, n: int, level: float = 1.0, process: float = 0.05) -> list[np.ndarray]:
@@ -63,7 +63,7 @@ def test_many_images_of_a_further_process_take_as_long_as_predicted(
 ) -> None:
     def times(n_calls: int) -> np.ndarray:
         """Of one process; every fifth call or so is slow, so the mean is no median."""
-        slow = 1 + 0.5 * (RNG.random(n_calls) < 0.2)
+        slow = 1 + 0.1 * (RNG.random(n_calls) < 0.2)
         return slow * np.exp(process * RNG.standard_normal() + call * RNG.standard_normal(n_calls))
 
     held = []

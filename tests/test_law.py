@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize
 
 from harness.stats import law
-from tests.conftest import RNG
+from tests.rng import RNG
 
 TILES = np.array([6, 11, 24, 43, 67, 96, 113, 150, 171, 252])
 MPX = np.array([0.05, 0.2, 0.45, 0.8, 1.25, 1.8, 2.46, 3.2, 4.06, 5.53])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.stats import selection
-from tests.conftest import RNG
+from tests.rng import RNG
 
 
 def race(without: dict[str, float], stock: float = 2.0, processes: int = 5) -> selection.Choice:

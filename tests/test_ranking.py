@@ -5,7 +5,7 @@ import pytest
 
 from harness.stats import ranking
 from harness.stats.ranking import Device, Place
-from tests.conftest import RNG
+from tests.rng import RNG
 
 
 def device(level: float, spread: float = 0.01, n: int = 4, hour: str = "") -> Device:

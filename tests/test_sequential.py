@@ -7,7 +7,7 @@ import pytest
 
 from harness.stats import sequential
 from harness.stats.difference import FASTER, INCONCLUSIVE, SAME, SLOWER
-from tests.conftest import RNG
+from tests.rng import RNG
 
 
 def pairs(logs: np.ndarray) -> list[tuple[float, float]]:

@@ -9,6 +9,7 @@ import pytest
 
 from harness.stats import watch
 from tests.conftest import REPOSITORY
+from tests.rng import RNG
 
 SCRIPTS = (
     "ab_power", "alarm_errors", "claims", "compare_errors", "interval_coverage", "ranking_errors", "scaling_claims",
@@ -133,3 +134,9 @@ def test_the_simulated_bookkeeping_is_that_of_the_program(script: ModuleType) ->
         alarms = [int(begin) for begin, each in zip(begins, judged, strict=True) if each.state == watch.ALARM]
         assert found[series] == (alarms[0] if alarms else -1)
     assert 0 < (found >= 0).mean() < 1
+
+
+@pytest.mark.parametrize("run", ["first", "second"])
+def test_each_test_draws_the_same_numbers(run: str) -> None:
+    """Whichever ran before it: a failure can be repeated, and none is due to luck."""
+    assert RNG.random() == np.random.default_rng(0).random(), run

@@ -16,7 +16,8 @@ from harness.results.scope import Scope
 from harness.results.tables import Tables
 from harness.schema import Sample
 from harness.stats import trend
-from tests.conftest import RNG, make_sample, make_store
+from tests.conftest import make_sample, make_store
+from tests.rng import RNG
 
 SIDES = (224, 448, 896, 1344, 1792, 2240)
 CPU = {"backend": "cpu", "device": "cpu", "device_name": "Some CPU"}

@@ -5,7 +5,7 @@ import pytest
 
 from harness.stats import trend
 from harness.stats.trend import Crossing, Trend
-from tests.conftest import RNG
+from tests.rng import RNG
 
 LENGTHS = np.array([224, 448, 896, 1344, 1792, 2240])
 SLOW_S = np.array([1.0, 4.0, 16.0, 36.0, 64.0, 100.0])
