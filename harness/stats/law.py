@@ -18,7 +18,8 @@ from harness.stats.student import PROCESSES_MIN
 
 SIZES_MIN = 5  # three for the coefficients; the others for the test of the fit
 ALPHA = 0.10  # a false law costs more than a good one that is not shown
-QUANTILE = 0.98  # of a prediction: Student's 97.5 % covers 92 to 95 % where noise has heavy tails
+# Of a prediction: Student's 97.5 % covers 92 to 95 % where noise has heavy tails. A single process has more of them.
+QUANTILE, QUANTILE_OF_PROCESS = 0.98, 0.985
 TOLERANCE = 0.015  # of a time: a law that misses by less is good enough
 ROUNDS = 3  # of the fit: its weights come from its result
 
@@ -92,7 +93,8 @@ class Law:
         )
         variance = sum(each for each, _ in parts)
         total = sum(each**2 / freedom for each, freedom in parts)  # Satterthwaite's degrees of freedom
-        return _prediction(value_s, variance, variance**2 / total if total else self.freedom)
+        freedom = variance**2 / total if total else self.freedom
+        return _prediction(value_s, variance, freedom, QUANTILE_OF_PROCESS)
 
     def _value(self, tiles: float, mpx: float) -> tuple[float, float]:
         """The law's time in s, and the variance of its logarithm in units of the sizes' own."""
@@ -101,8 +103,8 @@ class Law:
         return value_s, float(work @ self.inverse @ work) / value_s**2
 
 
-def _prediction(value_s: float, variance: float, freedom: float) -> Prediction:
-    reach = float(special.stdtrit(freedom, QUANTILE)) * math.sqrt(variance)
+def _prediction(value_s: float, variance: float, freedom: float, quantile: float = QUANTILE) -> Prediction:
+    reach = float(special.stdtrit(freedom, quantile)) * math.sqrt(variance)
     return Prediction(value_s, value_s * math.exp(-reach), value_s * math.exp(reach))
 
 
