@@ -429,6 +429,19 @@ def test_a_line_is_broken_where_its_series_lacks_a_size_of_the_figure(name: str,
     assert 'stroke-dasharray="5,4"' not in rendering.picture(catalogue.figure(name).chart(whole), "svg").decode()
 
 
+def test_a_series_of_others_has_no_line_where_it_lacks_a_size(tmp_path: Path) -> None:
+    """Its line is dashed everywhere, so dashes would not tell. The article lacks 300 px, which is measured here."""
+    dashed = {}
+    for name, sides in (("whole", (224, 448)), ("gappy", (224, 300, 448))):
+        store = make_store(tmp_path / name, _sized({side: ({},) for side in sides}))
+        data = store_tables.load(Session(store), scope.resolve(Session(store)))
+        drawn = rendering.picture(catalogue.figure("time").chart(data), "svg").decode()
+        dashed[name] = drawn.count("stroke-dasharray=")
+    assert data.published is not None
+    others = {(row["device_name"], row["backend"]) for row in data.published.to_pylist()}
+    assert dashed["whole"] - dashed["gappy"] == len(others) > 1
+
+
 def _sized(devices: dict[int, tuple[dict[str, str], ...]]) -> list[Any]:
     return [
         make_sample(**device, crop=str(side), height_px=side, width_px=side, elapsed_s=side**2 / 1e5)

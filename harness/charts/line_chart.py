@@ -25,8 +25,7 @@ FAINT = 0.08
 ALL = "all"  # the entry of the list of highlights that stands for every series
 # The fields of a point that the layers read; the other fields are texts for the tooltip.
 DRAWN = ("series", "kind", "published", "length", "value", "low", "high", "dash")
-# Dashes of a line between two points of a series that lacks a size between them: one's own, and of others.
-GAP, OTHER_GAP = [5, 4], [1, 5]
+GAP = [5, 4]  # dashes of one's own line across a size that its series lacks; lines of others are dashed everywhere
 LABELLED = ("series", "published", "length", "value", "label", "last", "dy_log", "dy_linear")
 LABEL_PX, CHARACTER_PX, LABEL_CHARACTERS = 15, 6.7, 30  # distance of labels; width of a character; longest label
 DECADE = 10  # the axis begins logarithmic if largest over smallest value is at least this
@@ -169,7 +168,7 @@ def _mark_notes(points: Sequence[Row], has_labels: bool) -> list[str]:
     marks = {row.get("mark") for row in points}
     notes = ["side of an image that is not square: √(height × width)"] if any(row["oblong"] for row in points) else []
     if _have_gaps(points):
-        notes.append("line dashed in colour or dotted in grey: the sizes between were not measured")
+        notes.append("line dashed in colour, or no line in grey: the sizes between were not measured")
     return notes + [f"{mark}: {words}" for mark, words in others.MARKS.items() if has_labels and mark in marks]
 
 
@@ -196,15 +195,17 @@ class _Layers:
         return [rule.mark_rule(color=GREY, strokeWidth=1).encode(y="y:Q", **ends)]
 
     def lines(self, points: Sequence[Row]) -> list[alt.Chart]:
-        """The line of each series; its parts across sizes that the series lacks are broken."""
+        """The line of each series; across sizes that it lacks, one's own is dashed, others have none."""
         if len({(row["series"], row["length"]) for row in points}) == len({row["series"] for row in points}):
             return []  # Vega prints a warning about a layer without rows
         is_gap = f"indexof({self.lengths}, datum.to) > indexof({self.lengths}, datum.length) + 1"
-        dash = f"{is_gap} ? (datum.published ? {OTHER_GAP} : {GAP}) : datum.dash"
+        dash = f"{is_gap} ? {GAP} : datum.dash"
         parts = self._base().transform_window(
             to="lead(length)", y_to="lead(y)", groupby=["series"], sort=[alt.SortField("length")]
         )
-        parts = parts.transform_filter("isValid(datum.to)").encode(x2="to:Q", y2="y_to:Q")
+        parts = parts.transform_filter(f"isValid(datum.to) && !(datum.published && {is_gap})").encode(
+            x2="to:Q", y2="y_to:Q"
+        )
         lines = parts.mark_rule(strokeWidth=1 if self.crowded else 1.6, strokeDash=alt.ExprRef(dash))
         return [lines.encode(opacity=self._opacity(0.45 if self.crowded else 1.0))]
 
