@@ -271,7 +271,8 @@ MISPLACED = """(() => {
   document.querySelectorAll(".chart-wrapper").forEach((each) => { each.style.contentVisibility = "visible"; });
   return JSON.stringify([...document.querySelectorAll(".chart")].flatMap((chart) => {
     const box = chart.getBoundingClientRect();
-      const seen = (word) => word.textContent.trim() && getComputedStyle(word).opacity !== "0";
+    const isHalo = (word) => word.getAttribute("stroke");  // below the same word, to part it from lines
+    const seen = (word) => word.textContent.trim() && getComputedStyle(word).opacity !== "0" && !isHalo(word);
     const words = [...chart.querySelectorAll("svg text")].filter(seen)
       .map((word) => [word.textContent, word.getBoundingClientRect()]).filter(([, r]) => r.width);
     const cut = words.filter(([, r]) => r.right > box.right + 1 || r.left < box.left - 1).map(([text]) => text);
