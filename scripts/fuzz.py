@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -76,7 +76,7 @@ def tried(kind: str, seed: int, first: int, count: int, scratch: Path) -> Iterat
             env={**os.environ, "HOME": str(scratch), "TMPDIR": str(scratch)},
         )  # fmt: skip
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=lambda p=process, q=lines: [q.put(x) for x in [*p.stdout, ""]], daemon=True).start()
+        threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True).start()
         answer = psutil.Process(process.pid)
         cpu_s, running, silent_since = 0.0, False, time.monotonic()
         while True:
@@ -105,6 +105,13 @@ def tried(kind: str, seed: int, first: int, count: int, scratch: Path) -> Iterat
                 yield output["number"], output["outcome"], output["error"]
                 number = output["number"] + 1
         process.wait()
+
+
+def _forward(stream: Iterable[str], lines: queue.SimpleQueue[str]) -> None:
+    """Put each line into the queue as soon as it is there, and an empty one at the end."""
+    for line in stream:
+        lines.put(line)
+    lines.put("")
 
 
 def main() -> int:

@@ -545,3 +545,32 @@ def test_the_smallest_images_that_cellpose_segments() -> None:
     assert done.returncode == 0, done.stderr
     shapes = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert shapes == [[list(size)] * 2 for size in good] + [[None] * 2] + [[[size[1]]] * 2 for size in bad[1:]]
+
+
+def test_a_chain_of_pages_that_leads_back_is_refused(tmp_path: Path) -> None:
+    """In a process of its own, since such a file was read without end."""
+    stack = tmp_path / "stack.tif"
+    with tifffile.TiffWriter(stack) as writer:
+        for side in (32, 24, 16):  # of equal pages tifffile looks for the last one
+            writer.write(np.zeros((side, side), np.uint8), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(stack) as tiff:
+        starts = [page.offset for page in tiff.pages]
+        links = [page.offset + 2 + 12 * len(page.tags) for page in tiff.pages]  # where the start of the next page is
+    for at, back in itertools.product(links, starts):
+        content = bytearray(stack.read_bytes())
+        content[at : at + 4] = back.to_bytes(4, "little")
+        (tmp_path / f"{at}-{back}.tif").write_bytes(content)
+    look = """
+import sys
+from harness import images
+from harness.errors import CellbenchError
+for path in sys.argv[1:]:
+    try:
+        images.load(path, 0)
+    except CellbenchError:
+        print("rejected")
+"""
+    paths = sorted(str(path) for path in tmp_path.glob("*-*.tif"))
+    done = subprocess.run([sys.executable, "-c", look, *paths], capture_output=True, text=True, check=True, timeout=20)
+    # From the last page back to any, from a page to itself, and from the second to the first: each is a circle.
+    assert done.stdout.count("rejected") >= 6

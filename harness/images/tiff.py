@@ -73,6 +73,7 @@ def read(path: str, plane: int | None, channel: int | None) -> np.ndarray:
             # Not _multifile: an OME file may name any other file of this machine, and tifffile would open it.
             with TiffFile(path, _multifile=False) as tiff:
                 _check_alone(tiff, path)
+                len(tiff.pages)  # finds the last page; a chain of pages that leads back would be read without end
                 series = _only_series(tiff, path)
                 _check_complete(series, tiff.filehandle.size, path)
                 _check_meaning(series, path)
