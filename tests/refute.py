@@ -377,7 +377,10 @@ def _same_hardware(raw: Raw, finding: Any) -> Reasons:
     yield from _equal("own calls", finding.own_n, len(times))
     yield from _size(finding.size, raw.timed[case])
     columns = [*(name for name in WORK if name != "source"), "variant", "batch_size", "dtype", "backend", "device_name"]
-    columns += ["torch_threads"] if own["backend"] == "cpu" else []
+    if own["backend"] == "cpu":
+        columns += (facts := ["torch_threads", "n_cores", "instruction_set"])
+        if lacking := [name for name in facts if own[name] is None]:
+            yield f"cannot know that the CPU is the same without {lacking}"
     theirs, mine = Raw.of(REFERENCE), {row["run_id"] for row in raw.everything}
     runs: dict[str, list[float]] = defaultdict(list)
     for (run_id, _), rows in theirs.timed.items():

@@ -36,6 +36,9 @@ OTHER_HARDWARE = {
     "more threads": (CPU, {"torch_threads": 64}),
     "more cores": (CPU, {"n_cores": 64}),
     "other instructions": (CPU, {"instruction_set": "AVX2"}),
+    "unknown instructions": (CPU, {"instruction_set": None}),
+    "unknown cores": (CPU, {"n_cores": None}),
+    "unknown threads": (CPU, {"torch_threads": None}),
 }
 
 
@@ -72,7 +75,7 @@ def test_equal_work_on_equal_hardware_is_compared_in_one_sentence(own: Any, tmp_
     assert found.own_s == pytest.approx(4 * 1.06, rel=0.01)
     assert (found.least_s, found.most_s) == (pytest.approx(4 * 1.2), pytest.approx(4 * 3.0 * 1.12))
     text = sentences.sentence(found)
-    assert text.startswith("People with this hardware (NVIDIA H200): ")
+    assert text.startswith("Reference set, another machine with this hardware (NVIDIA H200): ")
     assert "n = 12 in 2 runs" in text
     assert "interval" not in text
     assert refute.refuted(refute.Raw.of(tmp_path / "own"), found, text) == []
@@ -151,11 +154,11 @@ def test_the_report_and_the_estimate_compare(own: Any, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     session = Session(make_store(tmp_path / "copy", calls(1.0, **GPU)))
     report = markdown.text(html_report.prepare(session, scope.resolve(session)))
-    assert "People with this hardware (NVIDIA H200)" in report
+    assert "another machine with this hardware (NVIDIA H200)" in report
     without = markdown.text(html_report.prepare(session, scope.resolve(session), with_published=False))
-    assert "People with" not in without
+    assert "Reference set, another" not in without
     words = ["estimate", "5", "--size", "224", "--out", str(folder)]
-    assert "People with this hardware (NVIDIA H200)" in CliRunner().invoke(app, words).stderr
+    assert "another machine with this hardware (NVIDIA H200)" in CliRunner().invoke(app, words).stderr
     [same] = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["same_hardware"]
     assert (same["size"], same["n_runs"]) == ("224 px", 1)
-    assert "People with" not in CliRunner().invoke(app, [*words, "--no-reference"]).stderr
+    assert "Reference set, another" not in CliRunner().invoke(app, [*words, "--no-reference"]).stderr

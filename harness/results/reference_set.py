@@ -68,12 +68,9 @@ def hardware(row: Row) -> str:
 
 
 def _is_same_hardware(row: Row, other: Row) -> bool:
-    """Whether the names are equal; of CPUs, whose names can be general, no known fact may differ."""
+    """Whether the names are equal; of CPUs also what else shows them: 'AMD EPYC' is the name of many."""
     facts = ("torch_threads", "n_cores", "instruction_set") if row["backend"] == "cpu" else ()
-    known = (name for name in facts if row[name] is not None and other[name] is not None)
-    return bool(row["device_name"]) and row["device_name"] == other["device_name"] and all(
-        row[name] == other[name] for name in known
-    )  # fmt: skip
+    return all(row[name] and row[name] == other[name] for name in ("device_name", *facts))
 
 
 def _work(row: Row) -> tuple[object, ...]:

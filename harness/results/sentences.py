@@ -87,8 +87,7 @@ def sentence(finding: Finding) -> str:
 def _(finding: Time) -> str:
     hourly = number(3600 / finding.known.value)
     return (
-        f"{finding.series}: {time(finding)}, so at most {hourly} calls an hour; reading and writing of images come on "
-        "top."
+        f"{finding.series}: {time(finding)}, about {hourly} calls an hour; reading and writing of images come on top."
     )
 
 
@@ -199,7 +198,7 @@ def _(finding: SameHardware) -> str:
     basis = f"{ends}, n = {finding.n} in {count(finding.n_runs, 'run')}"
     theirs = f"{seconds(finding.value_s)} at {size(finding.size)} ({basis})"
     own = f"{seconds(finding.own_s)} (n = {finding.own_n})"
-    return f"People with this hardware ({finding.hardware}): {theirs}; here {own}."
+    return f"Reference set, another machine with this hardware ({finding.hardware}): {theirs}; here {own}."
 
 
 @sentence.register
