@@ -105,6 +105,13 @@ def test_one_process_has_a_range_and_no_interval(ask: Callable[..., Answer]) -> 
     assert (found.basis, found.is_interval) == (MEASURED, False)
 
 
+def test_a_range_of_few_processes_is_not_marked_as_an_interval(tmp_path: Path) -> None:
+    make_store(tmp_path, samples(processes=2))
+    shown = estimate(tmp_path, "500", "--size", "448", "--no-reference")
+    assert "95 %" not in shown.stdout
+    assert "range without 95 %: of single calls" in shown.stderr
+
+
 def test_larger_cells_are_fewer_tiles(ask: Callable[..., Answer]) -> None:
     small, large = (ask(samples(), Question(1, 896, 896, px)).estimates[0].image_s for px in (30, 60))
     assert large < 0.8 * small
@@ -214,7 +221,8 @@ def test_the_command(tmp_path: Path) -> None:
     shown = estimate(tmp_path, "500", "--size", "1000", "--price", "cuda:0=2.5")
     assert shown.exit_code == 0
     assert "tile model" in shown.stdout
-    assert "95 % prediction interval" in shown.stderr
+    assert shown.stdout.count("(95 %)") >= 2
+    assert "95 %: prediction interval" in shown.stderr
     answer = json.loads(
         estimate(tmp_path, "500", "--size", "448x896", "--json", "--price", "cuda:0=2.5", "--no-reference").stdout
     )

@@ -49,8 +49,8 @@ def notes(question: Question, found: Answer) -> list[str]:
     """The notes that a reader of the estimates needs, and the ways to shorten the times."""
     texts = [f"{each.series}: no estimate, {each.why}" for each in found.refusals]
     kinds = {each.is_interval for each in found.estimates if each.low_s is not None}
-    texts += ["range: 95 % prediction interval of one further process on that device"] if True in kinds else []
-    texts += ["range without three processes: of single calls, or of the neighbouring sizes"] if False in kinds else []
+    texts += ["95 %: prediction interval of one further process on that device"] if True in kinds else []
+    texts += ["range without 95 %: of single calls, or of the neighbouring sizes"] if False in kinds else []
     own = [each for each in found.estimates if not each.is_reference]
     if len(own) < len(found.estimates):
         texts.append("reference: measured on another machine (docs/findings.md), n: calls and processes")
@@ -84,7 +84,9 @@ def _row(question: Question, each: Estimate, prices: Mapping[str, float], has_en
     return [
         series(each),
         number(total_s / unit_s, 2),
-        "unknown" if low is None or high is None else f"{number(low / unit_s, 2)} – {number(high / unit_s, 2)}",
+        "unknown"
+        if low is None or high is None
+        else f"{number(low / unit_s, 2)} – {number(high / unit_s, 2)}{' (95 %)' * each.is_interval}",
         number(each.image_s),
         number(3600 / each.image_s),
         percent(each.start_s / total_s, 1) if each.start_s is not None else "–",
