@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import typer
+from typer.testing import CliRunner
 
 from harness import images
 from harness.charts import agreement_chart
@@ -143,3 +144,15 @@ def test_a_run_whose_image_became_another_says_how_it_can_go_on(tmp_path: Path) 
     assert "not a single 2-D image" in again.stderr
     assert "restore image and weights" in again.stderr
     assert "--plane" not in again.stderr
+
+
+def test_a_profile_that_leaves_every_case_out_is_rejected_with_the_way_out(tmp_path: Path) -> None:
+    profile = tmp_path / "slow.toml"
+    profile.write_text('models = ["sleep"]\ncrops = [64, 96]\ncall_seconds_max = 0\n')
+    words = ["run", "--profile", str(profile), "--no-ray", "--dry-run", "--out", str(tmp_path / "results")]
+    done = CliRunner().invoke(app.app, words)
+    assert isinstance(done.exception, CellbenchError)
+    assert "longer than 0 s" in str(done.exception)
+    assert "--crops 64" in done.exception.fix
+    assert CliRunner().invoke(app.app, [*words, "--crops", "64"]).exit_code == 0
+    assert not (tmp_path / "results").exists()

@@ -11,6 +11,7 @@ from harness import images
 from harness.engines.base import ModelFiles
 from harness.fleet.driver.survey import Absent, member, versions_of
 from harness.images import synthetic
+from harness.machine.accelerators import Device
 from harness.plan import blocks, config, estimate
 from harness.run.bench import Material, Prepared
 from harness.terminal.progress import Progress
@@ -123,3 +124,12 @@ def test_a_failure_is_said_with_its_reason(status: str) -> None:
         if "why" in line
     ]
     assert f"cpu {crop} standard: {status}: why [x]" in line
+
+
+def test_cases_that_would_take_too_long_are_named_with_the_way_to_measure_them() -> None:
+    out = (blocks.LeftOut("desk", Device("cpu", 0, "CPU"), "cpsam_v2", ("1344", "full"), 720.0),)
+    [line] = [line for line in shown(replace(prepared("desk"), left_out=out), []) if "left out" in line]
+    assert "cpsam_v2 on cpu of desk: 1344,full px" in line
+    assert "about 12 min or more" in line
+    assert line.endswith("--crops 1344,full")
+    assert not any("left out" in line for line in shown(prepared("desk"), []))
