@@ -208,14 +208,20 @@ def _races(rng: random.Random, about: dict[str, Any], repeats: int) -> list[sche
 
 
 def _passes(rng: random.Random, about: dict[str, Any], repeats: int) -> list[schema.Sample]:
+    ceiling = about | {"role": "ceiling", "dtype": rng.choice((about.get("dtype", "float32"), "bfloat16"))}
+    ceilings = [
+        raw_sample(**ceiling, phase=phase, repetition=i, elapsed_s=_time_s(rng), work_gflop=gflop, work_gb=gb)
+        for phase, gflop, gb in (("matmul", 10.0, None), ("convolution", 10.0, None), ("copy", None, 0.5))
+        for i in range(rng.randrange(3))
+    ]
     return [
+        *ceilings,
         raw_sample(**about, role="memory", peak_rss_bytes=2**30, rss_method=rng.choice(("VmHWM", "sampled", None)),
                     cuda_allocated_bytes=rng.choice((None, 2**31)), mps_driver_bytes=rng.choice((None, 2**31))),
         raw_sample(**about, role="energy", energy_j=rng.choice((3.0, 0.0, -1.0, None)),
                     energy_gross_j=rng.choice((9.0, None)), n_calls=rng.choice((3, 0)),
                     idle_power_w=9.0, energy_class="sensor", energy_method=rng.choice(("nvml", "rapl", None))),
         raw_sample(**about, role="masks", agreement=rng.choice(WORDS), ap50=0.9, ap90=0.8, mean_iou=0.9),
-        raw_sample(**about, role="ceiling", phase=rng.choice(("matmul", "copy")), work_gflop=10.0, work_gb=1.0),
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -538,13 +539,26 @@ def _network(raw: Raw, finding: Any) -> Reasons:
     if not rows:
         yield "tells the rate of a network that was not measured"
         return
-    most: dict[Any, float] = defaultdict(float)
+    most: dict[str, dict[Any, float]] = {"gflop": defaultdict(float), "gb": defaultdict(float)}
     for row in rows:
-        most[row["stage_pass"]] = max(most[row["stage_pass"]], row["work_gflop"] or 0.0)
+        for unit, of_pass in most.items():
+            of_pass[row["stage_pass"]] = max(of_pass[row["stage_pass"]], row[f"work_{unit}"] or 0.0)
     parts = {name: time_s for (name, stage), time_s in _parts(raw, case)[0].items() if stage == "network"}
-    known = [name for name in parts if most[name]]
-    rate = sum(most[name] for name in known) / sum(parts[name] for name in known)
-    yield from _near("rate", finding.gflop_s, rate)
+    known = [name for name in parts if most["gflop"][name]]
+    time_s, work = (
+        sum(parts[name] for name in known),
+        {unit: sum(of[name] for name in known) for unit, of in most.items()},
+    )
+    yield from _near("rate", finding.gflop_s, work["gflop"] / time_s)
+    if finding.fraction is not None:
+        place = itemgetter("run_id", "node", "device", "dtype")
+        best = {"gflop": 0.0, "gb": 0.0}
+        for row in raw.everything:
+            if row["role"] == "ceiling" and place(row) == place(rows[0]) and _is_measured(row):
+                unit = "gb" if row["phase"] == "copy" else "gflop"
+                best[unit] = max(best[unit], (row[f"work_{unit}"] or 0.0) / row["elapsed_s"])
+        floor_s = max(work[unit] / rate if rate else math.inf for unit, rate in best.items())
+        yield from _near("share of the ceiling", finding.fraction, floor_s / time_s)
 
 
 def _attributed(raw: Raw, finding: Any) -> Reasons:

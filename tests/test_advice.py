@@ -48,6 +48,14 @@ def test_the_ceiling_is_the_best_repetition_of_the_best_kind(session: Session) -
         assert (row["matmul_gflop_s"], row["copy_gb_s"]) == (200.0, 50.0)
 
 
+@pytest.mark.parametrize("column", ["run_id", "node", "device", "dtype"])
+def test_a_ceiling_of_another_run_device_or_precision_bounds_nothing(session: Session, column: str) -> None:
+    stage = max(cases(session), key=lambda case: case[0]["total_s"])[0]
+    ceilings = session.table("SELECT * FROM ceilings").to_pylist()
+    assert advice.place(stage) in advice.best_rates(ceilings)
+    assert advice.place(stage) not in advice.best_rates([row | {column: "other"} for row in ceilings])
+
+
 def test_lines_add_up_to_the_call_in_the_order_of_the_stages(session: Session) -> None:
     on_cpu = max(cases(session), key=lambda case: case[0]["total_s"])
     lines = advice.lines(on_cpu)
@@ -63,7 +71,7 @@ def test_findings_tell_the_rate_the_ceiling_and_the_sum(session: Session) -> Non
     ceiling = {"matmul_gflop_s": 200.0, "copy_gb_s": 50.0}
     network, check = texts(advice.findings(on_cpu, ceiling))
     # 930 GFLOP in 8.8 s, where 200 GFLOP/s would allow 4.65 s.
-    assert network == "Network: 30 tiles at 106 GFLOP/s, 53 % of the best that this device’s arithmetic allows."
+    assert network == "Network: 30 tiles at 106 GFLOP/s, 53 % of the rate of products and convolutions on this device."
     assert check == "Attributed 99.0 % of the call; the stage pass took 2.0 % longer than the timed median."
     assert texts(advice.findings(on_cpu, None))[0] == "Network: 30 tiles at 106 GFLOP/s."
 

@@ -195,7 +195,7 @@ def test_a_stage_pass_is_a_figure_with_advice_and_its_check(staged: Session) -> 
     assert "Give the diameter if you know it: estimating it takes 75 % of the call." in html
     assert "The processor takes 70 % of the call" in html
     assert "Attributed 99.0 % of the call; the stage pass took 2.0 % longer than the timed median." in html
-    assert "of the best that this device’s arithmetic allows" in html
+    assert "of the rate of products and convolutions on this device" in html
     assert "The stage pass is one of its own" in html
     assert "{{ 7 * 7 }} <img" not in _markup(html)
 

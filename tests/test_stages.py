@@ -272,6 +272,16 @@ def test_repetitions_of_a_ceiling_are_few_where_they_are_long() -> None:
 # ------------------------------------------------------------------ the real torch and cellpose
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_ceilings_have_the_precision_of_the_network(dtype: str) -> None:
+    import torch
+
+    for sized in (ceiling._product, ceiling._convolution):
+        work, _ = sized(1, device="cpu", dtype=getattr(torch, dtype))
+        tensors = [*work.args, *work.keywords.values()]
+        assert {str(each.dtype) for each in tensors if isinstance(each, torch.Tensor)} == {f"torch.{dtype}"}
+
+
 @pytest.mark.slow
 def test_ceilings_of_this_processor() -> None:
     found = list(ceiling.ceilings(accelerators.of("cpu"), "cpu", lambda: None))

@@ -173,8 +173,8 @@ VIEWS = {
                  LEFT JOIN (SELECT run_id, case_id, median_s FROM medians) AS m USING (run_id, case_id)""",
     ),
     "ceilings": (
-        "the best rates measured on each device, for comparison with its stages",
-        f"""SELECT run_id, node, device,
+        "the best rates measured on each device in each precision, for comparison with its stages",
+        f"""SELECT run_id, node, device, dtype,
                    max(work_gflop / elapsed_s) FILTER (phase <> '{Phase.COPY}') AS matmul_gflop_s,
                    max(work_gb / elapsed_s) FILTER (phase = '{Phase.COPY}') AS copy_gb_s
             FROM samples WHERE role = '{Role.CEILING}' AND {OK} GROUP BY ALL""",

@@ -74,13 +74,22 @@ def shares(case: Sequence[Row]) -> dict[tuple[str, str], float]:
 
 def remarks(tables: Tables) -> dict[str, tuple[list[Share], list[Finding]]]:
     """Advice and findings from the stage pass for each series, at the largest image that it segmented."""
-    best = {(row["node"], row["device"]): row for row in tables.ceilings.to_pylist()}
+    best = best_rates(tables.ceilings.to_pylist())
     found = {}
     for title, cases in by_series(tables).items():
         case = cases[-1]
-        ceiling = best.get((case[0]["node"], case[0]["device"]))
-        found[f"{title}, {size_label(case[0])}"] = (advise(case), findings(case, ceiling))
+        found[f"{title}, {size_label(case[0])}"] = (advise(case), findings(case, best.get(place(case[0]))))
     return found
+
+
+def best_rates(ceilings: Iterable[Row]) -> dict[tuple[object, ...], Row]:
+    """The ceilings by their place; a network has none where its precision was not measured."""
+    return {place(row): row for row in ceilings}
+
+
+def place(row: Row) -> tuple[object, ...]:
+    """The run, device and precision that a stage and its ceiling share."""
+    return identity.values(row, ("run_id", "node", "device", "dtype"))
 
 
 def by_series(tables: Tables) -> dict[str, list[list[Row]]]:

@@ -237,7 +237,7 @@ class Share(Finding):
 
 @dataclass(frozen=True)
 class Network(Finding):
-    """The network's rate in a stage pass. fraction: of the best that the ceiling `bound` allows, None where unknown."""
+    """The network's rate in a stage pass. fraction: of the ceiling `bound`, None where unknown."""
 
     n_tiles: int
     gflop_s: float

@@ -265,12 +265,16 @@ def _(finding: Share) -> str:
     return f"{ADVICE[finding.part].format(share=percent(finding.share))} (stage pass, n = {finding.n})"
 
 
+# A network can be above these: other kernels are faster than torch's own, and fused layers move fewer bytes.
+RATES = {"arithmetic": "the rate of products and convolutions", "memory": "the rate of memory copies"}
+
+
 @sentence.register
 def _(finding: Network) -> str:
     text = f"Network: {finding.n_tiles} tiles at {number(finding.gflop_s)} GFLOP/s"
     if finding.fraction is None:
         return f"{text}."
-    return f"{text}, {percent(finding.fraction)} of the best that this device’s {finding.bound} allows."
+    return f"{text}, {percent(finding.fraction)} of {RATES[finding.bound]} on this device."
 
 
 @sentence.register

@@ -190,7 +190,7 @@ def print_stages(table: pa.Table, ceilings: pa.Table, form: str = TABLE) -> None
     rows = table.to_pylist()
     if not rows:
         raise CellbenchError("this run has no stage pass", None, "make one: cellbench run --passes stages")
-    best = {(row["node"], row["device"]): row for row in ceilings.to_pylist()}
+    best = advice.best_rates(ceilings.to_pylist())
     cases = advice.by_case(rows)
     labels = dimensions_shown([case[0] for case in cases], CASE, ("device", "device_name", *identity.SIZE, "protocol"))
     for case in cases:
@@ -199,7 +199,7 @@ def print_stages(table: pa.Table, ceilings: pa.Table, form: str = TABLE) -> None
         title += f"{extras(first, identity.without(labels, identity.SIZE, 'protocol'))}: {seconds(first['total_s'])}"
         stdout().print(title, markup=False, style="bold")
         print_columns(*_stage_table(case), form)
-        found = advice.findings(case, best.get((first["node"], first["device"])))
+        found = advice.findings(case, best.get(advice.place(first)))
         for each in [*found, *advice.advise(case)]:
             stdout().print(sentences.sentence(each), markup=False)
         stdout().print()

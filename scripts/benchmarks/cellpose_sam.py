@@ -61,8 +61,10 @@ def calls(args: argparse.Namespace) -> None:
     from variants_table import measured
 
     for crop in args.crops.split(","):
-        what = {"image": "sparse", "crops": (int(crop),), "devices": ("cpu",), "weights": args.weights}
-        measured(what | {"control": False, "models": (MODEL,)}, BEST, args.rounds, args.out)
+        for dtype in args.dtypes.split(","):
+            what = {"image": "sparse", "crops": (int(crop),), "devices": ("cpu",), "weights": args.weights}
+            what |= {"control": False, "models": (MODEL,), "dtypes": (dtype,)}
+            measured(what, BEST, args.rounds, args.out)
 
 
 def cost(args: argparse.Namespace) -> None:

@@ -49,8 +49,9 @@ def main() -> None:
 
 def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> None:
     """One image and crop: the race, then the stages."""
-    with driver.opened(use_ray=False) as here:
-        prepared = bench.prepare(bench.gather(config.load("quick", flags)), here.members)
+    material = bench.gather(config.load("quick", flags))
+    with driver.opened(use_ray=False, engines=material.engines) as here:
+        prepared = bench.prepare(material, here.members)
         block, case = prepared.blocks[0], prepared.blocks[0].cases[0]
         cases = [replace(case, variant=name) for name in ("stock", variant)]
         staged = replace(block, index=1, tasks=(Task("ceiling", case, 0), *(Task("stages", c, 0) for c in cases)))
@@ -60,7 +61,7 @@ def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> Non
         orders = bench.orders(replace(prepared, blocks=(staged,)), run_ids[1], places)
         stages = list(rows(here, out, run_ids[1], orders))
     each = next(found for found in tune.outcomes(race) if found.variant == variant)
-    print(f"\n### {Path(flags['image']).name}, crop {case.crop}: {variant}\n")
+    print(f"\n### {Path(flags['image']).name}, crop {case.crop}, {case.dtype}: {variant}\n")
     interval = f" ({each.low:.2f} to {each.high:.2f})" if each.low else ""
     print(f"{each.speedup or 0:.2f}{interval} times stock, n = {each.n}, masks {each.agreement}. {each.note}\n")
     print("| stage | stock s | now s | floor s |\n|---|---|---|---|")

@@ -16,7 +16,7 @@ from harness.schema import Sample
 Clock = Callable[[], int]
 Work = Callable[[], Any]
 Timed = Callable[[Work], float]  # seconds
-Sized = Callable[[int, str], tuple[Work, float]]  # size, torch's device → work, its GFLOP
+Sized = Callable[..., tuple[Work, float]]  # size, device= and dtype= of torch → work, its GFLOP
 
 # Long enough for an exact time and for a GPU to raise its clock, short enough for a slow CPU.
 SIZES = (2, 4, 8, 16)
@@ -36,20 +36,24 @@ class Ceiling(NamedTuple):
 
 def run(bench: Bench, row: Sample, task: Task) -> Iterator[Sample]:
     """A row for every repetition of each kind of work."""
-    found = list(enumerate(ceilings(bench.accelerator, bench.device, bench.sync)))
+    found = list(enumerate(ceilings(bench.accelerator, bench.device, bench.sync, bench.order.block.dtype)))
     for index, best in found[len(task.earlier_s) :]:
         work = {"work_gflop": best.work_gflop, "work_gb": best.work_gb}
         yield rows.good(row | work, now("ceiling", index, best.elapsed_s), best.phase)
 
 
 def ceilings(
-    accelerator: Accelerator, device: str, sync: Callable[[], None], clock_ns: Clock = time.perf_counter_ns
+    accelerator: Accelerator,
+    device: str,
+    sync: Callable[[], None],
+    dtype: str = "float32",
+    clock_ns: Clock = time.perf_counter_ns,
 ) -> Iterator[Ceiling]:
-    """Repeat the kinds of work that limit the network on this device; the best of each kind is its ceiling.
+    """Repeat the kinds of work that limit a network of this precision on this device; the best of each kind is kept.
 
-    matmul: a square fp32 matrix product, 2n³ operations.
-    convolution: a 3 × 3 convolution of a shape from the middle of the network, each product and sum counted. It has
-    torch's default precision for convolutions: on CUDA that is TF32, while a matmul stays fp32.
+    matmul: a square matrix product, 2n³ operations.
+    convolution: a 3 × 3 convolution of a shape from the middle of the network, each product and sum counted. In float32
+    it has torch's default precision for convolutions: on CUDA that is TF32, while a matmul stays fp32.
     copy: device memory to device memory, counted as bytes read plus bytes written.
     """
 
@@ -60,18 +64,20 @@ def ceilings(
         sync()
         return (clock_ns() - begin_ns) / 1e9
 
+    import torch
+
     on = accelerator.torch_name(device)
-    yield from _rates("matmul", _product, on, timed_s)
-    yield from _rates("convolution", _convolution, on, timed_s)
+    for phase, sized in (("matmul", _product), ("convolution", _convolution)):
+        yield from _rates(phase, partial(sized, device=on, dtype=getattr(torch, dtype)), timed_s)
     yield from _copies(on, timed_s)
     accelerator.empty_cache(device)  # else the memory pass would count this memory as the model's
 
 
-def _rates(phase: str, sized: Sized, device: str, timed_s: Timed) -> Iterator[Ceiling]:
+def _rates(phase: str, sized: Sized, timed_s: Timed) -> Iterator[Ceiling]:
     """Repeat the smallest work that is long compared with the clock's resolution and a GPU's launches."""
-    work, gflop = sized(SIZES[0], device)
+    work, gflop = sized(SIZES[0])
     for size in SIZES:
-        work, gflop = sized(size, device)
+        work, gflop = sized(size)
         work()  # makes the library ready
         if min(timed_s(work), timed_s(work)) >= LONG_ENOUGH_S:
             break
@@ -79,21 +85,21 @@ def _rates(phase: str, sized: Sized, device: str, timed_s: Timed) -> Iterator[Ce
         yield Ceiling(phase, elapsed_s, gflop, None)
 
 
-def _product(size: int, device: str) -> tuple[Work, float]:
+def _product(size: int, **on: Any) -> tuple[Work, float]:
     import torch
 
     # Not constants: a GPU spends less power on their products, so its clock would be higher than at work.
     side = 512 * size
-    a, b, out = (torch.rand(side, side, device=device) for _ in range(3))
+    a, b, out = (torch.rand(side, side, **on) for _ in range(3))
     return partial(torch.matmul, a, b, out=out), 2 * side**3 / 1e9
 
 
-def _convolution(size: int, device: str) -> tuple[Work, float]:
+def _convolution(size: int, **on: Any) -> tuple[Work, float]:
     import torch
 
     n, channels, side_px = size**2, 128, 56
-    x = torch.rand(n, channels, side_px, side_px, device=device)
-    weight = torch.rand(channels, channels, 3, 3, device=device)
+    x = torch.rand(n, channels, side_px, side_px, **on)
+    weight = torch.rand(channels, channels, 3, 3, **on)
     work = partial(torch.nn.functional.conv2d, x, weight, padding=1)
     return work, 2 * 9 * n * channels**2 * side_px**2 / 1e9
 
