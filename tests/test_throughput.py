@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -13,8 +15,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from harness.engines import registry
 from harness.errors import CellbenchError
-from harness.run import throughput
+from harness.run import throughput, tune
 from harness.run.throughput import Way
 from harness.terminal import tuning_view
 from tests.conftest import make_sample
@@ -78,6 +81,74 @@ def test_other_masks_and_failures_are_told() -> None:
     only = throughput.rates([row(FIRST, 0, 60.0), failed])[1]
     assert only.images_per_minute is None
     assert "oom_host: too much" in tuning_view.rates([only])
+
+
+class Machine:
+    """Rates of ways on a machine made up from a seed; of some the masks differ, and some fail."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.asked = seed, set[Way]()
+        rng = random.Random(seed)
+        self.most = rng.choice((1, 2, 4, 8)), rng.choice((1, 2, 4))  # processes and images in flight that still help
+
+    def rate(self, way: Way) -> throughput.Rate:
+        rng = random.Random(f"{self.seed} {way}")
+        counts = zip((way.n_processes, way.n_in_flight), self.most, strict=True)
+        gain = math.prod(min(n, most) ** 0.7 * 0.9 ** max(0, n - most) for n, most in counts)
+        is_stock = way == Way()
+        bad = not is_stock and rng.random() < 0.15
+        speed = 1.0 if way.variant == "stock" else random.Random(f"{self.seed} {way.variant}").uniform(0.5, 3)
+        return throughput.Rate(
+            "node", "cpu", way, None if bad else 6 * speed * gain, 2,
+            same_masks=is_stock or rng.random() > 0.15, note="oom_host: too much" if bad else "",
+        )  # fmt: skip
+
+    def timed(self, ways: list[Way]) -> list[throughput.Rate]:
+        assert ways[0] == Way()
+        assert len(set(ways)) == len(ways)
+        self.asked |= set(ways)
+        return [self.rate(way) for way in ways]
+
+
+@pytest.mark.parametrize("model", ["cyto3", "cpsam_v2"])
+@pytest.mark.parametrize("backend", ["cpu", "cuda", "mps"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_search_ends_at_a_way_with_the_same_masks_that_no_tried_neighbour_beats(
+    model: str, backend: str, seed: int
+) -> None:
+    machine, n_images = Machine(seed), 12
+    engine = registry.engine_of(model)
+    found = machine.rate(throughput.search(machine.timed, engine, backend, n_images))
+    assert found.same_masks
+    assert not found.note
+    assert found.images_per_minute
+    assert found.images_per_minute >= 6
+    for way in machine.asked:
+        assert way.n_processes * way.n_in_flight <= n_images
+        rate = machine.rate(way)
+        near = (way.variant == found.way.variant) and rate.same_masks and not rate.note
+        assert not near or (rate.images_per_minute or 0) <= tune.WORTH * found.images_per_minute
+
+
+def test_a_search_needs_cells_since_masks_are_its_gate() -> None:
+    def timed(ways: list[Way]) -> list[throughput.Rate]:
+        return [throughput.Rate("node", "cpu", way, 6.0, 2, same_masks=None) for way in ways]
+
+    with pytest.raises(CellbenchError, match="no cell was found"):
+        throughput.search(timed, registry.engine_of("cyto3"), "cpu", 12)
+
+
+@pytest.mark.parametrize(
+    ("low", "same_masks", "words"),
+    [(1.2, True, "1.50 times stock"), (0.9, True, "no way is shown"), (None, True, "no way is shown"),
+     (1.2, False, "no way is shown"), (1.2, None, "no way is shown")],
+)  # fmt: skip
+def test_the_way_is_named_only_where_it_is_known_to_be_faster(
+    low: float | None, same_masks: bool | None, words: str
+) -> None:
+    rate = throughput.Rate("node", "cpu", SECOND, 9.0, 3, 1.5, low, 2.0, same_masks)
+    assert words in tuning_view.fastest_way([throughput.Rate("node", "cpu", FIRST, 6.0, 3), rate])
+    assert "no way is shown" in tuning_view.fastest_way([throughput.Rate("node", "cpu", FIRST, 6.0, 3)])
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def test_a_step_that_buys_next_to_nothing_is_left_out() -> None:
 
 
 def test_what_this_backend_cannot_do_is_left_out_with_the_reason() -> None:
-    tried, refused = tune._possible(CELLPOSE, ("bf16", "fp16"), {"lossless"}, "cpu")
+    tried, refused = tune.possible(CELLPOSE, ("bf16", "fp16"), {"lossless"}, "cpu")
     assert tried == ["lossless+bf16"]
     assert refused == ["lossless+fp16: fp16 is not for cpu; overflows at 65504"]
 
@@ -100,7 +100,7 @@ def test_what_this_backend_cannot_do_is_left_out_with_the_reason() -> None:
     ],
 )
 def test_a_step_takes_the_place_of_what_it_contradicts(best: str, step: str, tried: str) -> None:
-    assert tune._possible(CELLPOSE, (step,), {best}, "cpu") == ([tried], [])
+    assert tune.possible(CELLPOSE, (step,), {best}, "cpu") == ([tried], [])
 
 
 class Machine:

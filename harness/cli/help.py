@@ -19,7 +19,10 @@ EXAMPLES = {
     "run": ("cellbench run", "cellbench run --image my.tif --crops 512,full --blocks 3",
             "cellbench run --profile article --dry-run"),
     "resume": ("cellbench resume", "cellbench resume RUN --retry-failed"),
-    "throughput": ("cellbench throughput --folder plates/today --processes 1,2,4 --variants stock,lossless",),
+    "throughput": (
+        "cellbench throughput --folder plates/today --auto",
+        "cellbench throughput --folder plates/today --processes 1,2,4 --variants stock,lossless",
+    ),
     "ab": ("cellbench ab stock lossless --crop 448", "cellbench ab before after --python-a old/bin/python "
            "--python-b new/bin/python"),
     "models": ("cellbench models",),

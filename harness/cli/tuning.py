@@ -115,9 +115,20 @@ def throughput(
     channel: Channel = None,
     crop: Annotated[int, typer.Option(min=1, help="Side of those squares in px.")] = 448,
     n_images: Annotated[int, typer.Option(min=1, help="Number of those squares.")] = 12,
-    processes: Annotated[str, typer.Option(help="Processes that share the device: 1,2,4.")] = "1,2",
-    in_flight: Annotated[str, typer.Option(help="Images that each process handles concurrently: 1,2.")] = "1",
-    variants: Annotated[str, typer.Option(help="How Cellpose is executed: stock, or names joined by +.")] = "stock",
+    processes: Annotated[
+        str | None, typer.Option(help="Processes that share the device; 1,2 if not given.", show_default=False)
+    ] = None,
+    in_flight: Annotated[
+        str | None,
+        typer.Option(help="Images that each process handles concurrently; 1 if not given.", show_default=False),
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(help="Variants, like stock,lossless; stock if not given.", show_default=False),
+    ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Find the fastest way with the same masks, then time it against stock.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; each measures every combination once.")] = 3,
     device: Device = "auto",
     model: Model = None,
@@ -142,13 +153,17 @@ def throughput(
     from harness.terminal import tuning_view
     from harness.terminal.progress import remaining
 
+    if auto and (given := processes or in_flight or variants):
+        raise CellbenchError(
+            "--auto chooses the variant and the counts", given, "leave --variants, --processes and --in-flight out"
+        )
     engine = registry.engine_of(model or registry.default_model())
-    names = [str(engine.variant(name, _backend(device))) for name in variants.split(",")]
+    names = [str(engine.variant(name, _backend(device))) for name in (variants or "stock").split(",")]
     ways = [
         rated.Way(name, n_processes, n_in_flight)
         for name in names
-        for n_processes in _counts(processes, "--processes")
-        for n_in_flight in _counts(in_flight, "--in-flight")
+        for n_processes in _counts(processes or "1,2", "--processes")
+        for n_in_flight in _counts(in_flight or "1", "--in-flight")
     ]
     found = rated.folder(folder, plane, channel) if folder else []
     label = None if folder is None else folder.absolute().name
@@ -162,18 +177,31 @@ def throughput(
                 engine.variant(name, block.device.backend)
         material = prepared.material
         pictures = [each.pixels for each in found] or rated.windows(material.image.pixels, crop, n_images)
-        nodes = len({block.node for block in prepared.blocks})
-        n_turns = rounds * len(ways) * nodes
-        typer.echo(f"{len(pictures)} images, {len(ways)} ways, {rounds} rounds; each in processes of its own", err=True)
-        rows, begin_s = [], time.monotonic()
-        for row in rated.measure(prepared, here, pictures, ways, rounds, out, label):
-            rows.append(row)
-            if row["role"] == "throughput":
-                n_done = sum(each["role"] == "throughput" for each in rows)
-                left_s = (time.monotonic() - begin_s) * (n_turns / n_done - 1)
-                typer.echo(f"{n_done} of {n_turns}: {tuning_view.turn(row)}; {remaining(left_s)}", err=True)
-    rates = rated.rates(rows)
+
+        def timed(ways: list[rated.Way], n_rounds: int) -> list[rated.Rate]:
+            n_turns = n_rounds * len(ways) * len({block.node for block in prepared.blocks})
+            typer.echo(f"{len(pictures)} images, {len(ways)} ways, {n_rounds} rounds; separate processes", err=True)
+            rows, begin_s = [], time.monotonic()
+            for row in rated.measure(prepared, here, pictures, ways, n_rounds, out, label):
+                rows.append(row)
+                if row["role"] == "throughput":
+                    n_done = sum(each["role"] == "throughput" for each in rows)
+                    left_s = (time.monotonic() - begin_s) * (n_turns / n_done - 1)
+                    typer.echo(f"{n_done} of {n_turns}: {tuning_view.turn(row)}; {remaining(left_s)}", err=True)
+            return rated.rates(rows)
+
+        if auto:
+            first, *others = prepared.blocks
+            if others:
+                places = ", ".join(f"{block.node} {block.device.id}" for block in prepared.blocks)
+                raise CellbenchError("--auto searches on one device", places, "name it: --device; or leave --auto out")
+            backend = first.device.backend
+            best = rated.search(lambda ways: timed(ways, rated.SEARCH_ROUNDS), engine, backend, len(pictures))
+            ways = [*dict.fromkeys((rated.Way(), best))]
+        rates = timed(ways, rounds)
     typer.echo(json_.dumps([asdict(rate) for rate in rates], indent=2) if json else tuning_view.rates(rates))
+    if auto and not json:
+        typer.echo(f"\n{tuning_view.fastest_way(rates)}")
     if bad := [rate for rate in rates if rate.note]:
         raise CasesFailedError(f"{len(bad)} of {len(rates)} ways failed: {bad[0].note}", str(out), "try with less")
 

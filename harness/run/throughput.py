@@ -8,7 +8,7 @@ import itertools
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,20 +16,22 @@ from pathlib import Path
 import numpy as np
 
 from harness import files, images, schema
-from harness.engines.base import STOCK
+from harness.engines.base import STOCK, Engine
 from harness.errors import CellbenchError
 from harness.fleet import driver
 from harness.fleet.driver import artifacts
 from harness.measure.share import image_file
 from harness.measure.wire import Order, ThroughputOrder
 from harness.plan.cases import Task
-from harness.run import bench, resume
+from harness.run import bench, resume, tune
 from harness.run.bench import Prepared
 from harness.schema import Sample
 from harness.stats import selection
 from harness.store import Store, new_run_id
 
 SUFFIXES = (".tif", ".tiff")
+N_GROUPS = 2  # of an engine's variants: what keeps every bit, then the network; others compile for long or change masks
+SEARCH_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,36 @@ def measure(
         for row in samples:
             journal.append(row)
             yield row
+
+
+def search(timed: Callable[[list[Way]], Sequence[Rate]], engine: Engine, backend: str, n_images: int) -> Way:
+    """Find the fastest way with stock's masks: variants first, then processes and images in flight.
+
+    timed: measures ways in interleaved rounds, stock first. The rate of the answer was chosen as the highest, so it is
+    known only from further rounds.
+    """
+    best = Way()
+    for group in engine.searched[:N_GROUPS]:
+        names, _ = tune.possible(engine, group, {best.variant}, backend)
+        best = _fastest(timed, best, [replace(best, variant=name) for name in names])
+    before = None
+    while best != before:
+        before = best
+        more = replace(best, n_processes=2 * best.n_processes), replace(best, n_in_flight=2 * best.n_in_flight)
+        best = _fastest(timed, best, [way for way in more if way.n_processes * way.n_in_flight <= n_images])
+    return best
+
+
+def _fastest(timed: Callable[[list[Way]], Sequence[Rate]], best: Way, others: Sequence[Way]) -> Way:
+    """The fastest of these ways, if its masks are stock's and it beats the best so far by enough."""
+    if not others:
+        return best
+    found = {rate.way: rate for rate in timed([*dict.fromkeys((Way(), best, *others))])}
+    if found[Way()].same_masks is None:
+        raise CellbenchError("no cell was found", "--auto", "equal masks prove nothing without cells: use other images")
+    passing = {way: rate.images_per_minute or 0.0 for way, rate in found.items() if rate.same_masks and not rate.note}
+    fastest = max(passing, key=lambda way: passing[way], default=best)
+    return fastest if passing.get(fastest, 0.0) > tune.WORTH * passing.get(best, 0.0) else best
 
 
 def rates(rows: Sequence[Sample]) -> list[Rate]:

@@ -151,7 +151,7 @@ def search(
             if time.monotonic() > until_s:
                 left_out.append(f"{', '.join(group)}: the budget is spent")
                 continue
-            tried, rejected = _possible(engine, group, set(best.values()), block.device.backend)
+            tried, rejected = possible(engine, group, set(best.values()), block.device.backend)
             left_out += rejected
             if not tried:
                 continue
@@ -259,7 +259,7 @@ def race_block(block: Block, case: Case, names: Sequence[str], rounds: int, inde
     return replace(block, index=index, tasks=tasks, effort=effort)
 
 
-def _possible(engine: Engine, group: Sequence[str], bests: set[str], backend: str) -> tuple[list[str], list[str]]:
+def possible(engine: Engine, group: Sequence[str], bests: set[str], backend: str) -> tuple[list[str], list[str]]:
     """The steps of a group that can be added to the bests on this backend, and the reasons why the others cannot."""
     tried, rejected = [], []
     for step in group:

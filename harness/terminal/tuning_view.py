@@ -50,6 +50,18 @@ def snippet(variant: str, model: str) -> str:
     return "\n".join(lines)
 
 
+def fastest_way(found: Sequence[Rate]) -> str:
+    """The result of a search for a way, from rounds after the search: the first is stock's, the last the one found."""
+    rate = found[-1]
+    if not (rate.low and rate.low > 1 and rate.same_masks):
+        return wrapped("no way is shown to be faster than stock, one image at a time, with the same masks")
+    way, known = rate.way, f"95 % interval {interval(rate.low, rate.high)}, {rate.n} rounds"
+    return wrapped(
+        f"fastest way found: {way.variant}, processes: {way.n_processes}, images in flight in each: {way.n_in_flight}; "
+        f"{number(rate.speedup)} times stock, one image at a time ({known}), the same masks"
+    )
+
+
 def _answer(each: Outcome | None) -> str:
     if each is None:
         return "none is shown to be faster than stock"
@@ -62,7 +74,7 @@ def turn(row: Sample) -> str:
     way = f"{row['variant']}, {row['n_processes']} × {row['n_in_flight']}"
     if row["status"] != "ok":
         return f"{row['node']} {row['device']} {way}: {row['status']}"
-    return f"{row['node']} {row['device']} {way}: {60 * row['n_images'] / row['elapsed_s']:.3g} images a minute"
+    return f"{row['node']} {row['device']} {way}: {number(60 * row['n_images'] / row['elapsed_s'])} images a minute"
 
 
 def rates(found: Sequence[Rate]) -> str:
