@@ -27,6 +27,7 @@ FLOORS = (
     ("results",),
     ("judge",),
     ("run",),
+    ("submissions",),
     ("fleet", "query"),
     ("store",),
     ("measure",),
