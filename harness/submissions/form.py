@@ -18,13 +18,13 @@ from statistics import median
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness import schema
 from harness.schema import Role, Row, Status, identity
 
 LICENCE = "CC0-1.0"
+CONTROL = "control"  # the small image that each process times first and last
 COLUMNS = (
     "schema_version", "run_id", "case_id", "series_key", "source", "profile", "started_at", "role", "phase", "block",
     "position", "repetition", "elapsed_s", "status", "stop_reason", "precision", "sync", "workload", "engine",
@@ -71,6 +71,16 @@ def stem(month: str, number: str) -> str:
     return f"{month.replace('-', '')}-{number}"
 
 
+def keys(row: Row) -> tuple[str, str]:
+    """The case_id and the series_key of a row."""
+    return identity.key(row, identity.CASE), identity.key(row, identity.SERIES)
+
+
+def rounded(n_bytes: int) -> int:
+    """A size of memory to two digits: the exact one differs between machines of one kind."""
+    return int(float(f"{n_bytes:.1e}"))
+
+
 def encode(samples: pa.Table) -> bytes:
     """The Parquet file of these samples: the columns of a submission that have values.
 
@@ -87,13 +97,14 @@ def encode(samples: pa.Table) -> bytes:
     return content.getvalue()
 
 
-def manifest(samples: pa.Table, number: str, sha256: str) -> dict[str, Any]:
+def manifest(rows: list[Row], number: str, sha256: str) -> dict[str, Any]:
     """The facts of a submission that people read, computed from its samples; sha256: of the Parquet file.
 
     Each case has its median in s, its range and n, or the status of its failure.
     """
-    calls = samples.filter(pc.field("role").isin([Role.TIMED, Role.WARMUP])).to_pylist()
-    work = _facts(calls, (*WORK, "profile"))
+    calls = [row for row in rows if row["role"] in (Role.TIMED, Role.WARMUP) and row["crop"] != CONTROL] or rows
+    calls = sorted(calls, key=lambda row: (row["height_px"] or 0) * (row["width_px"] or 0))
+    work = {name: value for name, value in _facts(calls, (*WORK, "profile")).items() if not isinstance(value, list)}
     return {
         "id": number,
         "month": f"{calls[0]['started_at']:%Y-%m}",
@@ -107,7 +118,7 @@ def manifest(samples: pa.Table, number: str, sha256: str) -> dict[str, Any]:
             for key, rows in identity.grouped(calls, lambda row: tuple(map(row.get, WORK))).items()
         ],
         "flags": dict(Counter(flag for row in calls for flag in (row["flags"] or "").split())),
-        "n_rows": samples.num_rows,
+        "n_rows": len(rows),
         "sha256": sha256,
     }
 
