@@ -67,8 +67,8 @@ def rows(
         "protocol": "standard", "protocol_version": 1, "variant": variant, "result_variant": "stock", "model": model,
         "weights": weights, "weights_sha256": hashlib.sha256(f"{model} {weights}".encode()).hexdigest(),
         "image": PROFILE.image, "image_sha256": checks.IMAGES[PROFILE.image], "image_is_synthetic": True,
-        "batch_size": batch,
-        "dtype": dtype, "diameter_asked_px": 0.0, "node": form.slug(name), "backend": backend, "device": device,
+        "batch_size": batch, "dtype": dtype, "diameter_asked_px": 0.0,
+        "node": form.slug(name, backend), "backend": backend, "device": device,
         "device_used": device, "device_name": name, "cpu_model": cpu, "instruction_set": None, "n_cores": 8,
         "ram_bytes": form.rounded(max(16, 2 * memory_gb) * 10**9),
         "os": "macOS 15.6" if backend == "mps" else "Ubuntu 24.04",
@@ -138,7 +138,9 @@ def write(folder: Path, samples: pa.Table, number: str) -> Path:
 
 def collection(folder: Path, count: int, seed: int = 0) -> Iterator[Path]:
     """Write a folder of made-up submissions with the hardware that is known; yields the Parquet files."""
-    known = [(form.slug(name), name) for name, *_ in HARDWARE if name != "Intel(R) Arc(TM) A770 Graphics"]
+    known = [
+        (form.slug(name, backend), name) for name, backend, *_ in HARDWARE if name != "Intel(R) Arc(TM) A770 Graphics"
+    ]
     text = "".join(
         f"[{slug}]\nname = {json.dumps(name)}\nnames = [{json.dumps(name)}]\n" for slug, name in dict(known).items()
     )

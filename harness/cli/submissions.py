@@ -74,7 +74,7 @@ def collect_(
 ) -> None:
     """Check submissions, and print a verdict for each file.
 
-    A verdict is ok, pending, flagged or rejected. The exit code is 1 where a file is flagged and 2 where one is rejected. Files are read as data only.
+    A verdict is ok, pending, flagged or rejected. The exit code is 1 where one is flagged and 2 where one is rejected.
     """
     import pyarrow as pa
 

@@ -27,7 +27,7 @@ from harness.plan import config
 from harness.schema import Phase, Role, Row, Status, identity
 from harness.store import anonymous
 from harness.submissions import collection, form
-from harness.submissions.collection import Aliases, Notes, Tier, Verdict
+from harness.submissions.collection import Aliases, Hardware, Notes, Tier, Verdict
 
 MAX_BYTES = 512 * 1024  # of either file; a thorough run of ten sizes needs a quarter
 MAX_ROWS = 20_000
@@ -93,6 +93,10 @@ class Submission:
     def device_name(self) -> str:
         """The name of its device; of the first one, where there are several."""
         return str(self.rows[0]["device_name"])
+
+    def hardware(self, known: Known) -> Hardware | None:
+        """The hardware of its device; None where aliases.toml lacks it."""
+        return known.aliases.find(self.device_name, self.rows[0]["backend"])
 
     def cases(self) -> dict[tuple[Any, ...], list[Row]]:
         """Its successful timed repetitions by case."""
@@ -248,14 +252,14 @@ def place(found: Submission, known: Known) -> Iterator[Reason]:
     """One device; folder, name and times agree with the samples."""
     common = {
         "run_id": form.run_id(found.month, found.number), "started_at": form.begin(found.month), "source": "measured",
-        "node": form.slug(found.device_name), "device_name": found.rows[0]["device_name"],
+        "node": form.slug(found.device_name, found.rows[0]["backend"]), "device_name": found.rows[0]["device_name"],
         "backend": found.rows[0]["backend"], "schema_version": schema.VERSION,
     }  # fmt: skip
     for name, value in common.items():
         if any(row[name] != value for row in found.rows) or value is None:
             yield _reject(f"{name} is not {value} in every row")
-    hardware = known.aliases.find(found.device_name)
-    expected = hardware.slug if hardware else form.slug(found.device_name)
+    hardware = found.hardware(known)
+    expected = hardware.slug if hardware else common["node"]
     if found.slug != expected:
         yield _reject(f"the folder of this hardware is {expected}")
     if any((row["ram_bytes"] or 0) != form.rounded(row["ram_bytes"] or 0) for row in found.rows):
@@ -335,7 +339,7 @@ def growth(found: Submission, _: Known) -> Iterator[Reason]:
 
 def ceiling(found: Submission, known: Known) -> Iterator[Reason]:
     """No rate is above what the hardware can do: its maker's number, or the ceiling that the submission measured."""
-    hardware = known.aliases.find(found.device_name)
+    hardware = found.hardware(known)
     measured = [
         row["work_gflop"] / row["elapsed_s"]
         for row in found.rows
@@ -400,7 +404,7 @@ def note(found: Submission, known: Known) -> Iterator[Reason]:
 
 def hardware(found: Submission, known: Known) -> Iterator[Reason]:
     """The hardware is in aliases.toml; new hardware is never rejected for that."""
-    if not known.aliases.find(found.device_name):
+    if not found.hardware(known):
         yield Reason(Verdict.PENDING, f"{found.device_name} is not in aliases.toml yet")
 
 

@@ -30,7 +30,15 @@ PLAIN = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
 # Equal for two submissions whose times are compared, of one hardware.
-COMPARED = (*form.WORK, "image_sha256", "weights_sha256", "diameter_asked_px", "torch_threads", "engine_version")
+COMPARED = (
+    "backend",
+    *form.WORK,
+    "image_sha256",
+    "weights_sha256",
+    "diameter_asked_px",
+    "torch_threads",
+    "engine_version",
+)
 
 
 class Tier(StrEnum):
@@ -116,9 +124,9 @@ class Aliases:
     def _by_name(self) -> dict[str, Hardware]:
         return {form.slug(name): each for each in self.by_slug.values() for name in (each.slug, *each.names)}
 
-    def find(self, name: str) -> Hardware | None:
-        """The hardware that a device's name belongs to; None where it is unknown."""
-        return self._by_name.get(form.slug(name))
+    def find(self, name: str, backend: str | None) -> Hardware | None:
+        """The hardware that a device belongs to, by the name that it reports; None where it is unknown."""
+        return self._by_name.get(form.slug(name, backend))
 
 
 def aliases(folder: Path) -> Aliases:

@@ -50,9 +50,10 @@ VERSIONS = (
 HARDWARE = ("device_name", "backend", "cpu_model", "n_cores", "torch_threads", "ram_bytes", "os", "arch")
 
 
-def slug(name: str) -> str:
-    """A name of hardware as the name of a folder: 'NVIDIA GeForce RTX 4070' becomes 'nvidia-geforce-rtx-4070'."""
+def slug(name: str, backend: str | None = None) -> str:
+    """A name of hardware as the name of a folder: 'Tesla T4' as tesla-t4, the GPU of an Apple M1 as apple-m1-gpu."""
     bare = re.sub(r"\((r|tm|c)\)", " ", name.lower())
+    bare += " gpu" if backend == "mps" else ""  # its device has the name of the processor
     return re.sub(r"[^a-z0-9]+", "-", bare).strip("-")[:60].strip("-") or "unknown"
 
 
@@ -113,8 +114,7 @@ def manifest(rows: list[Row], number: str, sha256: str) -> dict[str, Any]:
         "versions": _facts(calls, VERSIONS),
         "work": work,
         "cases": [
-            {name: value for name, value in zip(WORK, key, strict=True) if isinstance(work.get(name), list)}
-            | _case(rows)
+            {name: value for name, value in zip(WORK, key, strict=True) if name not in work} | _case(rows)
             for key, rows in identity.grouped(calls, lambda row: tuple(map(row.get, WORK))).items()
         ],
         "flags": dict(Counter(flag for row in calls for flag in (row["flags"] or "").split())),

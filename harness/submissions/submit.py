@@ -54,7 +54,8 @@ def make(session: Session, run_id: str, known: Known) -> list[Made]:
     nodes = {name for row in rows for name in (row["node"], row["node"].partition(".")[0])}
     public = anonymous.Names([*anonymous.own_names(), *nodes]).rows(rows)
     for row, before in zip(public, rows, strict=True):  # a machine may be named after its hardware
-        row |= {name: before[name] for name in ("device_name", "cpu_model") if known.aliases.find(before[name] or "")}
+        if known.aliases.find(before["device_name"] or "", before["backend"]):
+            row["device_name"] = before["device_name"]
     devices = identity.grouped(public, lambda row: (row["node"], row["backend"], row.get("device_name")))
     made = [_made(each, known) for (_, _, name), each in devices.items() if name]
     if not made:
@@ -66,13 +67,13 @@ def _made(rows: Iterable[Row], known: Known) -> Made:
     number, rows = secrets.token_hex(6), list(rows)
     month, name = f"{rows[0]['started_at']:%Y-%m}", rows[0]["device_name"]
     samples = pa.Table.from_pylist([_public(row, month, number) for row in rows], form.SCHEMA)
-    content, hardware = form.encode(samples), known.aliases.find(name)
+    content, hardware = form.encode(samples), known.aliases.find(name, rows[0]["backend"])
     sha256, public = hashlib.sha256(content).hexdigest(), samples.to_pylist()
     manifest = form.manifest(public, number, sha256)
     if anonymous.LEFT_OUT in name:
         fix = "add the name of the hardware to results/reference/aliases.toml first"
         raise CellbenchError("the name of the device contains a name of this machine or its user", name, fix)
-    slug = hardware.slug if hardware else form.slug(name)
+    slug = hardware.slug if hardware else form.slug(name, rows[0]["backend"])
     verdict, reasons = checks.check(checks.Submission(slug, number, month, public, manifest, sha256), known)
     if verdict == Verdict.REJECTED:
         raise CellbenchError(f"this run cannot be submitted: {reasons[0].text}", name, MAKE)
@@ -87,7 +88,7 @@ def _public(row: Row, month: str, number: str) -> Row:
         "schema_version": schema.VERSION,
         "run_id": form.run_id(month, number),
         "started_at": form.begin(month),
-        "node": form.slug(row["device_name"]),
+        "node": form.slug(row["device_name"], row["backend"]),
         "ram_bytes": form.rounded(row["ram_bytes"] or 0) or None,
         "os": re.sub(r"(\d+(?:\.\d+)+)[-+]\S*", r"\1", row["os"] or "") or None,  # an own kernel may have any name
     }
