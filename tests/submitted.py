@@ -147,7 +147,7 @@ def collection(folder: Path, count: int, seed: int = 0) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "aliases.toml").write_text("# Made up.\n" + text)
     flag = f'[[flag]]\nid = "{number_of(1)}"\nreason = "made up: the machine throttled"\ndate = 2026-11-28\n'
-    (folder / "flags.toml").write_text(f'first_party = ["{number_of(0)}"]\n\n{flag}')
+    (folder / "flags.toml").write_text(f'first_party = {{ {number_of(0)} = "" }}\n\n{flag}')
     for i in range(count):
         yield write(folder, table(i, random.Random(f"{seed}/{i}")), number_of(i))
 

@@ -56,7 +56,7 @@ def accepted(tmp_path: Path) -> Path:
         for name, peak in (("NVIDIA H200", 990), ("NVIDIA L4", 121))
     ]
     (folder / "aliases.toml").write_text("\n".join(tables))
-    (folder / "flags.toml").write_text(f'first_party = ["{FIRST}"]\n')
+    (folder / "flags.toml").write_text(f'first_party = {{ {FIRST} = "" }}\n')
     return folder
 
 

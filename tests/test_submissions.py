@@ -96,7 +96,7 @@ def test_notes_of_the_maintainers_decide(tmp_path: Path) -> None:
     for i in range(4):
         put(tmp_path, i)
     (tmp_path / "flags.toml").write_text(
-        f'first_party = ["{submitted.number_of(0)}"]\n'
+        f'first_party = {{ {submitted.number_of(0)} = "" }}\n'
         f'[[flag]]\nid = "{submitted.number_of(1)}"\nreason = "a laptop on battery"\ndate = 2026-11-28\n'
     )
     slug = form.slug(submitted.HARDWARE[0][0])
