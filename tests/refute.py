@@ -388,6 +388,8 @@ def _same_hardware(raw: Raw, finding: Any) -> Reasons:
         if run_id not in mine and _values(rows[0], columns) == _values(own, columns):
             runs[run_id] += [row["elapsed_s"] for row in rows]
     every = [each for of_run in runs.values() for each in of_run]
+    submitters = {run_id if re.search(r"-[0-9a-f]{12}$", run_id) else "maintainers" for run_id in runs}
+    yield from _equal("submitters", finding.n_submitters, len(submitters))
     yield from _equal("calls and runs of others", (finding.n, finding.n_runs), (len(every), len(runs)))
     if every:
         yield from _near("of others", finding.value_s, float(np.median([np.median(each) for each in runs.values()])))

@@ -19,7 +19,7 @@ import pyarrow as pa
 from harness import schema
 from harness.engines import registry
 from harness.plan import config
-from harness.submissions import form
+from harness.submissions import checks, form
 
 # name, backend, GFLOP/s that cyto3 reaches, the same of cpsam_v2, memory of the device in GB, host
 HARDWARE = (
@@ -44,8 +44,6 @@ HARDWARE = (
     ("Apple M4 Max", "cpu", 300, 500, 64, "Apple M4 Max"),
 )  # fmt: skip
 MODELS = {"cyto3": ("cellpose3", "3.1.1.3", "float32", 8), "cpsam_v2": ("cellpose4", "4.2.1.1", "bfloat16", 8)}
-IMAGE_SHA256 = "63128ddcf19ef0e9ea58ca4e0c021eae7fd2928cd0656ca59b194cb10e330cb4"  # of sparse; test_submissions has it
-FULL_PX = (2160, 2560)
 PROFILE = config.load("article")
 
 
@@ -68,17 +66,19 @@ def rows(
         "workload": "cellpose", "engine": engine, "engine_version": version, "cellpose_version": version,
         "protocol": "standard", "protocol_version": 1, "variant": variant, "result_variant": "stock", "model": model,
         "weights": weights, "weights_sha256": hashlib.sha256(f"{model} {weights}".encode()).hexdigest(),
-        "image": PROFILE.image, "image_sha256": IMAGE_SHA256, "image_is_synthetic": True, "batch_size": batch,
-        "dtype": dtype, "diameter_asked_px": 0.0, "node": form.slug(name), "backend": backend, "device": device,
+        "image": PROFILE.image, "image_sha256": checks.IMAGES[PROFILE.image], "image_is_synthetic": True,
+        "batch_size": batch, "dtype": dtype, "diameter_asked_px": 0.0,
+        "node": form.slug(name, backend), "backend": backend, "device": device,
         "device_used": device, "device_name": name, "cpu_model": cpu, "instruction_set": None, "n_cores": 8,
-        "ram_bytes": max(16, 2 * memory_gb) * 10**9, "os": "macOS 15.6" if backend == "mps" else "Ubuntu 24.04",
+        "ram_bytes": form.rounded(max(16, 2 * memory_gb) * 10**9),
+        "os": "macOS 15.6" if backend == "mps" else "Ubuntu 24.04",
         "arch": "arm64" if "Apple" in cpu else "x86_64", "torch_threads": 8, "opencv_threads": 8, "numba_threads": 8,
         "harness_version": "0.1.0", "python_version": "3.12.11", "torch_version": "2.9.1", "numpy_version": "2.0.2",
         "numba_version": "0.62.1", "opencv_version": "4.12.0",
     }  # fmt: skip
     found = []
     for crop in PROFILE.crops:
-        height_px, width_px = FULL_PX if crop == "full" else (crop, crop)
+        height_px, width_px = checks.SIDES_PX if crop == "full" else (crop, crop)
         gflop = registry.engine(engine).work(model, height_px, width_px).gflop
         seconds = 0.02 + height_px * width_px * (4e-8 if variant == "stock" else 5e-9)
         seconds += gflop / (cyto3_rate if model == "cyto3" else sam_rate) * (1 if variant == "stock" else 0.8)
@@ -131,21 +131,23 @@ def write(folder: Path, samples: pa.Table, number: str) -> Path:
     month = f"{first['started_at']:%Y-%m}"
     path = place / f"{form.stem(month, number)}.parquet"
     path.write_bytes(content)
-    manifest = form.manifest(samples, number, hashlib.sha256(content).hexdigest())
+    manifest = form.manifest(samples.to_pylist(), number, hashlib.sha256(content).hexdigest())
     path.with_suffix(".json").write_text(form.text(manifest))
     return path
 
 
 def collection(folder: Path, count: int, seed: int = 0) -> Iterator[Path]:
     """Write a folder of made-up submissions with the hardware that is known; yields the Parquet files."""
-    known = [(form.slug(name), name) for name, *_ in HARDWARE if name != "Intel(R) Arc(TM) A770 Graphics"]
+    known = [
+        (form.slug(name, backend), name) for name, backend, *_ in HARDWARE if name != "Intel(R) Arc(TM) A770 Graphics"
+    ]
     text = "".join(
         f"[{slug}]\nname = {json.dumps(name)}\nnames = [{json.dumps(name)}]\n" for slug, name in dict(known).items()
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "aliases.toml").write_text("# Made up.\n" + text)
     flag = f'[[flag]]\nid = "{number_of(1)}"\nreason = "made up: the machine throttled"\ndate = 2026-11-28\n'
-    (folder / "flags.toml").write_text(f'first_party = ["{number_of(0)}"]\n\n{flag}')
+    (folder / "flags.toml").write_text(f'first_party = {{ {number_of(0)} = "" }}\n\n{flag}')
     for i in range(count):
         yield write(folder, table(i, random.Random(f"{seed}/{i}")), number_of(i))
 

@@ -39,7 +39,7 @@ WRITERS = {
 }
 READERS = {
     "alarms", "anonymise", "chart", "checkup", "compare", "doctor", "estimate", "export", "list", "query",
-    "schedule remove", "schedule show", "show",
+    "schedule remove", "schedule show", "show", "submit",
 }  # fmt: skip
 
 

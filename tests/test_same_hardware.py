@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -18,7 +19,8 @@ from harness.results.findings import SameHardware
 from harness.results.tables import Tables
 from harness.schema import Sample
 from harness.store import reference
-from tests import refute
+from harness.submissions import form
+from tests import refute, submitted
 from tests.conftest import make_sample, make_store
 
 GPU = {"backend": "cuda", "device": "cuda:0", "device_name": "NVIDIA H200", "workload": "cellpose"}
@@ -76,7 +78,7 @@ def test_equal_work_on_equal_hardware_is_compared_in_one_sentence(own: Any, tmp_
     assert (found.least_s, found.most_s) == (pytest.approx(4 * 1.2), pytest.approx(4 * 3.0 * 1.12))
     text = sentences.sentence(found)
     assert text.startswith("Reference set, another machine with this hardware (NVIDIA H200): ")
-    assert "n = 12 in 2 runs" in text
+    assert "n = 12 in 2 runs of 1 submitter)" in text
     assert "interval" not in text
     assert refute.refuted(refute.Raw.of(tmp_path / "own"), found, text) == []
 
@@ -86,7 +88,15 @@ def test_a_wrong_comparison_is_refuted(own: Any, tmp_path: Path) -> None:
     [found] = answers.same_hardware(data)
     raw = refute.Raw.of(tmp_path / "own")
     assert refute.refuted(raw, found) == []
-    for wrong in ({"value_s": 9.0}, {"own_s": 9.0}, {"n": 7}, {"n_runs": 2}, {"least_s": 0.1}, {"most_s": 99.0}):
+    for wrong in (
+        {"value_s": 9.0},
+        {"own_s": 9.0},
+        {"n": 7},
+        {"n_runs": 2},
+        {"n_submitters": 2},
+        {"least_s": 0.1},
+        {"most_s": 99.0},
+    ):
         assert refute.refuted(raw, SameHardware(**vars(found) | wrong)), wrong
 
 
@@ -147,6 +157,22 @@ def test_other_work_of_one_store_is_not_ranked_with_the_set(own: Any) -> None:
     data = own(calls(1.0, **GPU) + lossless, calls(1.2, **GPU, **FAR) + calls(0.6, **GPU, **FAR, variant="lossless"))
     bars = rendering.as_dict(catalogue.figure("ranking").chart(data))["data"]["values"]
     assert sum(others.REFERENCE in row["title"] for row in bars) == 1
+
+
+def test_submissions_count_as_submitters_unless_they_are_flagged_or_ones_own(own: Any, tmp_path: Path) -> None:
+    mine = submitted.rows(number="f" * 12)
+    for i, scale in enumerate((1.1, 1.2, 1.3, 1.4, 1.0)):
+        number = submitted.number_of(i)
+        rows = [{**row, "elapsed_s": row["elapsed_s"] * scale} for row in submitted.rows(number=number)]
+        submitted.write(tmp_path / "reference", pa.Table.from_pylist(rows, form.SCHEMA), number)
+    flag = f'[[flag]]\nid = "{submitted.number_of(2)}"\nreason = "x"\ndate = 2026-11-28\n'
+    same = f'[[same_submitter]]\nids = ["{submitted.number_of(0)}", "{submitted.number_of(1)}"]\n'
+    (tmp_path / "reference" / "flags.toml").write_text(flag + same)
+    found = answers.same_hardware(own(mine, calls(1.0, **GPU, **FAR)))[-1]
+    assert (found.n_runs, found.n_submitters, found.n) == (3, 2, 18)
+    shortest = min(row["elapsed_s"] for row in mine if row["crop"] == "full")
+    assert found.least_s == pytest.approx(1.1 * shortest)
+    assert "n = 18 in 3 runs of 2 submitters" in sentences.sentence(found)
 
 
 def test_the_report_and_the_estimate_compare(own: Any, tmp_path: Path) -> None:

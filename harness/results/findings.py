@@ -142,7 +142,7 @@ class SameHardware(Finding):
     """A case compared with the same work on other machines with the same hardware. cases: one's own.
 
     own_s: its median, of own_n calls. value_s: the median of the others' runs. least_s, most_s: the range of their n
-    calls.
+    calls. n_submitters: of those runs; the maintainers are one.
     """
 
     hardware: str
@@ -154,6 +154,7 @@ class SameHardware(Finding):
     most_s: float
     n: int
     n_runs: int
+    n_submitters: int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from harness.query import Session
 from harness.results.findings import SameHardware, case
 from harness.results.formatting import Row, line_namer, short_name, size_label
 from harness.schema import identity
-from harness.store import Store, reference
+from harness.store import Store, parquet, reference
+from harness.submissions import collection
 
 # Equal for two rows of the same work at any size, on any machine.
 KIND = (*identity.without(identity.WORK, identity.SIZE, "source"), "variant", "batch_size", "dtype")
@@ -30,9 +31,15 @@ def session(own: Session | None = None) -> Session | None:
 
 def medians(own: Session, cases: Iterable[Row]) -> tuple[Row, ...]:
     """The medians of the set that did the same work as a measured case, at any size; without one's own runs."""
+    cases = list(cases)
     kinds = {identity.values(row, KIND) for row in cases if row["source"] == "measured"}
     found = session(own) if kinds else None
-    rows = [row for row in _medians(found) if identity.values(row, KIND) in kinds] if found else []
+    times = {_times(row) for row in cases}  # of a submission of one's own
+    rows = [
+        row
+        for row in (_medians(found) if found else [])
+        if identity.values(row, KIND) in kinds and _times(row) not in times
+    ]
     mine = set(own.table("SELECT DISTINCT run_id FROM samples")["run_id"].to_pylist()) if rows else set()
     return tuple(row for row in rows if row["run_id"] not in mine)
 
@@ -48,7 +55,7 @@ def lines(others: Sequence[Row]) -> dict[str, list[Row]]:
 
 def same_hardware(cases: Iterable[Row], others: Sequence[Row]) -> list[SameHardware]:
     """The times of the same work on other machines with the same hardware, for each case that has any."""
-    by_work = identity.grouped(others, _work)
+    by_work, notes = identity.grouped(others, _work), collection.notes(reference.FOLDER)
     found = []
     for row in cases:
         same = [each for each in by_work.get(_work(row), []) if _is_same_hardware(row, each)]
@@ -57,7 +64,9 @@ def same_hardware(cases: Iterable[Row], others: Sequence[Row]) -> list[SameHardw
             value_s = median(median(each["median_s"] for each in run) for run in runs)
             ends = min(each["min_s"] for each in same), max(each["max_s"] for each in same)
             about = hardware(row), size_label(row), row["median_s"], row["n"]
-            found.append(SameHardware((case(row),), *about, value_s, *ends, sum(each["n"] for each in same), len(runs)))
+            n = sum(each["n"] for each in same)
+            n_submitters = len({notes.submitter_of_run(each["run_id"]) for each in same})
+            found.append(SameHardware((case(row),), *about, value_s, *ends, n, len(runs), n_submitters))
     return found
 
 
@@ -73,13 +82,18 @@ def _is_same_hardware(row: Row, other: Row) -> bool:
     return all(row[name] and row[name] == other[name] for name in ("device_name", *facts))
 
 
+def _times(row: Row) -> tuple[object, ...]:
+    return row["median_s"], row["min_s"], row["max_s"], row["n"]
+
+
 def _work(row: Row) -> tuple[object, ...]:
     return identity.values(row, (*KIND, "backend", "height_px", "width_px"))
 
 
 @cache
 def _session(folder: Path) -> Session:
-    return Session(Store(folder), source=reference.SOURCE)
+    submissions = (parquet.open_file(parquet.LOCAL, path) for path in collection.comparable(folder))
+    return Session(Store(folder), files=[*Store(folder).opened(), *submissions], source=reference.SOURCE)
 
 
 @cache

@@ -195,7 +195,7 @@ def _(finding: Elsewhere) -> str:
 @sentence.register
 def _(finding: SameHardware) -> str:
     ends = f"range {number(finding.least_s)}–{number(finding.most_s)}"
-    basis = f"{ends}, n = {finding.n} in {count(finding.n_runs, 'run')}"
+    basis = f"{ends}, n = {finding.n} in {count(finding.n_runs, 'run')} of {count(finding.n_submitters, 'submitter')}"
     theirs = f"{seconds(finding.value_s)} at {size(finding.size)} ({basis})"
     own = f"{seconds(finding.own_s)} (n = {finding.own_n})"
     return f"Reference set, another machine with this hardware ({finding.hardware}): {theirs}; here {own}."

@@ -22,7 +22,8 @@ from harness.errors import CellbenchError
 from harness.schema import Role, Status, identity
 from harness.submissions import form
 
-NAME = re.compile(r"(20\d\d(?:0[1-9]|1[0-2]))-([0-9a-f]{12})")
+NUMBER = re.compile(r"[0-9a-f]{12}")
+NAME = re.compile(rf"(20\d\d(?:0[1-9]|1[0-2]))-({NUMBER.pattern})")
 SUBMITTERS_MIN = 3
 AGREEMENT = 0.1  # relative difference from the median of all submitters up to which a submission agrees
 OUTLIER = 2.0  # ratio to that median, or its inverse, beyond which a submission is flagged
@@ -30,7 +31,15 @@ PLAIN = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
 # Equal for two submissions whose times are compared, of one hardware.
-COMPARED = (*form.WORK, "image_sha256", "weights_sha256", "diameter_asked_px", "torch_threads", "engine_version")
+COMPARED = (
+    "backend",
+    *form.WORK,
+    "image_sha256",
+    "weights_sha256",
+    "diameter_asked_px",
+    "torch_threads",
+    "engine_version",
+)
 
 
 class Tier(StrEnum):
@@ -95,15 +104,23 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Notes:
-    """The maintainers' notes in flags.toml: their own submissions, reasons for doubt, submitters of several."""
+    """The maintainers' notes in flags.toml: their own submissions, reasons for doubt, submitters of several.
 
-    first_party: frozenset[str]
+    first_party: id → the run in samples/ that the submission was made of; empty where that is not there.
+    """
+
+    first_party: Mapping[str, str]
     reasons: Mapping[str, tuple[str, ...]]
     submitters: Mapping[str, str]  # id → the id that stands for its submitter
 
     def submitter(self, number: str) -> str:
         """The id that stands for the submitter; each submission has its own unless a note joins it with others."""
-        return self.submitters.get(number, number)
+        return Tier.FIRST_PARTY if number in self.first_party else self.submitters.get(number, number)
+
+    def submitter_of_run(self, run_id: str) -> str:
+        """The same for a run of the reference set; those in samples/ are the maintainers'."""
+        number = run_id.rpartition("-")[2]
+        return self.submitter(number) if NUMBER.fullmatch(number) else Tier.FIRST_PARTY
 
 
 @dataclass(frozen=True)
@@ -116,9 +133,9 @@ class Aliases:
     def _by_name(self) -> dict[str, Hardware]:
         return {form.slug(name): each for each in self.by_slug.values() for name in (each.slug, *each.names)}
 
-    def find(self, name: str) -> Hardware | None:
-        """The hardware that a device's name belongs to; None where it is unknown."""
-        return self._by_name.get(form.slug(name))
+    def find(self, name: str, backend: str | None) -> Hardware | None:
+        """The hardware that a device belongs to, by the name that it reports; None where it is unknown."""
+        return self._by_name.get(form.slug(name, backend))
 
 
 def aliases(folder: Path) -> Aliases:
@@ -145,7 +162,7 @@ def notes(folder: Path) -> Notes:
                 raise TypeError("date")
             reasons[flag["id"]] = (*reasons.get(flag["id"], ()), f"{flag['reason']} ({day})")
         same = {number: each["ids"][0] for each in found.get("same_submitter", []) for number in each["ids"]}
-        return Notes(frozenset(found.get("first_party", [])), reasons, same)
+        return Notes({str(number): str(run) for number, run in found.get("first_party", {}).items()}, reasons, same)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise CellbenchError(
             f"a note is malformed: {error}", str(folder / "flags.toml"), "a flag needs id, reason and date"
@@ -155,6 +172,13 @@ def notes(folder: Path) -> Notes:
 def files(folder: Path) -> list[Path]:
     """The Parquet files of submissions in a folder, in order."""
     return sorted(path for path in folder.glob("*/*.parquet") if NAME.fullmatch(path.stem))
+
+
+def comparable(folder: Path) -> list[Path]:
+    """The Parquet files of submissions without a flag whose runs are not in samples/."""
+    marks = notes(folder)
+    left_out = {*marks.reasons, *(number for number, run in marks.first_party.items() if run)}
+    return [path for path in files(folder) if path.stem.partition("-")[2] not in left_out]
 
 
 def load(folder: Path, columns: Iterable[str] = form.COLUMNS) -> Collection:

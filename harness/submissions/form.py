@@ -18,13 +18,13 @@ from statistics import median
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness import schema
 from harness.schema import Role, Row, Status, identity
 
 LICENCE = "CC0-1.0"
+CONTROL = "control"  # the small image that each process times first and last
 COLUMNS = (
     "schema_version", "run_id", "case_id", "series_key", "source", "profile", "started_at", "role", "phase", "block",
     "position", "repetition", "elapsed_s", "status", "stop_reason", "precision", "sync", "workload", "engine",
@@ -50,9 +50,10 @@ VERSIONS = (
 HARDWARE = ("device_name", "backend", "cpu_model", "n_cores", "torch_threads", "ram_bytes", "os", "arch")
 
 
-def slug(name: str) -> str:
-    """A name of hardware as the name of a folder: 'NVIDIA GeForce RTX 4070' becomes 'nvidia-geforce-rtx-4070'."""
+def slug(name: str, backend: str | None = None) -> str:
+    """A name of hardware as the name of a folder: 'Tesla T4' as tesla-t4, the GPU of an Apple M1 as apple-m1-gpu."""
     bare = re.sub(r"\((r|tm|c)\)", " ", name.lower())
+    bare += " gpu" if backend == "mps" else ""  # its device has the name of the processor
     return re.sub(r"[^a-z0-9]+", "-", bare).strip("-")[:60].strip("-") or "unknown"
 
 
@@ -71,6 +72,16 @@ def stem(month: str, number: str) -> str:
     return f"{month.replace('-', '')}-{number}"
 
 
+def keys(row: Row) -> tuple[str, str]:
+    """The case_id and the series_key of a row."""
+    return identity.key(row, identity.CASE), identity.key(row, identity.SERIES)
+
+
+def rounded(n_bytes: int) -> int:
+    """A size of memory to two digits: the exact one differs between machines of one kind."""
+    return int(float(f"{n_bytes:.1e}"))
+
+
 def encode(samples: pa.Table) -> bytes:
     """The Parquet file of these samples: the columns of a submission that have values.
 
@@ -87,13 +98,14 @@ def encode(samples: pa.Table) -> bytes:
     return content.getvalue()
 
 
-def manifest(samples: pa.Table, number: str, sha256: str) -> dict[str, Any]:
+def manifest(rows: list[Row], number: str, sha256: str) -> dict[str, Any]:
     """The facts of a submission that people read, computed from its samples; sha256: of the Parquet file.
 
     Each case has its median in s, its range and n, or the status of its failure.
     """
-    calls = samples.filter(pc.field("role").isin([Role.TIMED, Role.WARMUP])).to_pylist()
-    work = _facts(calls, (*WORK, "profile"))
+    calls = [row for row in rows if row["role"] in (Role.TIMED, Role.WARMUP) and row["crop"] != CONTROL] or rows
+    calls = sorted(calls, key=lambda row: (row["height_px"] or 0) * (row["width_px"] or 0))
+    work = {name: value for name, value in _facts(calls, (*WORK, "profile")).items() if not isinstance(value, list)}
     return {
         "id": number,
         "month": f"{calls[0]['started_at']:%Y-%m}",
@@ -102,12 +114,11 @@ def manifest(samples: pa.Table, number: str, sha256: str) -> dict[str, Any]:
         "versions": _facts(calls, VERSIONS),
         "work": work,
         "cases": [
-            {name: value for name, value in zip(WORK, key, strict=True) if isinstance(work.get(name), list)}
-            | _case(rows)
+            {name: value for name, value in zip(WORK, key, strict=True) if name not in work} | _case(rows)
             for key, rows in identity.grouped(calls, lambda row: tuple(map(row.get, WORK))).items()
         ],
         "flags": dict(Counter(flag for row in calls for flag in (row["flags"] or "").split())),
-        "n_rows": samples.num_rows,
+        "n_rows": len(rows),
         "sha256": sha256,
     }
 
