@@ -24,6 +24,7 @@ from harness.cli import (
     node,
     results,
     schedule,
+    slurm,
     surroundings,
     tuning,
 )
@@ -41,7 +42,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (measure, checkup, results, estimate, charts, compare, tuning, cellpose, ab, engines, node, schedule):
+for group in (
+    measure,
+    checkup,
+    results,
+    estimate,
+    charts,
+    compare,
+    tuning,
+    cellpose,
+    ab,
+    engines,
+    node,
+    schedule,
+    slurm,
+):
     app.add_typer(group.app)
 
 
