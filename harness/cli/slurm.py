@@ -64,18 +64,21 @@ def submit_(
     scripts.targets(last)
     requested_min = duration_s(time_limit, "--time") / 60 if time_limit else None
     where, image = files.expanded(out).resolve(), _image(image)
-    # A node may have no network: image and weights are found, or fetched, here.
-    material = bench.gather(config.load(profile))
-    if dry_run and not cluster.is_here():
-        typer.echo("cellbench: there is no sbatch here: partitions and time limits are not checked", err=True)
-        minutes = (math.ceil(requested_min or limits.LEAST_MIN),) * len(chosen)
-    else:
+    known = None
+    if cluster.is_here() or not dry_run:
         known = cluster.partitions()
         cluster.check(chosen, last, known)
+        shared.check(where)
+    # A node may have no network: image and weights are found, or fetched, here.
+    material = bench.gather(config.load(profile))
+    if known:
         size = material.image.pixels.shape
         minutes = tuple(
             limits.minutes(material.config, size, each, known[each.partition], requested_min) for each in chosen
         )
+    else:
+        typer.echo("cellbench: there is no sbatch here: partitions and time limits are not checked", err=True)
+        minutes = (math.ceil(requested_min or limits.LEAST_MIN),) * len(chosen)
     folder = where / "slurm" / new_run_id(time.time())
     is_file = not (config.PROFILES / f"{profile}.toml").is_file()
     own = folder / Path(profile).name
@@ -87,10 +90,9 @@ def submit_(
     if dry_run:
         typer.echo("\n".join(f"# {plan.script(name)}\n{text}" for name, text in texts.items()), nl=False)
         return
-    shared.check(where)
+    files.make_folder(plan.folder / "stores")
     for notice in shared.notices(where):
         typer.echo(f"cellbench: {notice}", err=True)
-    files.make_folder(plan.store("x").parent)
     if is_file:
         files.write(own, files.expanded(profile).read_bytes())
     if as_fleet:

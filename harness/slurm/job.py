@@ -28,6 +28,7 @@ from harness.store import Store
 
 EVERY_S = 60.0  # between two copies; shorter in the first minute
 FIRST_S = 2.0
+AGAIN_S = 5.0  # between two signals to a command that is to stop
 KILL_S = 600.0  # a stopped job waits so long for its end, since only SLURM can end it in the right state
 HEAD_S = 300.0
 PORT = 6379
@@ -67,7 +68,8 @@ def measure(profile: str, to: Path, log: Log) -> int:
         if words is None:
             log("every case of this node is stored already: nothing is left to measure")
             return 0
-        return _supervised([*words, "--out", str(store)], store, to, environ, log)
+        code = _supervised([*words, "--out", str(store)], store, to, environ, log)
+    return _ended(code, log)
 
 
 def drive(profile: str, to: Path, n_nodes: int, log: Log) -> int:
@@ -76,9 +78,10 @@ def drive(profile: str, to: Path, n_nodes: int, log: Log) -> int:
         subprocess.run(_program("node", "start", "--head", "--port", PORT), env=environ, check=True)
         try:
             run = ("run", "--profile", profile, "--address", "auto", "--wait-for", str(n_nodes), "--out", str(store))
-            return _supervised(run, store, to, environ, log)
+            code = _supervised(run, store, to, environ, log)
         finally:
             subprocess.run(_program("node", "stop"), env=environ, check=False)
+    return _ended(code, log)
 
 
 def join(head: str, to: Path, log: Log) -> int:
@@ -215,37 +218,39 @@ def environment(scratch: Path, environ: Mapping[str, str], log: Log) -> dict[str
 def _supervised(words: Sequence[str], store: Path, to: Path, environ: Mapping[str, str], log: Log) -> int:
     """Run a command of this program while its store is copied; SIGTERM stops it and saves. Returns the exit code."""
     process = subprocess.Popen(_program(*words), env=environ)
-    is_stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal is_stopped
-        if not is_stopped:
-            is_stopped = True
-            process.terminate()
-
-    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGINT)}
-    wait_s = FIRST_S
+    awaited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    is_stopped, wait_s = False, FIRST_S
     try:
-        while True:
-            try:
-                code = process.wait(wait_s)
-                break
-            except subprocess.TimeoutExpired:
-                wait_s = min(2 * wait_s, EVERY_S)
-                try:
-                    copy(store, to)
-                except StorageError as error:  # it may have room again for the next copy
-                    log(f"{error.what}: {error.where}")
+        while process.poll() is None:  # sleeps without a wake-up that could disturb the measurement
+            got = signal.sigtimedwait(awaited, wait_s)
+            is_first = got is not None and got.si_signo != signal.SIGCHLD and not is_stopped
+            is_stopped |= is_first
+            if is_first or (is_stopped and got is None):
+                process.terminate()  # again after a while: it ignores the signal until it has started
+            elif got is None:
+                _copy_if_possible(store, to, log)
+            wait_s = AGAIN_S if is_stopped else min(2 * wait_s, EVERY_S)
         copy(store, to)
-        if is_stopped:
-            log(f"stopped; what was measured is in {to}. Resume: scontrol requeue {environ.get('SLURM_JOB_ID', 'JOB')}")
-            if "SLURM_JOB_ID" in environ:  # a job that ends by itself during its grace time is not requeued
-                time.sleep(KILL_S)
-            return STOPPED
-        return code
+        return STOPPED if is_stopped else process.returncode
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited)
+
+
+def _copy_if_possible(store: Path, to: Path, log: Log) -> None:
+    """Copy; a shared folder that takes no files now may take the next copy."""
+    try:
+        copy(store, to)
+    except StorageError as error:
+        log(f"{error.what}: {error.where}")
+
+
+def _ended(code: int, log: Log) -> int:
+    """The exit code of a job. A stopped one waits for its end: SLURM requeues no job that ends in its grace time."""
+    if code == STOPPED and (job := os.environ.get("SLURM_JOB_ID")):
+        log(f"stopped, with its samples saved. A preempted job starts again; other ones with: scontrol requeue {job}")
+        time.sleep(KILL_S)
+    return code
 
 
 def _program(*words: object) -> list[str]:

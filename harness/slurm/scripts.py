@@ -159,11 +159,13 @@ def _whole_node(target: Target) -> list[str]:
 def _step(words: Sequence[str], options: str = "") -> str:
     """Lines of bash that run this program as a step: only steps receive SLURM's signal.
 
-    Without --cpus-per-task, which implies --exact, a step has all processors of the node.
+    Without --cpus-per-task, which implies --exact, a step has all processors of the node. A program that ends by the
+    signal while it starts would end the job, which is then not requeued: it ignores the signal until it measures.
     """
     return (
         "trap '' TERM  # the step saves its samples, and SLURM ends the job\n"
-        f"srun {options}--ntasks-per-node=1 --cpu-bind=none {_call(words)}"
+        f"srun {options}--ntasks-per-node=1 --cpu-bind=none "
+        f'sh -c \'trap "" TERM; exec "$@"\' sh {_call(words)}'
     )
 
 

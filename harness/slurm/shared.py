@@ -18,15 +18,11 @@ N_PROBES = 5
 
 
 def check(folder: Path) -> None:
-    """Raise CellbenchError for a folder that other nodes cannot see, StorageError where it cannot be written."""
-    files.make_folder(folder, "the shared folder")
+    """Raise CellbenchError for a folder that other nodes cannot see; nothing is written."""
     kind = file_system(folder, Path("/proc/self/mounts").read_text(encoding="utf-8"))
     if folders.is_temporary(folder) or kind in MEMORY:
         fix = "name a folder that every node mounts: --out /shared/results"
         raise CellbenchError("other nodes do not have this folder", f"{folder} ({kind})", fix)
-    probe = folder / ".cellbench-probe"
-    files.write(probe, "probe", what="the shared folder")
-    probe.unlink()
 
 
 def notices(folder: Path) -> Iterator[str]:
