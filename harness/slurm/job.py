@@ -31,6 +31,7 @@ FIRST_S = 2.0
 AGAIN_S = 5.0  # between two signals to a command that is to stop
 KILL_S = 600.0  # a stopped job waits so long for its end, since only SLURM can end it in the right state
 HEAD_S = 300.0
+LOOK_S = 5.0  # between two looks at the head
 PORT = 6379
 ROOM_BYTES = 1 << 20  # of the home folder; compiled parts are not larger
 STOPPED = 130
@@ -85,22 +86,30 @@ def drive(profile: str, to: Path, n_nodes: int, log: Log) -> int:
 
 
 def join(head: str, to: Path, log: Log) -> int:
-    """Be a node of the Ray cluster of this head until the job ends."""
+    """Be a node of the Ray cluster of this head until the head leaves; returns the exit code."""
     with _scratch(to, log) as (_, environ):
         end_s = time.monotonic() + HEAD_S
-        while True:
-            try:
-                network.connect(head, PORT)
-                break
-            except OSError as error:
-                if time.monotonic() > end_s:
-                    fix = "see the log of the job: the head may have failed"
-                    raise FleetUnreachableError(
-                        "the head of this job does not answer", f"{head}:{PORT}", fix
-                    ) from error
-                time.sleep(1)
+        while not _answers(head):
+            if time.monotonic() > end_s:
+                fix = "see the log of the job: the head may have failed"
+                raise FleetUnreachableError("the head of this job does not answer", f"{head}:{PORT}", fix)
+            time.sleep(1)
         words = _program("node", "start", "--address", f"{head}:{PORT}", "--block")
-        return subprocess.run(words, env=environ, check=False).returncode
+        with subprocess.Popen(words, env=environ) as process:
+            while process.poll() is None and _answers(head):
+                time.sleep(LOOK_S)
+            if (code := process.poll()) is None:
+                process.terminate()
+                return 0
+        return code
+
+
+def _answers(head: str) -> bool:
+    try:
+        network.connect(head, PORT)
+    except OSError:
+        return False
+    return True
 
 
 def next_command(root: Path, profile: str, node: str) -> list[str] | None:

@@ -12,7 +12,7 @@ from harness.errors import CellbenchError
 
 GRACE_S = 120  # from SLURM's warning to the time limit: enough to save what was measured
 MERGE_MIN = 15
-LEAVE_S = 30  # a fleet's other nodes end this long after its head
+LEAVE_S = 120  # a fleet's other nodes leave within this time after its head
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 TARGET = re.compile(rf"({NAME})(?:/({NAME}(?::{NAME}){{0,2}}))?")
 OPTION = re.compile(r"--[a-z][a-z0-9-]*(=[^\n\r\0]*)?|-[A-Za-z][^\n\r\0]*")
@@ -122,7 +122,7 @@ def fleet(plan: Submission) -> str:
     lines = [
         f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={shlex.quote(str(plan.token))}",
         f'head=$(scontrol show hostnames "{nodes}" | head -n 1)',
-        f'{_step(words, f"{groups}--wait={LEAVE_S} ")} --head "$head"',
+        f'{_step(words, f"{groups}--kill-on-bad-exit=1 --wait={LEAVE_S} ")} --head "$head"',
     ]
     return _script(parts, plan, "\n".join(lines))
 
