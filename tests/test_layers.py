@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parent.parent / "harness"
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("doctor", "schedule"),
+    ("doctor", "schedule", "slurm"),
     ("report",),
     ("charts", "terminal"),
     ("results",),

@@ -24,6 +24,7 @@ from harness.cli import (
     node,
     results,
     schedule,
+    slurm,
     submissions,
     surroundings,
     tuning,
@@ -55,6 +56,7 @@ for group in (
     engines,
     node,
     schedule,
+    slurm,
     submissions,
 ):
     app.add_typer(group.app)

@@ -12,7 +12,7 @@ GROUPS = {
     "Look at results": ("show", "estimate", "list", "report", "chart", "query", "schema"),
     "Make it faster": ("tune", "verify-masks", "cellpose"),
     "Compare and watch": ("compare", "alarms", "accept", "tag", "history", "index", "schedule"),
-    "This machine and a fleet": ("doctor", "checkup", "env", "node"),
+    "This machine and a fleet": ("doctor", "checkup", "env", "node", "slurm"),
     "Keep results": ("merge", "compact", "export", "import", "anonymise"),
     "Publish results": ("submit", "collect"),
 }
@@ -55,6 +55,8 @@ EXAMPLES = {
     "schedule show": ("cellbench schedule show",),
     "schedule run-now": ("cellbench schedule run-now",),
     "schedule remove": ("cellbench schedule remove",),
+    "slurm submit": ("cellbench slurm submit --partitions gpu-a100,gpu-l40,cpu --profile article",
+                     "cellbench slurm submit --partitions cpu,gpu/gpu:a100 --sbatch '--account=lab' --dry-run"),
     "doctor": ("cellbench doctor", "cellbench doctor --python ~/napari/bin/python"),
     "checkup": ("cellbench checkup", "cellbench checkup --dry-run"),
     "env": ("cellbench env --device cpu",),

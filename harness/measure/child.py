@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 
@@ -20,6 +21,8 @@ PYTHON = (3, 11)
 
 def main(name: str) -> None:
     """Greet for the engine of this name, read a request from stdin, answer on stdout."""
+    # A batch system signals all processes of a job. The parent stops this one; its death would be stored as a crash.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the output of libraries must not look like an answer
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -1,0 +1,222 @@
+"""A SLURM cluster of namespace hosts: two partitions, a preempted job, a node that fails; and a job that is a fleet.
+
+slurmctld, slurmd and munge are Debian's. The shared folder is /var/tmp, which all hosts have; /tmp is each host's own.
+Samples are the simulated engine's, so that times mean nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import hosts
+import pytest
+from hosts import Done, Host
+
+from harness.store import Store, read_journal
+
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
+MISSING = [name for name in PROGRAMS if not shutil.which(name, path="/usr/sbin:/usr/bin")]
+LACKING = hosts.why_not() or (
+    f"needs {', '.join(MISSING)}: apt-get install slurmctld slurmd slurm-client munge" if MISSING else None
+)
+pytestmark = [pytest.mark.slow, pytest.mark.fleet, pytest.mark.skipif(bool(LACKING), reason=str(LACKING))]
+
+CONF = """
+ClusterName=namespaces
+SlurmctldHost=login
+SlurmUser=root
+AuthType=auth/munge
+CryptoType=crypto/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+GresTypes=gpu
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+ReturnToService=2
+SlurmdTimeout=5
+KillWait=2
+MpiDefault=none
+SchedulerParameters=bf_interval=1,sched_interval=2
+StateSaveLocation=/run/slurm/state
+SlurmdSpoolDir=/run/slurm/spool
+SlurmctldPidFile=/run/slurm/slurmctld.pid
+SlurmdPidFile=/run/slurm/slurmd.pid
+NodeName=n1 CPUs=1 RealMemory=500 Gres=gpu:sim:1
+NodeName=n2,n3 CPUs=1 RealMemory=500
+PartitionName=gpu Nodes=n1 MaxTime=60 PriorityTier=1 GraceTime=5
+PartitionName=cpu Nodes=n2,n3 MaxTime=60 Default=YES PriorityTier=1
+PartitionName=urgent Nodes=n1 MaxTime=60 PriorityTier=10 PreemptMode=OFF
+"""
+PROFILE = """
+models = ["sleep"]
+crops = [96, 128]
+devices = ["cpu"]
+warmups = 1
+repeats = 12
+control = false
+idle_wait_s = 0
+"""
+SCRIPT = {"call_s": 0.4}
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="cellbench-shared-", dir="/var/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Host]]:
+    files = {
+        "/run/slurm/slurm.conf": (0o644, CONF),
+        "/run/slurm/gres.conf": (0o644, "NodeName=n1 Name=gpu Type=sim File=/dev/null\n"),
+        "/run/munge/key": (0o600, "a secret of all hosts " * 4),
+        "/run/slurm/state/empty": (0o644, ""),
+        "/run/slurm/spool/empty": (0o644, ""),
+    }
+    names = ["login", "n1", "n2", "n3"]
+    with hosts.lan(names, tmp_path_factory.mktemp("slurm"), dict.fromkeys(names, files)) as lan:
+        for host in lan.values():
+            munge = host.run(
+                "chmod 755 /run/munge; munged --force --key-file=/run/munge/key --log-file=/run/munge/log"
+                " --pid-file=/run/munge/pid --seed-file=/run/munge/seed --socket=/run/munge/munge.socket.2"
+            )
+            assert munge.code == 0, munge.text
+            program = "slurmctld" if host.name == "login" else "slurmd"
+            done = host.run(f"{program} -f /run/slurm/slurm.conf -L /run/slurm/log")
+            assert done.code == 0, done.text
+        until(lambda: "idle" in slurm(lan["login"], "sinfo -h -o '%n %t' -p cpu").text)
+        yield lan
+
+
+def slurm(host: Host, command: str) -> Done:
+    return host.run(f"export SLURM_CONF=/run/slurm/slurm.conf; {command}")
+
+
+def until(is_so: Callable[[], object], patience_s: float = 60, state: Callable[[], str] = str) -> None:
+    end_s = time.monotonic() + patience_s
+    while not is_so():
+        assert time.monotonic() < end_s, state()
+        time.sleep(0.3)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened to a submission: the output of commands, logs of the jobs, and the results in the end."""
+
+    submitted: Done
+    wrong: dict[str, Done]
+    preempted_run: str
+    logs: dict[str, str]
+    store: Store
+    states: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def story(cluster: dict[str, Host], shared: Path) -> Story:
+    login = cluster["login"]
+    (shared / "script.json").write_text(json.dumps(SCRIPT))
+    (shared / "tiny.toml").write_text(PROFILE)
+    cellbench = f"cd {shared}; export CELLBENCH_SIMULATED={shared}; ~/cellbench/.venv/bin/cellbench"
+    submit = f"{cellbench} slurm submit --profile tiny.toml"
+    wrong = {
+        words: slurm(login, f"{submit} --out {shared}/wrong {words}")
+        for words in ("--partitions gpu,tpu", "--partitions gpu/gpu:a100", "--partitions cpu --time 2h")
+    }
+    wrong["/tmp"] = slurm(login, f"{submit} --partitions cpu --out /tmp/results")
+    submitted = slurm(login, f"{submit} --partitions gpu/gpu:sim,cpu --out '{shared}/the results'")
+    assert submitted.code == 0, submitted.text
+    [folder] = (shared / "the results/slurm").iterdir()
+    stores = folder / "stores"
+    until(lambda: all(len(samples(stores / name)) > 3 for name in ("gpu-gpu-sim", "cpu")))
+    [preempted_run] = {row["run_id"] for row in samples(stores / "gpu-gpu-sim")}
+    slurm(login, "sbatch --job-name=urgent --partition=urgent --output=/dev/null --wrap=true")
+    fail(cluster["n2"])
+
+    def is_over() -> bool:
+        jobs = {each["JobName"]: each for each in jobs_of(login)}
+        for job in jobs.values() if jobs["urgent"]["JobState"] == "COMPLETED" else ():
+            if job["Reason"] == "BeginTime":  # SLURM waits for two minutes before it starts a job again
+                slurm(login, f"scontrol update JobId={job['JobId']} StartTime=now")
+        return jobs["cellbench-merge"]["JobState"] in ("COMPLETED", "FAILED")
+
+    until(
+        is_over, 180, lambda: slurm(login, "squeue").text + "".join(path.read_text() for path in folder.glob("*.log"))
+    )
+    states = {each["JobName"]: each["JobState"] for each in jobs_of(login)}
+    logs = {path.stem: path.read_text() for path in folder.glob("*.log")}
+    return Story(submitted, wrong, preempted_run, logs, Store.at(shared / "the results"), states)
+
+
+def samples(store: Path) -> list[dict[str, object]]:
+    """The samples of the only journal in a job's copy; none while there is no journal."""
+    found = list((store / "journal").glob("*.arrows"))
+    return read_journal(found[0]).to_pylist() if found else []
+
+
+def fail(host: Host) -> None:
+    """Take a host away as a power cut does: everything on it ends at once."""
+    os.kill(host.init_pid, signal.SIGKILL)
+
+
+def jobs_of(login: Host) -> list[dict[str, str]]:
+    """Each job's fields in the output of scontrol."""
+    text = slurm(login, "scontrol --oneliner show jobs").text
+    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in text.splitlines() if "JobId=" in line]
+
+
+def timed(store: Store) -> dict[str, Counter[tuple[str, str]]]:
+    """How many timed repetitions of each crop ended in each status, by node."""
+    counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for row in store.table().to_pylist():
+        if row["role"] == "timed":
+            counts[row["node"]][row["crop"], row["status"]] += 1
+    return counts
+
+
+WHOLE = {("96", "ok"): 12, ("128", "ok"): 12}
+
+
+def test_a_preempted_job_resumes_its_run(story: Story) -> None:
+    assert timed(story.store)["n1"] == WHOLE, story.logs
+    rows = [row for row in story.store.table().to_pylist() if row["node"] == "n1"]
+    assert {row["run_id"] for row in rows} == {story.preempted_run}
+    assert "DUE TO PREEMPTION" in story.logs["gpu-gpu-sim"]
+
+
+def test_the_job_of_a_failed_node_starts_again_on_another_one(story: Story) -> None:
+    counts = timed(story.store)
+    assert counts["n3"] == WHOLE, story.logs
+    assert counts["n2"], "the samples of the failed node are lost"
+    assert all(counts["n2"][key] <= n for key, n in WHOLE.items())
+
+
+def test_the_merge_waits_for_the_last_job_and_reports_each(story: Story) -> None:
+    assert "gpu-gpu-sim: " in story.logs["merge"]
+    assert re.search("cpu: .* samples of n2 and n3$", story.logs["merge"], re.MULTILINE), story.logs["merge"]
+    assert set(story.states.values()) == {"COMPLETED"}, story.states
+
+
+def test_a_request_that_the_cluster_cannot_grant_is_rejected_before_the_jobs(story: Story) -> None:
+    for words, answer in {
+        "--partitions gpu,tpu": "this cluster has no partition tpu",
+        "--partitions gpu/gpu:a100": "partition gpu has no GRES gpu:a100",
+        "--partitions cpu --time 2h": "longer than the partition allows",
+        "/tmp": "other nodes do not have this folder",
+    }.items():
+        assert story.wrong[words].code == 2
+        assert answer in story.wrong[words].text
+        assert "fix: " in story.wrong[words].text
