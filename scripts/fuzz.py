@@ -1,4 +1,4 @@
-"""Test all readers with seeded hostile input: images, profiles, results, SQL, paths, texts.
+"""Test all readers with seeded hostile input: images, profiles, results, SQL, paths, texts, submissions.
 
     python scripts/fuzz.py [--seed 0] [--counts tiff=8000,profile=4500,path=1500,…]
 
@@ -27,10 +27,11 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-COUNTS = "tiff=8000,profile=4500,sql=4700,parquet=400,journal=400,path=1500,letters=500"
+COUNTS = "tiff=8000,profile=4500,sql=4700,parquet=400,journal=400,path=1500,letters=500,submission=6000"
 DEADLINE_S = 10.0  # of processor time, since wall time depends on the load of the machine
 STUCK_S = 300.0  # for an input that waits without computing
 MEMORY_BYTES = 8 * 2**30  # of address space, libraries included
+RUNNING = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class")
 WRITING = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod"}
 
 
@@ -46,6 +47,8 @@ def child(kind: str, seed: int, first: int, last: int, scratch: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
 
     def watch(event: str, arguments: tuple) -> None:
+        if event.startswith(RUNNING):
+            written.append(event)
         opens = event == "open" and arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if opens or event in WRITING:
             path = os.path.abspath(os.fsdecode(arguments[0])) if isinstance(arguments[0], str | bytes) else ""
@@ -61,7 +64,7 @@ def child(kind: str, seed: int, first: int, last: int, scratch: Path) -> None:
         except BaseException as raised:
             outcome, error = "defect", f"{type(raised).__name__}: {raised}"[:300]
         if written:
-            outcome, error = "defect", f"wrote outside: {written}"
+            outcome, error = "defect", f"wrote outside, or started a program: {written}"
             written.clear()
         print(json.dumps({"number": number, "outcome": outcome, "error": error}), file=answer, flush=True)
 

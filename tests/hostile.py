@@ -7,7 +7,9 @@ CellbenchError; whatever else it raises is a defect.
 from __future__ import annotations
 
 import codecs
+import hashlib
 import io
+import json
 import os
 import random
 import shutil
@@ -26,6 +28,8 @@ from harness.cli import surroundings
 from harness.errors import CellbenchError, StoreWarning
 from harness.judge import selection
 from harness.plan import config
+from harness.submissions import checks, collection, form
+from tests import submitted
 from tests.conftest import RUN_ID, make_sample
 
 INTERESTING = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
@@ -149,6 +153,67 @@ def journal() -> bytes:
     return buffer.getvalue()
 
 
+# What may stand in a cell of a submission: values at limits, names that a reader may use, things to execute.
+CELLS = (
+    0, 1, -1, 2**31, 2**63 - 1, -(2**63), 0.0, -0.0, 1e-320, 1e308, float("nan"), float("inf"), True, None, "",
+    "x" * 201, "../../x", "full", "control", "224", "-1", "9" * 30, "cyto3", "stock", "lossless+lossless", "${x}",
+    "<script>alert(1)</script>", "=cmd()", "__import__('os')", "\x1b[2J", "\u202e", "é", "tune", "masks", "ok", "crash",
+    "cellpose4", "simulated", "thorough", "NVIDIA H200", "00:11:22:33:44:55",
+)  # fmt: skip
+SEPARATOR = b"\0manifest\0"
+
+
+@cache
+def _submissions() -> tuple[list[schema.Sample], ...]:
+    """Rows of two sizes of two models, and of one more role each."""
+    found = []
+    for model, others in (
+        ("cyto3", {"role": "masks", "ap50": 1.0, "agreement": "identical"}),
+        ("cpsam_v2", {"role": "ceiling", "phase": "matmul", "work_gflop": 1e3, "n_cells": None}),
+    ):
+        rows = submitted.rows(model=model)[:12]
+        found.append([*rows, {**rows[0], "stop_reason": None, **others}])
+    return tuple(found)
+
+
+def submission(rng: random.Random) -> bytes:
+    """The two files of a submission: damaged bytes, hostile cells that are consistent otherwise, or other columns."""
+    rows = [dict(row) for row in rng.choice(_submissions())]
+    kind = rng.choice((0, 0, 0, 1, 2, 3, 4))
+    for _ in range(rng.randrange(1, 4) if kind == 0 else 0):
+        name, value = rng.choice(form.COLUMNS), rng.choice(CELLS)
+        for row in rows if rng.random() < 0.5 else rng.sample(rows, 1):
+            row[name] = value
+    rows = [row | dict(zip(("case_id", "series_key"), form.keys(row), strict=True)) for row in rows]
+    columns = {name: _array([row.get(name) for row in rows], form.SCHEMA.field(name).type) for name in form.COLUMNS}
+    found = pa.table(columns, metadata=form.SCHEMA.metadata)
+    if kind == 1:
+        name, value = rng.choice(form.COLUMNS), rng.choice(CELLS)
+        other = [[value], {"a": value}, value, str(value).encode("utf-8", "replace")][rng.randrange(4)]
+        at = found.schema.get_field_index(name)
+        found = found.set_column(at, rng.choice((name, "x", "")), pa.array([other] * len(rows)))
+    content = io.BytesIO()
+    compression = rng.choice(("zstd", "gzip")) if kind == 4 else "none"
+    pq.write_table(found, content, row_group_size=rng.choice((1, 60)), compression=compression, store_schema=False)
+    data = content.getvalue()
+    try:
+        manifest = form.text(form.manifest(found.to_pylist(), "0123456789ab", hashlib.sha256(data).hexdigest()))
+    except Exception:  # of rows that no check would let through to here
+        manifest = "{}"
+    encoded = manifest.encode("utf-8", "replace")
+    return (damage(rng, data) if kind == 2 else data) + SEPARATOR + (damage(rng, encoded) if kind == 3 else encoded)
+
+
+def _array(values: list[object], type_: pa.DataType) -> pa.Array:
+    """The values as their column's type, or as a type that they have, or as text."""
+    for each in (type_, None):
+        try:
+            return pa.array(values, each)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            continue
+    return pa.array(list(map(str, values)))
+
+
 # ------------------------------------------------------------------ what reads them
 
 
@@ -182,6 +247,24 @@ def read_journal(data: bytes, folder: Path) -> None:
     path.write_bytes(data)
     os.utime(path, (1e9, 1e9))  # a run that was killed long ago
     store.Store.at(folder / "left").dataset().to_table()  # what was recovered must be whole
+
+
+@cache
+def _known() -> checks.Known:
+    return checks.known(Path("nowhere"))
+
+
+def read_submission(data: bytes, folder: Path) -> None:
+    content, _, manifest = data.rpartition(SEPARATOR)
+    path = folder / "set" / "nvidia-h200" / "202611-0123456789ab.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.with_suffix(".json").write_bytes(manifest)
+    [(_, verdict, reasons)] = checks.validate(folder / "set", _known())
+    json.dumps([reason.text for reason in reasons]).encode()
+    assert len(collection.load(folder / "set").entries) == 1
+    if verdict == collection.Verdict.REJECTED:
+        raise CellbenchError(reasons[0].text)
 
 
 def read_path(data: bytes, folder: Path) -> None:
@@ -247,14 +330,15 @@ def draw(kind: str, rng: random.Random) -> bytes:
     if kind == "sql":
         text = words(rng, SQL_WORDS)
         return ("SELECT " + text if rng.random() < 0.5 else text).encode()
-    if kind in ("path", "letters"):
-        return _path(rng) if kind == "path" else _letters(rng)
+    if kind in OWN:
+        return OWN[kind](rng)
     return damage(rng, parquet() if kind == "parquet" else journal())
 
 
+OWN = {"path": _path, "letters": _letters, "submission": submission}
 READERS: dict[str, Callable[[bytes, Path], None]] = {
     "tiff": read_tiff, "profile": read_profile, "parquet": read_parquet, "journal": read_journal, "sql": read_sql,
-    "path": read_path, "letters": read_letters,
+    "path": read_path, "letters": read_letters, "submission": read_submission,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -199,6 +200,21 @@ def test_a_submission_of_another_folder_name_or_a_link_is_rejected(accepted: Pat
     assert judged(tmp_path / "stray", accepted)[0] == Verdict.REJECTED
 
 
+def test_accepted_submissions_are_never_changed_or_deleted(accepted: Path, tmp_path: Path) -> None:
+    def texts() -> list[str]:
+        return [str(path.name) for path, *_ in checks.missing(tmp_path / "copy", accepted)]
+
+    shutil.copytree(accepted, tmp_path / "copy")
+    [path] = (tmp_path / "copy").glob("*/*.parquet")
+    assert texts() == []
+    path.with_suffix(".json").write_text("{}")
+    assert texts() == [path.with_suffix(".json").name]
+    path.unlink()
+    assert texts() == [path.name, path.with_suffix(".json").name]
+    done = CliRunner().invoke(app, ["collect", str(tmp_path / "copy"), "--reference", str(accepted), "--json"])
+    assert (done.exit_code, "never changed or deleted" in done.stdout) == (2, True)
+
+
 def test_a_large_file_and_many_rows_are_rejected_before_they_are_read(
     accepted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +231,7 @@ def test_the_known_images_are_those_that_are_drawn() -> None:
     hashes = {name: image.sha256 for name, image in drawn.items()}
     assert {**hashes, form.CONTROL: images.hash_pixels(synthetic.control())} == checks.IMAGES
     assert {image.pixels.shape for image in drawn.values()} == {checks.SIDES_PX}
+    assert synthetic.control().shape == checks.CONTROL_PX
 
 
 # ------------------------------------------------------------------ the commands
@@ -267,7 +284,7 @@ def test_a_submission_has_none_of_the_private_facts(
     [
         ({"profile": "mine"}, "custom is not a published profile"),
         ({"image": "cells.tif", "image_is_synthetic": False}, "is not a built-in image"),
-        ({"crop": "225", "height_px": 225, "width_px": 225}, "225 is not a size"),
+        ({"crop": "225", "height_px": 225, "width_px": 225}, "225 of 225 × 225 px is not a size"),
         ({"block": 0}, "1 of 3 processes"),
         ({"weights": "custom"}, "custom weights"),
         ({"device_name": None}, "no device with a name"),

@@ -15,7 +15,7 @@ FEW = settings(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["tiff", "profile", "sql", "journal", "path", "letters"])
+@pytest.mark.parametrize("kind", ["tiff", "profile", "sql", "journal", "path", "letters", "submission"])
 @FEW
 @given(seed=st.integers(0, 2**32))
 def test_damaged_input_is_read_or_refused(kind: str, seed: int, tmp_path: Path) -> None:

@@ -114,9 +114,24 @@ def test_the_classifiers_are_the_versions_that_are_supported_and_tested() -> Non
 
 
 def test_each_workflow_runs_scripts_that_exist() -> None:
-    assert {path.stem for path in WORKFLOWS} == {"tests", "docs", "hardware"}
+    assert {path.stem for path in WORKFLOWS} == {"tests", "docs", "hardware", "submissions"}
     for path in WORKFLOWS:
         jobs = yaml.safe_load(path.read_text("utf-8"))["jobs"].values()
         steps = [step["run"].split()[0] for job in jobs for step in job["steps"] if "run" in step]
         scripts = [step for step in steps if not step.startswith(".venv/")]
         assert scripts and all((REPOSITORY / script).exists() for script in scripts)
+
+
+def test_files_of_a_pull_request_are_checked_by_the_base_branch_without_rights() -> None:
+    text = (REPOSITORY / ".github/workflows/submissions.yml").read_text("utf-8")
+    workflow = yaml.safe_load(text)
+    [job] = workflow["jobs"].values()
+    base, submitted = [step["with"] for step in job["steps"] if "checkout" in step.get("uses", "")]
+    assert base["ref"] == "${{ github.event.pull_request.base.sha }}" and "path" not in base
+    assert submitted["path"] == "submitted" and "ref" not in submitted
+    assert not base["persist-credentials"] and not submitted["persist-credentials"]
+    assert list(workflow[True]) == ["pull_request"]  # YAML reads "on" as true
+    assert workflow["permissions"] == {"contents": "read"} and "permissions" not in job
+    assert "secrets" not in text.split("\n", 3)[3]
+    programs = [step["run"].split()[0] for step in job["steps"] if "run" in step]
+    assert not any(program.startswith("submitted") for program in programs)

@@ -83,12 +83,13 @@ def collect_(
     from harness.submissions.collection import Verdict
     from harness.terminal import run_tables
 
-    known = checks.known(reference_ or reference.FOLDER)
+    accepted = reference_ or reference.FOLDER
+    known = checks.known(accepted)
     rows: list[dict[str, Any]] = []
     for folder in folders:
         if not folder.is_dir():
             raise CellbenchError("there is no such folder", str(folder), "name a folder that has a folder per hardware")
-        for path, verdict, reasons in checks.validate(folder, known):
+        for path, verdict, reasons in (*checks.missing(folder, accepted), *checks.validate(folder, known)):
             name = "".join(letter if letter.isprintable() else "?" for letter in str(path.relative_to(folder)))
             rows.append({"file": name, "verdict": verdict, "reasons": "; ".join(reason.text for reason in reasons)})
     columns = pa.schema([(name, pa.string()) for name in ("file", "verdict", "reasons")])

@@ -40,7 +40,7 @@ IMAGES = {
     "dense": "4a3845726461e8b059810d02d65133d9d92b68d2b762a983ea7a9ee5113a6fc0",
     form.CONTROL: "484014f396eda0cf753e9e426204e5a1c83afe67ce67db2550a673756866b1ee",
 }
-SIDES_PX = (2160, 2560)  # of the first two
+SIDES_PX, CONTROL_PX = (2160, 2560), (224, 224)
 PHASES, STATUSES = frozenset(Phase), frozenset(Status)
 WEIGHTS = ("published", "standin")
 MASKS_OF = (
@@ -51,7 +51,7 @@ AP50_MIN = 0.99
 CEILING = 3.0  # Winograd convolutions need fewer operations than are counted
 # What a check of the work needs to see once.
 WORK = (
-    "profile", "engine", "model", "weights", "workload", "variant", "result_variant", "image", "image_sha256",
+    "role", "profile", "engine", "model", "weights", "workload", "variant", "result_variant", "image", "image_sha256",
     "image_is_synthetic", "crop", "height_px", "width_px",
 )  # fmt: skip
 WORDS = re.compile(r"[A-Za-z0-9 .,:;()@+=_/#%…~-]*")
@@ -177,7 +177,7 @@ def _rows(content: bytes, path: Path) -> list[Row]:
         raise _malformed(f"columns are missing: {', '.join(missing)}", path)
     if len(set(names)) < len(names) or not is_plain:
         raise _malformed("it was not written by cellbench submit", path)
-    if wrong := schema.mistyped(file.schema_arrow):
+    if wrong := [field.name for field in file.schema_arrow if field.type != form.SCHEMA.field(field.name).type]:
         raise _malformed(f"columns of another type: {', '.join(wrong)}", path)
     if not 0 < metadata.num_rows <= MAX_ROWS:
         raise _malformed(f"it has {metadata.num_rows:,} rows; 1 to {MAX_ROWS:,} are allowed", path)
@@ -277,20 +277,18 @@ def manifest(found: Submission, _: Known) -> Iterator[Reason]:
 
 def work(found: Submission, _: Known) -> Iterator[Reason]:
     """A published profile on a built-in image, with known engines, models and weights."""
-    for row in {tuple(map(row.get, WORK)): row for row in found.rows if row["model"]}.values():
+    for row in {tuple(map(row.get, WORK)): row for row in found.rows}.values():
         profile, crop = PROFILES.get(row["profile"]), row["crop"]
         if profile is None:
             yield _reject(f"{row['profile']} is not a published profile: {', '.join(PROFILES)}")
             return
-        if crop is None:
+        if row["role"] == Role.COLD and crop is None:
             continue
         if row["image_sha256"] != IMAGES.get(row["image"]) or not row["image_is_synthetic"]:
             yield _reject(f"{row['image']} is not a built-in image with known pixels")
-        if crop != form.CONTROL and crop not in map(str, profile.crops):
-            yield _reject(f"{crop} is not a size of the profile {row['profile']}")
-        size = (row["height_px"], row["width_px"])
-        if crop != form.CONTROL and size != (SIDES_PX if crop == "full" else (int(crop),) * 2):
-            yield _reject(f"{size} px is not the size of crop {crop}")
+        sizes = {str(side): (side, side) for side in profile.crops} | {"full": SIDES_PX, form.CONTROL: CONTROL_PX}
+        if (row["height_px"], row["width_px"]) != sizes.get(crop):
+            yield _reject(f"{crop} of {row['width_px']} × {row['height_px']} px is not a size of {row['profile']}")
         if row["workload"] != "cellpose" or row["weights"] not in WEIGHTS:
             yield _reject(f"workload {row['workload']} with {row['weights']} weights measures no published model")
         try:
@@ -319,9 +317,10 @@ def processes(found: Submission, _: Known) -> Iterator[Reason]:
 
 def spread(found: Submission, _: Known) -> Iterator[Reason]:
     """Times differ, as measured ones do."""
-    seconds = [row["elapsed_s"] for rows in found.cases().values() for row in rows]
-    if any(len({row["elapsed_s"] for row in rows}) < len(rows) for rows in found.cases().values()):
-        yield _flag("repetitions of a case have equal times")
+    cases = [[row["elapsed_s"] for row in rows] for rows in found.cases().values()]
+    if any(len(case) > 1 and len(set(case)) == 1 for case in cases):
+        yield _flag("all repetitions of a case have the same time")
+    seconds = [each for case in cases for each in case]
     if seconds and all(abs(value * 100 - round(value * 100)) < 1e-9 for value in seconds):
         yield _flag("all times are round")
 
@@ -363,20 +362,21 @@ def ceiling(found: Submission, known: Known) -> Iterator[Reason]:
 
 def masks(found: Submission, known: Known) -> Iterator[Reason]:
     """The masks are those of the reference for this engine and these weights: a proof that the work was done."""
-    n_unknown = 0
+    n_unknown = n_similar = 0
     for rows in found.cases().values():
-        expected = known.masks.get(tuple(map(rows[0].get, MASKS_OF)), set())
+        expected = dict(known.masks.get(tuple(map(rows[0].get, MASKS_OF)), ()))
+        others = [row["n_cells"] or 0 for row in rows if row["mask_sha256"] not in expected]
         n_unknown += not expected
-        for row in rows if expected else []:
-            if row["mask_sha256"] in {sha256 for sha256, _ in expected}:
-                continue
-            counts = [n_cells for _, n_cells in expected]
-            if not any(abs((row["n_cells"] or 0) - n) <= max(1, CELLS * n) for n in counts):
-                yield _flag(f"crop {row['crop']} has {row['n_cells']} cells; the reference has {min(counts)}")
+        n_similar += bool(expected and others)
+        for n in others if expected else []:
+            if all(abs(n - each) > max(1, CELLS * each) for each in expected.values()):
+                yield _flag(f"crop {rows[0]['crop']} has {n} cells; the reference has {min(expected.values())}")
                 return
     if n_unknown:
-        cases = f"{n_unknown} of {len(found.cases())}"
-        yield Reason(Verdict.OK, f"not checked: the masks of {cases} cases, which the reference lacks")
+        yield Reason(Verdict.OK, f"not checked: masks of {n_unknown} of {len(found.cases())} cases; no reference")
+    if n_similar:
+        yield Reason(Verdict.OK, f"masks of {n_similar} of {len(found.cases())} cases are not those of the reference; "
+                                 "the number of cells agrees")  # fmt: skip
     if any(
         row["role"] == Role.MASKS and (row["ap50"] if row["ap50"] is not None else 1) < AP50_MIN for row in found.rows
     ):
@@ -434,6 +434,17 @@ def check(found: Submission, known: Known) -> tuple[Verdict, list[Reason]]:
             break
     reasons.sort(key=lambda reason: WORST.index(reason.verdict))
     return (reasons[0].verdict if reasons else Verdict.OK), reasons
+
+
+def missing(folder: Path, accepted: Path) -> Iterator[tuple[Path, Verdict, list[Reason]]]:
+    """The accepted submissions that a changed copy of their folder lacks, or has with other content."""
+    is_copy = (folder / "flags.toml").is_file()
+    for path in collection.files(accepted) if is_copy else []:
+        for each in (path, path.with_suffix(".json")):
+            other = folder / each.relative_to(accepted)
+            if not other.is_file() or other.stat().st_size > MAX_BYTES or other.read_bytes() != each.read_bytes():
+                text = "an accepted submission is never changed or deleted; to withdraw it, add a flag to flags.toml"
+                yield other, Verdict.REJECTED, [_reject(text)]
 
 
 def validate(folder: Path, known: Known) -> Iterator[tuple[Path, Verdict, list[Reason]]]:
