@@ -212,8 +212,9 @@ def _entry(path: Path, known: Aliases, marks: Notes) -> Entry:
     )
     try:
         facts = json.loads(path.with_suffix(".json").read_bytes())["hardware"]
-        name = hardware.name if hardware else str(facts["device_name"])
-        return replace(entry, hardware=name, backend=str(facts["backend"]))
+        name, backend = str(facts["device_name"]), str(facts["backend"])
+        own = name + " (GPU)" * (backend == "mps")  # its processor has the same name
+        return replace(entry, hardware=hardware.name if hardware else own, backend=backend)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return _rejected(entry, f"its manifest cannot be read: {error}")
 
