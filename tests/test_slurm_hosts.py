@@ -54,9 +54,11 @@ SlurmdSpoolDir=/run/slurm/spool
 SlurmctldPidFile=/run/slurm/slurmctld.pid
 SlurmdPidFile=/run/slurm/slurmd.pid
 NodeName=n1 CPUs=1 RealMemory=500 Gres=gpu:sim:1
-NodeName=n2,n3 CPUs=1 RealMemory=500
+NodeName=n2,n3,n4,n5 CPUs=1 RealMemory=500
 PartitionName=gpu Nodes=n1 MaxTime=60 PriorityTier=1 GraceTime=5
 PartitionName=cpu Nodes=n2,n3 MaxTime=60 Default=YES PriorityTier=1
+PartitionName=old Nodes=n4 MaxTime=60
+PartitionName=new Nodes=n5 MaxTime=60
 PartitionName=urgent Nodes=n1 MaxTime=60 PriorityTier=10 PreemptMode=OFF
 """
 PROFILE = """
@@ -69,6 +71,13 @@ control = false
 idle_wait_s = 0
 """
 SCRIPT = {"call_s": 0.4}
+WRONG = {
+    "--partitions gpu,tpu": "this cluster has no partition tpu",
+    "--partitions gpu/gpu:a100": "partition gpu has no GRES gpu:a100",
+    "--partitions cpu --time 2h": "longer than the partition allows",
+    "--partitions cpu --out /tmp/results": "other nodes do not have this folder",
+    "--partitions cpu --sbatch --licenses=none:1": "sbatch rejects the job cpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +88,7 @@ def shared() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Host]]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[dict[str, Host]]:
     files = {
         "/run/slurm/slurm.conf": (0o644, CONF),
         "/run/slurm/gres.conf": (0o644, "NodeName=n1 Name=gpu Type=sim File=/dev/null\n"),
@@ -87,7 +96,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Host
         "/run/slurm/state/empty": (0o644, ""),
         "/run/slurm/spool/empty": (0o644, ""),
     }
-    names = ["login", "n1", "n2", "n3"]
+    names = ["login", "n1", "n2", "n3", "n4", "n5"]
     with hosts.lan(names, tmp_path_factory.mktemp("slurm"), dict.fromkeys(names, files)) as lan:
         for host in lan.values():
             munge = host.run(
@@ -115,14 +124,14 @@ def until(is_so: Callable[[], object], patience_s: float = 60, state: Callable[[
 
 @dataclass(frozen=True)
 class Story:
-    """What happened to a submission: the output of commands, logs of the jobs, and the results in the end."""
+    """What happened: the answers to wrong requests, the state of each job, the logs, and the results in the end."""
 
-    submitted: Done
     wrong: dict[str, Done]
     preempted_run: str
+    states: set[str]
     logs: dict[str, str]
     store: Store
-    states: dict[str, str]
+    fleet: Store
 
 
 @pytest.fixture(scope="module")
@@ -130,35 +139,34 @@ def story(cluster: dict[str, Host], shared: Path) -> Story:
     login = cluster["login"]
     (shared / "script.json").write_text(json.dumps(SCRIPT))
     (shared / "tiny.toml").write_text(PROFILE)
-    cellbench = f"cd {shared}; export CELLBENCH_SIMULATED={shared}; ~/cellbench/.venv/bin/cellbench"
-    submit = f"{cellbench} slurm submit --profile tiny.toml"
-    wrong = {
-        words: slurm(login, f"{submit} --out {shared}/wrong {words}")
-        for words in ("--partitions gpu,tpu", "--partitions gpu/gpu:a100", "--partitions cpu --time 2h")
-    }
-    wrong["/tmp"] = slurm(login, f"{submit} --partitions cpu --out /tmp/results")
-    submitted = slurm(login, f"{submit} --partitions gpu/gpu:sim,cpu --out '{shared}/the results'")
-    assert submitted.code == 0, submitted.text
+    environment = f"cd {shared}; export CELLBENCH_SIMULATED={shared} CELLBENCH_OUT='{shared}/the results';"
+    submit = f"{environment} ~/cellbench/.venv/bin/cellbench slurm submit --profile tiny.toml"
+    as_fleet = slurm(login, f"{submit} --partitions old,new --as-fleet --out {shared}/fleet")
+    submitted = slurm(login, f"{submit} --partitions gpu/gpu:sim,cpu")
+    assert as_fleet.code == submitted.code == 0, as_fleet.text + submitted.text
     [folder] = (shared / "the results/slurm").iterdir()
-    stores = folder / "stores"
-    until(lambda: all(len(samples(stores / name)) > 3 for name in ("gpu-gpu-sim", "cpu")))
-    [preempted_run] = {row["run_id"] for row in samples(stores / "gpu-gpu-sim")}
+    preempted, failed = folder / "stores/gpu-gpu-sim", folder / "stores/cpu"
+    until(lambda: len(samples(preempted)) > 3)
+    [preempted_run] = {row["run_id"] for row in samples(preempted)}
     slurm(login, "sbatch --job-name=urgent --partition=urgent --output=/dev/null --wrap=true")
+    until(lambda: len(samples(failed)) > 3)
     fail(cluster["n2"])
+    wrong = {words: slurm(login, f"{submit} {words}") for words in WRONG}
 
     def is_over() -> bool:
-        jobs = {each["JobName"]: each for each in jobs_of(login)}
-        for job in jobs.values() if jobs["urgent"]["JobState"] == "COMPLETED" else ():
+        jobs = jobs_of(login)
+        is_free = any(job["JobName"] == "urgent" and job["JobState"] == "COMPLETED" for job in jobs)
+        for job in jobs if is_free else ():
             if job["Reason"] == "BeginTime":  # SLURM waits for two minutes before it starts a job again
                 slurm(login, f"scontrol update JobId={job['JobId']} StartTime=now")
-        return jobs["cellbench-merge"]["JobState"] in ("COMPLETED", "FAILED")
+        return all(job["JobState"] in ("COMPLETED", "FAILED") for job in jobs)
 
-    until(
-        is_over, 180, lambda: slurm(login, "squeue").text + "".join(path.read_text() for path in folder.glob("*.log"))
-    )
-    states = {each["JobName"]: each["JobState"] for each in jobs_of(login)}
-    logs = {path.stem: path.read_text() for path in folder.glob("*.log")}
-    return Story(submitted, wrong, preempted_run, logs, Store.at(shared / "the results"), states)
+    def logs() -> dict[str, str]:
+        return {path.stem: path.read_text() for path in sorted(shared.glob("*/slurm/*/*.log"))}
+
+    until(is_over, 240, lambda: slurm(login, "squeue").text + "\n".join(logs().values()))
+    states = {job["JobState"] for job in jobs_of(login)}
+    return Story(wrong, preempted_run, states, logs(), Store.at(shared / "the results"), Store.at(shared / "fleet"))
 
 
 def samples(store: Path) -> list[dict[str, object]]:
@@ -204,19 +212,17 @@ def test_the_job_of_a_failed_node_starts_again_on_another_one(story: Story) -> N
     assert all(counts["n2"][key] <= n for key, n in WHOLE.items())
 
 
-def test_the_merge_waits_for_the_last_job_and_reports_each(story: Story) -> None:
-    assert "gpu-gpu-sim: " in story.logs["merge"]
-    assert re.search("cpu: .* samples of n2 and n3$", story.logs["merge"], re.MULTILINE), story.logs["merge"]
-    assert set(story.states.values()) == {"COMPLETED"}, story.states
+def test_the_merge_waits_for_the_last_job(story: Story) -> None:
+    assert story.states == {"COMPLETED"}, story.logs
+    assert {row["node"] for row in story.store.table().to_pylist()} == {"n1", "n2", "n3"}
 
 
-def test_a_request_that_the_cluster_cannot_grant_is_rejected_before_the_jobs(story: Story) -> None:
-    for words, answer in {
-        "--partitions gpu,tpu": "this cluster has no partition tpu",
-        "--partitions gpu/gpu:a100": "partition gpu has no GRES gpu:a100",
-        "--partitions cpu --time 2h": "longer than the partition allows",
-        "/tmp": "other nodes do not have this folder",
-    }.items():
-        assert story.wrong[words].code == 2
-        assert answer in story.wrong[words].text
-        assert "fix: " in story.wrong[words].text
+def test_the_nodes_of_a_fleet_are_measured_within_one_job(story: Story) -> None:
+    assert timed(story.fleet) == {"n4": WHOLE, "n5": WHOLE}, story.logs["fleet"]
+    assert {row["dispatch"] for row in story.fleet.table().to_pylist()} == {"ray"}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_request_that_the_cluster_cannot_grant_is_rejected(story: Story, words: str) -> None:
+    assert (story.wrong[words].code, "fix: " in story.wrong[words].text) == (2, True)
+    assert WRONG[words] in story.wrong[words].text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -100,7 +101,11 @@ def submit_(
     for name, text in texts.items():
         files.write(plan.script(name), text)
     *jobs, merge = map(plan.script, texts)
-    ids = cluster.submit(jobs, merge)
+    try:
+        ids = cluster.submit(jobs, merge)
+    except BaseException:
+        shutil.rmtree(plan.folder, ignore_errors=True)
+        raise
     for name, job, limit in zip(texts, ids, (*minutes, scripts.MERGE_MIN), strict=False):
         typer.echo(f"job {job}: {name}, {limits.duration(limit)} at most, log {plan.log(name)}")
     read = dict.fromkeys(path.parent for each in material.models for path in each.paths)
