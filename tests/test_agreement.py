@@ -207,6 +207,7 @@ def test_scores_are_those_of_the_matrix_of_all_pairs(seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_scores_are_those_of_cellpose() -> None:
     metrics = pytest.importorskip("cellpose.metrics")
     rng = np.random.default_rng(0)
@@ -264,6 +265,7 @@ print(json.dumps(agreement.compare(*(model.segment(pixels) for _ in range(2)))))
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_two_calls_on_the_processor_are_identical() -> None:
     folder = str(weights.resolve("standin").folder)
     done = subprocess.run([sys.executable, "-c", TWO_CALLS, folder], capture_output=True, text=True, check=False)

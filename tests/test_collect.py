@@ -226,6 +226,7 @@ def test_a_large_file_and_many_rows_are_rejected_before_they_are_read(
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_the_known_images_are_those_that_are_drawn() -> None:
     drawn = {name: images.load(name) for name in synthetic.BUILT_IN}
     hashes = {name: image.sha256 for name, image in drawn.items()}

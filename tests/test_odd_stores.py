@@ -52,8 +52,10 @@ def test_an_odd_store_is_drawn(seed: int, since: bool) -> None:
 
 
 @pytest.mark.slow
-@settings(FEW, max_examples=40)
-@given(seed=st.integers(0, 2**32), kind=st.sampled_from(["run", "since", "series"]))
+@pytest.mark.parallel
+@pytest.mark.parametrize("kind", ["run", "since", "series"])
+@settings(FEW, max_examples=14)
+@given(seed=st.integers(0, 2**32))
 def test_many_odd_stores_are_drawn(seed: int, kind: str) -> None:
     rows = odd_stores.samples(random.Random(seed))
     series = next(row["series_key"] for row in reversed(rows) if (row["role"], row["status"]) == ("timed", "ok"))

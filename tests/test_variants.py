@@ -150,6 +150,7 @@ def in_child(code: str, prelude: str = PRELUDE) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_each_kernel_gives_the_bits_of_stock_cellpose() -> None:
     answer = in_child(
         """
@@ -250,6 +251,7 @@ def same(a, b):
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_each_replacement_returns_what_it_replaces_on_drawn_arrays() -> None:
     answer = in_child(
         """
@@ -307,6 +309,7 @@ def test_each_replacement_returns_what_it_replaces_on_drawn_arrays() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_whole_calls_return_what_stock_returns_for_images_of_every_kind() -> None:
     answer = in_child(
         """
@@ -351,6 +354,7 @@ def test_whole_calls_return_what_stock_returns_for_images_of_every_kind() -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_on_and_off_leave_stock_as_it_was() -> None:
     answer = in_child(
         """
@@ -398,6 +402,7 @@ def test_on_and_off_leave_stock_as_it_was() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_a_model_that_was_accelerated_takes_as_long_as_one_that_never_was() -> None:
     answer = in_child(
         """
@@ -420,6 +425,7 @@ def test_a_model_that_was_accelerated_takes_as_long_as_one_that_never_was() -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_no_factor_of_a_call_is_lost() -> None:
     answer = in_child(
         """
@@ -443,6 +449,7 @@ def test_no_factor_of_a_call_is_lost() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_a_compiler_that_fails_is_noted_and_the_network_runs_uncompiled() -> None:
     answer = in_child(
         """

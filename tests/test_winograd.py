@@ -46,6 +46,7 @@ print(json.dumps(told))
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_a_layer_is_what_torch_computes_with_borders_sums_and_halved_images() -> None:
     answer = in_child(LAYERS)
     assert len(answer) == 16
@@ -53,6 +54,7 @@ def test_a_layer_is_what_torch_computes_with_borders_sums_and_halved_images() ->
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_the_network_is_as_exact_as_torch_and_the_same_for_any_number_of_threads() -> None:
     answer = in_child(
         """
@@ -89,6 +91,7 @@ def test_the_network_is_as_exact_as_torch_and_the_same_for_any_number_of_threads
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_masks_stay_and_stock_is_stock_again() -> None:
     answer = in_child(
         """
@@ -117,6 +120,7 @@ def test_masks_stay_and_stock_is_stock_again() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.parametrize(
     ("found", "why"), [("nothing", "there is no C++ compiler"), ("broken", "cannot find -lstdc++")]
 )

@@ -1,10 +1,10 @@
 """Whether cellpose 3 gives the same masks with a numpy that is newer than its metadata allow (numpy < 2.1).
 
     python -m pip install --no-deps --target other-numpy 'numpy==2.4.*'
-    python scripts/benchmarks/numpy_versions.py other-numpy
+    python scripts/benchmarks/numpy_versions.py other-numpy [SIDE_PX ...]
 
-Segments crops of both built-in images with stand-in weights, in one process with the installed numpy and in one with
-the other. Prints the hashes of masks and flows; exit code 5 if they differ.
+Segments crops of both built-in images (224 px unless sides are given) with stand-in weights, in one process with the
+installed numpy and in one with the other. Prints the hashes of masks and flows; exit code 5 if they differ.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ from cellpose import models
 from harness import images
 model = models.Cellpose(gpu=False, model_type="cyto3")
 found = {"numpy": np.__version__}
-for name, side_px in (("sparse", 224), ("dense", 224)):
+for name, side_px in ((name, int(side)) for side in sys.argv[1:] for name in ("sparse", "dense")):
     pixels = images.load(name, None, None).pixels
     top, left = ((n - side_px) // 2 for n in pixels.shape)
     crop = np.ascontiguousarray(pixels[top : top + side_px, left : left + side_px])
@@ -36,21 +37,22 @@ print(json.dumps(found))
 """
 
 
-def segment(*folders: str) -> dict[str, object]:
+def segment(sides_px: Sequence[str], *folders: str) -> dict[str, object]:
     """Hashes of the results by image and crop, and the version of numpy; folders come first on the path."""
     models = ROOT / "harness" / "engines" / "cellpose3" / "standin"
     with tempfile.TemporaryDirectory() as home:
         environ = {**os.environ, "HOME": home, "CELLPOSE_LOCAL_MODELS_PATH": str(models), "PYTHONPATH":
                    os.pathsep.join([*folders, str(ROOT)])}  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-c", SEGMENT], env=environ, check=True, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SEGMENT, *sides_px], env=environ, check=True, stdout=subprocess.PIPE, text=True
         )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> int:
     """Compare both; 0 where all results have the same bits, otherwise 5."""
-    here, other = segment(), segment(str(Path(sys.argv[1]).resolve()))
+    sides_px = sys.argv[2:] or ["224"]
+    here, other = segment(sides_px), segment(sides_px, str(Path(sys.argv[1]).resolve()))
     names = here.pop("numpy"), other.pop("numpy")
     for case, found in here.items():
         print(f"{case}: {found[0]} cells, {'the same bits' if other[case] == found else f'{found} and {other[case]}'}")
