@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from harness.errors import CellbenchError
 from harness.schema import SAMPLES
@@ -123,10 +124,14 @@ def test_a_malformed_file_of_the_maintainers_is_an_error_or_without_effect(
         assert name in str(error.where)
 
 
-@pytest.mark.parametrize("broken", ["parquet", "json", "pages"])
+@pytest.mark.parametrize("broken", ["parquet", "json", "pages", "letters"])
 def test_a_damaged_file_is_an_entry_without_samples(broken: str, tmp_path: Path) -> None:
     path, other = put(tmp_path, 0), put(tmp_path, 1)
-    if broken == "pages":
+    if broken == "letters":  # the fuzzer's 31/submission/3743: bytes of a text that are not UTF-8
+        without_checksums = pq.read_table(path)
+        pq.write_table(without_checksums, path, compression="none", store_schema=False)
+        path.write_bytes(path.read_bytes().replace(b"standard", b"stand\xffrd"))
+    elif broken == "pages":
         content = bytearray(path.read_bytes())
         content[100:5000] = bytes(4900)
         path.write_bytes(content)

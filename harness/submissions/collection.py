@@ -239,7 +239,9 @@ def _samples(paths: list[Path], columns: tuple[str, ...]) -> tuple[pa.Table, dic
 
 def _read(paths: list[Path], columns: tuple[str, ...]) -> pa.Table:
     found = ds.dataset([path.as_posix() for path in paths], schema=form.SCHEMA, format=PLAIN)
-    return found.to_table(columns=[*columns, "__filename"]).rename_columns([*columns, "path"])
+    table = found.to_table(columns=[*columns, "__filename"]).rename_columns([*columns, "path"])
+    table.validate(full=True)  # texts are UTF-8
+    return table
 
 
 def _described(samples: pa.Table, entries: Iterable[Entry]) -> pa.Table:
