@@ -138,6 +138,7 @@ PARSED = {
     **dict.fromkeys(("run", "resume", "tune", "verify-masks", "throughput", "ab", "checkup"), "measures for minutes"),
     **dict.fromkeys(("doctor",), "examines this machine"),
     **dict.fromkeys(("node", "schedule"), "starts services"),
+    **dict.fromkeys(("slurm",), "submits jobs"),
     **dict.fromkeys(("engines",), "needs a network"),
     **dict.fromkeys(("cellpose",), "is the command line of another program"),
 }
