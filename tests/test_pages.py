@@ -146,6 +146,7 @@ PARSED = {
 PROGRAMS = {
     **dict.fromkeys(("scripts/bench", "scripts/venv", "scripts/bundle"), "installs"),
     **dict.fromkeys(("scripts/fleet", "ray"), "starts machines"),
+    **dict.fromkeys(("squeue",), "is of SLURM"),
     **dict.fromkeys(("scripts/test", "scripts/docs"), "runs the tests, or is run by one"),
     **dict.fromkeys((".", "export", "mkdir", "git", "xdg-open"), "is a command of the shell or of the system"),
     **dict.fromkeys(("python3.12",), "runs on a machine without a network"),

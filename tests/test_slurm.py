@@ -356,7 +356,7 @@ def test_a_signal_while_a_job_starts_is_ignored_and_a_later_one_loses_no_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As SLURM does, every process of the job is signalled, twice; then a second job resumes the run."""
-    (tmp_path / "script.json").write_text('{"call_s": 1.0}')
+    (tmp_path / "script.json").write_text('{"call_s": 0.5}')
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.setenv("CELLBENCH_SIMULATED", str(tmp_path))
     monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path))
