@@ -110,7 +110,8 @@ def _commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for name in group.list_commands(context):
             found = group.get_command(context, name)
             full = f"{path} {name}".strip()
-            yield from _commands(found, full) if hasattr(found, "list_commands") else [(full, found)]
+            if not found.hidden:
+                yield from _commands(found, full) if hasattr(found, "list_commands") else [(full, found)]
 
 
 def _names(option: Any) -> str:

@@ -25,7 +25,8 @@ def commands(group: Any = ROOT, path: str = "") -> Iterator[tuple[str, Any]]:
         for name in group.list_commands(context):
             found = group.get_command(context, name)
             full = f"{path} {name}".strip()
-            yield from commands(found, full) if hasattr(found, "list_commands") else [(full, found)]
+            if not found.hidden:
+                yield from commands(found, full) if hasattr(found, "list_commands") else [(full, found)]
 
 
 COMMANDS = dict(commands())
@@ -55,7 +56,7 @@ def test_an_example_can_be_typed_and_is_shown(name: str) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-@pytest.mark.parametrize("words", [(), ("node",), ("schedule",), ("engines",)])
+@pytest.mark.parametrize("words", [(), ("node",), ("schedule",), ("engines",), ("slurm",)])
 def test_no_sentence_is_cut(words: tuple[str, ...], width: int) -> None:
     lines = shown(*words, "-h", width=width).splitlines()[1:]  # the first has [OPTIONS] COMMAND [ARGS]...
     assert not [line for line in lines if line.endswith("...")]

@@ -138,6 +138,7 @@ PARSED = {
     **dict.fromkeys(("run", "resume", "tune", "verify-masks", "throughput", "ab", "checkup"), "measures for minutes"),
     **dict.fromkeys(("doctor",), "examines this machine"),
     **dict.fromkeys(("node", "schedule"), "starts services"),
+    **dict.fromkeys(("slurm",), "submits jobs"),
     **dict.fromkeys(("engines",), "needs a network"),
     **dict.fromkeys(("cellpose",), "is the command line of another program"),
 }
@@ -145,6 +146,7 @@ PARSED = {
 PROGRAMS = {
     **dict.fromkeys(("scripts/bench", "scripts/venv", "scripts/bundle"), "installs"),
     **dict.fromkeys(("scripts/fleet", "ray"), "starts machines"),
+    **dict.fromkeys(("squeue",), "is of SLURM"),
     **dict.fromkeys(("scripts/test", "scripts/docs"), "runs the tests, or is run by one"),
     **dict.fromkeys((".", "export", "mkdir", "git", "xdg-open"), "is a command of the shell or of the system"),
     **dict.fromkeys(("python3.12",), "runs on a machine without a network"),

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -338,12 +339,24 @@ def test_a_home_that_takes_no_files_is_replaced(tmp_path: Path, monkeypatch: pyt
     assert os.strerror(number) in lines[0]
 
 
+def written(scratch: Path) -> list[dict[str, object]]:
+    """The samples in the journal of the job that measures there."""
+    return [row for path in scratch.glob("cellbench-*/*/journal/*.arrows") for row in read_journal(path).to_pylist()]
+
+
+def until(is_so: Callable[[], bool], patience_s: float = 60) -> None:
+    end_s = time.monotonic() + patience_s
+    while not is_so():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_a_signal_while_a_job_starts_is_ignored_and_a_later_one_loses_no_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As SLURM does, every process of the job is signalled, twice; then a second job resumes the run."""
-    (tmp_path / "script.json").write_text('{"call_s": 1.0}')
+    (tmp_path / "script.json").write_text('{"call_s": 0.5}')
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.setenv("CELLBENCH_SIMULATED", str(tmp_path))
     monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path))
@@ -356,9 +369,11 @@ def test_a_signal_while_a_job_starts_is_ignored_and_a_later_one_loses_no_sample(
         while not job_.name().startswith("python"):
             time.sleep(0.01)
         job_.terminate()
-        while not list(store.rglob("*.arrows")):
-            time.sleep(0.1)
-            assert first.poll() is None
+        until(lambda: len(written(tmp_path)) > 0)
+        measuring = next(each for each in job_.children(recursive=True) if "harness.measure.child" in each.cmdline())
+        measuring.terminate()
+        n_written = len(written(tmp_path))
+        until(lambda: len(written(tmp_path)) > n_written)
         for process in [job_, *job_.children(recursive=True)] * 2:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()

@@ -108,4 +108,5 @@ class Group(TyperGroup):
         for title, names in groups.items():
             found = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(title):
-                formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in found])
+                listed = [(name, each.get_short_help_str(80)) for name, each in found if not each.hidden]
+                formatter.write_dl(listed)

@@ -39,9 +39,7 @@ def submit_(
     image: Annotated[
         Path | None, typer.Option(help="Apptainer image that contains cellbench; the installed one if not given.")
     ] = None,
-    sbatch: Annotated[
-        str, typer.Option(help="Further options of sbatch, as one text: '--account=lab --qos=gpu'.")
-    ] = "",
+    sbatch: Annotated[str, typer.Option(help="Further options of sbatch as one text, such as --account=lab.")] = "",
     merge_partition: Annotated[
         str | None, typer.Option(help="Partition of the job that merges; the last of --partitions if not given.")
     ] = None,
@@ -106,8 +104,8 @@ def submit_(
     except BaseException:
         shutil.rmtree(plan.folder, ignore_errors=True)
         raise
-    for name, job, limit in zip(texts, ids, (*minutes, scripts.MERGE_MIN), strict=False):
-        typer.echo(f"job {job}: {name}, {limits.duration(limit)} at most, log {plan.log(name)}")
+    for name, job in zip(texts, ids, strict=True):
+        typer.echo(f"job {job}: {name}, log {plan.log(name)}")
     read = dict.fromkeys(path.parent for each in material.models for path in each.paths)
     typer.echo(f"the jobs read {', '.join(map(str, [sys.prefix, *read]))}: every node needs them there", err=True)
     typer.echo(f"see: squeue --me; afterwards: {command('report', '--out', where)}", err=True)

@@ -76,7 +76,9 @@ def measure(profile: str, to: Path, log: Log) -> int:
 def drive(profile: str, to: Path, n_nodes: int, log: Log) -> int:
     """Be the head of a Ray cluster of n_nodes and measure all of them; returns the exit code."""
     with _scratch(to, log) as (store, environ):
-        subprocess.run(_program("node", "start", "--head", "--port", PORT), env=environ, check=True)
+        started = subprocess.run(_program("node", "start", "--head", "--port", PORT), env=environ, check=False)
+        if started.returncode:
+            return started.returncode
         try:
             run = ("run", "--profile", profile, "--address", "auto", "--wait-for", str(n_nodes), "--out", str(store))
             code = _supervised(run, store, to, environ, log)
@@ -193,12 +195,16 @@ def _scratch(to: Path, log: Log) -> Iterator[tuple[Path, dict[str, str]]]:
     else:
         files.make_folder(to, "the job's store in the shared folder", "every node must mount it: name another --out")
     log(f"{socket.gethostname()}: measuring in {folder}, copied to {to}")
+    is_copied = True
     try:
         yield store, environment(folder, os.environ, log)
     except StorageError:
+        is_copied = False
         log(f"the samples are still in {store} on {socket.gethostname()}")
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if is_copied:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def environment(scratch: Path, environ: Mapping[str, str], log: Log) -> dict[str, str]:
