@@ -164,7 +164,7 @@ def test_kinds_of_work_are_kept_apart(site: Path, loaded: Collection) -> None:
     works = {(row["weights"], row["height_px"]) for row in loaded.samples.to_pylist()}
     assert len(glances) == len(works)
     assert "published weights" in (site / "index.html").read_text()
-    assert all("Stand-in weights are" in page for page in glances if "standin weights" in page)
+    assert all("Stand-in weights are" in page for page in glances if "stand-in weights" in page)
 
 
 def test_failures_are_shown(tmp_path: Path) -> None:
@@ -384,6 +384,7 @@ def test_filters_are_in_the_address(visited: Visitor) -> None:
     assert chosen and all("Apple" in name for name in chosen)
     visited.choose("model", "cpsam_v2")
     assert visited.see("location.search") == "?backend=mps&model=cpsam_v2"
+    assert "backend mps, model cpsam_v2, variant stock" in visited.see("document.querySelector('caption').textContent")
     visited.see("history.back()")
     visited.until(f"location.search === '?backend=mps' && {SHOWN}.join() === {json.dumps(','.join(chosen))}")
     # Another size keeps the choice; a choice that does not exist is none.
@@ -412,6 +413,8 @@ def test_two_kinds_of_hardware_side_by_side(visited: Visitor) -> None:
     visited.until("location.search === '?a=nvidia-l4&b=hostile' && !!document.querySelector('#table tbody tr')")
     assert set(visited.see(RESULTS)) == {"not decided"}  # the hostile one has one submission
     assert queries.of_slug("hostile") in visited.see("document.querySelector('#sql').textContent")
+    visited.visit("compare.html?a=hostile&b=hostile")
+    visited.until("document.querySelector('#answer').textContent.endsWith('no case in common.')")
     visited.visit("compare.html?a=..%2Fetc&b=%3Cscript%3E")
     assert visited.see(STATE)[1:] == ["", ""]
 

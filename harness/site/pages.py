@@ -54,7 +54,7 @@ def build(entries: Sequence[Entry], ask: Ask) -> Iterator[tuple[str, str]]:
         rows = ask(sql)
         page = _device(found, rows, sql)
         yield page.name, _text(page)
-        yield f"device-{slug}.js", f"compare({json.dumps(_data(page.title, rows, sql))});\n"
+        yield f"device-{slug}.js", f"compare({json.dumps(_data(slug, page.title, rows, sql))});\n"
     known = sorted(((slug, found[0].hardware) for slug, found in by_slug.items()), key=lambda each: each[1].lower())
     yield "compare.html", render("compare.html", "compare.html", "Two kinds of hardware side by side", known=known)
 
@@ -82,8 +82,9 @@ def _glances(ask: Ask) -> Iterator[Page]:
         sql = queries.times(queries.of_work({name: work[name] for name in queries.WORK}))
         rows = ask(sql)
         title = f"Seconds per image at {size(work)}"
+        words = {"standin": "stand-in"}.get(work["weights"], work["weights"])
         hardware = count(work["n_hardware"], "kind")
-        notes = [f"{hardware} of hardware, image “{work['image']}”, {work['weights']} weights.", ORDER]
+        notes = [f"{hardware} of hardware, image “{work['image']}”, {words} weights.", ORDER]
         if work["weights"] != PUBLISHED:
             notes.insert(1, STANDIN)
         caption = f"{title}: the median of the submissions’ medians, their range, and n, the number of submissions"
@@ -131,9 +132,10 @@ def _device(entries: Sequence[Entry], rows: Sequence[Row], sql: str) -> Page:
     return Page(device_page({"slug": slug}), entries[0].hardware, notes, figures, entries=by_date)
 
 
-def _data(name: str, rows: Sequence[Row], sql: str) -> Row:
+def _data(slug: str, name: str, rows: Sequence[Row], sql: str) -> Row:
     """The data of one kind of hardware for the comparison. key: equal for equal work, executed alike."""
     return {
+        "slug": slug,
         "name": name,
         "sql": sql,
         "rows": [

@@ -101,13 +101,14 @@ function prepare(form) {
       const chosen = columns.map((head) => (head.dataset.filter === undefined ? "all" : wanted.get(head.textContent) ?? "all"));
       for (const row of rows)
         row.hidden = chosen.some((value, i) => value !== "all" && row.cells[i] && row.cells[i].textContent !== value);
-      const shown = rows.filter((row) => !row.hidden);
+      const shown = rows.filter((row) => !row.hidden), constant = [];
       columns.forEach((head, i) => {
-        // A column with one value everywhere says nothing that the filter does not say.
+        // A column with one value is a part of the caption.
         head.hidden = chosen[i] !== "all" || (head.dataset.filter !== undefined && !wanted.has(head.textContent));
         for (const row of rows) if (row.cells[i]) row.cells[i].hidden = head.hidden;
+        if (head.hidden && shown.length && shown[0].cells[i]) constant.push(`${head.textContent} ${shown[0].cells[i].textContent}`);
       });
-      table.querySelector(".shown").textContent = `${shown.length} of ${rows.length} rows.`;
+      table.querySelector(".shown").textContent = [`${shown.length} of ${rows.length} rows`, ...constant].join(", ") + ".";
     }
     for (const link of document.querySelectorAll(".choices a")) link.search = location.search;
   }
@@ -143,17 +144,19 @@ function ratio(a, b) {
 }
 
 function cells(row) {
-  return [row.backend, row.text, row.range, String(row.n), row.failed];
+  const time = [row.s === null ? "" : row.text, row.failed].filter(Boolean).join("; ");
+  return [row.backend, time, row.range, String(row.n)];
 }
 
 function show(a, b) {
   const key = (row) => JSON.stringify(row.key);
-  const pairs = a.rows.flatMap((x) => b.rows.filter((y) => key(x) === key(y) && x !== y).map((y) => [x, y]));
+  const differ = (x, y) => a.slug !== b.slug || x.backend !== y.backend;  // a chip compared with itself: CPU and GPU
+  const pairs = a.rows.flatMap((x) => b.rows.filter((y) => key(x) === key(y) && differ(x, y)).map((y) => [x, y]));
   const answer = document.getElementById("answer"), place = document.getElementById("table");
   answer.textContent = `A: ${a.name}. B: ${b.name}. ` + (pairs.length ? "" : "They have no case in common.");
   const columns = [["image size"], ["weights", "", "published"], ["image", "", ""], ["model", "", ""], ["variant", "", "stock"], ["dtype", "", ""],
-    ["backend of A", "", ""], ["A, s", "number main"], ["range of A", "number"], ["n of A", "number"], ["failed on A", "failure"],
-    ["backend of B", "", ""], ["B, s", "number main"], ["range of B", "number"], ["n of B", "number"], ["failed on B", "failure"],
+    ["backend of A", "", ""], ["A, s", "number main"], ["range of A", "number"], ["n of A", "number"],
+    ["backend of B", "", ""], ["B, s", "number main"], ["range of B", "number"], ["n of B", "number"],
     ["B / A", "number main"], ["95 % CI", "number"], ["result"]];
   const head = element("tr", {}, ...columns.map(([name, kind, first]) =>
     element("th", { scope: "col", class: kind ?? "", ...(first !== undefined && { "data-filter": first }) }, name)));
