@@ -87,7 +87,7 @@ def _glances(ask: Ask) -> Iterator[Page]:
         notes = [f"{hardware} of hardware, image “{work['image']}”, {words} weights.", ORDER]
         if work["weights"] != PUBLISHED:
             notes.insert(1, STANDIN)
-        caption = f"{title}: the median of the submissions’ medians, their range, and n, the number of submissions"
+        caption = f"{title}: the median of the submitters’ medians, their range, and n, the number of submitters"
         figure = Figure(caption, (*HARDWARE, models(rows), VARIANT, DTYPE, *TIMES), rows, sql)
         choices = {
             what: [_choice(works, first, work, names, value) for value in identity.grouped(works, _values(names))]
@@ -126,7 +126,7 @@ def _device(entries: Sequence[Entry], rows: Sequence[Row], sql: str) -> Page:
     if any(row["weights"] != PUBLISHED for row in rows):
         notes.append(STANDIN)
     columns = (SIZE, BACKEND, filtered("model"), VARIANT, DTYPE, IMAGE, weights(rows), *TIMES)
-    caption = "Seconds per image: the median of the submissions’ medians, their range, and n, their number"
+    caption = "Seconds per image: the median of the submitters’ medians, their range, and n, their number"
     by_date = sorted(entries, key=lambda entry: (entry.month, entry.id), reverse=True)
     figures = [Figure(caption, columns, rows, sql)]
     return Page(device_page({"slug": slug}), entries[0].hardware, notes, figures, entries=by_date)

@@ -79,7 +79,7 @@ def failures(words: str | None) -> str:
 
 
 def failed(row: Row) -> str:
-    """The failures of a case, and n, the number of submissions with one."""
+    """The failures of a case, and n, the number of submitters with one."""
     return f"{failures(row['failure'])} (n = {row['n_failed']})" if row["n_failed"] else ""
 
 

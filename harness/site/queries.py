@@ -24,10 +24,10 @@ def _words(column: str) -> str:
 
 
 def _medians(condition: str = "true") -> str:
-    """The median of each submission and case, in s; null where every call failed."""
+    """The median of each submitter and case, in s; null where every call failed."""
     return f"""\
 WITH medians AS (
-  SELECT {CASE}, submission, {_NAME},
+  SELECT {CASE}, submitter, {_NAME},
          median(elapsed_s) FILTER (role = '{Role.TIMED}' AND phase = '{Phase.CALL}' AND {MEASURED}) AS seconds,
          {_words("status")} FILTER ({FAILED}) AS failure
   FROM '{FILE}'
@@ -53,10 +53,10 @@ def of_slug(slug: str) -> str:
 
 
 def times(condition: str) -> str:
-    """One row per hardware and case: the median of the submissions' medians, their range, and failures.
+    """One row per hardware and case: the median of the submitters' medians, their range, and failures.
 
-    mean_ln, sd_ln: of the logarithms of the submissions' medians. t: Student's quantile. The last two are null below
-    three submissions.
+    mean_ln, sd_ln: of the logarithms of the submitters' medians. t: Student's quantile. The last two are null below
+    three submitters.
     """
     several = f"CASE WHEN count(seconds) >= {PROCESSES_MIN} THEN"
     return f"""{_medians(condition)}
@@ -71,7 +71,7 @@ ORDER BY weights, image, height_px, width_px, median_s NULLS LAST, hardware, mod
 def _limits(sizes: str) -> tuple[str, str]:
     """Two queries on sizes, which has a row per hardware and case.
 
-    within: whether it is below the limit, null if not measured. low, high: the range of the submissions.
+    within: whether it is below the limit, null if not measured. low, high: the range of the submitters.
     """
     size = "{'height_px': height_px, 'width_px': width_px, 'low': low, 'high': high, 'failure': failure}"
     pixels = "height_px * width_px"
@@ -103,7 +103,7 @@ sizes AS (
 UNDER_MEMORY = _limits(
     f"""\
 WITH peaks AS (
-  SELECT {CASE}, submission, {_NAME},
+  SELECT {CASE}, submitter, {_NAME},
          max(coalesce(cuda_reserved_bytes, mps_driver_bytes,
                       CASE WHEN backend = 'cpu' THEN peak_rss_bytes END))
            FILTER (role = '{Role.MEMORY}' AND status = '{Status.OK}') AS peak,

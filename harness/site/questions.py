@@ -30,7 +30,7 @@ from harness.site.parts import (
 MEMORY = (
     "Measured is the memory that PyTorch reserved on a CUDA device, the memory that the Metal driver allocated, or the "
     "peak resident memory of the process on a CPU. 1 GB is 10⁹ bytes. Display and driver need more in addition.",
-    "A device with more memory may use more than it needs. “Not measured” means that no submission measured memory and "
+    "A device with more memory may use more than it needs. “Not measured” means that no submitter measured memory and "
     "none ran out of memory.",
 )
 
@@ -38,7 +38,7 @@ MEMORY = (
 def pages(ask: Ask) -> Iterator[Page]:
     """Time and memory below a limit, and the cost of Cellpose-SAM."""
     below = (
-        "A kind of hardware counts as below 1 s at a size if the median of every submission is, and no call failed.",
+        "A kind of hardware counts as below 1 s at a size if the median of every submitter is, and no call failed.",
     )
     yield Page(
         "under-1-s.html", f"Which hardware needs less than {queries.LIMIT_S} s per image?", below,
@@ -79,7 +79,7 @@ def _limits(ask: Ask, question: tuple[str, str], limit: str, unit: str, scale: f
         Column(f"smallest not {limit}", border("no", "yes"), "words"),
         counts("n", "n"),
     )
-    caption = f"The largest measured size {limit}, and the smallest that is not; ranges are of the submissions"
+    caption = f"The largest measured size {limit}, and the smallest that is not; ranges are of the submitters"
     return (
         Figure(f"Kinds of hardware {limit}, by size", (SIZE, *case, *by_size), totals, question[0]),
         Figure(caption, (*HARDWARE, *case, *by_hardware), rows, question[1]),
@@ -103,7 +103,7 @@ def _costs(ask: Ask) -> tuple[Figure, Figure]:
             totals, queries.SAM_SUMMARY,
         ),
         Figure(
-            "Times as long as cyto3: the ratio of the medians, and its range over all pairs of submissions",
+            "Times as long as cyto3: the ratio of the medians, and its range over all pairs of submitters",
             (*HARDWARE, sizes, *case, *by_hardware), rows, queries.SAM_OR_CYTO3,
         ),
     )  # fmt: skip

@@ -21,6 +21,7 @@ ROW_GROUP = 50_000  # rows; sorted by hardware, a page of one kind reads few gro
 ASSETS = (("harness.report", "pages.css"), ("harness.site", "site.css"), ("harness.site", "site.js"))
 OWN_MEANINGS = {
     "submission": "random id of the submission",
+    "submitter": "id of the submitter: that of the submission, unless the maintainers know of others by the same",
     "slug": "the hardware in addresses",
     "hardware": "name of the hardware",
     "tier": "first-party, reproduced, community or flagged",
