@@ -22,6 +22,7 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("doctor", "schedule", "slurm"),
+    ("site",),
     ("report",),
     ("charts", "terminal"),
     ("results",),

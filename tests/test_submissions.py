@@ -41,7 +41,7 @@ def test_a_collection_has_every_submission_and_all_of_its_samples(tmp_path: Path
     paths = list(submitted.collection(tmp_path, 12))
     found = collection.load(tmp_path)
     assert {entry.path for entry in found.entries} == set(paths)
-    assert found.samples.column_names == [*form.COLUMNS, "submission", "slug", "hardware", "tier"]
+    assert found.samples.column_names == [*form.COLUMNS, "submission", "submitter", "slug", "hardware", "tier"]
     for entry in found.entries:
         manifest = json.loads(entry.path.with_suffix(".json").read_text())
         rows = found.samples.filter(pa.compute.field("submission") == entry.id).to_pylist()
@@ -52,7 +52,7 @@ def test_a_collection_has_every_submission_and_all_of_its_samples(tmp_path: Path
         assert {row["backend"] for row in rows} == {entry.backend}
         assert {f"{row['started_at']:%Y-%m}" for row in rows} == {entry.month}
     few = collection.load(tmp_path, ("crop",))
-    assert few.samples.column_names == ["crop", "submission", "slug", "hardware", "tier"]
+    assert few.samples.column_names == ["crop", "submission", "submitter", "slug", "hardware", "tier"]
     assert few.entries == found.entries
 
 

@@ -24,6 +24,7 @@ from harness.cli import (
     node,
     results,
     schedule,
+    site,
     slurm,
     submissions,
     surroundings,
@@ -56,6 +57,7 @@ for group in (
     engines,
     node,
     schedule,
+    site,
     slurm,
     submissions,
 ):

@@ -14,7 +14,7 @@ GROUPS = {
     "Compare and watch": ("compare", "alarms", "accept", "tag", "history", "index", "schedule"),
     "This machine and a fleet": ("doctor", "checkup", "env", "node", "slurm"),
     "Keep results": ("merge", "compact", "export", "import", "anonymise"),
-    "Publish results": ("submit", "collect"),
+    "Publish results": ("submit", "collect", "site"),
 }
 EXAMPLES = {
     "run": ("cellbench run", "cellbench run --image my.tif --crops 512,full --blocks 3",
@@ -70,6 +70,7 @@ EXAMPLES = {
     "anonymise": ("cellbench anonymise --to shared",),
     "submit": ("cellbench submit --dry-run", "cellbench submit RUN --to submission"),
     "collect": ("cellbench collect submission", "cellbench collect results/reference --json"),
+    "site": ("cellbench site --to public",),
     "compact": ("cellbench compact",),
     "export": ("cellbench export --to all.parquet",),
     "import": ("cellbench import theirs.csv --node their-desktop --date 2024-08-31",),

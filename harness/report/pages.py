@@ -9,10 +9,10 @@ import jinja2
 
 
 @cache
-def template(name: str) -> jinja2.Template:
-    """The template of a page; a template can include other templates."""
+def template(name: str, package: str = "harness.report") -> jinja2.Template:
+    """The template of a page in a package; a template can include other templates of the package."""
     loader = jinja2.FunctionLoader(
-        lambda part: resources.files("harness.report").joinpath(f"templates/{part}").read_text(encoding="utf-8")
+        lambda part: resources.files(package).joinpath(f"templates/{part}").read_text(encoding="utf-8")
     )
     options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     return jinja2.Environment(loader=loader, **options).get_template(name)

@@ -192,7 +192,7 @@ def load(folder: Path, columns: Iterable[str] = form.COLUMNS) -> Collection:
     samples, errors = _samples(paths, tuple(dict.fromkeys((*columns, "role", "status", "elapsed_s", *COMPARED))))
     entries = [_rejected(entry, errors[entry.path]) if entry.path in errors else entry for entry in entries]
     entries = _compared(entries, samples, marks)
-    return Collection(tuple(entries), _described(samples.select([*columns, "path"]), entries))
+    return Collection(tuple(entries), _described(samples.select([*columns, "path"]), entries, marks))
 
 
 def _entry(path: Path, known: Aliases, marks: Notes) -> Entry:
@@ -244,13 +244,14 @@ def _read(paths: list[Path], columns: tuple[str, ...]) -> pa.Table:
     return table
 
 
-def _described(samples: pa.Table, entries: Iterable[Entry]) -> pa.Table:
-    """The samples with the columns submission, slug, hardware and tier of their entries in place of their path."""
+def _described(samples: pa.Table, entries: Iterable[Entry], marks: Notes) -> pa.Table:
+    """The samples with submission, submitter, slug, hardware and tier of their entries in place of their path."""
     by_path = {entry.path.as_posix(): entry for entry in entries}
     coded = samples["path"].combine_chunks().dictionary_encode()
     found = [by_path[path] for path in coded.dictionary.to_pylist()]
     for name, values in {
         "submission": [entry.id for entry in found],
+        "submitter": [marks.submitter(entry.id) for entry in found],
         "slug": [entry.slug for entry in found],
         "hardware": [entry.hardware for entry in found],
         "tier": [str(entry.tier) for entry in found],
