@@ -124,6 +124,13 @@ def test_a_malformed_file_of_the_maintainers_is_an_error_or_without_effect(
         assert name in str(error.where)
 
 
+@pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf"), -1.0])
+def test_impossible_times_are_compared_with_nothing(scale: float, tmp_path: Path) -> None:
+    for i, each in enumerate((1.0, 1.01, 0.99, scale)):
+        put(tmp_path, i, each)
+    assert tiers(tmp_path)[:3] == [REPRODUCED] * 3
+
+
 @pytest.mark.parametrize("broken", ["parquet", "json", "pages", "letters"])
 def test_a_damaged_file_is_an_entry_without_samples(broken: str, tmp_path: Path) -> None:
     path, other = put(tmp_path, 0), put(tmp_path, 1)

@@ -168,7 +168,8 @@ def _rows(content: bytes, path: Path) -> list[Row]:
         names, metadata = file.schema_arrow.names, file.metadata
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-        is_plain = all(chunk.compression == "UNCOMPRESSED" for chunk in chunks)
+        # Not by chunk.compression: of a damaged footer it ends the process.
+        is_plain = all(chunk.total_compressed_size == chunk.total_uncompressed_size for chunk in chunks)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _malformed(f"it cannot be read as Parquet: {error}", path) from error
     if unlisted := sorted(set(names) - set(form.COLUMNS)):

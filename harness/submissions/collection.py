@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -32,14 +33,8 @@ PLAIN = ds.ParquetFileFormat(
 )
 # Equal for two submissions whose times are compared, of one hardware.
 COMPARED = (
-    "backend",
-    *form.WORK,
-    "image_sha256",
-    "weights_sha256",
-    "diameter_asked_px",
-    "torch_threads",
-    "engine_version",
-)
+    "backend", *form.WORK, "image_sha256", "weights_sha256", "diameter_asked_px", "torch_threads", "engine_version",
+)  # fmt: skip
 
 
 class Tier(StrEnum):
@@ -262,7 +257,10 @@ def _described(samples: pa.Table, entries: Iterable[Entry], marks: Notes) -> pa.
 
 def _compared(entries: list[Entry], samples: pa.Table, marks: Notes) -> list[Entry]:
     """The entries with the tier and the flags that follow from a comparison of submitters, case by case."""
-    is_timed = (pc.field("role") == Role.TIMED) & (pc.field("status") == Status.OK)
+    seconds = pc.field("elapsed_s")
+    is_timed = (
+        (pc.field("role") == Role.TIMED) & (pc.field("status") == Status.OK) & (seconds > 0) & (seconds < math.inf)
+    )
     timed = samples.filter(is_timed).group_by(["path", *COMPARED]).aggregate([("elapsed_s", "approximate_median")])
     by_path = {entry.path.as_posix(): entry for entry in entries if entry.verdict != Verdict.FLAGGED}
     rows = [row for row in timed.to_pylist() if row["path"] in by_path]
