@@ -302,6 +302,16 @@ def test_a_run_that_does_not_qualify_is_an_error_that_names_how_to_make_one(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_footer_with_an_unknown_codec_is_rejected(accepted: Path, tmp_path: Path) -> None:
+    """Arrow ends the process where the codec of such a footer is requested: scripts/fuzz.py found it."""
+    path = submitted.write(tmp_path / "new", made(1), submitted.number_of(1))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"elapsed_s\x15\x00", b"elapsed_s\x15\x15"))
+    assert path.read_bytes() != content
+    found, reason = judged(tmp_path / "new", accepted)
+    assert (found, "codec" in reason) == (Verdict.REJECTED, True)
+
+
 @pytest.mark.parametrize(("names", "code"), [(["same hardware", "an unknown GPU"], 0), (["a duplicate"], 1),
                                              (["a duplicate", "few processes"], 2)])  # fmt: skip
 def test_the_exit_code_is_that_of_the_gravest_verdict(
