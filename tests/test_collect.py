@@ -15,16 +15,15 @@ import pytest
 from pyarrow import parquet as pq
 from typer.testing import CliRunner
 
-from harness import images
+from harness import images, schema
 from harness.cli.app import app
 from harness.images import synthetic
 from harness.machine import facts
 from harness.schema import Sample
-from harness.store import reference
+from harness.store import Store, reference
 from harness.submissions import checks, form
 from harness.submissions.collection import Verdict
 from tests import submitted
-from tests.conftest import make_store
 from tests.test_anonymous import HOME, HOST, IMAGE, USER, environment
 
 TODAY = date(2026, 11, 28)
@@ -250,7 +249,7 @@ def private_store(folder: Path) -> None:
     cold = {"role": "cold", "phase": "model_load", "crop": None, "environment": json.dumps(answer)}
     failed = {"role": "warmup", "status": "crash", "error_type": f"{USER}Error", "error_message": f"{HOME}/{IMAGE}"}
     rows += [{**rows[0], **cold}, {**rows[0], **failed, "elapsed_s": None}]
-    make_store(folder, rows)
+    Store.make(folder).add(schema.table(rows))
 
 
 def test_a_submission_has_none_of_the_private_facts(
@@ -295,7 +294,7 @@ def test_a_run_that_does_not_qualify_is_an_error_that_names_how_to_make_one(
     change: dict[str, Any], reason: str, accepted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reference, "FOLDER", accepted)
-    make_store(tmp_path / "own", [{**row, **change} for row in submitted.rows(H200)])
+    Store.make(tmp_path / "own").add(schema.table({**row, **change} for row in submitted.rows(H200)))
     done = CliRunner().invoke(app, ["submit", "--out", str(tmp_path / "own"), "--to", str(tmp_path / "new")])
     assert reason in str(done.exception)
     assert "cellbench run --profile article" in str(done.exception)
