@@ -277,6 +277,7 @@ def test_a_submission_has_none_of_the_private_facts(
     collected = CliRunner().invoke(app, ["collect", str(tmp_path / "new"), "--json"])
     assert (collected.exit_code, json.loads(collected.stdout)[0]["verdict"]) == (0, "ok"), collected.stdout
     assert {path.suffix for path in (tmp_path / "new").glob("*/*")} == {".parquet", ".json"}
+    assert "not empty" in str(CliRunner().invoke(app, words).exception)
 
 
 @pytest.mark.parametrize(

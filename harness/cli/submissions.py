@@ -35,6 +35,8 @@ def submit_(
 
     session = Session(Store.at(out))
     folder = files.expanded(to)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise CellbenchError("this folder is not empty", str(to), "name a new one: --to DIR")
     made = submit.make(session, which_run(session, run), checks.known(reference.FOLDER))
     for each in made:
         typer.echo(f"{each.slug}/{each.stem}.json\n{each.text}\n{each.slug}/{each.stem}.parquet")
