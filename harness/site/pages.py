@@ -72,7 +72,7 @@ def _text(page: Page) -> str:
 
 
 def _glances(ask: Ask) -> Iterator[Page]:
-    """A page for each work: weights, image and size. One of them is the start page."""
+    """A page for each work: weights, image and size. One of them is the start page, too."""
     works = ask(queries.WORKS)
     if not works:
         yield Page("index.html", "No times yet", ["The reference set has no times."])
@@ -90,28 +90,30 @@ def _glances(ask: Ask) -> Iterator[Page]:
         caption = f"{title}: the median of the submitters’ medians, their range, and n, the number of submitters"
         figure = Figure(caption, (*HARDWARE, models(rows), VARIANT, DTYPE, *TIMES), rows, sql)
         choices = {
-            what: [_choice(works, first, work, names, value) for value in identity.grouped(works, _values(names))]
+            what: [_choice(works, work, names, value) for value in identity.grouped(works, _values(names))]
             for what, names in (("Size", queries.SIZE), ("Image", ("image",)), ("Weights", ("weights",)))
         }
-        yield Page(_name(work, first), title, notes, [figure], choices)
+        yield Page(_name(work), title, notes, [figure], choices)
+        if work is first:
+            yield Page("index.html", title, notes, [figure], choices)
 
 
 def _values(names: Sequence[str]) -> Callable[[Row], tuple[object, ...]]:
     return lambda work: tuple(work[name] for name in names)
 
 
-def _choice(works: Sequence[Row], first: Row, here: Row, names: Sequence[str], value: tuple[object, ...]) -> Link:
+def _choice(works: Sequence[Row], here: Row, names: Sequence[str], value: tuple[object, ...]) -> Link:
     """The link to the work that has this value and otherwise differs least from the one that is shown."""
     found = [work for work in works if _values(names)(work) == value]
     alike = max(found, key=lambda work: (sum(work[name] == here[name] for name in queries.WORK), work["n_hardware"]))
     words = " × ".join(map(str, dict.fromkeys(value)))  # 448 of a square, else 2160 × 2560
-    return Link(f"{words} px" if names == queries.SIZE else words, _name(alike, first), value == _values(names)(here))
+    return Link(f"{words} px" if names == queries.SIZE else words, _name(alike), value == _values(names)(here))
 
 
-def _name(work: Row, first: Row) -> str:
+def _name(work: Row) -> str:
     """The file of the page of a work."""
     words = f"{work['weights']}-{work['image']}-{work['height_px']}x{work['width_px']}"
-    return "index.html" if work is first else f"{re.sub(r'[^a-z0-9]+', '-', words.lower())}.html"
+    return f"{re.sub(r'[^a-z0-9]+', '-', words.lower())}.html"
 
 
 # ---------------------------------------------------------------- one kind of hardware
