@@ -1,4 +1,4 @@
-"""Submissions to SLURM: scripts as texts, requests that no cluster can grant, and jobs that stop and start again."""
+"""Jobs for SLURM: scripts as texts, requests that no cluster can grant, and jobs that stop and start again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from harness.run import resume
 from harness.run.resume import Manifest
 from harness.slurm import cluster, job, limits, scripts, shared
 from harness.slurm.cluster import Partition
-from harness.slurm.scripts import Submission, Target
+from harness.slurm.scripts import Batch, Target
 from harness.store import Store, read_journal
 from tests.conftest import CPU_DEVICE, RUN_ID, TWICE, make_sample, make_store
 from tests.test_locks import WITHOUT, flock
@@ -56,13 +56,13 @@ idle_wait_s = 0
 SMALL = f'image = "small.tif"\n{TINY}'
 
 
-def submission(**changes: Any) -> Submission:
+def batch(**changes: Any) -> Batch:
     fields: dict[str, Any] = {
         "folder": Path("/shared/results/slurm/S"), "out": Path("/shared/results"), "profile": "article",
         "targets": TARGETS, "minutes": (30, 45), "merge_partition": "cpu",
         "command": ("/opt/bin/python", "-m", "harness"),
     }  # fmt: skip
-    return Submission(**fields | changes)
+    return Batch(**fields | changes)
 
 
 MEASURING = """\
@@ -88,7 +88,7 @@ srun --ntasks-per-node=1 --cpu-bind=none sh -c 'trap "" TERM; exec "$@"' sh "${c
 
 
 def test_the_script_of_a_measuring_job() -> None:
-    assert scripts.texts(submission(options=("--account=lab",)))["gpu-gpu-a100-2"] == MEASURING
+    assert scripts.texts(batch(options=("--account=lab",)))["gpu-gpu-a100-2"] == MEASURING
 
 
 VARIED = {
@@ -103,7 +103,7 @@ VARIED = {
 @pytest.mark.parametrize("as_fleet", [False, True], ids=["jobs", "fleet"])
 def test_every_script_is_bash_without_a_remark_of_shellcheck(changes: dict[str, Any], as_fleet: bool) -> None:
     checker = ["shellcheck", "--severity=warning", "-"] if shutil.which("shellcheck") else ["bash", "-n"]
-    for name, text in scripts.texts(submission(**changes), as_fleet).items():
+    for name, text in scripts.texts(batch(**changes), as_fleet).items():
         done = subprocess.run(checker, input=text, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout + done.stderr) == (0, ""), name
 
@@ -111,7 +111,7 @@ def test_every_script_is_bash_without_a_remark_of_shellcheck(changes: dict[str, 
 @pytest.mark.parametrize("changes", VARIED.values(), ids=VARIED)
 def test_names_reach_the_program_unchanged(changes: dict[str, Any], tmp_path: Path) -> None:
     """The words behind the program, as bash splits them."""
-    plan = submission(**changes, command=("printf", r"%s\n"))
+    plan = batch(**changes, command=("printf", r"%s\n"))
     for name in ("srun", "apptainer"):  # they call what follows their own options
         (tmp_path / name).write_text('#!/bin/bash\nwhile [[ "$1" != sh && "$1" != cellbench ]]; do shift; done\n"$@"\n')
         (tmp_path / name).chmod(0o755)
@@ -361,7 +361,7 @@ def test_a_signal_while_a_job_starts_is_ignored_and_a_later_one_loses_no_sample(
     monkeypatch.setenv("CELLBENCH_SIMULATED", str(tmp_path))
     monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path))
     store = tmp_path / "store"
-    plan = submission(profile=str(tmp_path / "tiny.toml"), command=(sys.executable, "-m", "harness"))
+    plan = batch(profile=str(tmp_path / "tiny.toml"), command=(sys.executable, "-m", "harness"))
     step = scripts.texts(plan)["cpu"].partition(" sh -c ")[2].replace(str(plan.store("cpu")), str(store))
     command = f"cellbench=({shlex.join(plan.command)}); exec sh -c {step}"
     with subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True) as first:

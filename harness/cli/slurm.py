@@ -81,7 +81,7 @@ def submit_(
     folder = where / "slurm" / new_run_id(time.time())
     is_file = not (config.PROFILES / f"{profile}.toml").is_file()
     own = folder / Path(profile).name
-    plan = scripts.Submission(
+    plan = scripts.Batch(
         folder, where, str(own) if is_file else profile, chosen, minutes, last, (sys.executable, "-m", "harness"),
         image, extra,
     )  # fmt: skip
@@ -135,11 +135,11 @@ def fleet_(
 
 @_slurm.command("merge", hidden=True)
 def merge_(
-    folder: Annotated[Path, typer.Argument(help="Shared folder of the submission.")],
+    folder: Annotated[Path, typer.Argument(help="Shared folder of the batch.")],
     names: Annotated[list[str], typer.Argument(help="Names of its jobs.")],
     out: Out = RESULTS,
 ) -> None:
-    """Merge the results of the jobs of a submission."""
+    """Merge the results of the jobs of a batch."""
     from harness.slurm import job
 
     stored = list(job.merge(folder, names, out))
@@ -148,7 +148,7 @@ def merge_(
     if bad := [each.name for each in stored if not each.is_complete]:
         raise CasesFailedError(
             f"{len(bad)} of {len(stored)} jobs have cases that failed or are not done: {', '.join(bad)}",
-            str(folder), "see the logs there; continue one with: scontrol requeue JOB",
+            str(folder), "see the logs there; continue with: scontrol requeue JOB, then sbatch merge.sh",
         )  # fmt: skip
 
 

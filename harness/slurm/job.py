@@ -142,7 +142,7 @@ def copy(store: Path, to: Path) -> None:
 
 
 def merge(folder: Path, names: Sequence[str], out: Path) -> Iterator[Stored]:
-    """Merge the stores of a submission's jobs into a results folder, also where that has no file locks."""
+    """Merge the stores of a batch's jobs into a results folder, also where that has no file locks."""
     with tempfile.TemporaryDirectory(prefix="cellbench-") as scratch:
         target = results_at(out, Path(scratch, "results"))
         for name in names:

@@ -1,4 +1,4 @@
-"""The sbatch scripts of a submission as texts. Pure."""
+"""The sbatch scripts of a batch of jobs as texts. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Submission:
+class Batch:
     """Jobs that belong together. command: starts this program; minutes: the time limit of each target's job.
 
     folder: the shared folder of their scripts, logs and stores; out: the results folder that receives all samples.
@@ -97,7 +97,7 @@ def options(text: str) -> tuple[str, ...]:
     return words
 
 
-def measuring(plan: Submission, target: Target, minutes: int) -> str:
+def measuring(plan: Batch, target: Target, minutes: int) -> str:
     """The job that measures one node. A requeued job resumes from its store in the shared folder."""
     header = [
         *_header(plan, target.name, target.partition, minutes),
@@ -109,7 +109,7 @@ def measuring(plan: Submission, target: Target, minutes: int) -> str:
     return _script([(header, plan.options)], plan, _step(words))
 
 
-def fleet(plan: Submission) -> str:
+def fleet(plan: Batch) -> str:
     """One job with a node of each target: a Ray cluster, driven from its first node."""
     parts = [
         ([*_header(plan, "fleet", target.partition, max(plan.minutes)), *_whole_node(target)], plan.options)
@@ -127,14 +127,14 @@ def fleet(plan: Submission) -> str:
     return _script(parts, plan, "\n".join(lines))
 
 
-def merging(plan: Submission, names: Iterable[str]) -> str:
+def merging(plan: Batch, names: Iterable[str]) -> str:
     """The job that starts when those of these names have ended, successful or not, and merges their samples."""
     header = [*_header(plan, "merge", plan.merge_partition, MERGE_MIN), "--ntasks=1", "--requeue"]
     words = ["slurm", "merge", str(plan.folder), *names, "--out", str(plan.out)]
     return _script([(header, plan.options)], plan, _call(words))
 
 
-def texts(plan: Submission, as_fleet: bool = False) -> dict[str, str]:
+def texts(plan: Batch, as_fleet: bool = False) -> dict[str, str]:
     """Every script by the name of its job, the merge last."""
     if as_fleet:
         jobs = {"fleet": fleet(plan)}
@@ -144,7 +144,7 @@ def texts(plan: Submission, as_fleet: bool = False) -> dict[str, str]:
     return {**jobs, "merge": merging(plan, jobs)}
 
 
-def _header(plan: Submission, name: str, partition: str, minutes: int) -> list[str]:
+def _header(plan: Batch, name: str, partition: str, minutes: int) -> list[str]:
     log = str(plan.log(name)).replace("%", "%%")
     return [
         f"--job-name=cellbench-{name}", f"--partition={partition}", f"--time={minutes}", f"--output={log}",
@@ -173,13 +173,13 @@ def _call(words: Sequence[str]) -> str:
     return f'"${{cellbench[@]}}" {shlex.join(words)}'
 
 
-def _script(parts: Iterable[tuple[Sequence[str], Sequence[str]]], plan: Submission, body: str) -> str:
+def _script(parts: Iterable[tuple[Sequence[str], Sequence[str]]], plan: Batch, body: str) -> str:
     """A script of bash; parts: the options of each component of the job."""
     components = ["\n".join(f"#SBATCH {_quoted(option)}" for option in (*ours, *more)) for ours, more in parts]
     return "\n".join(["#!/bin/bash", "\n#SBATCH hetjob\n".join(components), *_program(plan), body, ""])
 
 
-def _program(plan: Submission) -> list[str]:
+def _program(plan: Batch) -> list[str]:
     """Lines of bash: how this program is started."""
     lines = [f"cellbench=({shlex.join(plan.command)})"]
     if plan.image:
