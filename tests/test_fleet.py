@@ -81,6 +81,18 @@ def test_a_damaged_parcel_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nodes_with_one_home_keep_the_files_of_the_first(tmp_path: Path) -> None:
+    files = [artifacts.parcel("image.npy", b"pixels")]
+    folder = artifacts.unpack(files, tmp_path)
+    before = Path(folder, "image.npy").stat().st_ino
+    assert artifacts.unpack(files, tmp_path) == folder
+    assert Path(folder, "image.npy").stat().st_ino == before  # another node may be reading it
+    Path(folder, "image.npy").write_bytes(b"pixel5")
+    artifacts.unpack(files, tmp_path)
+    assert Path(folder, "image.npy").read_bytes() == b"pixels"
+    assert [path.name for path in tmp_path.iterdir()] == [Path(folder).name]
+
+
 def test_parcels_that_nobody_asks_for_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Path(artifacts.unpack([artifacts.parcel("a", b"1")], tmp_path))
     monkeypatch.setattr(artifacts.time, "time", lambda: old.stat().st_mtime + artifacts.KEPT_S + 1)
@@ -181,6 +193,19 @@ def test_a_lost_node_s_tasks_are_rows_and_the_others_go_on(order: Callable[..., 
     assert [(s["node"], s["block"], s["crop"]) for s in lost] == [("a", 0, "96"), ("a", 1, "64"), ("a", 1, "96")]
     assert {(s["cpu_model"], s["error_message"]) for s in lost} == {("Its CPU", "The node died. its link was cut")}
     assert sum(s["node"] == "b" and s["status"] == "ok" for s in done) == 2
+
+
+def test_each_node_is_released_once_as_soon_as_it_has_no_work(order: Callable[..., Order]) -> None:
+    made, error = order(case(64)), Ray.exceptions.RayError("gone")
+    actors = {"a": Actor("a"), "b": Actor("b", error, after=1), "idle": Actor("idle"), "long": Actor("long")}
+    todo = [on("a", made), on("b", made), *(on("long", made, index) for index in range(5))]
+    released: list[str] = []
+    running = scheduler.samples(Ray(), actors, todo, {name: {} for name in actors}, released.append)
+    done = [(sample["node"], len(released)) for sample in running]
+    assert sorted(released) == sorted(actors)
+    assert released[0] == "idle"
+    assert released[-1] == "long"
+    assert done[-1] == ("long", 3)  # the others are no longer paid
 
 
 # ---------------------------------------------------------------- addresses

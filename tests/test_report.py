@@ -344,7 +344,7 @@ def test_a_browser_draws_a_large_fleet_whose_figures_are_compressed(tmp_path: Pa
     html_report.write(html_report.html(html_report.prepare(session, scope.resolve(session))), page)
     text = page.read_text()
     packed = [name for name, first in re.findall(r'data-chart="([^"]+)">(.)', text) if first != "{"]
-    assert {"time", "throughput", "coverage"} <= set(packed)
+    assert {"speedup", "percent-of-cpu", "repetitions"} <= set(packed)
     assert len(text.encode()) < 2.5e6
     with browser(tmp_path / "profile") as chromium:
         chromium.call("Page.navigate", url=page.as_uri())

@@ -290,6 +290,20 @@ def test_a_killed_runs_journal_is_recovered_at_once_and_its_own_without_waiting(
     assert 0 < waits[0] <= journals.SETTLE_S
 
 
+def test_a_long_journal_is_read_in_order_and_joined(tmp_path: Path) -> None:
+    n, path = 2 * journals.N_CHUNKS + 3, tmp_path / "long.arrows"
+    journal = Journal(path)
+    journal.close()
+    with path.open("ab") as file:  # without a wait for the disk
+        for i in range(n):
+            [batch] = schema.table([make_sample(repetition=i, node=f"node-{i % 3}")]).to_batches()
+            file.write(batch.serialize())
+    found = read_journal(path)
+    assert found["repetition"].to_pylist() == list(range(n))
+    assert found["node"].to_pylist() == [f"node-{i % 3}" for i in range(n)]
+    assert found["node"].num_chunks < 10  # a chunk for each sample takes 0.1 MB
+
+
 def test_what_cannot_be_read_of_a_journal_is_set_aside(tmp_path: Path) -> None:
     Store.make(tmp_path)
     journal = Journal(tmp_path / "journal" / f"{RUN_ID}.arrows")

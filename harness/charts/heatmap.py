@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
@@ -18,6 +18,7 @@ from harness.schema import identity
 
 BAND_PX, SLIM_PX, N_ROOMY = 30, 18, 24  # row height; row height above N_ROOMY devices; that limit
 WORDS_PX = 12
+N_DEVICES = 48  # the most rows; above it, devices with equal rows share one
 KIND = identity.without(identity.REQUEST, identity.SIZE)  # in a heading after the crop, where it differs
 OTHER = (rendering.OTHER_HUE, rendering.INKS[rendering.OTHER_HUE])  # an unknown state
 
@@ -53,6 +54,17 @@ def numbers(cells: Sequence[Cell]) -> TextTable:
     return TextTable.grouped(("crop", "", "state", "detail"), rows, n_labels=4)
 
 
+def _folded(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of one device for all that have the same row, with their number in its name."""
+    by_device = identity.grouped(cells, lambda cell: cell.device)
+    alike = identity.grouped(by_device.values(), lambda row: tuple((each.crop, each.state, each.word) for each in row))
+    found = []
+    for first, *rest in alike.values():
+        shared = f"{len(rest) + 1} devices, such as " if rest else ""
+        found += [replace(each, device=f"{shared}{each.device}") for each in first]
+    return found
+
+
 def draw(
     cells: Sequence[Cell], states: Mapping[str, tuple[str, str]], subtitle: str, empty: str, notes: Sequence[str] = ()
 ) -> Drawing:
@@ -65,6 +77,14 @@ def draw(
     if len(cells) == 1:
         [only] = cells
         return Drawing(None, "", f"{only.device}, {only.crop}: {only.state}; {only.detail}")
+    n_devices = len({cell.device for cell in cells})
+    if n_devices > N_DEVICES:
+        cells = _folded(cells)
+        notes = [*notes, f"devices with equal rows share one; there are {n_devices} devices"]
+        if len({cell.device for cell in cells}) > N_DEVICES:
+            kept = list(dict.fromkeys(cell.device for cell in cells))[:N_DEVICES]
+            cells = [cell for cell in cells if cell.device in kept]
+            notes = [*notes, f"the first {N_DEVICES} rows are drawn; the table has all"]
     shown = dict.fromkeys(state for state in states if any(cell.state == state for cell in cells))
     styles = {state: states.get(state, OTHER) for state in [*shown, *dict.fromkeys(cell.state for cell in cells)]}
     devices, crops = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("device", "crop"))

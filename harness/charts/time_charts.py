@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.charts import encodings, line_chart
 from harness.charts.figure import Drawing, Figure
 from harness.charts.line_chart import Axes, bounds, other_point, point
-from harness.results import messages, others, speedups
+from harness.results import many_machines, messages, others, speedups
 from harness.results.formatting import Row, interval, number, percent, pixels
 from harness.results.notes import notes
 from harness.results.tables import Tables
@@ -18,11 +18,12 @@ def draw_time(tables: Tables) -> Drawing:
     """Seconds per image against image length: medians, interquartile ranges and repetitions, linear or logarithmic."""
     own = [
         {**point(row, tables.name(row), row["median_s"]), **bounds(row["q1_s"], row["q3_s"]), **precision(row)}
-        for row in tables.cases
+        for row in many_machines.typical(tables)
     ]
     repetitions, drawn = _repetitions(tables)
     subtitle = (
         f"Seconds per image, lower is better. Dot: median ({sample_sizes(tables)}); bar: IQR; small dots: {drawn}."
+        f"{_selection(tables)}"
     )
     by_others = [other_point(row, row["time_s"]) | bounds(row["q1_s"], row["q3_s"]) for row in others.times(tables)]
     return line_chart.draw(
@@ -35,13 +36,21 @@ def draw_throughput(tables: Tables) -> Drawing:
     own = [
         {**point(row, tables.name(row), _mpx_per_s(row, row["median_s"])), **_hourly(row["median_s"]), **precision(row)}
         | bounds(_mpx_per_s(row, row["q3_s"]), _mpx_per_s(row, row["q1_s"]))
-        for row in tables.cases
+        for row in many_machines.typical(tables)
     ]
     by_others = [
         other_point(row, _mpx_per_s(row, row["time_s"])) | _hourly(row["time_s"]) for row in others.times(tables)
     ]
     subtitle = f"Megapixels per second, higher is better. Dot: of the median ({sample_sizes(tables)}); bar: IQR."
+    subtitle += _selection(tables)
     return line_chart.draw(Axes("Megapixels per second", "of q3 – of q1"), tables, own, by_others, subtitle, EMPTY)
+
+
+def _selection(tables: Tables) -> str:
+    """The lines that a figure of many machines shows, as a sentence; nothing for few machines."""
+    if not many_machines.are_many(tables):
+        return ""
+    return f" Lines: fastest, median and slowest machine of each hardware, of {len(tables.series)} series."
 
 
 def sample_sizes(tables: Tables) -> str:

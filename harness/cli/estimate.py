@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Json, Place, Run, Wide, form
+from harness.cli.options import RESULTS, Json, Place, Run, Wide, form, prices
 from harness.errors import CellbenchError, NoResultsError
 
 app = typer.Typer()
@@ -22,7 +22,11 @@ def estimate_(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     price: Annotated[
-        list[str] | None, typer.Option(help="Price of an hour, as DEVICE=PRICE: cuda:0=2.50; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Price of an hour, as DEVICE=PRICE or NODE=PRICE: cuda:0=2.50; may be repeated."),
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--prices", metavar="FILE", help="Prices of nodes: a cluster file of rented machines.")
     ] = None,
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Estimate sizes beyond those measured, too; without an interval.")
@@ -41,6 +45,7 @@ def estimate_(
     Sizes beyond those measured need --extrapolate.
     """
     from harness import query
+    from harness.fleet import cloud
     from harness.results import estimates, scope, tables
     from harness.store import Store
     from harness.terminal import estimate_view
@@ -63,11 +68,14 @@ def estimate_(
             "; ".join(f"{each.series}: {each.why}" for each in found.refusals) or str(out),
             f"measure it: cellbench run --crops {min(height_px, width_px)} --blocks 3; or add --extrapolate",
         )
-    prices = _prices(price or [])
-    if unknown := prices.keys() - {name for each in found.estimates for name in estimate_view.names(each)}:
+    given = prices(price or [], "cuda:0=2.50")
+    if unknown := given.keys() - {name for each in found.estimates for name in estimate_view.names(each)}:
         known = ", ".join(dict.fromkeys(estimate_view.names(each)[0] for each in found.estimates))
         raise CellbenchError(f"no device is called {sorted(unknown)[0]}", "--price", f"there are {known}")
-    estimate_view.show(question, found, prices, form(json, False, False, wide))
+    offer = cloud.read(cluster) if cluster else None
+    if offer:
+        given = {**offer.prices, **given}
+    estimate_view.show(question, found, given, form(json, False, False, wide), offer and offer.origin)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -76,14 +84,3 @@ def _size(text: str) -> tuple[int, int]:
     if min(height_px, width_px) < 1:
         raise CellbenchError(f"{text!r} is no size", "--size", "write it like 2160x2560 or 1024")
     return height_px, width_px
-
-
-def _prices(texts: list[str]) -> dict[str, float]:
-    """The price of an hour by device."""
-    prices = {}
-    for text in texts:
-        device, _, amount = text.rpartition("=")
-        if not device or not re.fullmatch(r"\d+(\.\d+)?", amount):
-            raise CellbenchError(f"{text!r} is no price", "--price", "write it like cuda:0=2.50, in one currency")
-        prices[device] = float(amount)
-    return prices

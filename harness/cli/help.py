@@ -12,7 +12,7 @@ GROUPS = {
     "Look at results": ("show", "estimate", "list", "report", "chart", "query", "schema"),
     "Make it faster": ("tune", "verify-masks", "cellpose"),
     "Compare and watch": ("compare", "alarms", "accept", "tag", "history", "index", "schedule"),
-    "This machine and a fleet": ("doctor", "checkup", "env", "node", "slurm"),
+    "This machine and a fleet": ("doctor", "checkup", "env", "node", "slurm", "cloud"),
     "Keep results": ("merge", "compact", "export", "import", "anonymise"),
     "Publish results": ("submit", "collect", "site"),
 }
@@ -66,6 +66,8 @@ EXAMPLES = {
     "node token": ("cellbench node token",),
     "node install": ("cellbench node install --head",),
     "node uninstall": ("cellbench node uninstall",),
+    "cloud plan": ("cellbench cloud plan clusters/aws.yaml --types t4,l4 --price t4=0.20 --price l4=0.35",
+                   "cellbench cloud plan clusters/aws.yaml --budget 20"),
     "merge": ("cellbench merge /media/stick/results",),
     "anonymise": ("cellbench anonymise --to shared",),
     "submit": ("cellbench submit --dry-run", "cellbench submit RUN --to submission"),

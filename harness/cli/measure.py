@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+Rent = Annotated[
+    str | None, typer.Option(help="Measure on nodes of these types, which the cluster's autoscaler starts: t4,l4.")
+]
 WaitFor = Annotated[int, typer.Option(min=0, help="Wait until this many nodes have joined, for an hour at most.")]
 
 
@@ -65,6 +68,7 @@ def run(
     ] = None,
     nodes: Annotated[str | None, typer.Option(help="Measure only on these nodes: desk1,mac2.")] = None,
     wait_for: WaitFor = 0,
+    rent: Rent = None,
     allow_mixed: Annotated[
         bool,
         typer.Option("--allow-mixed", help="Measure nodes with other versions of engine or cellbench, too."),
@@ -97,6 +101,9 @@ def run(
         raise CellbenchError("--wait-for needs a fleet", "--wait-for", "name it: --address HOST:PORT")
     if nodes and not address:
         raise CellbenchError("--nodes needs a fleet", "--nodes", "name it: --address HOST:PORT")
+    _check_rent(rent, address, nodes, wait_for)
+    if rent and dry_run:
+        raise CellbenchError("--dry-run would rent machines", "--rent", "see what they cost: cellbench cloud plan FILE")
     if no_ray and address:
         raise CellbenchError("a cluster cannot be used without Ray", "--no-ray --address", "choose one")
     material = bench.gather(config.load(profile, flags))
@@ -113,6 +120,7 @@ def run(
             wait_for,
             material.engines,
             material.config.engine_python,
+            config.split(rent) or (),
         ) as machines,
     ):
         prepared = bench.prepare(material, machines.members, allow_mixed)
@@ -132,6 +140,7 @@ def resume_(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cases again.")] = False,
     address: Annotated[str | None, typer.Option(help="Another address of the fleet: auto, or HOST:PORT.")] = None,
     wait_for: WaitFor = 0,
+    rent: Rent = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table of results.")] = False,
 ) -> None:
     """Continue a run that was stopped or killed.
@@ -140,6 +149,7 @@ def resume_(
     """
     from harness.fleet import driver
     from harness.fleet.driver import artifacts
+    from harness.plan import config
     from harness.run import bench, resume
     from harness.store import Store
     from harness.terminal import progress
@@ -147,6 +157,7 @@ def resume_(
     store = Store.at(out)
     run_id = run or resume.latest(store)
     manifest = resume.read(store, run_id)
+    _check_rent(rent, address or manifest.address, None, wait_for)
     if manifest.command == "ab":
         from harness.cli import ab
 
@@ -176,6 +187,7 @@ def resume_(
             wait_for,
             material.engines,
             material.config.engine_python,
+            config.split(rent) or (),
         ) as machines,
     ):
         prepared = bench.again(material, manifest, machines.members, todo)
@@ -184,6 +196,13 @@ def resume_(
         with shown:
             result = bench.run(prepared, machines, out, shown.sample, run_id)
     _end(shown, result, manifest.blocks)
+
+
+def _check_rent(rent: str | None, address: str | None, nodes: str | None, wait_for: int) -> None:
+    if rent and not address:
+        raise CellbenchError("--rent needs a cluster with an autoscaler", "--rent", "name it: --address auto")
+    if rent and (nodes or wait_for):
+        raise CellbenchError("--rent uses only the nodes that it starts", "--rent", "leave out --nodes and --wait-for")
 
 
 def _end(shown: Progress, result: Result, planned: Sequence[Block]) -> None:

@@ -67,6 +67,17 @@ def form(json: bool, csv: bool, md: bool, wide: bool = False) -> str:
     return chosen[0] if chosen else "table"
 
 
+def prices(texts: list[str], example: str) -> dict[str, float]:
+    """The prices of an hour by name, from texts such as the example."""
+    found = {}
+    for text in texts:
+        name, _, amount = text.rpartition("=")
+        if not name or not re.fullmatch(r"\d+(\.\d+)?", amount):
+            raise CellbenchError(f"{text!r} is no price", "--price", f"write it like {example}, in one currency")
+        found[name] = float(amount)
+    return found
+
+
 def duration_s(text: str, flag: str) -> float:
     """A duration such as 90s, 10m or 1h in s; CellbenchError that names the flag for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)

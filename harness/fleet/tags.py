@@ -50,6 +50,11 @@ def resource(backend: str) -> str:
     return f"bench_{backend}"
 
 
+def type_resource(node_type: str) -> str:
+    """The custom resource of every node of a type that an autoscaler starts."""
+    return f"bench_type_{node_type}"
+
+
 def host_name() -> str:
     """This machine's name in a fleet by default."""
     return slug(socket.gethostname()) or "node"

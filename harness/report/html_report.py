@@ -25,7 +25,7 @@ from harness.engines import registry
 from harness.query import Session, reference_timings
 from harness.report import narrative, report_tables
 from harness.report.pages import template
-from harness.results import citation, differences, ranks, tables
+from harness.results import citation, differences, many_machines, ranks, tables
 from harness.results.formatting import listed, text
 from harness.results.scope import Scope
 from harness.results.tables import Tables
@@ -178,6 +178,7 @@ def html(report: Report) -> str:
             data=data,
             runs=report.runs,
             cases=report_tables.cases(data),
+            hardware=many_machines.summary(data) if many_machines.are_many(data) else None,
             case_notes=narrative.case_notes(data),
             page=arranged(report),
             spec=_spec,

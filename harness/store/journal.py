@@ -17,6 +17,7 @@ from harness.schema import Sample
 from harness.store import parquet
 
 SETTLE_S = 1.0  # a killed run's journal does not change any more; one that is being copied does
+N_CHUNKS = 256  # samples that are read apart; each takes 0.1 MB until it is joined with others
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream; a journal needs none, earlier versions wrote one
 
 
@@ -92,7 +93,8 @@ def read(path: Path) -> pa.Table:
 
 def found(path: Path) -> Found:
     """All samples of a journal up to the first invalid bytes."""
-    tables, end = [schema.table([])], 0
+    empty, end = schema.table([]), 0
+    whole, recent = [empty], []
     with path.open("rb") as file:
         try:
             stream = pa.ipc.open_stream(file)
@@ -100,13 +102,16 @@ def found(path: Path) -> Found:
             for batch in stream:
                 batch.validate(full=True)  # damage in the middle: unchecked data can crash Arrow
                 # A journal that an earlier version left behind lacks columns; they are null.
-                both = pa.concat_tables([tables[0], pa.Table.from_batches([batch])], promote_options="default")
-                tables.append(both.select(schema.ARROW.names))
+                both = pa.concat_tables([empty, pa.Table.from_batches([batch])], promote_options="default")
+                recent.append(both.select(schema.ARROW.names))
                 end = file.tell()
+                if len(recent) == N_CHUNKS:
+                    whole.append(pa.concat_tables(recent).combine_chunks())
+                    recent = []
         except (pa.ArrowException, OSError):
             pass  # invalid, or shorter than its length field: the stream ends here
         file.seek(end)
-        return Found(pa.concat_tables(tables), file.read() in (b"", END))
+        return Found(pa.concat_tables([*whole, *recent]), file.read() in (b"", END))
 
 
 def recover_all(root: Path) -> None:

@@ -13,7 +13,9 @@ from harness.terminal.table_printer import Column, print_columns, print_json, st
 KWH_J = 3.6e6
 
 
-def show(question: Question, found: Answer, prices: Mapping[str, float], form: str) -> None:
+def show(
+    question: Question, found: Answer, prices: Mapping[str, float], form: str, prices_from: str | None = None
+) -> None:
     """Print an answer on stdout, as table or json."""
     if form == "json":
         print_json(_as_json(question, found, prices))
@@ -31,13 +33,13 @@ def show(question: Question, found: Answer, prices: Mapping[str, float], form: s
         stderr().print("no device here was measured at such sizes: cellbench run")
     has_energy = columns[-1].name == "images/kWh"
     print_columns(columns, [_row(question, each, prices, has_energy, unit_s) for each in found.estimates], form)
-    for text in notes(question, found):
+    for text in [*notes(question, found), *([f"prices: yours, {prices_from}"] if prices_from else [])]:
         stderr().print(text, markup=False)
 
 
-def names(each: Estimate) -> tuple[str, str]:
-    """The names of a device in --price: with its node, or alone."""
-    return f"{each.row['node']}/{each.row['device']}", each.row["device"]
+def names(each: Estimate) -> tuple[str, str, str]:
+    """The names of a device in --price, the most exact first: with its node, its node's, or its own."""
+    return f"{each.row['node']}/{each.row['device']}", each.row["node"], each.row["device"]
 
 
 def series(each: Estimate) -> str:
@@ -97,8 +99,7 @@ def _row(question: Question, each: Estimate, prices: Mapping[str, float], has_en
 
 
 def _per_price(each: Estimate, prices: Mapping[str, float]) -> float | None:
-    exact, device = names(each)
-    price = prices.get(exact, prices.get(device))
+    price = next((prices[name] for name in names(each) if name in prices), None)
     return 3600 / each.image_s / price if price else None
 
 

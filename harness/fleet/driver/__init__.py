@@ -70,16 +70,18 @@ def opened(
     n_awaited: int = 0,
     engines: Sequence[str] = (DEFAULT,),
     python: str | None = None,
+    rent: Sequence[str] = (),
 ) -> Iterator[Fleet]:
     """This machine without Ray, or a Ray started for it, or the cluster at an address: auto or HOST:PORT.
 
     nodes: names of the nodes to use; all if empty. `say` receives progress messages. n_awaited: number of nodes to wait
-    for. engines: the engines to measure, with the user's own interpreter if given. Raises FleetUnreachableError.
+    for. engines: the engines to measure, with the user's own interpreter if given. rent: node types that the cluster's
+    autoscaler starts for this run, instead of the nodes that are there. Raises FleetUnreachableError.
     """
     if use_ray:
         from harness.fleet.driver import cluster
 
-        found: Fleet = cluster.join(address, nodes, say, n_awaited=n_awaited, engines=engines, python=python)
+        found: Fleet = cluster.join(address, nodes, say, n_awaited=n_awaited, engines=engines, python=python, rent=rent)
     else:
         from harness.fleet.driver.local import Alone
 

@@ -50,10 +50,14 @@ def parcels_folder() -> Path:
 def find(wanted: str, sums: dict[str, str]) -> str | None:
     """The folder that has these files with the right hashes; None where they must be sent. sums: sha256 by name."""
     folder = parcels_folder() / wanted
-    if not all((folder / name).is_file() and files.sha256(folder / name) == sum_ for name, sum_ in sums.items()):
+    if not _is_whole(folder, sums):
         return None
     os.utime(folder)
     return str(folder)
+
+
+def _is_whole(folder: Path, sums: dict[str, str]) -> bool:
+    return all((folder / name).is_file() and files.sha256(folder / name) == sum_ for name, sum_ in sums.items())
 
 
 def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
@@ -70,8 +74,7 @@ def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
                     raise CellbenchError(
                         f"{each.name} arrived damaged", str(root), "run again; if it stays, check disk and network"
                     )
-            shutil.rmtree(target, ignore_errors=True)
-            fresh.rename(target)
+            _put(fresh, target, {each.name: each.sha256 for each in parcels})
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
@@ -79,6 +82,17 @@ def unpack(parcels: Sequence[Parcel], into: Path | None = None) -> str:
             f"image and weights could not be stored: {error.strerror}", str(root), "make room there, or allow writing"
         ) from error
     return str(target)
+
+
+def _put(fresh: Path, target: Path, sums: dict[str, str]) -> None:
+    """Rename a folder, unless another node with the same home has put these files there, and perhaps uses them."""
+    if target.exists() and not _is_whole(target, sums):
+        shutil.rmtree(target, ignore_errors=True)
+    try:
+        fresh.rename(target)
+    except OSError:
+        if not _is_whole(target, sums):
+            raise
 
 
 @contextmanager

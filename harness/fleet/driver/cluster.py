@@ -31,6 +31,7 @@ TURN = "cellbench-turn"
 PATIENT_S = 10.0  # after this long without an answer, report the cause of the wait
 SURVEY_S = 3600.0  # for a slot that another run holds, and the survey itself
 JOIN_S = 3600.0  # for nodes that are expected
+RENT_S = 1800.0  # for nodes that the autoscaler starts, their installation included
 DELIVER_S = 600.0  # 40 MB at 0.5 Mbit/s
 
 Say = Callable[[str], None]
@@ -45,6 +46,13 @@ class _Tagged:
     promised: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class _Rented:
+    """A node that the autoscaler starts; it is called by its type, since its host name means nothing later."""
+
+    name: str
+
+
 class Cluster:
     """The nodes of a Ray cluster, each with its bench slot taken until close()."""
 
@@ -57,9 +65,10 @@ class Cluster:
         relays: Mapping[str, Any],
         found: Sequence[Member],
         absent: Sequence[Absent],
+        is_rented: bool = False,
     ) -> None:
-        self._ray, self.address, self._relays = ray, address, relays
-        self.members, self.absent = found, absent
+        self._ray, self.address, self._relays = ray, address, dict(relays)
+        self.members, self.absent, self._is_rented = found, absent, is_rented
 
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
         """Send the files that a node lacks; a node that cannot store them stops the run before it begins."""
@@ -72,12 +81,17 @@ class Cluster:
 
     def samples(self, orders: Sequence[Order]) -> Generator[Sample]:
         facts = {member.name: member.facts for member in self.members}
-        return scheduler.samples(self._ray, self._relays, orders, facts)
+        return scheduler.samples(self._ray, dict(self._relays), orders, facts, self._release)
 
     def close(self) -> None:
         for relay in self._relays.values():
             self._ray.kill(relay)
         self._ray.shutdown()
+
+    def _release(self, name: str) -> None:
+        """Let a rented node go as soon as its work is done: it is paid by the second."""
+        if self._is_rented:
+            self._ray.kill(self._relays.pop(name))
 
     def _get(self, name: str, ref: Any) -> Any:
         try:
@@ -97,18 +111,20 @@ def join(
     n_awaited: int = 0,
     engines: Sequence[str] = (DEFAULT,),
     python: str | None = None,
+    rent: Sequence[str] = (),
 ) -> Cluster:
     """Connect to the cluster at an address (auto or HOST:PORT), or start a Ray of this machine alone without one.
 
     names: of the nodes to use; all if empty. perform: performs an order on a node, by default the worker's.
-    n_awaited: number of nodes to wait for before any is chosen. engines, python: the engines to measure.
+    n_awaited: number of nodes to wait for before any is chosen. engines, python: the engines to measure. rent: node
+    types that the autoscaler starts; only they are used.
     """
     ray = connect(address) if address else start_local()
     try:
         _await(ray, n_awaited, say)
-        tagged = _chosen(_tagged(ray), names)
+        tagged = [_Rented(name) for name in rent] or _chosen(_tagged(ray), names)
         with _turn(ray, say) if address else nullcontext():  # no other run can use this machine's own Ray
-            relays = {node.name: _relay(ray, node.node_id, perform) for node in tagged}
+            relays = {node.name: _relay(ray, node, perform) for node in tagged}
             found, absent = _surveyed(ray, tagged, relays, say, engines, python)
         for each in absent:
             ray.kill(relays.pop(each.name))
@@ -118,7 +134,7 @@ def join(
     except BaseException:
         ray.shutdown()
         raise
-    return Cluster(ray, address, relays, found, absent)
+    return Cluster(ray, address, relays, found, absent, is_rented=bool(rent))
 
 
 def start_local() -> Any:
@@ -247,11 +263,7 @@ def _slotted(ray: Any) -> list[Mapping[str, Any]]:
 def _tagged(ray: Any) -> list[_Tagged]:
     """The live nodes that were started for measuring."""
     found = [
-        _Tagged(
-            node["NodeID"],
-            node.get("Labels", {}).get(tags.NAME) or node["NodeManagerHostname"],
-            {name: int(node["Resources"].get(tags.resource(name), 0)) for name in tags.BACKENDS},
-        )
+        _Tagged(node["NodeID"], node.get("Labels", {}).get(tags.NAME) or node["NodeManagerHostname"], _promised(node))
         for node in _slotted(ray)
     ]
     if not found:
@@ -264,6 +276,18 @@ def _tagged(ray: Any) -> list[_Tagged]:
             f"{', '.join(twice)}: the name of more than one node", "the fleet", "start one with another --name"
         )
     return sorted(found, key=lambda node: node.name)
+
+
+def _promised(node: Mapping[str, Any]) -> dict[str, int]:
+    """The number of devices of each backend that a node's tags list."""
+    return {name: int(node["Resources"].get(tags.resource(name), 0)) for name in tags.BACKENDS}
+
+
+def _started(ray: Any, rented: _Rented) -> _Tagged:
+    """A rented node after its relay has answered from it."""
+    mine = tags.type_resource(rented.name)
+    node = next(node for node in _slotted(ray) if mine in node["Resources"])
+    return _Tagged(node["NodeID"], rented.name, _promised(node))
 
 
 def _chosen(tagged: Sequence[_Tagged], wanted: Sequence[str]) -> list[_Tagged]:
@@ -296,49 +320,53 @@ class _Holder:
     """An actor whose name is the lock."""
 
 
-def _relay(ray: Any, node_id: str, perform: Any) -> Any:
-    """An actor pinned to its node that holds its slot; no restarts, since a repeated measurement is another one."""
+def _relay(ray: Any, node: _Tagged | _Rented, perform: Any) -> Any:
+    """An actor that holds its node's slot; no restarts, since a repeated measurement is another one.
+
+    That of a rented node waits for its type. The autoscaler starts a node for as long as the actor lives: a driver that
+    dies takes its actors along, and rents nothing any more. A request of ray.autoscaler.sdk would stay.
+    """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    pinned = ray.remote(Relay).options(
-        num_cpus=0,
-        resources={tags.SLOT: 1},
-        scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-        max_restarts=0,
-        max_task_retries=0,
-    )
-    return pinned.remote(perform) if perform else pinned.remote()
+    if isinstance(node, _Rented):
+        where: dict[str, Any] = {"resources": {tags.SLOT: 1, tags.type_resource(node.name): 1}}
+    else:
+        pinned = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        where = {"resources": {tags.SLOT: 1}, "scheduling_strategy": pinned}
+    actor = ray.remote(Relay).options(num_cpus=0, max_restarts=0, max_task_retries=0, **where)
+    return actor.remote(perform) if perform else actor.remote()
 
 
 def _surveyed(
     ray: Any,
-    tagged: Sequence[_Tagged],
+    tagged: Sequence[_Tagged] | Sequence[_Rented],
     relays: Mapping[str, Any],
     say: Say,
     engines: Sequence[str],
     python: str | None,
 ) -> tuple[list[Member], list[Absent]]:
-    """The survey of each node; it waits for a slot that another run holds."""
+    """The survey of each node; it waits for a slot that another run holds, or for the autoscaler."""
+    is_rented = any(isinstance(node, _Rented) for node in tagged)
+    limit_s = RENT_S if is_rented else SURVEY_S
+    cause = "the autoscaler starts them" if is_rented else "another run holds the bench slot, or the node is slow"
     pending = {relays[node.name].survey.remote(engines, python): node for node in tagged}
     here, found, absent = ray.get_runtime_context().get_node_id(), [], []
-    end_s, is_announced = time.monotonic() + SURVEY_S, False
+    end_s, is_announced = time.monotonic() + limit_s, False
     while pending:
         ready, _ = ray.wait(list(pending), timeout=PATIENT_S)
         for ref in ready:
             node = pending.pop(ref)
             try:
                 answer = ray.get(ref)
+                node = _started(ray, node) if isinstance(node, _Rented) else node
                 found.append(survey.member(answer, node.name, node.promised, node.node_id == here))
             except ray.exceptions.RayError as error:
                 absent.append(Absent(node.name, scheduler.reason(error)))
         if pending and not ready and not is_announced:
-            say(
-                f"waiting for {', '.join(node.name for node in pending.values())}: "
-                "another run holds the bench slot, or the node is slow"
-            )
+            say(f"waiting for {', '.join(node.name for node in pending.values())}: {cause}")
             is_announced = True
         if time.monotonic() > end_s:
-            absent += [Absent(node.name, f"no answer in {SURVEY_S:.0f} s") for node in pending.values()]
+            absent += [Absent(node.name, f"no answer in {limit_s:.0f} s") for node in pending.values()]
             break
     return sorted(found, key=lambda member: member.name), absent
 

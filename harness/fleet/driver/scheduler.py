@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.measure import parent, rows
@@ -22,15 +22,31 @@ GRACE_S = 180.0  # beyond the worker's own patience, which ends first while its 
 
 
 def samples(
-    ray: Any, relays: Mapping[str, Any], orders: Sequence[Order], facts: Mapping[str, Mapping[str, Any]]
+    ray: Any,
+    relays: Mapping[str, Any],
+    orders: Sequence[Order],
+    facts: Mapping[str, Mapping[str, Any]],
+    release: Callable[[str], None] = lambda _: None,
 ) -> Generator[Sample]:
     """Perform the orders through their nodes' relays; the remaining tasks of a lost node become rows.
 
-    relays: actors by node. facts: columns by node, for rows about a node that is lost.
+    relays: actors by node. facts: columns by node, for rows about a node that is lost. release: called with the name of
+    each node that has no work left.
     """
-    lanes = [_Lane(relays[name], [o for o in orders if o.block.node == name], facts[name]) for name in relays]
+    of_node: dict[str, list[Order]] = {name: [] for name in relays}
+    for order in orders:
+        of_node[order.block.node].append(order)
     stamp = {"dispatch": "ray", "ray_version": ray.__version__}
-    waiting = {ref: lane for lane in lanes if (ref := lane.ask()) is not None}
+    waiting: dict[Any, _Lane] = {}
+
+    def ask(lane: _Lane) -> None:
+        if (ref := lane.ask()) is None:
+            release(lane.name)
+        else:
+            waiting[ref] = lane
+
+    for name, relay in relays.items():
+        ask(_Lane(name, relay, of_node[name], facts[name]))
     while waiting:
         ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         if not ready:
@@ -43,19 +59,19 @@ def samples(
             except ray.exceptions.RayError as error:
                 died = not isinstance(error, ray.exceptions.RayTaskError)
                 yield from ({**row, **stamp} for row in lane.lost(error, "node_lost" if died else "crash"))
+                release(lane.name)
                 continue
             if kind == "sample":
                 yield {**sample, **stamp}
             lane.advance(kind)
-            if (following := lane.ask()) is not None:
-                waiting[following] = lane
+            ask(lane)
 
 
 class _Lane:
     """One node's progress through its orders."""
 
-    def __init__(self, relay: Any, orders: Sequence[Order], facts: Mapping[str, Any]) -> None:
-        self._relay, self._orders, self._facts = relay, deque(orders), facts
+    def __init__(self, name: str, relay: Any, orders: Sequence[Order], facts: Mapping[str, Any]) -> None:
+        self.name, self._relay, self._orders, self._facts = name, relay, deque(orders), facts
         self._left: deque[Task] = deque()  # tasks of the block that has begun
         self._begun = False
         self.end_s = 0.0  # when to give the node up
