@@ -45,7 +45,6 @@ def estimate_(
     Sizes beyond those measured need --extrapolate.
     """
     from harness import query
-    from harness.fleet import cloud
     from harness.results import estimates, scope, tables
     from harness.store import Store
     from harness.terminal import estimate_view
@@ -72,10 +71,13 @@ def estimate_(
     if unknown := given.keys() - {name for each in found.estimates for name in estimate_view.names(each)}:
         known = ", ".join(dict.fromkeys(estimate_view.names(each)[0] for each in found.estimates))
         raise CellbenchError(f"no device is called {sorted(unknown)[0]}", "--price", f"there are {known}")
-    offer = cloud.read(cluster) if cluster else None
-    if offer:
-        given = {**offer.prices, **given}
-    estimate_view.show(question, found, given, form(json, False, False, wide), offer and offer.origin)
+    origin = None
+    if cluster:
+        from harness.fleet import cloud
+
+        offer = cloud.read(cluster)
+        given, origin = {**offer.prices, **given}, offer.origin
+    estimate_view.show(question, found, given, form(json, False, False, wide), origin)
 
 
 def _size(text: str) -> tuple[int, int]:
