@@ -23,6 +23,8 @@ from typer.testing import CliRunner
 
 from harness import files
 from harness.cli.app import app
+from harness.engines import registry
+from harness.engines.base import ModelFiles
 from harness.errors import CellbenchError
 from harness.plan import config
 from harness.plan.cases import Block, Case, Task
@@ -59,7 +61,7 @@ SMALL = f'image = "small.tif"\n{TINY}'
 def batch(**changes: Any) -> Batch:
     fields: dict[str, Any] = {
         "folder": Path("/shared/results/slurm/S"), "out": Path("/shared/results"), "profile": "article",
-        "targets": TARGETS, "minutes": (30, 45), "merge_partition": "cpu",
+        "weights": "published", "targets": TARGETS, "minutes": (30, 45), "merge_partition": "cpu",
         "command": ("/opt/bin/python", "-m", "harness"),
     }  # fmt: skip
     return Batch(**fields | changes)
@@ -83,7 +85,7 @@ MEASURING = """\
 cellbench=(/opt/bin/python -m harness)
 trap '' TERM  # the step saves its samples, and SLURM ends the job
 srun --ntasks-per-node=1 --cpu-bind=none sh -c 'trap "" TERM; exec "$@"' sh "${cellbench[@]}" slurm measure \
---profile article --to /shared/results/slurm/S/stores/gpu-gpu-a100-2
+--profile article --weights published --to /shared/results/slurm/S/stores/gpu-gpu-a100-2
 """
 
 
@@ -120,7 +122,7 @@ def test_names_reach_the_program_unchanged(changes: dict[str, Any], tmp_path: Pa
     text = scripts.texts(plan)["cpu"]
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = subprocess.run(["bash", "-c", text], env={"PATH": path}, capture_output=True, text=True, check=True)
-    expected = ["slurm", "measure", "--profile", "article", "--to", str(plan.store("cpu"))]
+    expected = ["slurm", "measure", "--profile", "article", "--weights", "published", "--to", str(plan.store("cpu"))]
     assert done.stdout.splitlines() == expected, done.stderr
 
 
@@ -296,15 +298,16 @@ def begun(root: Path, node: str, is_complete: bool, run_id: str = RUN_ID) -> Non
 
 
 def test_a_job_begins_continues_or_has_nothing_to_do(tmp_path: Path) -> None:
-    begin = ["run", "--no-ray", "--profile", "quick"]
-    assert job.next_command(tmp_path, "quick", "n1") == begin
+    work = ["--profile", "quick"]
+    begin = ["run", "--no-ray", *work]
+    assert job.next_command(tmp_path, work, "n1") == begin
     begun(tmp_path, "n1", is_complete=False)
-    assert job.next_command(tmp_path, "quick", "n1") == ["resume", RUN_ID]
-    assert job.next_command(tmp_path, "quick", "n2") == begin
+    assert job.next_command(tmp_path, work, "n1") == ["resume", RUN_ID]
+    assert job.next_command(tmp_path, work, "n2") == begin
     later = "20260202T030405Z-abc123"
     begun(tmp_path, "n2", is_complete=True, run_id=later)
-    assert job.next_command(tmp_path, "quick", "n1") == ["resume", RUN_ID]
-    assert job.next_command(tmp_path, "quick", "n2") is None
+    assert job.next_command(tmp_path, work, "n1") == ["resume", RUN_ID]
+    assert job.next_command(tmp_path, work, "n2") is None
 
 
 def test_a_copy_has_what_is_new_and_no_journal_that_became_samples(tmp_path: Path) -> None:
@@ -361,7 +364,7 @@ def test_a_signal_while_a_job_starts_is_ignored_and_a_later_one_loses_no_sample(
     monkeypatch.setenv("CELLBENCH_SIMULATED", str(tmp_path))
     monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path))
     store = tmp_path / "store"
-    plan = batch(profile=str(tmp_path / "tiny.toml"), command=(sys.executable, "-m", "harness"))
+    plan = batch(profile=str(tmp_path / "tiny.toml"), weights="auto", command=(sys.executable, "-m", "harness"))
     step = scripts.texts(plan)["cpu"].partition(" sh -c ")[2].replace(str(plan.store("cpu")), str(store))
     command = f"cellbench=({shlex.join(plan.command)}); exec sh -c {step}"
     with subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True) as first:
@@ -431,6 +434,18 @@ def test_jobs_are_submitted_all_or_none(login: Path) -> None:
     assert "no room" in done.exception.what
     assert (login / "calls").read_text().splitlines()[-1] == "cancel 1"
     assert not list((login / "results/slurm").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["published", "standin"])
+def test_a_node_without_published_weights_measures_no_others(
+    login: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    engine = registry.engine("simulated")
+    monkeypatch.setattr(engine, "resolve", lambda model, *_: ModelFiles(model, kind, (), {}), raising=False)
+    assert (
+        f"--weights {'published' if kind == 'published' else 'auto'} "
+        in submit("--partitions", "cpu", "--dry-run").output
+    )
 
 
 def test_a_dry_run_prints_the_scripts_and_writes_nothing(login: Path) -> None:

@@ -23,6 +23,7 @@ _slurm = typer.Typer(cls=Group, no_args_is_help=True, help="Measure the nodes of
 app.add_typer(_slurm, name="slurm")
 
 Profile = Annotated[str, typer.Option(help="quick, article, thorough, or a TOML file.")]
+Weights = Annotated[str, typer.Option(help="auto, published, standin, or a path.")]
 To = Annotated[Path, typer.Option("--to", help="Store of the job in the shared folder.")]
 
 
@@ -37,7 +38,7 @@ def submit_(
         str | None, typer.Option("--time", help="Time limit of each job, such as 4h; from the estimate if not given.")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(help="Apptainer image that contains cellbench; the installed one if not given.")
+        str | None, typer.Option(help="Apptainer image that contains cellbench; the installed one if not given.")
     ] = None,
     sbatch: Annotated[str, typer.Option(help="Further options of sbatch as one text, such as --account=lab.")] = "",
     merge_partition: Annotated[
@@ -62,7 +63,7 @@ def submit_(
     last = merge_partition or chosen[-1].partition
     scripts.targets(last)
     requested_min = duration_s(time_limit, "--time") / 60 if time_limit else None
-    where, image = files.expanded(out).resolve(), _image(image)
+    where, found_image = files.expanded(out).resolve(), _image(image)
     known = None
     if cluster.is_here() or not dry_run:
         known = cluster.partitions()
@@ -81,9 +82,12 @@ def submit_(
     folder = where / "slurm" / new_run_id(time.time())
     is_file = not (config.PROFILES / f"{profile}.toml").is_file()
     own = folder / Path(profile).name
+    # A node that lacks published weights must not measure stand-ins in their place.
+    kinds = {each.kind for each in material.models}
+    weights = "published" if kinds == {"published"} else material.config.weights
     plan = scripts.Batch(
-        folder, where, str(own) if is_file else profile, chosen, minutes, last, (sys.executable, "-m", "harness"),
-        image, extra,
+        folder, where, str(own) if is_file else profile, weights, chosen, minutes, last,
+        (sys.executable, "-m", "harness"), found_image, extra,
     )  # fmt: skip
     texts = scripts.texts(plan, as_fleet)
     if dry_run:
@@ -112,11 +116,11 @@ def submit_(
 
 
 @_slurm.command("measure", hidden=True)
-def measure_(to: To, profile: Profile = "quick") -> None:
+def measure_(to: To, profile: Profile = "quick", weights: Weights = "auto") -> None:
     """Measure this node within a job, or continue its run."""
     from harness.slurm import job
 
-    raise typer.Exit(job.measure(profile, to, _log))
+    raise typer.Exit(job.measure(("--profile", profile, "--weights", weights), to, _log))
 
 
 @_slurm.command("fleet", hidden=True)
@@ -125,12 +129,14 @@ def fleet_(
     head: Annotated[str, typer.Option(help="Host of the cluster's head.")],
     nodes: Annotated[int, typer.Option(min=1, help="Number of nodes.")],
     profile: Profile = "quick",
+    weights: Weights = "auto",
 ) -> None:
     """Be a node of a Ray cluster within a job; the first one measures all of them."""
     from harness.slurm import job
 
     is_head = os.environ.get("SLURM_PROCID", "0") == "0"
-    raise typer.Exit(job.drive(profile, to, nodes, _log) if is_head else job.join(head, to, _log))
+    work = ("--profile", profile, "--weights", weights)
+    raise typer.Exit(job.drive(work, to, nodes, _log) if is_head else job.join(head, to, _log))
 
 
 @_slurm.command("merge", hidden=True)
@@ -156,12 +162,12 @@ def _log(line: str) -> None:
     typer.echo(f"cellbench: {line}", err=True)
 
 
-def _image(path: Path | None) -> Path | None:
+def _image(text: str | None) -> Path | None:
     """The Apptainer image as a file; a node may be unable to pull one."""
-    if path is None:
+    if text is None:
         return None
-    found = files.expanded(path).resolve()
+    found = files.expanded(text).resolve()
     if not found.exists():
         fix = "name a file or a folder that every node can read; make it with: apptainer pull"
-        raise CellbenchError("there is no such image", str(path), fix)
+        raise CellbenchError("there is no such image", text, fix)
     return found

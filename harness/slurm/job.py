@@ -62,10 +62,13 @@ class Stored:
         return ", ".join([f"{self.name}: {self.n_samples} samples of {' and '.join(self.nodes)}", *bad])
 
 
-def measure(profile: str, to: Path, log: Log) -> int:
-    """Measure this node without Ray, or continue its run; to: the store in the shared folder. Returns the exit code."""
+def measure(work: Sequence[str], to: Path, log: Log) -> int:
+    """Measure this node without Ray, or continue its run; returns the exit code.
+
+    work: the options of `cellbench run`; to: the store in the shared folder.
+    """
     with _scratch(to, log) as (store, environ):
-        words = next_command(store, profile, socket.gethostname())
+        words = next_command(store, work, socket.gethostname())
         if words is None:
             log("every case of this node is stored already: nothing is left to measure")
             return 0
@@ -73,14 +76,14 @@ def measure(profile: str, to: Path, log: Log) -> int:
     return _ended(code, log)
 
 
-def drive(profile: str, to: Path, n_nodes: int, log: Log) -> int:
+def drive(work: Sequence[str], to: Path, n_nodes: int, log: Log) -> int:
     """Be the head of a Ray cluster of n_nodes and measure all of them; returns the exit code."""
     with _scratch(to, log) as (store, environ):
         started = subprocess.run(_program("node", "start", "--head", "--port", PORT), env=environ, check=False)
         if started.returncode:
             return started.returncode
         try:
-            run = ("run", "--profile", profile, "--address", "auto", "--wait-for", str(n_nodes), "--out", str(store))
+            run = ("run", *work, "--address", "auto", "--wait-for", str(n_nodes), "--out", str(store))
             code = _supervised(run, store, to, environ, log)
         finally:
             subprocess.run(_program("node", "stop"), env=environ, check=False)
@@ -114,7 +117,7 @@ def _answers(head: str) -> bool:
     return True
 
 
-def next_command(root: Path, profile: str, node: str) -> list[str] | None:
+def next_command(root: Path, work: Sequence[str], node: str) -> list[str] | None:
     """What this node has to do: begin a run, continue its newest one, or nothing (None).
 
     A run of another node stays as it is: it can be continued only there.
@@ -124,7 +127,7 @@ def next_command(root: Path, profile: str, node: str) -> list[str] | None:
         manifest = resume.read(store, path.stem)
         if node in {block.node for block in manifest.blocks}:
             return ["resume", manifest.run_id] if resume.left(store, manifest) else None
-    return ["run", "--no-ray", "--profile", profile]
+    return ["run", "--no-ray", *work]
 
 
 def copy(store: Path, to: Path) -> None:

@@ -44,6 +44,7 @@ class Batch:
     folder: Path
     out: Path
     profile: str
+    weights: str
     targets: tuple[Target, ...]
     minutes: tuple[int, ...]
     merge_partition: str
@@ -105,7 +106,7 @@ def measuring(plan: Batch, target: Target, minutes: int) -> str:
         "--requeue",
         f"--signal=TERM@{GRACE_S}",
     ]
-    words = ["slurm", "measure", "--profile", plan.profile, "--to", str(plan.store(target.name))]
+    words = ["slurm", "measure", *_work(plan, target.name)]
     return _script([(header, plan.options)], plan, _step(words))
 
 
@@ -116,7 +117,7 @@ def fleet(plan: Batch) -> str:
         for target in plan.targets
     ]
     n = len(plan.targets)
-    words = ["slurm", "fleet", "--profile", plan.profile, "--to", str(plan.store("fleet")), "--nodes", str(n)]
+    words = ["slurm", "fleet", *_work(plan, "fleet"), "--nodes", str(n)]
     groups = f"--het-group=0-{n - 1} " if n > 1 else ""
     nodes = "${SLURM_JOB_NODELIST_HET_GROUP_0:-$SLURM_JOB_NODELIST}"
     lines = [
@@ -154,6 +155,10 @@ def _header(plan: Batch, name: str, partition: str, minutes: int) -> list[str]:
 
 def _whole_node(target: Target) -> list[str]:
     return ["--nodes=1", "--ntasks=1", "--exclusive", "--mem=0", *([f"--gres={target.gres}"] if target.gres else [])]
+
+
+def _work(plan: Batch, name: str) -> list[str]:
+    return ["--profile", plan.profile, "--weights", plan.weights, "--to", str(plan.store(name))]
 
 
 def _step(words: Sequence[str], options: str = "") -> str:
