@@ -17,7 +17,7 @@ from harness.site import folder, pages, queries
 from harness.submissions.collection import Collection
 
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-ROW_GROUP = 50_000  # rows; sorted by hardware, a page of one kind reads few groups
+ROW_GROUP = 50_000  # rows; they come by hardware, so a page of one kind reads few groups
 ASSETS = (("harness.report", "pages.css"), ("harness.site", "site.css"), ("harness.site", "site.js"))
 OWN_MEANINGS = {
     "submission": "random id of the submission",
@@ -33,21 +33,21 @@ def write(collection: Collection, to: Path) -> int:
 
     Raises CellbenchError for a folder with other files, and StorageError.
     """
-    for entry in collection.entries:
+    entries, samples = collection.entries, collection.samples
+    for entry in entries:
         if not SLUG.fullmatch(entry.slug):
             raise CellbenchError(
                 "the folder of a submission has no valid name", str(entry.path), "use a–z, 0–9 and hyphens"
             )
-    samples = collection.samples.sort_by([("slug", "ascending"), ("submission", "ascending")])
     with folder.replacing(to) as made:
         data, csv = made / queries.FILE, made / "all.csv"
         pyarrow.parquet.write_table(samples, data, compression="zstd", row_group_size=ROW_GROUP)
         pyarrow.csv.write_csv(samples, csv)
         with download.asking(data) as ask:
-            texts = dict(pages.build(collection.entries, ask))
+            texts = dict(pages.build(entries, ask))
         texts["data.html"] = pages.render(
-            "data.html", "data.html", "Data and method", n_entries=len(collection.entries), n_samples=samples.num_rows,
-            n_hardware=len({(entry.slug, entry.backend) for entry in collection.entries}), columns=_columns(samples),
+            "data.html", "data.html", "Data and method", n_entries=len(entries), n_samples=samples.num_rows,
+            n_hardware=len({(entry.slug, entry.backend) for entry in entries}), columns=_columns(samples),
             parquet_mb=number(data.stat().st_size / 1e6), csv_mb=number(csv.stat().st_size / 1e6),
         )  # fmt: skip
         texts |= {name: resources.files(room).joinpath(f"templates/{name}").read_text("utf-8") for room, name in ASSETS}
