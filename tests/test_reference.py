@@ -33,6 +33,8 @@ WRITERS = {
     "accept": [["accept", "all", "--why", "a change"]],
     "schedule install": [["schedule", "install", "other", "--via", "cron", "--dry-run"]],
     "schedule run-now": [["schedule", "run-now"]],
+    "slurm merge": [["slurm", "merge", "OTHER", "cpu"]],
+    "slurm submit": [["slurm", "submit", "--partitions", "cpu"]],
     "report": [["report"], ["report", "--bundle"]],
     "history": [["history"]],
     "index": [["index"]],

@@ -15,7 +15,7 @@ import typer
 
 from harness import files
 from harness.cli.help import Group
-from harness.cli.options import RESULTS, Out, OutToWrite, duration_s
+from harness.cli.options import RESULTS, OutToWrite, duration_s
 from harness.errors import CasesFailedError, CellbenchError, command
 
 app = typer.Typer()
@@ -143,7 +143,7 @@ def fleet_(
 def merge_(
     folder: Annotated[Path, typer.Argument(help="Shared folder of the batch.")],
     names: Annotated[list[str], typer.Argument(help="Names of its jobs.")],
-    out: Out = RESULTS,
+    out: OutToWrite = RESULTS,
 ) -> None:
     """Merge the results of the jobs of a batch."""
     from harness.slurm import job
