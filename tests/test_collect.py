@@ -133,6 +133,7 @@ def test_a_renamed_column_is_rejected(accepted: Path, tmp_path: Path) -> None:
 
 ROWS: dict[str, tuple[dict[str, Any], Verdict]] = {
     "text": ({"os": "<script>"}, Verdict.REJECTED),
+    "formula of a spreadsheet": ({"os": "=1+2"}, Verdict.REJECTED),
     "hash": ({"mask_sha256": "x"}, Verdict.REJECTED),
     "path": ({"cpu_model": "AMD EPYC /home/x"}, Verdict.REJECTED),
     "uuid": ({"cpu_model": "GPU-0123-4567"}, Verdict.REJECTED),

@@ -164,6 +164,17 @@ def test_submissions_of_one_submitter_count_once(tmp_path: Path) -> None:
     assert [(row["n"], row["t"]) for row in _data(tmp_path / "site/device-card.js")["rows"]] == [(1, None)] * 2
 
 
+def test_hardware_that_lacks_a_size_is_counted_as_not_measured(tmp_path: Path) -> None:
+    both, one = _rows(hardware=0), _rows(hardware=9, crops=("224",))
+    writing.write(
+        _collection(_submission("a" * 12, both, "H200", "h200"), _submission("b" * 12, one, "GTX", "gtx")),
+        tmp_path / "site",
+    )
+    counts = _cells((tmp_path / "site/under-1-s.html").read_text())[0]
+    assert [row[-1] for row in counts] == ["0", "1"]
+    assert {sum(int(row[i]) for i in (-4, -3, -1)) for row in counts} == {2}
+
+
 def test_kinds_of_work_are_kept_apart(site: Path, loaded: Collection) -> None:
     """A page has one kind of weights, one image and one size; every work has a page."""
     glances = [path.read_text() for path in site.glob("*.html") if "sorted by their median" in path.read_text()]

@@ -71,16 +71,20 @@ ORDER BY weights, image, height_px, width_px, median_s NULLS LAST, hardware, mod
 def _limits(sizes: str) -> tuple[str, str]:
     """Two queries on sizes, which has a row per hardware and case.
 
-    within: whether it is below the limit, null if not measured. low, high: the range of the submitters.
+    within: whether it is below the limit, null if not measured. Hardware that lacks a size has no row there. low, high:
+    the range of the submitters.
     """
     size = "{'height_px': height_px, 'width_px': width_px, 'low': low, 'high': high, 'failure': failure}"
     pixels = "height_px * width_px"
     return (
-        f"""{sizes}
+        f"""{sizes},
+kinds AS (
+  SELECT *, count(DISTINCT (slug, backend)) OVER (PARTITION BY model, variant, dtype, image, weights) AS n_kinds
+  FROM sizes)
 SELECT model, variant, dtype, {", ".join(WORK)}, count(*) FILTER (within) AS n_yes,
-       count(*) FILTER (NOT within) AS n_no, count(*) FILTER (within IS NULL) AS n_unknown,
+       count(*) FILTER (NOT within) AS n_no, any_value(n_kinds) - count(within) AS n_unknown,
        count(failure) AS n_failed
-FROM sizes GROUP BY ALL ORDER BY height_px, width_px, model, variant, dtype, image, weights""",
+FROM kinds GROUP BY ALL ORDER BY height_px, width_px, model, variant, dtype, image, weights""",
         f"""{sizes}
 SELECT slug, backend, {_NAME}, model, variant, dtype, weights, image, max(n) AS n,
        arg_max({size},

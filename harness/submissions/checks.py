@@ -54,7 +54,7 @@ WORK = (
     "role", "profile", "engine", "model", "weights", "workload", "variant", "result_variant", "image", "image_sha256",
     "image_is_synthetic", "crop", "height_px", "width_px",
 )  # fmt: skip
-WORDS = re.compile(r"[A-Za-z0-9 .,:;()@+=_/#%…®™~-]*")
+WORDS = re.compile(r"(?![-+=@])[A-Za-z0-9 .,:;()@+=_/#%…®™~-]*")
 KINDS = {
     **dict.fromkeys(form.VERSIONS, re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,60}")),
     **{name: re.compile(r"[0-9a-f]{64}") for name in form.COLUMNS if name.endswith("sha256")},
