@@ -12,6 +12,7 @@ from tests.conftest import REPOSITORY
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_the_host_is_measured_with_recorded_outputs_of_the_network(tmp_path: Path) -> None:
     script = REPOSITORY / "scripts" / "benchmarks" / "host_share.py"
     words = ["--out", tmp_path, "--image", "dense:224", "--rounds", "1", "--threads", "1", "--clock", "cpu"]

@@ -191,6 +191,7 @@ def test_every_photometric_type_depth_and_layout(photometric: PHOTOMETRIC, tif: 
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.parametrize("photometric", PHOTOMETRIC, ids=lambda each: each.name)
 def test_every_compression(photometric: PHOTOMETRIC, tif: Path) -> None:
     kinds = [

@@ -381,6 +381,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory, loaded: Collection) -> Ite
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @needs_browser
 @pytest.mark.parametrize("width_px", [320, 360, 1280])
 def test_no_page_is_wider_than_the_window(visited: Visitor, width_px: int) -> None:
@@ -391,6 +392,7 @@ def test_no_page_is_wider_than_the_window(visited: Visitor, width_px: int) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @needs_browser
 def test_filters_are_in_the_address(visited: Visitor) -> None:
     visited.visit("index.html")
@@ -414,6 +416,7 @@ def test_filters_are_in_the_address(visited: Visitor) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @needs_browser
 def test_each_time_is_drawn_within_its_cell(visited: Visitor) -> None:
     visited.visit("index.html")
@@ -423,6 +426,7 @@ def test_each_time_is_drawn_within_its_cell(visited: Visitor) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @needs_browser
 def test_two_kinds_of_hardware_side_by_side(visited: Visitor) -> None:
     visited.visit("compare.html?a=nvidia-l4")
@@ -437,6 +441,7 @@ def test_two_kinds_of_hardware_side_by_side(visited: Visitor) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @needs_browser
 @pytest.mark.parametrize(
     ("a", "b", "result"),
@@ -461,6 +466,7 @@ def test_an_order_is_stated_where_it_is_distinguishable(
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @needs_browser
 def test_the_keyboard_reaches_the_filters(visited: Visitor) -> None:
     visited.visit("index.html")
@@ -476,6 +482,7 @@ def test_the_keyboard_reaches_the_filters(visited: Visitor) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @needs_browser
 def test_every_row_is_there_without_javascript(visited: Visitor) -> None:
     visited.chromium.call("Emulation.setScriptExecutionDisabled", value=True)
