@@ -216,6 +216,24 @@ def test_several_images_at_once_shorten_it(tmp_path: Path) -> None:
     assert "2.00 times the images per minute of one (3 rounds)" in estimate(tmp_path, "5", "--size", "448").stderr
 
 
+NEWER = {"run_id": "20990101T000000Z-000000"}
+
+
+@pytest.mark.parametrize(
+    ("newer", "times"),
+    [(None, 2), ({"elapsed_s": 9.0}, None), ({"mask_sha256": "f" * 64}, None), ({"elapsed_s": 2.0}, 4)],
+)
+def test_only_the_newest_way_with_the_masks_of_stock_shortens_it(
+    newer: dict[str, Any] | None, times: float | None, tmp_path: Path
+) -> None:
+    about = {"role": "throughput", "crop": "448", "height_px": 448, "width_px": 448, "n_images": 8, "n_in_flight": 1}
+    one, two = (about | {"n_processes": n, "elapsed_s": 8 / n} for n in (1, 2))
+    ways = [one, two] if newer is None else [one, two, one | NEWER, two | NEWER | newer]
+    make_store(tmp_path, [*samples(), *(make_sample(**way, repetition=i) for way in ways for i in range(3))])
+    [found] = estimated(tmp_path, "5", "--size", "448", "--no-reference")["estimates"]
+    assert found["several_times"] == (times and pytest.approx(times))
+
+
 def test_the_command(tmp_path: Path) -> None:
     make_store(tmp_path, samples() + samples(speed=10, backend="cuda", device="cuda:0", device_name="GPU"))
     shown = estimate(tmp_path, "500", "--size", "1000", "--price", "cuda:0=2.5")

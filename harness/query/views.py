@@ -131,7 +131,7 @@ VIEWS = {
                    60 * n_images / median(elapsed_s) AS images_per_minute,
                    60 * n_images / max(elapsed_s) AS slowest_per_minute,
                    60 * n_images / min(elapsed_s) AS fastest_per_minute,
-                   count(DISTINCT mask_sha256) AS n_distinct_masks
+                   count(DISTINCT mask_sha256) AS n_distinct_masks, min(mask_sha256) AS mask_sha256
             FROM samples WHERE role = '{Role.THROUGHPUT}' AND {MEASURED}
             GROUP BY run_id, case_id, n_processes, n_in_flight, n_images""",
     ),
