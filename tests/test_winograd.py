@@ -16,30 +16,43 @@ from torch.nn import functional
 from harness.engines.cellpose3.variants import winograd
 torch.manual_seed(0)
 told = {}
+def grown(a, is_half):
+    a = a.double().permute(0, 3, 1, 2)
+    return functional.interpolate(a, scale_factor=2, mode="nearest") if is_half else a
+def off(a, expected):
+    return float((a.permute(0, 3, 1, 2) - expected).abs().max() / expected.abs().max())
 for n_threads in (1, 3):
     engine = winograd.Engine(n_threads)
     for n, height, width, n_in, n_out in (
-        (2, 22, 18, 32, 32), (1, 56, 40, 64, 32), (3, 28, 28, 32, 96), (1, 2, 6, 32, 32)
+        (2, 22, 18, 32, 32), (1, 56, 40, 64, 32), (3, 28, 28, 32, 96), (1, 2, 6, 32, 32), (2, 10, 14, 2, 32),
     ):
-        layer = nn.Sequential(nn.BatchNorm2d(n_in), nn.ReLU(), nn.Conv2d(n_in, n_out, 3, padding=1)).eval()
-        norm = layer[0]
-        for at in (norm.weight, norm.bias, norm.running_mean):
-            nn.init.normal_(at)
-        norm.running_var.uniform_(0.5, 2)
-        layer.requires_grad_(False)
-        ours = winograd.Convolution(layer, engine)
-        for is_half in (False, True):
-            small = (height // 2, width // 2) if is_half else (height, width)
-            x, residual = torch.randn(n, *small, n_in), torch.randn(n, *small, n_out)
-            y = torch.randn(n, height, width, n_in)
-            out = ours(x, torch.full((n, height, width, n_out), float("nan")), y, None, residual)
-            def grown(a):
-                a = a.double().permute(0, 3, 1, 2)
-                return functional.interpolate(a, scale_factor=2, mode="nearest") if is_half else a
-            expected = layer.double()(grown(x) + y.double().permute(0, 3, 1, 2)) + grown(residual)
-            layer.float()
-            told[str((n_threads, n, height, n_in, n_out, is_half))] = float(
-                (out.permute(0, 3, 1, 2) - expected).abs().max() / expected.abs().max())
+        for side, has_relu in ((3, True), (1, True), (1, False)):
+            relu = [nn.ReLU()] if has_relu else []
+            n_last = 3 if side == 1 and has_relu else n_out  # the network's own last layer has three channels
+            layer = nn.Sequential(nn.BatchNorm2d(n_in), *relu, nn.Conv2d(n_in, n_last, side, padding=side // 2)).eval()
+            norm = layer[0]
+            for at in (norm.weight, norm.bias, norm.running_mean):
+                nn.init.normal_(at)
+            norm.running_var.uniform_(0.5, 2)
+            layer.requires_grad_(False)
+            ours = winograd.Convolution(layer, engine)
+            for is_half in (False, True) if side == 3 and n_in > 2 else (False,):
+                small = (height // 2, width // 2) if is_half else (height, width)
+                # What is outside the image's channels, and where results go, is not read.
+                x = torch.full((n, *small, -(-n_in // engine.lanes) * engine.lanes), float("nan"))
+                x[..., :n_in] = torch.randn(n, *small, n_in)
+                has_more = side == 3 and n_in > 2
+                y = torch.randn(n, height, width, n_in) if has_more else None
+                residual = torch.randn(n, *small, n_out) if has_more else None
+                out, pooled = (torch.full((n, height // by, width // by, n_last), float("nan")) for by in (1, 2))
+                engine.run([ours(x, out, y, None, residual, pooled if side == 3 else None)])
+                seen = grown(x[..., :n_in], is_half) + (y.double().permute(0, 3, 1, 2) if has_more else 0)
+                expected = layer.double()(seen) + (grown(residual, is_half) if has_more else 0)
+                layer.float()
+                name = str((n_threads, n, height, n_in, n_out, side, has_relu, is_half))
+                told[name] = off(out, expected)
+                if side == 3:
+                    told[name + " pooled"] = off(pooled, functional.max_pool2d(expected, 2))
     engine.close()
 print(json.dumps(told))
 """
@@ -49,7 +62,7 @@ print(json.dumps(told))
 @pytest.mark.parallel
 def test_a_layer_is_what_torch_computes_with_borders_sums_and_halved_images() -> None:
     answer = in_child(LAYERS)
-    assert len(answer) == 16
+    assert len(answer) == 2 * (2 * 9 + 10)
     assert {name: off for name, off in answer.items() if not off < 2e-6} == {}  # some float32 roundings
 
 

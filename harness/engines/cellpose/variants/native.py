@@ -30,12 +30,11 @@ class Threads:
         self._n_others = n_threads - 1
         self._others = ThreadPoolExecutor(max(1, self._n_others), "native")
 
-    def run(self, function: Any, work: ctypes.Structure) -> None:
-        """All of the work, by all threads; MemoryError where one of them returns other than 0."""
-        following = ctypes.c_int64(0)
-        arguments = (ctypes.byref(work), ctypes.byref(following))
+    def run(self, function: Any, work: ctypes.Structure, n_counters: int = 1) -> None:
+        """All of the work, by all threads, which share counters; MemoryError where none of them returns 0."""
+        arguments = (ctypes.byref(work), (ctypes.c_int64 * n_counters)())
         others = [self._others.submit(function, *arguments) for _ in range(self._n_others)]
-        if any([function(*arguments), *(other.result() for other in others)]):
+        if all([function(*arguments), *(other.result() for other in others)]):
             raise MemoryError("there is no memory for the blocks of a compiled function")
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ the convolution next to it (winograd.cpp), so that each layer reads its input on
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -23,68 +25,102 @@ TO_POINTS = np.array(
 )
 
 
-class Layer(ctypes.Structure):
+@dataclass(frozen=True)
+class Layer:
+    """One convolution: its operands and its results, which winograd.cpp describes."""
+
+    x: torch.Tensor
+    y: torch.Tensor | None
+    scale: torch.Tensor | None
+    shift: torch.Tensor | None
+    weights: torch.Tensor
+    bias: torch.Tensor
+    residual: torch.Tensor | None
+    out: torch.Tensor
+    pooled: torch.Tensor | None
+    depth: int
+    side: int
+
+    def native(self) -> _Layer:
+        """The struct Layer; this object must live until it has been used."""
+        n, height, width, n_out = self.out.shape
+        halved = [int(each is not None and each.shape[1] < height) for each in (self.x, self.residual)]
+        at = [None if (each := getattr(self, name)) is None else each.data_ptr() for name in OPERANDS]
+        return _Layer(*at, n, height, width, self.x.shape[-1], self.depth, n_out, *halved, self.side)
+
+
+OPERANDS = ("x", "y", "scale", "shift", "weights", "bias", "residual", "out", "pooled")
+SIZES = ("n", "height", "width", "n_in", "depth", "n_out", "x_shift", "residual_shift", "side")
+
+
+class _Layer(ctypes.Structure):
     """The struct Layer of winograd.cpp."""
 
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("x", "y", "scale", "shift", "weights", "bias", "residual", "out")),
-        *((name, ctypes.c_int64) for name in ("n", "height", "width", "n_in", "n_out", "x_shift", "residual_shift")),
-    ]
+    _fields_ = [*((name, ctypes.c_void_p) for name in OPERANDS), *((name, ctypes.c_int64) for name in SIZES)]
+
+
+class _Network(ctypes.Structure):
+    """The struct Network of winograd.cpp."""
+
+    _fields_ = [("layers", ctypes.POINTER(_Layer)), ("n_layers", ctypes.c_int64)]
 
 
 class Network:
     """A CPnet's forward pass for tiles (n, channels, height, width) float32; weights are copied."""
 
     def __init__(self, net: Any, n_threads: int) -> None:
-        engine = Engine(n_threads)
-        self._engine = engine
+        self._engine = engine = Engine(n_threads)
         self._down = [Block(block, engine) for block in net.downsample.down]
         self._up = [Block(block, engine) for block in net.upsample.up]
-        norm, _, conv = net.output
-        self._scale, self._shift = affine(norm)
-        self._weights, self._bias = conv.weight[:, :, 0, 0].T.contiguous(), conv.bias
-        self._to_style = net.make_style
+        self._output = Convolution(net.output, engine)
 
     def __call__(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Flows and probability (n, 3, height, width), style (n, 256)."""
         levels = self._descend(tiles)
-        style = self._style(levels[-1])
-        x = levels[-1]
+        style, layers, x = style_of(levels[-1]), list[Layer](), levels[-1]
         for block, skipped in zip(self._up[::-1], levels[::-1], strict=True):
-            x = block(x, skipped, style)
-        seen = torch.addcmul(self._shift, x, self._scale).relu_()
-        return (seen @ self._weights + self._bias).permute(0, 3, 1, 2), style
+            x = block(layers, x, skipped, style)
+        n, _, height, width = tiles.shape
+        out = torch.empty(n, height, width, self._output.n_out)
+        layers.append(self._output(x, out))
+        self._engine.run(layers)
+        return out.permute(0, 3, 1, 2), style
 
     def style(self, tiles: torch.Tensor) -> torch.Tensor:
         """Style (n, 256) alone."""
-        return self._style(self._descend(tiles)[-1])
+        return style_of(self._descend(tiles)[-1])
 
     def close(self) -> None:
         """End the threads."""
         self._engine.close()
 
     def _descend(self, tiles: torch.Tensor) -> list[torch.Tensor]:
-        x, levels = tiles.permute(0, 2, 3, 1).contiguous(), []
-        for block in self._down:
-            levels.append(block(x))
-            x = functional.max_pool2d(levels[-1].permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        n, n_channels, height, width = tiles.shape
+        x = self._engine.memory("tiles", (n, height, width, self._engine.lanes))
+        x.numpy()[..., :n_channels] = tiles.permute(0, 2, 3, 1).numpy()
+        layers, levels = list[Layer](), list[torch.Tensor]()
+        for block in self._down[:-1]:
+            pooled = self._engine.memory("pooled", (n, x.shape[1] // 2, x.shape[2] // 2, block.n_out))
+            levels.append(block(layers, x, pooled=pooled))
+            x = pooled
+        levels.append(self._down[-1](layers, x))
+        self._engine.run(layers)
         return levels
-
-    def _style(self, deepest: torch.Tensor) -> torch.Tensor:
-        return self._to_style(deepest.permute(0, 3, 1, 2))
 
 
 class Engine:
-    """The compiled convolution, threads to share it, and memory that one layer after another writes to."""
+    """The compiled convolutions, threads to share them, and memory that one layer after another writes to."""
 
     def __init__(self, n_threads: int) -> None:
         self._library, self._threads = compiled(), native.Threads(n_threads)
         self._memory: dict[tuple[object, ...], torch.Tensor] = {}
-        self.columns = int(self._library.columns())
+        self.columns, self.lanes = int(self._library.columns()), int(self._library.lanes())
 
-    def run(self, layer: Layer) -> None:
-        """All blocks of one layer, by all threads."""
-        self._threads.run(self._library.convolve, layer)
+    def run(self, layers: Sequence[Layer]) -> None:
+        """The layers one after another, each by all threads."""
+        # No call of torch comes between them: its threads spin for milliseconds afterwards, on the cores of these.
+        network = _Network((_Layer * len(layers))(*(layer.native() for layer in layers)), len(layers))
+        self._threads.run(self._library.run, network, n_counters=2 * len(layers))
 
     def memory(self, owner: object, shape: tuple[int, ...]) -> torch.Tensor:
         """A tensor that belongs to the owner until its next call; new memory would cost a page fault every 4 kB."""
@@ -103,43 +139,55 @@ class Block:
     """Four convolutions with two sums around them, descending or ascending."""
 
     def __init__(self, block: Any, engine: Engine) -> None:
-        norm, conv = block.proj
-        scale, shift = affine(norm)
-        weights = conv.weight[:, :, 0, 0]
-        self._weights = (weights * scale).T.contiguous()
+        self._projection = Convolution(block.proj, engine)
         self._convolutions = [Convolution(each, engine) for each in block.conv]
-        self._convolutions[1].bias += conv.bias + weights @ shift  # the projection's own, as both are added
-        self._engine = engine
+        self._engine, self.n_out = engine, self._projection.n_out
 
     def __call__(
-        self, x: torch.Tensor, skipped: torch.Tensor | None = None, style: torch.Tensor | None = None
+        self,
+        layers: list[Layer],
+        x: torch.Tensor,
+        skipped: torch.Tensor | None = None,
+        style: torch.Tensor | None = None,
+        pooled: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Tensors (n, height, width, channels); x may have half the height and width of what was skipped."""
+        """Add the layers, return their result; x may have half the height and width of what was skipped.
+
+        Tensors (n, height, width, channels). pooled: gets the largest of each 2 × 2 px of the result.
+        """
         first, second, third, fourth = self._convolutions
         size = (x if skipped is None else skipped).shape[1:3]
-        n_in, n_out = self._weights.shape
         # A 1 × 1 projection of an enlarged image is the enlarged projection.
-        projected = self._engine.memory("projected", (*x.shape[:3], n_out))
-        torch.mm(x.reshape(-1, n_in), self._weights, out=projected.view(-1, n_out))
-        shape = (len(x), *size, n_out)
+        projected = self._engine.memory("projected", (*x.shape[:3], self.n_out))
+        shape = (len(x), *size, self.n_out)
         a, b, out = (self._engine.memory(owner, shape) for owner in ("a", "b", self))
-        second(first(x, a), b, skipped, style, projected)
-        return fourth(third(b, a, None, style), out, None, style, b)
+        layers += [
+            self._projection(x, projected),
+            first(x, a),
+            second(a, b, skipped, style, projected),
+            third(b, a, None, style),
+            fourth(a, out, None, style, b, pooled),
+        ]
+        return out
 
 
 class Convolution:
-    """Norm, ReLU and a 3 × 3 convolution, with what is added before and after."""
+    """Norm, ReLU and a convolution, with what is added before and after."""
 
     def __init__(self, layer: Any, engine: Engine) -> None:
-        norm, _, conv = getattr(layer, "conv", layer)
-        self._scale, self._shift = affine(norm)
-        self._full: Any = getattr(layer, "full", None)
-        self._conv, self._engine = conv, engine
-        n_out, n_in = conv.weight.shape[:2]
-        self._is_plain = bool(n_in % engine.columns or n_out % engine.columns)  # the image's own channels
-        self.bias = conv.bias.clone()
-        if not self._is_plain:
-            self._weights = packed(conv.weight.numpy(), engine.columns)
+        norm, *others, conv = getattr(layer, "conv", layer)
+        full = getattr(layer, "full", None)
+        n_out, n_in, self._side, _ = conv.weight.shape
+        weights, self._bias, (scale, shift) = conv.weight.numpy(), conv.bias, affine(norm)
+        if not others:  # without a ReLU between, the norm is a part of the convolution
+            self._bias = self._bias + conv.weight[:, :, 0, 0] @ shift
+            weights = weights * scale[:, None, None].numpy()
+        self._is_activated, self._depth, self.n_out = bool(others), n_in, n_out
+        self._weights = packed(weights, engine.columns)
+        # Channels are whole vectors; the image has two.
+        pad = (0, -n_in % engine.lanes)
+        self._scale, self._shift = functional.pad(scale, pad), functional.pad(shift, pad)
+        self._of_style = None if full is None else (full.weight.numpy(), full.bias.numpy())
 
     def __call__(
         self,
@@ -148,21 +196,21 @@ class Convolution:
         y: torch.Tensor | None = None,
         style: torch.Tensor | None = None,
         residual: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        pooled: torch.Tensor | None = None,
+    ) -> Layer:
         """relu(norm(x + y + style)) convolved, + residual, into out; x and residual may have half its size."""
-        if self._is_plain:
-            seen = torch.addcmul(self._shift, x, self._scale).relu_().permute(0, 3, 1, 2)
-            return out.copy_(self._conv(seen).permute(0, 2, 3, 1))
-        shift = self._shift.expand(len(x), -1)
-        if style is not None:
-            shift = torch.addcmul(shift, self._full(style), self._scale)
-        shift = shift.contiguous()
-        n, height, width, n_out = out.shape
-        at = [None if each is None else each.data_ptr()
-              for each in (x, y, self._scale, shift, self._weights, self.bias, residual, out)]  # fmt: skip
-        halved = [int(each is not None and each.shape[1] < height) for each in (x, residual)]
-        self._engine.run(Layer(*at, n, height, width, x.shape[-1], n_out, *halved))
-        return out
+        scale, shift = (self._scale, self._shift.repeat(len(x), 1)) if self._is_activated else (None, None)
+        if style is not None and self._of_style is not None:
+            # No product of a library: it would start threads that spin, too.
+            added = np.einsum("nk,ok->no", style.numpy(), self._of_style[0]) + self._of_style[1]
+            shift += self._scale * torch.from_numpy(added)
+        return Layer(x, y, scale, shift, self._weights, self._bias, residual, out, pooled, self._depth, self._side)
+
+
+def style_of(deepest: torch.Tensor) -> torch.Tensor:
+    """Style (n, 256) of the deepest level (n, height, width, 256): its mean, of length 1."""
+    style = deepest.numpy().mean(axis=(1, 2))
+    return torch.from_numpy(style / np.sqrt((style**2).sum(axis=1, keepdims=True)))
 
 
 def affine(norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,10 +220,15 @@ def affine(norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def packed(weights: np.ndarray, columns: int) -> torch.Tensor:
-    """Weights (n_out, n_in, 3, 3) → their values at the points, (n_out / columns, 36, n_in, columns)."""
-    n_out, n_in = weights.shape[:2]
-    values = np.einsum("ik,ockl,jl->ijco", TO_POINTS, weights.astype(np.float64), TO_POINTS)
-    blocks = values.reshape(36, n_in, n_out // columns, columns).transpose(2, 0, 1, 3)
+    """Weights (n_out, n_in, 3, 3) → their values at the points, (n_out / columns, 36, n_in, columns); 1 × 1 as it is.
+
+    The last block of columns is padded with 0.
+    """
+    n_out, n_in, side, _ = weights.shape
+    to_points = TO_POINTS if side == 3 else np.ones((1, 1))
+    values = np.einsum("ik,ockl,jl->ijco", to_points, weights.astype(np.float64), to_points)
+    padded = np.pad(values.reshape(-1, n_in, n_out), ((0, 0), (0, 0), (0, -n_out % columns)))
+    blocks = padded.reshape(*padded.shape[:2], -1, columns).transpose(2, 0, 1, 3)
     return torch.from_numpy(np.ascontiguousarray(blocks, np.float32))
 
 
@@ -183,5 +236,5 @@ def packed(weights: np.ndarray, columns: int) -> torch.Tensor:
 def compiled() -> ctypes.CDLL:
     """winograd.cpp for this very processor; CellbenchError where it cannot be compiled."""
     library = native.compiled("harness.engines.cellpose3.variants", "winograd.cpp")
-    library.convolve.argtypes = (ctypes.POINTER(Layer), ctypes.POINTER(ctypes.c_int64))
+    library.run.argtypes = (ctypes.POINTER(_Network), ctypes.POINTER(ctypes.c_int64))
     return library
