@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -160,6 +162,34 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(
     assert "the network ran without it" in answer["notes"][0]
     assert why in answer["notes"][0]
     assert list((tmp_path / "home").rglob("*.so")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parallel
+def test_a_compiler_from_a_package_is_used_where_the_machine_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in of the package ziglang passes its arguments to the machine's own compiler."""
+    real = shutil.which("c++")
+    assert real
+    package = tmp_path / "ziglang"
+    package.mkdir()
+    (package / "__main__.py").write_text(
+        f"import os, sys\nassert sys.argv[1] == 'c++'\nos.environ['PATH'] = {os.environ['PATH']!r}\n"
+        f"os.execv({real!r}, [{real!r}, *sys.argv[2:]])\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("CELLBENCH_HOME", str(tmp_path / "home"))
+    answer = in_child(
+        """
+        model = models.Cellpose(model_type="cyto3")
+        with variants.apply(model, "winograd") as applied:
+            print(json.dumps({"notes": applied.notes}))
+        """
+    )
+    assert answer == {"notes": []}
+    assert len(list((tmp_path / "home").rglob("winograd-*.so"))) == 1
 
 
 @pytest.mark.parametrize("other", ["channels-last", "folded", "compiled", "bf16"])

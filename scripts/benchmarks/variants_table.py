@@ -6,17 +6,23 @@
 Measures the built-in images (or --image FILE) on --device at each of --crops: first a race of stock and the variant
 (masks at estimated and fixed diameter, then interleaved calls), then the stage pass of both in one fresh process. The
 network's floor is its operations over the best rate that this device reached in the same process.
+
+--as-avx2 measures as on an x86-64 processor without AVX-512: torch, oneDNN, MKL, numba and this project's own code are
+limited to AVX2, for stock and for the variant. It shows the instructions of such a processor, not its caches or clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.engines import registry
@@ -37,8 +43,30 @@ def main() -> None:
     parser.add_argument("--crops", default="448,896")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", default="standin")
+    parser.add_argument("--as-avx2", action="store_true", help="without AVX-512, on a processor that has it")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    with limited_to_avx2() if args.as_avx2 else nullcontext():
+        measure(args)
+
+
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}  # fmt: skip
+
+
+@contextmanager
+def limited_to_avx2() -> Iterator[None]:
+    """Processes that start in here, and the code that they compile, use no later instructions than AVX2."""
+    real = shutil.which("c++")
+    with TemporaryDirectory() as folder:
+        compiler = Path(folder, "c++")
+        compiler.write_text(f'#!/bin/bash\nexec {real} "${{@/-march=native/-march=haswell}}"\n')
+        compiler.chmod(0o755)
+        os.environ.update({**AVX2, "PATH": f"{folder}:{os.environ['PATH']}", "NUMBA_CACHE_DIR": f"{folder}/numba"})
+        yield
+
+
+def measure(args: argparse.Namespace) -> None:
     variant = str(registry.engine_of(args.model).variant(args.variant, args.device.partition(":")[0]))
     for image in args.image or ["sparse", "dense"]:
         for crop in config.split(args.crops):

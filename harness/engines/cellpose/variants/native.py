@@ -8,9 +8,11 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +23,7 @@ from harness.machine import folders
 
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC")
 COMPILERS = ("c++", "g++", "clang++")
+FROM_PYPI = "ziglang"  # a wheel with a C++ compiler, for machines without one
 
 
 class Threads:
@@ -46,14 +49,15 @@ class Threads:
 def compiled(package: str, source_name: str) -> ctypes.CDLL:
     """A source file of a package, compiled; CellbenchError where that is impossible."""
     name = Path(source_name).stem
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    compiler = _compiler()
     if compiler is None:
-        raise CellbenchError("there is no C++ compiler", ", ".join(COMPILERS), f"install one, or leave {name} out")
+        fix = f"install one (pip install {FROM_PYPI}), or leave {name} out"
+        raise CellbenchError("there is no C++ compiler", ", ".join(COMPILERS), fix)
     arm = platform.machine() in ("arm64", "aarch64")
     native = "-mcpu=native" if arm else "-march=native"
     source = resources.files(package).joinpath(source_name).read_bytes()
     # The compiler's own name of this processor, and the compiler; a home may be shared by different machines.
-    target = _output_of(name, [compiler, native, "-dM", "-E", "-x", "c++", os.devnull])
+    target = _output_of(name, [*compiler, native, "-dM", "-E", "-x", "c++", os.devnull])
     digest = hashlib.sha256(source + target + " ".join(FLAGS).encode()).hexdigest()[:16]
     path = folders.home() / "compiled" / f"{name}-{digest}.so"
     try:
@@ -61,11 +65,18 @@ def compiled(package: str, source_name: str) -> ctypes.CDLL:
             with TemporaryDirectory() as folder:
                 written, made = Path(folder, source_name), Path(folder, f"{name}.so")
                 written.write_bytes(source)
-                _output_of(name, [compiler, native, *FLAGS, "-o", str(made), str(written)])
+                _output_of(name, [*compiler, native, *FLAGS, "-o", str(made), str(written)])
                 files.write(path, made.read_bytes(), make_folder=True, what="compiled code", fix="set CELLBENCH_HOME")
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise CellbenchError(f"compiled code cannot be kept: {error}", str(path), "set CELLBENCH_HOME") from error
+
+
+def _compiler() -> list[str] | None:
+    """The command of a C++ compiler: the machine's own, else that of a package in this environment."""
+    if found := next(filter(None, map(shutil.which, COMPILERS)), None):
+        return [found]
+    return [sys.executable, "-m", FROM_PYPI, "c++"] if find_spec(FROM_PYPI) else None
 
 
 def _output_of(name: str, command: list[str]) -> bytes:
