@@ -1,88 +1,69 @@
-"""Does the cluster change the time? One node through its fleet, and the same node with --no-ray, interleaved.
+"""Does the cluster change the time? One node through its fleet, and the same node alone, in pairs of processes.
 
     cellbench node start --head --name here
-    python scripts/benchmarks/fleet_vs_local.py --node here --rounds 6
+    python scripts/benchmarks/fleet_vs_local.py --node here --budget 40m
 
-Needs a node of a fleet on an otherwise idle machine. Each round runs every way in rotating order, and each way is a
-separate `cellbench run`. The third way is --no-ray again: the deviation of its ratio from 1 is the run-to-run variation
-here, and a ratio of the fleet within it is inconclusive.
-Prints per crop the ratio to local, per round, and their geometric mean with its 95 % interval over the rounds.
+Needs a node of a fleet on an otherwise idle machine. It measures as `cellbench ab` does: a pair is one fresh process
+either way, the first of them drawn at random, until the 95 % interval of the ratio lies within ±2 % of 1 (SAME) or
+excludes 1 (SLOWER, FASTER), or the budget is spent. The head's daemons run throughout. With --null both sides are this
+machine alone: its result shows how far two equal ways differ here.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-from collections import defaultdict
+from contextlib import ExitStack
+from math import log
 from pathlib import Path
-from statistics import median
+from statistics import stdev
 from tempfile import TemporaryDirectory
 
-import numpy as np
-from scipy.stats import ttest_1samp
-
-from harness import query
-from harness.store import Store
-
-
-def measured(way: list[str], args: argparse.Namespace, out: Path) -> dict[str, list[float]]:
-    """Seconds of each timed repetition by crop."""
-    command = [
-        sys.executable,
-        "-m",
-        "harness",
-        "run",
-        "--profile",
-        "quick",
-        "--quiet",
-        "--devices",
-        "cpu",
-        "--blocks",
-        "1",
-    ]
-    command += ["--crops", args.crops, "--repeats", str(args.repeats), "--weights", "standin", "--out", str(out)]
-    subprocess.run([*command, *way], check=True, stdout=subprocess.DEVNULL)
-    times_s = defaultdict(list)
-    sql = "SELECT crop, elapsed_s FROM timed WHERE elapsed_s IS NOT NULL"
-    for row in query.Session(Store.at(out)).table(sql).to_pylist():
-        times_s[row["crop"]].append(row["elapsed_s"])
-    return times_s
+from harness.cli.options import duration_s
+from harness.fleet import driver
+from harness.plan import config
+from harness.run import ab, bench
+from harness.run.resume import Pairing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--crops", default="224,448")
-    parser.add_argument("--repeats", type=int, default=5, help="repetitions per crop, way and round")
-    parser.add_argument("--address", default="auto")
     parser.add_argument("--node", required=True, help="name of this machine's node, from `cellbench node status`")
+    parser.add_argument("--address", default="auto")
+    parser.add_argument("--null", action="store_true", help="this machine alone on both sides")
+    parser.add_argument("--crop", type=int, default=224)
+    parser.add_argument("--variant", default="stock")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls in each process")
+    parser.add_argument("--margin", type=float, default=0.02)
+    parser.add_argument("--budget", default="40m", help="longest time without a verdict")
     args = parser.parse_args()
-    ways = {
-        "local": ["--no-ray"],
-        "fleet": ["--address", args.address, "--nodes", args.node],
-        "local again": ["--no-ray"],
-    }
-    names = list(ways)
-    medians_s: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for i in range(args.rounds):
-        for name in names[i % 3 :] + names[: i % 3]:
-            with TemporaryDirectory() as folder:
-                found = measured(ways[name], args, Path(folder))
-            print(f"round {i} {name}: {dict(found)}", file=sys.stderr, flush=True)
-            for crop, times_s in found.items():
-                medians_s[crop, name].append(median(times_s))
-    print("| crop, px | way | rounds | median of medians, s | ratio to local | 95 % interval | ratio per round |")
-    print("|---:|---|---:|---:|---:|---|---|")
-    for (crop, name), of_way_s in sorted(medians_s.items()):
-        logs = np.log(of_way_s) - np.log(medians_s[crop, "local"])
-        word = ", ".join(f"{ratio:.3f}" for ratio in np.exp(logs))
-        # Rounds are pairs: what the machine did meanwhile is in both.
-        low, high = np.exp(ttest_1samp(logs, 0).confidence_interval()) if name != "local" else (1, 1)
-        ratio = np.exp(logs.mean())
-        print(
-            f"| {crop} | {name} | {len(logs)} | {median(of_way_s):.4f} | {ratio:.4f} | {low:.3f}–{high:.3f} | {word} |"
+    flags = {"crops": (args.crop,), "devices": ("cpu",), "variants": (args.variant,), "repeats": args.repeats,
+             "weights": "standin", "blocks": 1, "warmups": 1, "control": False, "passes": (),
+             "protocols": ("standard",)}  # fmt: skip
+    material = bench.gather(config.load("quick", flags))
+    labels = ("alone", "alone" if args.null else "fleet")
+    pairing = Pairing(args.margin, duration_s(args.budget, "--budget"), labels)
+    fleet = {"use_ray": False} if args.null else {"address": args.address, "nodes": (args.node,)}
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        out = Path(folder)
+        fleets = tuple(
+            stack.enter_context(driver.opened(engines=material.engines, **way)) for way in ({"use_ray": False}, fleet)
         )
+        sides = [bench.prepare(material, each.members) for each in fleets]
+        pairs = []
+        for pair in ab.measure(ab.begin(sides[0], sides[1], (fleets[0], fleets[1]), out, pairing), out, pairing):
+            pairs.append(pair)
+            print(f"{pair.index} {pair.before_s:.4f} {pair.after_s:.4f} {pair.decision}", file=sys.stderr, flush=True)
+    logs = [log(pair.after_s / pair.before_s) for pair in pairs]
+    last = pairs[-1].decision
+    interval = " – ".join("…" if end is None else f"{end:.4f}" for end in (last.low, last.high))
+    print("| sides | crop, px | variant | pairs | sd of a pair, % | ratio | 95 % interval | verdict |")
+    print("|---|---:|---|---:|---:|---:|---|---|")
+    spread = f"{100 * stdev(logs):.1f}" if len(logs) > 1 else ""
+    print(
+        f"| {' and '.join(labels)} | {args.crop} | {args.variant} | {last.n} | {spread} | {last.ratio:.4f} "
+        f"| {interval} | {last.verdict} |"
+    )
 
 
 if __name__ == "__main__":
