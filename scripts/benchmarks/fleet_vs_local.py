@@ -18,6 +18,7 @@ from math import log
 from pathlib import Path
 from statistics import stdev
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from harness.cli.options import duration_s
 from harness.fleet import driver
@@ -43,12 +44,11 @@ def main() -> None:
     material = bench.gather(config.load("quick", flags))
     labels = ("alone", "alone" if args.null else "fleet")
     pairing = Pairing(args.margin, duration_s(args.budget, "--budget"), labels)
-    fleet = {"use_ray": False} if args.null else {"address": args.address, "nodes": (args.node,)}
+    alone: dict[str, Any] = {"use_ray": False}
+    fleet = alone if args.null else {"address": args.address, "nodes": (args.node,)}
     with TemporaryDirectory() as folder, ExitStack() as stack:
         out = Path(folder)
-        fleets = tuple(
-            stack.enter_context(driver.opened(engines=material.engines, **way)) for way in ({"use_ray": False}, fleet)
-        )
+        fleets = tuple(stack.enter_context(driver.opened(engines=material.engines, **way)) for way in (alone, fleet))
         sides = [bench.prepare(material, each.members) for each in fleets]
         pairs = []
         for pair in ab.measure(ab.begin(sides[0], sides[1], (fleets[0], fleets[1]), out, pairing), out, pairing):

@@ -69,7 +69,7 @@ def limited_to_avx2() -> Iterator[None]:
 def measure(args: argparse.Namespace) -> None:
     variant = str(registry.engine_of(args.model).variant(args.variant, args.device.partition(":")[0]))
     for image in args.image or ["sparse", "dense"]:
-        for crop in config.split(args.crops):
+        for crop in config.split(args.crops) or ():
             what = {"image": image, "crops": (crop,), "devices": (args.device,), "weights": args.weights,
                     "models": (args.model,)}  # fmt: skip
             measured(what | {"control": False}, variant, args.rounds, args.out)

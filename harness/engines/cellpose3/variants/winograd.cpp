@@ -244,6 +244,7 @@ void convolve_tiles(const Layer& l, int64_t index, float* values) {  // (36, TIL
 
 extern "C" int columns() { return COLUMNS; }
 extern "C" int lanes() { return LANES; }
+extern "C" int pixels() { return PIXELS; }  // that a thread takes at a time
 
 // Perform the layers one after another, together with the other threads that call this; a layer begins when all blocks
 // of the one before are done. counters: (n_layers, 2), blocks begun and blocks done, at first 0. Returns 1 where this

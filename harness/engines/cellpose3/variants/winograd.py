@@ -65,6 +65,9 @@ class _Network(ctypes.Structure):
     _fields_ = [("layers", ctypes.POINTER(_Layer)), ("n_layers", ctypes.c_int64)]
 
 
+BLOCKS_PER_THREAD = 4  # at least; with fewer, a thread would often wait for the last block of another
+
+
 class Network:
     """A CPnet's forward pass for tiles (n, channels, height, width) float32; weights are copied."""
 
@@ -113,6 +116,7 @@ class Engine:
 
     def __init__(self, n_threads: int) -> None:
         self._library, self._threads = compiled(), native.Threads(n_threads)
+        self._n_threads = n_threads
         self._memory: dict[tuple[object, ...], torch.Tensor] = {}
         self.columns, self.lanes = int(self._library.columns()), int(self._library.lanes())
 
@@ -121,6 +125,10 @@ class Engine:
         # No call of torch comes between them: its threads spin for milliseconds afterwards, on the cores of these.
         network = _Network((_Layer * len(layers))(*(layer.native() for layer in layers)), len(layers))
         self._threads.run(self._library.run, network, n_counters=2 * len(layers))
+
+    def n_together(self, height: int, width: int) -> int:
+        """The number of tiles of this size to take at a time: enough for all threads, few enough for the caches."""
+        return -(-BLOCKS_PER_THREAD * self._n_threads * int(self._library.pixels()) // (height * width))
 
     def memory(self, owner: object, shape: tuple[int, ...]) -> torch.Tensor:
         """A tensor that belongs to the owner until its next call; new memory would cost a page fault every 4 kB."""
@@ -155,20 +163,33 @@ class Block:
 
         Tensors (n, height, width, channels). pooled: gets the largest of each 2 × 2 px of the result.
         """
+        n, height, width, _ = (x if skipped is None else skipped).shape
+        out = self._engine.memory(self, (n, height, width, self.n_out))
+        step = self._engine.n_together(height, width)
+        for some in (slice(i, i + step) for i in range(0, n, step)):
+            tensors = (None if each is None else each[some] for each in (skipped, style, pooled))
+            layers += self._layers(x[some], out[some], *tensors)
+        return out
+
+    def _layers(
+        self,
+        x: torch.Tensor,
+        out: torch.Tensor,
+        skipped: torch.Tensor | None,
+        style: torch.Tensor | None,
+        pooled: torch.Tensor | None,
+    ) -> list[Layer]:
         first, second, third, fourth = self._convolutions
-        size = (x if skipped is None else skipped).shape[1:3]
         # A 1 × 1 projection of an enlarged image is the enlarged projection.
         projected = self._engine.memory("projected", (*x.shape[:3], self.n_out))
-        shape = (len(x), *size, self.n_out)
-        a, b, out = (self._engine.memory(owner, shape) for owner in ("a", "b", self))
-        layers += [
+        a, b = (self._engine.memory(owner, out.shape) for owner in ("a", "b"))
+        return [
             self._projection(x, projected),
             first(x, a),
             second(a, b, skipped, style, projected),
             third(b, a, None, style),
             fourth(a, out, None, style, b, pooled),
         ]
-        return out
 
 
 class Convolution:
