@@ -220,11 +220,12 @@ class Convolution:
         pooled: torch.Tensor | None = None,
     ) -> Layer:
         """relu(norm(x + y + style)) convolved, + residual, into out; x and residual may have half its size."""
-        scale, shift = (self._scale, self._shift.repeat(len(x), 1)) if self._is_activated else (None, None)
+        shift = self._shift.repeat(len(x), 1)
         if style is not None and self._of_style is not None:
             # No product of a library: it would start threads that spin, too.
             added = np.einsum("nk,ok->no", style.numpy(), self._of_style[0]) + self._of_style[1]
             shift += self._scale * torch.from_numpy(added)
+        scale, shift = (self._scale, shift) if self._is_activated else (None, None)
         return Layer(x, y, scale, shift, self._weights, self._bias, residual, out, pooled, self._depth, self._side)
 
 
