@@ -87,6 +87,13 @@ def test_the_network_is_as_exact_as_torch_and_the_same_for_any_number_of_threads
             ours = {n: tuple(part.clone() for part in each(tiles)) for n, each in found.items()}
             small = tiles[:1, :, :48, :80].contiguous()
             told["small"] = float((found[2](small)[0] - net(small)[0]).abs().max() / exact.abs().max())
+            n_runs = [0]
+            def counted(layers, run=found[2]._engine.run):
+                n_runs[0] += 1
+                run(layers)
+            found[2]._engine.run = counted
+            found[2](tiles)
+            told["runs"] = n_runs[0]
             told["style alone"] = bool(torch.equal(found[1].style(tiles), ours[1][1]))
         def off(a, b):
             return float((a - b).abs().max() / b.abs().max())
@@ -99,6 +106,8 @@ def test_the_network_is_as_exact_as_torch_and_the_same_for_any_number_of_threads
         """
     )
     assert answer["threads"] is True
+    # Before and after the style; what torch computed between two layers would keep its threads busy in the next one.
+    assert answer["runs"] == 2
     assert answer["style alone"] is True
     assert answer["ours"] < 4 * answer["torch"] + 1e-7
     assert answer["style"] < 1e-5

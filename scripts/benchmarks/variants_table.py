@@ -5,7 +5,8 @@
 
 Measures the built-in images (or --image FILE) on --device at each of --crops: first a race of stock and the variant
 (masks at estimated and fixed diameter, then interleaved calls), then the stage pass of both in one fresh process. The
-network's floor is its operations over the best rate that this device reached in the same process.
+network's floor is its operations over the best rate that this device reached in the same process; with winograd also
+the multiplications of that method, without its transforms.
 
 --as-avx2 measures as on an x86-64 processor without AVX-512: torch, oneDNN, MKL, numba and this project's own code are
 limited to AVX2, for stock and for the variant. It shows the instructions of such a processor, not its caches or clock.
@@ -21,17 +22,35 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.engines import registry
+from harness.engines.cellpose3.catalogue import TILE_GFLOP
 from harness.fleet import driver
 from harness.measure.wire import Order
 from harness.plan import config
 from harness.plan.cases import Task
 from harness.run import bench, tune
 from harness.store import Store, new_run_id
+
+
+def multiplications_gflop(n_in: int, n_out: int, side_px: int, is_enlarged: bool = False) -> float:
+    """Operations of one block of cyto3's network by F(4 × 4, 3 × 3) and its projection, for one tile."""
+    tiles = ceil(side_px / 4) ** 2
+    convolutions = 36 * tiles * (n_in + 3 * n_out) * n_out
+    return 2e-9 * (convolutions + n_in * n_out * (side_px // (2 if is_enlarged else 1)) ** 2)
+
+
+DOWN, UP = ((2, 32, 224), (32, 64, 112), (64, 128, 56), (128, 256, 28)), ((256, 128, 56), (128, 64, 112), (64, 32, 224))
+WINOGRAD_STYLE_GFLOP = sum(multiplications_gflop(*block) for block in DOWN)
+WINOGRAD_GFLOP = (
+    WINOGRAD_STYLE_GFLOP
+    + multiplications_gflop(256, 256, 28)
+    + sum(multiplications_gflop(*block, is_enlarged=True) for block in UP)
+)
 
 
 def main() -> None:
@@ -94,14 +113,18 @@ def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> Non
     print(f"{each.speedup or 0:.2f}{interval} times stock, n = {each.n}, masks {each.agreement}. {each.note}\n")
     print("| stage | stock s | now s | floor s |\n|---|---|---|---|")
     by: dict[tuple[str, str], float] = defaultdict(float)
-    gflop = 0.0
+    gflop = winograd_gflop = 0.0
     for row in stages:
         if row["role"] == "stages" and row["phase"] == "stage" and row["repetition"] == 1:
             by[row["stage"], row["variant"]] += row["elapsed_s"]
-            gflop += (row.get("work_gflop") or 0.0) if row["variant"] == "stock" else 0.0
+            if row["variant"] == "stock" and row.get("work_gflop"):
+                gflop += row["work_gflop"]
+                of_tile = WINOGRAD_STYLE_GFLOP if row["stage_pass"] == "style" else WINOGRAD_GFLOP
+                winograd_gflop += row["work_gflop"] * of_tile / TILE_GFLOP
     rates = [row["work_gflop"] / row["elapsed_s"] for row in stages if row["role"] == "ceiling" and row["work_gflop"]]
     for stage in sorted({stage for stage, _ in by}, key=lambda stage: -by[stage, "stock"]):
         floor = f"{gflop / max(rates):.3f}" if stage == "network" and rates else ""
+        floor += f"; {winograd_gflop / max(rates):.3f}" if floor and "winograd" in variant else ""
         print(f"| {stage} | {by[stage, 'stock']:.3f} | {by[stage, variant]:.3f} | {floor} |", flush=True)
 
 
