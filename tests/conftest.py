@@ -85,9 +85,7 @@ def make_store(root: Path, samples: list[schema.Sample]) -> store.Store:
     made = store.Store.make(root)
     for run_id in sorted({sample["run_id"] for sample in samples}):
         with made.journal(run_id) as journal:
-            for sample in samples:
-                if sample["run_id"] == run_id:
-                    journal.append(sample)
+            journal.append([sample for sample in samples if sample["run_id"] == run_id])
     return made
 
 

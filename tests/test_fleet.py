@@ -3,6 +3,8 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,7 +112,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 class Ray:
-    """Answers at once, in the order of asking; refs are the answers."""
+    """The part of Ray that the driver uses while it waits."""
 
     __version__ = "0.0"
 
@@ -119,23 +121,7 @@ class Ray:
 
         class RayTaskError(RayError): ...
 
-    def __init__(self) -> None:
-        self.requests: list[str] = []
-
-    def wait(self, refs: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
-        return refs[:1], refs[1:]
-
-    def get(self, ref: "Ref", timeout: float | None = None) -> Any:
-        self.requests.append(ref.node)
-        if isinstance(ref.messages, Exception):
-            raise ref.messages
-        return ref.messages
-
-
-@dataclasses.dataclass(eq=False)
-class Ref:
-    node: str
-    messages: Any
+        class GetTimeoutError(RayError): ...
 
 
 class Actor:
@@ -145,11 +131,23 @@ class Actor:
         self.node, self._dies, self._left = node, dies, after
         self.begin, self.next = self, self  # actor.begin.remote(order) and actor.next.remote()
 
-    def remote(self, order: Order | None = None) -> Ref:
+    def remote(self, order: Order | None = None) -> SimpleNamespace:
         if order:
             self._answers = self._perform(order)
         self._left -= 1
-        return Ref(self.node, self._dies if self._left < 0 else next(self._answers))
+        self.asked: Future[Any] = Future()
+        self.take()
+        return SimpleNamespace(future=lambda: self.asked)
+
+    def take(self) -> None:
+        """Take a request: answer it at once."""
+        self.answer()
+
+    def answer(self) -> None:
+        if self._left < 0:
+            self.asked.set_exception(self._dies)
+        else:
+            self.asked.set_result(next(self._answers))
 
     def _perform(self, order: Order) -> Iterator[Any]:
         for task in order.block.tasks:
@@ -163,21 +161,19 @@ def on(node: str, made: Order, index: int = 0) -> Order:
     return dataclasses.replace(made, block=dataclasses.replace(made.block, node=node, index=index), constants=constants)
 
 
-def test_nodes_take_turns_and_every_sample_comes(order: Callable[..., Order]) -> None:
+def test_nodes_that_answer_together_are_one_batch(order: Callable[..., Order]) -> None:
     made = order(case(64), case(96))
     todo = [on("a", made), on("a", made, 1), on("b", made)]
-    ray, actors = Ray(), {name: Actor(name) for name in "ab"}
-    done = list(scheduler.samples(ray, actors, todo, {"a": {}, "b": {}}))
-    assert sorted((s["node"], s["block"], s["crop"]) for s in done) == [
-        ("a", 0, "64"), ("a", 0, "96"), ("a", 1, "64"), ("a", 1, "96"), ("b", 0, "64"), ("b", 0, "96")
+    done = list(scheduler.batches(Ray(), {name: Actor(name) for name in "ab"}, todo, {"a": {}, "b": {}}))
+    assert [[(s["node"], s["block"], s["crop"]) for s in batch] for batch in done] == [
+        [("a", 0, "64"), ("b", 0, "64")], [("a", 0, "96"), ("b", 0, "96")], [("a", 1, "64")], [("a", 1, "96")]
     ]  # fmt: skip
-    assert {(s["dispatch"], s["ray_version"]) for s in done} == {("ray", "0.0")}
-    assert ray.requests[:4] == ["a", "b", "a", "b"]
+    assert {(s["dispatch"], s["ray_version"]) for batch in done for s in batch} == {("ray", "0.0")}
 
 
 def test_a_node_is_asked_again_only_when_its_sample_has_been_dealt_with(order: Callable[..., Order]) -> None:
     actor = Actor("a")
-    running = scheduler.samples(Ray(), {"a": actor}, [on("a", order(case(64), case(96)))], {"a": {}})
+    running = scheduler.batches(Ray(), {"a": actor}, [on("a", order(case(64), case(96)))], {"a": {}})
     next(running)
     assert actor._left == 998  # the one answer that was given
 
@@ -188,7 +184,7 @@ def test_a_lost_node_s_tasks_are_rows_and_the_others_go_on(order: Callable[..., 
     error = getattr(Ray.exceptions, kind)("The node died.\nmuch more\nits link was cut")
     actors = {"a": Actor("a", error, after=2), "b": Actor("b")}
     todo = [on("a", made), on("a", made, 1), on("b", made)]
-    done = list(scheduler.samples(Ray(), actors, todo, {"a": {"cpu_model": "Its CPU"}, "b": {}}))
+    done = list(chain.from_iterable(scheduler.batches(Ray(), actors, todo, {"a": {"cpu_model": "Its CPU"}, "b": {}})))
     lost = [s for s in done if s["status"] == status]
     assert [(s["node"], s["block"], s["crop"]) for s in lost] == [("a", 0, "96"), ("a", 1, "64"), ("a", 1, "96")]
     assert {(s["cpu_model"], s["error_message"]) for s in lost} == {("Its CPU", "The node died. its link was cut")}
@@ -200,8 +196,8 @@ def test_each_node_is_released_once_as_soon_as_it_has_no_work(order: Callable[..
     actors = {"a": Actor("a"), "b": Actor("b", error, after=1), "idle": Actor("idle"), "long": Actor("long")}
     todo = [on("a", made), on("b", made), *(on("long", made, index) for index in range(5))]
     released: list[str] = []
-    running = scheduler.samples(Ray(), actors, todo, {name: {} for name in actors}, released.append)
-    done = [(sample["node"], len(released)) for sample in running]
+    running = scheduler.batches(Ray(), actors, todo, {name: {} for name in actors}, released.append)
+    done = [(batch[-1]["node"], len(released)) for batch in running]
     assert sorted(released) == sorted(actors)
     assert released[0] == "idle"
     assert released[-1] == "long"

@@ -172,7 +172,7 @@ def test_a_killed_runs_journal_waits_where_there_are_no_locks(
 ) -> None:
     store = Store.make(tmp_path)
     journal = Journal(tmp_path / "journal" / f"{RUN_ID}.arrows")
-    journal.append(make_sample())
+    journal.append([make_sample()])
     journal.close()
     with flock(monkeypatch, number), pytest.warns(UserWarning, match="samples of a run wait in"):
         assert Store.at(tmp_path).table().num_rows == 0
@@ -187,7 +187,7 @@ def test_a_journal_without_a_lock_is_none(tmp_path: Path, monkeypatch: pytest.Mo
         pytest.fail("measured without a lock")
     assert listing(tmp_path) == []
     with store.journal(RUN_ID) as journal:  # and nobody is said to be measuring
-        journal.append(make_sample())
+        journal.append([make_sample()])
 
 
 def test_a_journal_that_another_command_takes_for_a_dead_runs_is_made_again(
@@ -203,7 +203,7 @@ def test_a_journal_that_another_command_takes_for_a_dead_runs_is_made_again(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with store.journal(RUN_ID) as journal:
-        journal.append(make_sample())
+        journal.append([make_sample()])
     assert store.table().num_rows == 1
 
 

@@ -195,7 +195,7 @@ def test_what_may_not_be_read_is_said_by_whoever_needs_it(root: Path, part: str)
 @pytest.mark.usefixtures("loaded")
 def test_a_killed_runs_journal_in_a_folder_of_another_user_waits(root: Path) -> None:
     journal = Journal(root / "results" / "journal" / "20260105T000000Z-bbbbbb.arrows")
-    journal.append(make_sample(run_id="20260105T000000Z-bbbbbb"))
+    journal.append([make_sample(run_id="20260105T000000Z-bbbbbb")])
     journal.close()
     os.utime(journal.path, (1e9, 1e9))
     warn_once.cache_clear()

@@ -314,7 +314,7 @@ def test_a_copy_has_what_is_new_and_no_journal_that_became_samples(tmp_path: Pat
     here, there = tmp_path / "here", tmp_path / "there"
     with Store.make(here).journal(RUN_ID) as journal:
         for repetition in range(2):
-            journal.append(make_sample(repetition=repetition))
+            journal.append([make_sample(repetition=repetition)])
             job.copy(here, there)
             assert read_journal(there / "journal" / journal.path.name).num_rows == repetition + 1
     job.copy(here, there)

@@ -53,7 +53,7 @@ def test_kill_9_loses_nothing_that_append_returned_from(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from harness.store import Store; from tests.conftest import *\n"
         f"with Store.make(Path({str(tmp_path)!r})).journal(RUN_ID) as journal:\n"
         "    for i in range(1000):\n"
-        "        journal.append(make_sample(repetition=i))\n"
+        "        journal.append([make_sample(repetition=i)])\n"
         "        print(i, flush=True)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", writer], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
@@ -74,9 +74,9 @@ def test_kill_9_loses_nothing_that_append_returned_from(tmp_path: Path) -> None:
 def test_a_torn_last_sample_is_left_out(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "x.arrows")
     for i in range(3):
-        journal.append(make_sample(repetition=i))
+        journal.append([make_sample(repetition=i)])
     whole = journal.path.stat().st_size
-    journal.append(make_sample(repetition=3))
+    journal.append([make_sample(repetition=3)])
     torn = (tmp_path / "x.arrows").read_bytes()
     for cut in (whole + 1, whole + 100, len(torn) - 1):
         (tmp_path / "torn.arrows").write_bytes(torn[:cut])
@@ -87,7 +87,7 @@ def test_a_torn_last_sample_is_left_out(tmp_path: Path) -> None:
 def test_a_running_run_is_left_alone(tmp_path: Path) -> None:
     store = Store.make(tmp_path)
     with store.journal(RUN_ID) as journal:
-        journal.append(make_sample())
+        journal.append([make_sample()])
         assert rows(Store.at(tmp_path)) == []
         assert journal.path.exists()
     assert len(rows(Store.at(tmp_path))) == 1
@@ -96,7 +96,7 @@ def test_a_running_run_is_left_alone(tmp_path: Path) -> None:
 def test_what_was_measured_is_kept_when_the_run_fails(tmp_path: Path) -> None:
     store = Store.make(tmp_path)
     with pytest.raises(KeyboardInterrupt), store.journal(RUN_ID) as journal:
-        journal.append(make_sample())
+        journal.append([make_sample()])
         raise KeyboardInterrupt
     assert len(rows(store)) == 1
 
@@ -256,7 +256,7 @@ def test_what_is_no_journal_is_left_alone(tmp_path: Path, name: str) -> None:
 def test_a_journal_that_is_being_copied_in_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.make(tmp_path / "there").journal(RUN_ID) as journal:
         for index in range(4):
-            journal.append(make_sample(repetition=index))
+            journal.append([make_sample(repetition=index)])
         content = journal.path.read_bytes()
     here = Store.make(tmp_path / "here")
     copy = tmp_path / "here" / "journal" / f"{RUN_ID}.arrows"
@@ -280,10 +280,10 @@ def test_a_killed_runs_journal_is_recovered_at_once_and_its_own_without_waiting(
     waits: list[float] = []
     monkeypatch.setattr(journals.time, "sleep", waits.append)
     with Store.make(tmp_path).journal(RUN_ID) as journal:
-        journal.append(make_sample())
+        journal.append([make_sample()])
     assert waits == []
     journal = Journal(tmp_path / "journal" / f"{RUN_ID}.arrows")
-    journal.append(make_sample(repetition=1))
+    journal.append([make_sample(repetition=1)])
     journal.close()
     assert Store.at(tmp_path).table().num_rows == 2
     assert len(waits) == 1
@@ -308,7 +308,7 @@ def test_what_cannot_be_read_of_a_journal_is_set_aside(tmp_path: Path) -> None:
     Store.make(tmp_path)
     journal = Journal(tmp_path / "journal" / f"{RUN_ID}.arrows")
     for index in range(3):
-        journal.append(make_sample(repetition=index))
+        journal.append([make_sample(repetition=index)])
     journal.close()
     content = bytearray(journal.path.read_bytes())
     content[int(len(content) * 0.9)] ^= 255
@@ -334,14 +334,14 @@ def test_a_disk_that_is_full_leaves_every_sample_before_and_none_of_half(
 
     monkeypatch.setattr("harness.store.journal.os.write", write)
     with pytest.raises(StorageError, match="No space left"), store.journal(RUN_ID) as journal:
-        journal.append(make_sample(repetition=0))
+        journal.append([make_sample(repetition=0)])
         room[0] = 1000
         with pytest.raises(StorageError):
-            journal.append(make_sample(repetition=1))
+            journal.append([make_sample(repetition=1)])
         room[0] = 10**9
-        journal.append(make_sample(repetition=2))  # half of the second sample is not in the way
+        journal.append([make_sample(repetition=2)])  # half of the second sample is not in the way
         room[0] = 0
-        journal.append(make_sample(repetition=3))
+        journal.append([make_sample(repetition=3)])
     assert [row["repetition"] for row in rows(store)] == [0, 2]
 
 
@@ -349,7 +349,7 @@ def test_a_journal_waits_where_no_parquet_can_be_written(tmp_path: Path) -> None
     store = Store.make(tmp_path)
     (tmp_path / "samples").write_text("in the way")
     with pytest.warns(StoreWarning, match="samples of a run wait in"), store.journal(RUN_ID) as journal:
-        journal.append(make_sample())
+        journal.append([make_sample()])
     (tmp_path / "samples").unlink()
     assert len(rows(Store.at(tmp_path))) == 1
     assert not list((tmp_path / "journal").iterdir())

@@ -114,7 +114,7 @@ class Machine:
     def deliver(self, parcels: object) -> dict[str, str]:
         return {}
 
-    def samples(self, orders: list[RaceOrder]) -> Iterator[Sample]:
+    def batches(self, orders: list[RaceOrder]) -> Iterator[list[Sample]]:
         for order in orders:
             self.orders.append(order)
             luck = math.exp(self.rng.normal(0, 0.1))
@@ -123,10 +123,10 @@ class Machine:
                 time_s = luck * math.prod(self.factors.get(name, 1.0) for name in names)
                 about = {"variant": task.case.variant, "block": order.block.index}
                 if order.compares_masks:
-                    yield make_sample(**about, role="masks", agreement=self.agreement)
+                    yield [make_sample(**about, role="masks", agreement=self.agreement)]
                 for i in range(order.block.effort.repeats):
                     elapsed_s = time_s * math.exp(self.rng.normal(0, 0.01))
-                    yield make_sample(**about, role="tune", repetition=i, elapsed_s=elapsed_s)
+                    yield [make_sample(**about, role="tune", repetition=i, elapsed_s=elapsed_s)]
 
 
 Search = Callable[..., tuple[Machine, tune.Tuning]]

@@ -116,9 +116,8 @@ def _process(side: Side, index: int, journal: Any) -> list[dict[str, Any]]:
     blocks = (replace(side.block, index=index, tasks=(task,)),)
     orders = bench.orders(replace(side.prepared, blocks=blocks), side.run_id, side.places)
     timed = []
-    with closing(side.fleet.samples(orders)) as samples:
-        for sample in samples:
-            journal.append(sample)
+    with closing(side.fleet.batches(orders)) as batches:
+        for sample in journal.record(batches):
             if sample["status"] not in schema.FINE:
                 what = f"{task.case.label}: {sample['status']}: {sample['error_message']}"
                 raise CasesFailedError(what, f"run {side.run_id}", "correct that side, and begin again")

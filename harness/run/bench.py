@@ -126,11 +126,10 @@ def run(
     is_new = resume.write(store, manifest_of(prepared, fleet, run_id))
     places = fleet.deliver(prepared.material.parcels())
     n_timed = n_failed = 0
-    with store.journal(run_id) as journal, closing(fleet.samples(orders(prepared, run_id, places))) as samples:
+    with store.journal(run_id) as journal, closing(fleet.batches(orders(prepared, run_id, places))) as batches:
         if not is_new:  # from here on, no other command can resume it
             resume.check_left(store, run_id, prepared.blocks)
-        for sample in samples:
-            journal.append(sample)
+        for sample in journal.record(batches):
             n_timed += sample["role"] == "timed" and sample["status"] == "ok"
             n_failed += sample["status"] not in schema.FINE
             on_sample(sample)

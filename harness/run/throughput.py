@@ -116,10 +116,8 @@ def measure(
         for number, way in _rotated(ways, index)
         for order in bench.orders(_threaded(prepared, way), run_id, places)
     ]
-    with store.journal(run_id) as journal, closing(here.samples(orders)) as samples:
-        for row in samples:
-            journal.append(row)
-            yield row
+    with store.journal(run_id) as journal, closing(here.batches(orders)) as batches:
+        yield from journal.record(batches)
 
 
 def search(timed: Callable[[list[Way]], Sequence[Rate]], engine: Engine, backend: str, n_images: int) -> Way:

@@ -138,14 +138,10 @@ def search(
             blocks = tuple(race_block(block, case, names, rounds, next(index)) for _ in range(n_processes))
             orders = races(replace(prepared, blocks=blocks), run_id, places)
             orders[1:] = [replace(order, compares_masks=False) for order in orders[1:]]
-            with closing(here.samples(orders)) as samples:
-                rows = [journaled(row) for row in samples]
+            with closing(here.batches(orders)) as batches:
+                rows = list(journal.record(batches))
             check_cells(rows)
             return rows
-
-        def journaled(row: Sample) -> Sample:
-            journal.append(row)
-            return row
 
         for group in engine.searched:
             if time.monotonic() > until_s:
@@ -207,10 +203,9 @@ def verify(prepared: Prepared, here: driver.Fleet, out: Path, variant: str) -> I
                    for i, (block, case) in enumerate((b, c) for b in prepared.blocks for c in b.cases))  # fmt: skip
     with (
         store.journal(run_id) as journal,
-        closing(here.samples(races(replace(prepared, blocks=blocks), run_id, places))) as samples,
+        closing(here.batches(races(replace(prepared, blocks=blocks), run_id, places))) as batches,
     ):
-        for row in samples:
-            journal.append(row)
+        for row in journal.record(batches):
             if row.get("variant") == variant and (row["role"] == "masks" or row["status"] not in schema.FINE):
                 yield row
 

@@ -15,6 +15,7 @@ from harness.schema.columns import (
     Column,
     Row,
     Sample,
+    batch,
     check,
     mistyped,
     sample,
@@ -27,5 +28,5 @@ from harness.schema.versions import HISTORY, VERSION
 __all__ = [
     "ARROW", "BARE", "CHOSEN_PASSES", "FINE", "FLAG", "HISTORY", "INSTANT", "INTEGER", "PASSES", "REAL",
     "REQUIRED", "SAMPLES", "SECTIONS", "TEXT", "VERSION", "Column", "Pass", "Phase", "Role", "Row", "Sample", "Status",
-    "check", "identity", "mistyped", "sample", "table", "version_of", "versions",
+    "batch", "check", "identity", "mistyped", "sample", "table", "version_of", "versions",
 ]  # fmt: skip

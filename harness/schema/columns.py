@@ -359,6 +359,7 @@ ARROW = pa.schema(
 # The same without the meanings, which would be most of a small file.
 BARE = pa.schema([pa.field(c.name, c.type) for c in SAMPLES], metadata=ARROW.metadata)
 
+_STRUCT = pa.struct(list(ARROW))
 _TYPES = {field.name: field.type for field in ARROW}
 _ALLOWED = {role: frozenset(c.name for c in SAMPLES if role in c.roles) for role in Role}
 _NEEDED = {
@@ -396,10 +397,16 @@ def check(row: Mapping[str, Any]) -> None:
 
 def table(samples: Iterable[Sample]) -> pa.Table:
     """Convert samples into an Arrow table of the one schema; KeyError as in check."""
+    return pa.Table.from_batches([batch(samples)])
+
+
+def batch(samples: Iterable[Sample]) -> pa.RecordBatch:
+    """Convert samples into one Arrow batch of the one schema; KeyError as in check."""
     rows = list(samples)
     for row in rows:
         check(row)
-    return pa.Table.from_pylist(rows, schema=ARROW)
+    # A third of the time of from_pylist, which converts each column by itself.
+    return pa.RecordBatch.from_arrays(pa.array(rows, _STRUCT).flatten(), schema=ARROW)
 
 
 def version_of(arrow_schema: pa.Schema) -> int | None:

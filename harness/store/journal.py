@@ -1,10 +1,11 @@
-"""The journal of a current run: every sample is on disk before the next repetition begins."""
+"""The journal of a current run: every sample is on disk before the next repetition of its node begins."""
 
 from __future__ import annotations
 
 import os
 import time
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,12 +18,12 @@ from harness.schema import Sample
 from harness.store import parquet
 
 SETTLE_S = 1.0  # a killed run's journal does not change any more; one that is being copied does
-N_CHUNKS = 256  # samples that are read apart; each takes 0.1 MB until it is joined with others
+N_CHUNKS = 256  # batches that are read apart; each takes 0.1 MB until it is joined with others
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream; a journal needs none, earlier versions wrote one
 
 
 class Journal:
-    """An append-only Arrow stream of a run's samples; a sample that `append` has written survives kill -9."""
+    """An append-only Arrow stream of a run's samples; samples that `append` has written survive kill -9."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._end = path, 0
@@ -34,10 +35,15 @@ class Journal:
             path.unlink(missing_ok=True)
             raise
 
-    def append(self, sample: Sample) -> None:
-        """Add one sample and wait until the disk has it; StorageError where that fails, and the sample is not there."""
-        for batch in schema.table([sample]).to_batches():
-            self._put(batch.serialize())
+    def record(self, batches: Iterable[Sequence[Sample]]) -> Iterator[Sample]:
+        """Append each batch, and then yield its samples; the next batch is taken when the consumer has had them."""
+        for batch in batches:
+            self.append(batch)
+            yield from batch
+
+    def append(self, samples: Sequence[Sample]) -> None:
+        """Add samples and wait until the disk has them; StorageError where that fails, and none of them is there."""
+        self._put(schema.batch(samples).serialize())
 
     def close(self) -> None:
         """Release the lock."""
@@ -51,9 +57,8 @@ class Journal:
                     left = left[os.write(self._file, left) :]
                 os.fsync(self._file)
             except OSError:
-                os.ftruncate(
-                    self._file, self._end
-                )  # half a sample would hide the following ones when the run is resumed
+                # Half a batch would hide the following ones when the run is resumed.
+                os.ftruncate(self._file, self._end)
                 raise
         self._end += len(content)
 
@@ -87,7 +92,7 @@ class Found:
 
 
 def read(path: Path) -> pa.Table:
-    """All whole samples of a journal; the one that was being written when its process died is left out."""
+    """All whole samples of a journal; the batch that was being written when its process died is left out."""
     return found(path).samples
 
 
@@ -111,7 +116,8 @@ def found(path: Path) -> Found:
         except (pa.ArrowException, OSError):
             pass  # invalid, or shorter than its length field: the stream ends here
         file.seek(end)
-        return Found(pa.concat_tables([*whole, *recent]), file.read() in (b"", END))
+        samples = pa.concat_tables([*whole, pa.concat_tables(recent).combine_chunks()] if recent else whole)
+        return Found(samples, file.read() in (b"", END))
 
 
 def recover_all(root: Path) -> None:

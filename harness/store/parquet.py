@@ -158,9 +158,12 @@ def write(filesystem: fs.FileSystem, root: PurePath, samples: pa.Table) -> list[
 
     Nothing is overwritten: existing files stay, other samples of the same name get a number.
     """
-    new = []
-    for run_id, node in sorted(parts(samples)):
-        rows = samples.filter((pc.field("run_id") == run_id) & (pc.field("node") == node))
+    new, begin = [], 0
+    # Sorted once: a selection of each node's samples would read all of them for every node.
+    ordered = samples.sort_by([("run_id", "ascending"), ("node", "ascending")])
+    for (run_id, node), n in sorted(_counts(samples).items()):
+        rows = ordered.slice(begin, n)
+        begin += n
         path = _free(filesystem, root, run_id, node, rows)
         if path is not None:
             put(filesystem, path, lambda file, rows=rows: encode(file, rows))
@@ -215,8 +218,14 @@ def _is_sealed(filesystem: fs.FileSystem, path: PurePath) -> bool:
 
 def parts(samples: pa.Table) -> set[tuple[str, str]]:
     """The pairs of run and node in these samples."""
-    pairs = samples.select(["run_id", "node"]).group_by(["run_id", "node"]).aggregate([]).to_pylist()
-    return {(pair["run_id"], pair["node"]) for pair in pairs}
+    return set(_counts(samples))
+
+
+def _counts(samples: pa.Table) -> dict[tuple[str, str], int]:
+    """The number of samples of each run and node."""
+    keys = ["run_id", "node"]
+    pairs = samples.select(keys).group_by(keys).aggregate([([], "count_all")]).to_pylist()
+    return {(pair["run_id"], pair["node"]): pair["count_all"] for pair in pairs}
 
 
 def put(filesystem: fs.FileSystem, target: PurePath, write: Callable[[BinaryIO], object]) -> None:

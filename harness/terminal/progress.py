@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from harness.fleet.driver.survey import Absent, Member, versions_of
 from harness.machine.accelerators import Device
+from harness.machine.versions import Versions
 from harness.plan import estimate
 from harness.plan.cases import Block, Case
 from harness.plan.config import Config
@@ -21,6 +23,8 @@ from harness.run.bench import Prepared, Result
 from harness.schema import FINE, Sample
 
 DAY_S = 86_400.0
+DRAW_S = 0.2  # between two drawings of several nodes, whose samples arrive at any time
+LINES = 4  # of a table of nodes that are no node: title, head, the number of other nodes, and a free one
 
 
 def console(quiet: bool) -> Console:
@@ -53,7 +57,12 @@ class Progress:
         self._prepared, self.console = prepared, console
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._blocks = {(b.node, b.device.id, b.index): _Pace(b) for b in prepared.blocks}
+        self._of_node: dict[str, list[_Pace]] = {member.name: [] for member in prepared.members}
+        for pace in self._blocks.values():
+            self._of_node[pace.block.node].append(pace)
+        self._left_s: dict[str, float] = {}  # the remaining time of each node, without the changed ones
         self._latest: dict[str, _Pace] = {}
+        self._draw_s = 0.0  # when to draw again
         drivers = [member.name for member in prepared.members if member.drives]
         self._own = drivers[0] if drivers else None
 
@@ -69,11 +78,11 @@ class Progress:
             self._warn(warning)
         for node in absent:
             self._warn(f"{node.name} is left out: {node.why}")
-        devices = 0
+        devices, here = 0, versions_of(p.material.engines, config.engine_python)
         for member in p.members:
-            measured = {block.device.id: block.device for block in p.blocks if block.node == member.name}
+            measured = {pace.block.device.id: pace.block.device for pace in self._of_node[member.name]}
             devices += len(measured)
-            self._member(member, list(measured.values()))
+            self._member(member, list(measured.values()), here)
         for each in p.left_out:
             crops = ",".join(each.crops)
             self._warn(
@@ -89,7 +98,7 @@ class Progress:
         )
         say(f"{remaining(p.estimate_s)} (estimated from the kind of device; measured times will refine it)")
 
-    def _member(self, member: Member, devices: Sequence[Device]) -> None:
+    def _member(self, member: Member, devices: Sequence[Device], here: Versions) -> None:
         many = len(self._prepared.members) > 1
         for device in devices:
             self._say(
@@ -97,9 +106,7 @@ class Progress:
             )
         for backend in member.lacking:
             self._warn(f"{member.name} is tagged for {backend}, but no such device computes there: its cases will fail")
-        if different := member.differs(
-            versions_of(self._prepared.material.engines, self._prepared.config.engine_python)
-        ):
+        if different := member.differs(here):
             versions = ", ".join(
                 f"{each.name} {each.there or 'missing'} (here {each.here or 'missing'})" for each in different
             )
@@ -115,6 +122,7 @@ class Progress:
         """Take in one sample and redraw."""
         pace = self._blocks[sample["node"], sample["device"], sample["block"]]
         self._latest[sample["node"]] = pace
+        self._left_s.pop(sample["node"], None)
         if sample["role"] == "cold" and sample["status"] == "ok":
             return
         news = pace.take(sample)
@@ -122,9 +130,11 @@ class Progress:
             many = f"{sample['node']} " if len(self._prepared.members) > 1 else ""
             self._say(f"{many}{self._device(pace.block)} {pace.case.label}: {news}; {self._left()}")
         # Where this machine is measured as well, the samples of others do not cause drawing.
-        if self.console.is_terminal and not self.console.quiet and self._own in (None, sample["node"]):
+        is_drawn = self.console.is_terminal and not self.console.quiet and self._own in (None, sample["node"])
+        if is_drawn and time.monotonic() >= self._draw_s:
             self._live.start()
             self._live.update(self._table(pace), refresh=True)
+            self._draw_s = time.monotonic() + (DRAW_S if len(self._prepared.members) > 1 else 0.0)
 
     def end(self, result: Result) -> None:
         """Print the place of the results."""
@@ -142,36 +152,44 @@ class Progress:
         words = [block.model] if len(config.models) > 1 else []
         return " ".join([block.device.id, *words, *([block.dtype] if len(config.dtypes) > 1 else [])])
 
-    def _left(self, node: str | None = None) -> str:
-        known = {each.place: each.pace_s for each in self._blocks.values() if each.pace_s is not None}
-        left_s: dict[str, float] = defaultdict(float)
-        for each in self._blocks.values():
-            left_s[each.block.node] += each.left_s(known.get(each.place))
-        most_s = left_s[node] if node else max(left_s.values())  # nodes work at the same time
-        return remaining(most_s)
+    def _left(self) -> str:
+        return remaining(max(self._all_left_s().values()))  # nodes work at the same time
+
+    def _all_left_s(self) -> dict[str, float]:
+        """The remaining time of each node in s; only nodes with new samples are computed again."""
+        for node in self._of_node.keys() - self._left_s.keys():
+            paces = self._of_node[node]
+            known = {each.place: each.pace_s for each in paces if each.pace_s is not None}
+            self._left_s[node] = sum(each.left_s(known.get(each.place)) for each in paces)
+        return self._left_s
 
     def _table(self, pace: _Pace) -> Table:
         return self._cases(pace) if len(self._prepared.members) == 1 else self._nodes()
 
     def _nodes(self) -> Table:
-        """A line per node: its present case and its progress."""
+        """A line per node with its present case; where the screen is too small, of those with the most time left."""
+        left_s, room = self._all_left_s(), max(1, self.console.height - LINES)
+        names = [member.name for member in self._prepared.members]
+        last = set(sorted(names, key=lambda name: -left_s[name])[:room])
         table = Table(box=None, pad_edge=False, title_justify="left", title=f"measuring; {self._left()}")
         for name in ("node", "device", "crop"):
             table.add_column(name)
         for name in ("repetitions", "median"):
             table.add_column(name, justify="right")
         table.add_column("")
-        for member in self._prepared.members:
-            if (pace := self._latest.get(member.name)) is None:
-                table.add_row(member.name, "", "", "", "", "starting")
+        for name in (name for name in names if name in last):
+            if (pace := self._latest.get(name)) is None:
+                table.add_row(name, "", "", "", "", "starting")
                 continue
             case = pace.case
             times_s = pace.times_s[case]
             median = seconds(statistics.median(times_s)) if times_s else ""
             status = pace.status.get(case, "")
             repetitions = f"{len(times_s)}/{pace.block.effort.most}"
-            left = f"{status} {self._left(member.name)}".strip()
-            table.add_row(member.name, self._device(pace.block), case.crop, repetitions, median, left)
+            left = f"{status} {remaining(left_s[name])}".strip()
+            table.add_row(name, self._device(pace.block), case.crop, repetitions, median, left)
+        if len(names) > len(last):
+            table.add_row(f"and {count(len(names) - len(last), 'other node')} with less time left")
         return table
 
     def _cases(self, pace: _Pace) -> Table:

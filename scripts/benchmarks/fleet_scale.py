@@ -122,8 +122,7 @@ def measure(
     ends: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with Store.make(folder).journal(run_id) as journal:
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
-        for sample in scheduler.samples(ray, relays, todo, {name: {} for name in relays}):
-            journal.append(sample)
+        for sample in journal.record(scheduler.batches(ray, relays, todo, {name: {} for name in relays})):
             n_samples += 1
             if join and n_samples == n_planned // 3:
                 join()

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import asdict
+from itertools import chain
 
 from harness.fleet import driver
 from harness.measure import parent
@@ -65,7 +66,8 @@ def _bare(order: Order) -> list[tuple[str, float]]:
 def harnessed(material: Material, use_ray: bool) -> list[tuple[str, float]]:
     """Crop and seconds of each timed repetition of the harness."""
     with driver.opened(use_ray=use_ray) as here:
-        return [(s["crop"], s["elapsed_s"]) for s in here.samples([ordered(material, here)]) if s["role"] == "timed"]
+        samples = chain.from_iterable(here.batches([ordered(material, here)]))
+        return [(s["crop"], s["elapsed_s"]) for s in samples if s["role"] == "timed"]
 
 
 def ordered(material: Material, here: driver.Fleet) -> Order:

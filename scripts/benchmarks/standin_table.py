@@ -58,7 +58,7 @@ def main() -> None:
     bad = 0
     with driver.opened(use_ray=False) as here:
         todo = bench.orders(bench.prepare(material, here.members), "table", here.deliver(material.parcels()))
-        ours = {s["crop"]: s for s in here.samples(todo) if s["role"] == "timed"}
+        ours = {s["crop"]: s for batch in here.batches(todo) for s in batch if s["role"] == "timed"}
     for crop, (n_cells, diameter_px) in theirs.items():
         found = ours[crop]
         off = found["diameter_px"] / diameter_px - 1

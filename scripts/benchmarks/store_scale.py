@@ -160,7 +160,7 @@ def appending(folder: Path, n: int) -> list[float]:
     row, times_ms = sample("20250601T020000Z-000000", "node", 0), []
     for _ in range(n):
         begin = time.perf_counter()
-        journal.append(row)
+        journal.append([row])
         times_ms.append(1000 * (time.perf_counter() - begin))
     journal.close()
     return times_ms

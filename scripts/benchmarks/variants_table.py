@@ -130,10 +130,8 @@ def measured(flags: dict[str, Any], variant: str, rounds: int, out: Path) -> Non
 
 def rows(here: driver.Fleet, out: Path, run_id: str, orders: Sequence[Order]) -> Iterator[dict[str, Any]]:
     """The rows of these orders, stored as they come."""
-    with Store.make(out).journal(run_id) as journal, closing(here.samples(orders)) as samples:
-        for row in samples:
-            journal.append(row)
-            yield row
+    with Store.make(out).journal(run_id) as journal, closing(here.batches(orders)) as batches:
+        yield from journal.record(batches)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 with fleet.opened(address, use_ray) as here:    Alone or Cluster
     here.members                                the devices, threads and versions of each node
     here.deliver(parcels)                       image and weights, once to each node
-    here.samples(orders)                        blocks performed, each sample as it is made
+    here.batches(orders)                        blocks performed, samples as they arrive
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Fleet(Protocol):
         """Send the files to every node; returns the folder with them, by the node's name."""
         ...
 
-    def samples(self, orders: Sequence[Order]) -> Generator[Sample]:
-        """Perform every order on its node, and yield each sample as it is made.
+    def batches(self, orders: Sequence[Order]) -> Generator[Sequence[Sample]]:
+        """Perform every order on its node, and yield the samples of all nodes as they arrive, one or more at a time.
 
-        A node's next repetition begins only when the consumer has finished with the sample before it. Nothing is left
-        running when the iterator ends or is closed.
+        A node's next repetition begins only when the consumer has finished with the batch that has the sample before
+        it. Nothing is left running when the iterator ends or is closed.
         """
         ...
 

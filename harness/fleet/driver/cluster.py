@@ -79,9 +79,9 @@ class Cluster:
         sent = {name: self._relays[name].unpack.remote(content) for name, place in places.items() if place is None}
         return {**places, **{name: self._get(name, ref) for name, ref in sent.items()}}
 
-    def samples(self, orders: Sequence[Order]) -> Generator[Sample]:
+    def batches(self, orders: Sequence[Order]) -> Generator[Sequence[Sample]]:
         facts = {member.name: member.facts for member in self.members}
-        return scheduler.samples(self._ray, dict(self._relays), orders, facts, self._release)
+        return scheduler.batches(self._ray, dict(self._relays), orders, facts, self._release)
 
     def close(self) -> None:
         for relay in self._relays.values():

@@ -37,11 +37,11 @@ class Alone:
     def deliver(self, files: Sequence[Parcel]) -> Mapping[str, str]:
         return {self.members[0].name: artifacts.unpack(files, self._scratch.enter_context(artifacts.scratch()))}
 
-    def samples(self, orders: Sequence[Order]) -> Generator[Sample]:
+    def batches(self, orders: Sequence[Order]) -> Generator[Sequence[Sample]]:
         for order in orders:
             for sample in parent.perform(order):
                 if not isinstance(sample, Finished):
-                    yield {**sample, "dispatch": "process"}
+                    yield [{**sample, "dispatch": "process"}]
 
     def close(self) -> None:
         self._scratch.close()
