@@ -1,11 +1,15 @@
 """Rented machines: the cluster files, the plan with hours and money, and a run on types that an autoscaler starts."""
 
 import copy
+import itertools
 import json
 import re
+import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +22,12 @@ from typer.testing import CliRunner, Result
 from harness.cli.app import app
 from harness.errors import CellbenchError
 from harness.fleet import cloud, network, tags
+from harness.fleet.driver import node_types
 from harness.plan import config
-from harness.store import Store
+from harness.store import Store, journal
 from tests.conftest import REPOSITORY
 from tests.test_node_fleet import Machine, free_base
+from tests.test_slurm import until
 
 FILES = sorted((REPOSITORY / "clusters").glob("*.yaml"))
 FAKE_HEAD = "ray.head.default"  # as Ray's simulated provider calls it
@@ -144,6 +150,37 @@ def test_a_gpu_of_the_file_is_planned_and_a_device_that_no_type_has_is_not(small
     assert len(offer.types["a100"].devices) == 9
 
 
+# ---------------------------------------------------------------- the types of a cluster
+
+
+@pytest.mark.parametrize(
+    ("content", "head", "error"),
+    [
+        (FILES[0].read_text(), "10.0.0.1:6379", "the cluster file has t4, "),
+        (FILES[0].read_text(), "10.0.0.2:6379", ""),  # another machine is the head
+        *((text, "10.0.0.1:6379", "") for text in ("", "[]", "a: [", "available_node_types: {t4: 3}", "\0")),
+        (None, "10.0.0.1:6379", ""),
+    ],
+)
+def test_a_type_that_the_cluster_file_lacks_is_rejected_where_the_file_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, head: str, error: str
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    if content is not None:
+        file.write_text(content)
+    monitor = ["python", "monitor.py", "--gcs-address=10.0.0.1:6379", f"--autoscaling-config={file}"]
+    found = [SimpleNamespace(info={"cmdline": words}) for words in (None, [], ["cat", str(file)], monitor)]
+    monkeypatch.setattr(node_types.psutil, "process_iter", lambda _: found)
+    node_types.check(["t4"], head)
+    if error:
+        with pytest.raises(CellbenchError, match="no type is called t5") as caught:
+            node_types.check(["t4", "t5"], head)
+        assert error in caught.value.fix
+        assert "head" not in caught.value.fix
+    else:
+        node_types.check(["t5"], head)
+
+
 # ---------------------------------------------------------------- a run, with Ray's own autoscaler and raylets
 
 
@@ -170,6 +207,7 @@ def rented() -> Iterator[tuple[Machine, list[str]]]:
         (machine.folder / "script.json").write_text(json.dumps({"devices": {"cuda": 1}}))
         machine.environ |= {
             "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "CELLBENCH_SIMULATED": str(machine.folder),
+            "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "5", "RAY_health_check_period_ms": "1500",
         }  # fmt: skip
         assert machine.node("token").returncode == 0
         head = ("--head", "--port", machine.gcs_port, "--tags", "cpu", "--autoscaling-config", file)
@@ -181,11 +219,19 @@ def rented() -> Iterator[tuple[Machine, list[str]]]:
             process.kill()
 
 
+WORDS = ("--models", "sleep", "--crops", "64,96", "--repeats", "2", "--blocks", "1", "--devices", "cpu", "--out")
+
+
 @pytest.mark.slow
 def test_every_type_is_rented_measured_and_let_go(rented: tuple[Machine, list[str]]) -> None:
     machine, types = rented
     own, out = raylets(machine), machine.folder / "results"
-    words = ("--models", "sleep", "--crops", "64", "--repeats", "2", "--blocks", "1", "--devices", "cpu", "--out", out)
+    words = (*WORDS, out)
+    unknown = machine.harness("run", "--address", "auto", "--rent", f"{types[0]},t5", *words)
+    assert unknown.returncode == 2
+    assert "no type is called t5" in unknown.stderr
+    assert types[0] in unknown.stderr
+    assert (raylets(machine), out.exists()) == (own, False)
     done = machine.harness("run", "--address", "auto", "--rent", ",".join(types), *words)
     assert done.returncode == 0, done.stderr
     rows = Store.at(out).table().to_pylist()
@@ -196,6 +242,37 @@ def test_every_type_is_rented_measured_and_let_go(rented: tuple[Machine, list[st
     assert report.returncode == 0, report.stderr
     page = Path(report.stdout.strip()).read_text()
     assert [name for name in types if name not in page] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parallel
+def test_a_spot_machine_that_is_lost_is_rented_again_for_its_missing_cases(rented: tuple[Machine, list[str]]) -> None:
+    machine, types = rented
+    out, (lost, other) = machine.folder / "results", types[:2]
+    (machine.folder / "script.json").write_text(json.dumps({"call_s": 0.5}))
+    words = machine.argv("run", "--address", "auto", "--rent", f"{lost},{other}", *WORDS, out)
+    with subprocess.Popen(words, env=machine.environ, stderr=subprocess.PIPE, text=True) as run:
+        until(lambda: "timed" in roles(out, lost))
+        [gone] = [each for each in raylets(machine) if tags.type_resource(lost) in " ".join(each.cmdline())]
+        for process in (gone, *gone.children(recursive=True)):
+            process.kill()
+        _, errors = run.communicate(timeout=90)
+    assert run.returncode == 3, errors
+    rows = Store.at(out).table().to_pylist()
+    assert {row["node"] for row in rows if row["status"] == "node_lost"} == {lost}
+    n_good = {name: sum(row["node"] == name and row["status"] == "ok" for row in rows) for name in (lost, other)}
+    again = machine.harness("resume", "--retry-failed", "--rent", lost, "--out", out)
+    assert again.returncode == 0, again.stderr
+    rows = Store.at(out).table().to_pylist()
+    ends = Counter((row["node"], row["crop"]) for row in rows if row["role"] == "timed" and row["stop_reason"])
+    assert ends == Counter(itertools.product((lost, other), ("64", "96")))
+    assert sum(row["node"] == other and row["status"] == "ok" for row in rows) == n_good[other]
+
+
+def roles(out: Path, node: str) -> set[str]:
+    """The roles of the samples of a node in the journal of a run."""
+    found = [row for path in out.glob("journal/*.arrows") for row in journal.read(path).to_pylist()]
+    return {row["role"] for row in found if row["node"] == node}
 
 
 def raylets(machine: Machine) -> set[psutil.Process]:

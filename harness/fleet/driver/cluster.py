@@ -18,7 +18,7 @@ from typing import Any
 from harness.engines.registry import DEFAULT
 from harness.errors import CellbenchError, FleetUnreachableError
 from harness.fleet import network, ray_settings, tags
-from harness.fleet.driver import artifacts, scheduler, survey
+from harness.fleet.driver import artifacts, node_types, scheduler, survey
 from harness.fleet.driver.actor import Relay
 from harness.fleet.driver.artifacts import Parcel
 from harness.fleet.driver.survey import Absent, Member
@@ -122,10 +122,12 @@ def join(
     ray = connect(address) if address else start_local()
     try:
         _await(ray, n_awaited, say)
+        if rent:
+            node_types.check(rent, ray.get_runtime_context().gcs_address)
         tagged = [_Rented(name) for name in rent] or _chosen(_tagged(ray), names)
         with _turn(ray, say) if address else nullcontext():  # no other run can use this machine's own Ray
             relays = {node.name: _relay(ray, node, perform) for node in tagged}
-            found, absent = _surveyed(ray, tagged, relays, say, engines, python)
+            found, absent = _surveyed(ray, tagged, relays, say, engines, python, perform)
         for each in absent:
             ray.kill(relays.pop(each.name))
         if not found:
@@ -340,18 +342,22 @@ def _relay(ray: Any, node: _Tagged | _Rented, perform: Any) -> Any:
 def _surveyed(
     ray: Any,
     tagged: Sequence[_Tagged] | Sequence[_Rented],
-    relays: Mapping[str, Any],
+    relays: dict[str, Any],
     say: Say,
     engines: Sequence[str],
     python: str | None,
+    perform: Any,
 ) -> tuple[list[Member], list[Absent]]:
-    """The survey of each node; it waits for a slot that another run holds, or for the autoscaler."""
+    """The survey of each node; it waits for a slot that another run holds, or for the autoscaler.
+
+    Ray may place the actor of a rented node on a machine that was lost seconds ago. Then there is another actor, once.
+    """
     is_rented = any(isinstance(node, _Rented) for node in tagged)
     limit_s = RENT_S if is_rented else SURVEY_S
     cause = "the autoscaler starts them" if is_rented else "another run holds the bench slot, or the node is slow"
     pending = {relays[node.name].survey.remote(engines, python): node for node in tagged}
     here, found, absent = ray.get_runtime_context().get_node_id(), [], []
-    end_s, is_announced = time.monotonic() + limit_s, False
+    end_s, is_announced, again = time.monotonic() + limit_s, False, set[str]()
     while pending:
         ready, _ = ray.wait(list(pending), timeout=PATIENT_S)
         for ref in ready:
@@ -361,7 +367,13 @@ def _surveyed(
                 node = _started(ray, node) if isinstance(node, _Rented) else node
                 found.append(survey.member(answer, node.name, node.promised, node.node_id == here))
             except ray.exceptions.RayError as error:
-                absent.append(Absent(node.name, scheduler.reason(error)))
+                is_lost = isinstance(error, ray.exceptions.RayActorError)
+                if isinstance(node, _Rented) and is_lost and node.name not in again:
+                    again.add(node.name)
+                    relays[node.name] = _relay(ray, node, perform)
+                    pending[relays[node.name].survey.remote(engines, python)] = node
+                else:
+                    absent.append(Absent(node.name, scheduler.reason(error)))
         if pending and not ready and not is_announced:
             say(f"waiting for {', '.join(node.name for node in pending.values())}: {cause}")
             is_announced = True
