@@ -281,6 +281,42 @@ def _speedup(raw: Raw, finding: Any) -> Reasons:
     yield from _size(finding.size, raw.timed[gpu])
 
 
+HARDWARE = ("backend", "device_name", "variant", "batch_size", "dtype")
+
+
+def _hardware_time(raw: Raw, finding: Any) -> Reasons:
+    rows = [raw.first(case) for case in finding.cases]
+    if different := _differ(rows, *WORK, *HARDWARE):
+        yield f"puts cases together that differ in {different}"
+    medians = [float(np.median(raw.times(case))) for case in finding.cases]
+    yield from _ends(medians, finding.least_s, finding.middle_s, finding.most_s)
+    yield from _equal("machines", finding.n_machines, len({row["node"] for row in rows}))
+    yield from _size(finding.size, rows)
+
+
+def _hardware_speedup(raw: Raw, finding: Any) -> Reasons:
+    ratios = []
+    for gpu, cpu in zip(finding.cases[::2], finding.cases[1::2], strict=True):
+        rows = raw.first(gpu), raw.first(cpu)
+        if different := _differ(rows, *WORK, *BESIDE):
+            yield f"divides times that differ in {different}"
+        if rows[1]["backend"] != "cpu" or rows[0]["backend"] == "cpu":
+            yield "is not of an accelerator over a CPU"
+        ratios.append(float(np.median(raw.times(cpu)) / np.median(raw.times(gpu))))
+    rows = [raw.first(case) for case in finding.cases[::2]]
+    if different := _differ(rows, *WORK, *HARDWARE):
+        yield f"puts cases together that differ in {different}"
+    yield from _ends(ratios, finding.least, finding.middle, finding.most)
+    yield from _equal("machines", finding.n_machines, len({row["node"] for row in rows}))
+    yield from _size(finding.size, rows)
+
+
+def _ends(values: Sequence[float], least: float, middle: float, most: float) -> Reasons:
+    yield from _near("smallest", least, min(values))
+    yield from _near("middle", middle, float(np.median(values)))
+    yield from _near("largest", most, max(values))
+
+
 def _model_cost(raw: Raw, finding: Any) -> Reasons:
     one, other = finding.cases
     rows = raw.first(one), raw.first(other)
@@ -697,10 +733,12 @@ CHECKS: Mapping[str, Callable[[Raw, Any], Reasons]] = {
     "Fastest": _fastest, "SameMasks": _same_masks, "Agreement": _agreement, "Change": _change, "Judged": _judged,
     "Compared": _compared, "Winner": _winner, "Share": _share, "Network": _network, "Attributed": _attributed,
     "Note": _note, "Batch": _batch, "ModelCost": _model_cost, "Accuracy": _accuracy, "NoAccuracy": _no_accuracy,
-    "SameHardware": _same_hardware,
+    "SameHardware": _same_hardware, "HardwareTime": _hardware_time, "HardwareSpeedup": _hardware_speedup,
 }  # fmt: skip
 TIMED = (
     "Time",
+    "HardwareTime",
+    "HardwareSpeedup",
     "SameHardware",
     "Batch",
     "Span",

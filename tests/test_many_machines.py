@@ -9,8 +9,10 @@ from harness.charts import agreement_chart, time_charts
 from harness.charts.heatmap import N_DEVICES, Cell, _folded
 from harness.query import Session
 from harness.report import html_report
-from harness.results import many_machines, scope, tables
+from harness.results import answers, many_machines, scope, sentences, tables
+from harness.results.findings import HardwareSpeedup, HardwareTime
 from harness.results.tables import Tables
+from tests import refute
 from tests.fleet import DEVICES, make_fleet
 
 CROPS = {"224": (224, 224), "448": (448, 448)}
@@ -66,6 +68,22 @@ def test_the_report_begins_with_the_hardware_and_has_every_case(many: tuple[Sess
     assert page.index("By hardware") < page.index("All cases of all machines") < page.index("One row per case")
     assert page.count("<details") == page.count("</details>")
     assert len(data.cases) > 100
+
+
+def test_a_report_of_many_machines_answers_by_hardware(tmp_path: Path) -> None:
+    _, data = fleet(tmp_path, many_machines.N_MACHINES + 4)
+    raw = refute.Raw.of(tmp_path)
+    found = [*answers.how_fast(data), *answers.gain(data)]
+    assert [type(each) for each in found] == [HardwareTime] * len(DEVICES) + [HardwareSpeedup] * (len(DEVICES) - 1)
+    for each in found:
+        text = sentences.sentence(each)
+        assert refute.refuted(raw, each, text) == []
+        assert not [row["node"] for row in data.cases if row["node"] in text]
+        for name, value in vars(each).items():
+            if isinstance(value, int | float):
+                assert refute.refuted(raw, type(each)(**vars(each) | {name: value * 1.1 + 1}))
+    assert all(each.n_machines > many_machines.N_MACHINES for each in found)
+    assert not answers.batch(data)
 
 
 def test_devices_with_equal_rows_share_one(many: tuple[Session, Tables]) -> None:

@@ -81,7 +81,7 @@ def cautions_in_short(data: Tables) -> str:
 
 def key_figures(data: Tables) -> list[KeyFigure]:
     """The most important numbers: time, images per hour, speed-up, and the best variant of a search."""
-    times = [each for each in found_by.how_fast(data) if isinstance(each, Time)]
+    times = [each for each in found_by.times(data) if isinstance(each, Time)]
     sizes = {findings.case(row): row["n_pixels"] for row in data.cases}
     found = []
     if times:
@@ -90,7 +90,7 @@ def key_figures(data: Tables) -> list[KeyFigure]:
         value_s, where = best.known.value, f"{sentences.size(best.size)}, {best.series}"
         found.append(KeyFigure(sentences.seconds(value_s), f"per image: {where}"))
         found.append(KeyFigure(number(3600 / value_s), "images per hour, one at a time"))
-    gains = [each for each in found_by.gain(data) if isinstance(each, Speedup)]
+    gains = found_by.largest_speedups(data)
     if gains:
         gain = max(gains, key=lambda each: each.known.value)
         known = sentences.known(gain.known).strip(" ()")

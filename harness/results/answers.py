@@ -11,6 +11,7 @@ from harness.results import (
     estimates,
     findings,
     history_rows,
+    many_machines,
     model_costs,
     ranks,
     reference_set,
@@ -69,7 +70,7 @@ def headline(tables: Tables) -> list[Finding]:
     rows = [row for row in tables.cases if identity.values(row, KIND) == most]
     nodes = {row["node"] for row in rows}
     chosen = set(map(case, rows))
-    gains = [each for each in _largest_speedups(tables) if each.cases[0] in chosen]
+    gains = [each for each in largest_speedups(tables) if each.cases[0] in chosen]
     if gains and len(nodes) == 1:
         return list(gains)
     name = series_namer(rows)
@@ -99,7 +100,12 @@ def cautions(tables: Tables) -> list[Note]:
     return found
 
 
-def how_fast(tables: Tables) -> list[Finding]:
+def how_fast(tables: Tables) -> Sequence[Finding]:
+    """The time of each series at its largest image, and its growth with size; of many machines, by hardware."""
+    return many_machines.times(tables) if many_machines.are_many(tables) else times(tables)
+
+
+def times(tables: Tables) -> list[Finding]:
     """The time of each series at its largest image, and its growth with size."""
     laws = {each.series: each for each in speedups.laws(tables)}
     found: list[Finding] = []
@@ -119,7 +125,9 @@ def same_hardware(tables: Tables) -> list[SameHardware]:
 
 
 def batch(tables: Tables) -> list[Finding]:
-    """How long many images take, for each series of calls at its largest image."""
+    """How long many images take, for each series of calls at its largest image; not for many machines."""
+    if many_machines.are_many(tables):
+        return []
     starts, found = estimates.starts(tables), []
     rows = [row for row in tables.cases if row["protocol"] == "standard"]
     for series, same in identity.grouped(rows, tables.name).items():
@@ -132,12 +140,17 @@ def batch(tables: Tables) -> list[Finding]:
 
 
 def gain(tables: Tables) -> list[Finding]:
-    """The speed-up of accelerators at the largest image, and its change with size; without any, published ones."""
+    """The speed-up of accelerators at the largest image, and its change with size; without any, published ones.
+
+    Of many machines: the speed-ups by hardware.
+    """
     if not tables.speedup_rows:
         return list(_elsewhere(tables))
+    if many_machines.are_many(tables):
+        return list(many_machines.speedups_of(tables))
     names = _short_names(tables)
     return [
-        *_largest_speedups(tables),
+        *largest_speedups(tables),
         *(
             BySize(each.cases, names[each.series], each.lengths_px, each.n_processes, each.trend, each.crossing)
             for each in speedups.by_size(tables)
@@ -235,7 +248,7 @@ def _winner(tables: Tables, place: str, won: tuning_results.TuningResult | None)
     return Winner(cases, place, row["variant"], won.speedup, won.low, won.high, row["blocks"], row["masks"])
 
 
-def _largest_speedups(tables: Tables) -> list[Speedup]:
+def largest_speedups(tables: Tables) -> list[Speedup]:
     """Each accelerator's speed-up at its largest image."""
     names, several = _short_names(tables), len({row["node"] for row in tables.speedup_rows}) > 1
     pairs = zip(tables.speedup_rows, speedups.intervals(tables), strict=True)

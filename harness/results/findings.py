@@ -75,6 +75,33 @@ class Speedup(Finding):
 
 
 @dataclass(frozen=True)
+class HardwareTime(Finding):
+    """The smallest, the middle and the largest of the medians of machines with the same hardware, at one size."""
+
+    hardware: str
+    size: str
+    n_machines: int
+    least_s: float
+    middle_s: float
+    most_s: float
+
+
+@dataclass(frozen=True)
+class HardwareSpeedup(Finding):
+    """The speed-ups of the same accelerator in many machines, each over its CPU.
+
+    cases: of each machine, the accelerator's and the CPU's.
+    """
+
+    hardware: str
+    size: str
+    n_machines: int
+    least: float
+    middle: float
+    most: float
+
+
+@dataclass(frozen=True)
 class ModelCost(Finding):
     """The time of another model over that of the default one on the same device."""
 

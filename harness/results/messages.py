@@ -62,7 +62,7 @@ def _at(size: str) -> str:
 
 def speedup(tables: Tables) -> Message | None:
     """The speed-up of each accelerator at its largest image, as far as the interval shows one."""
-    gains = [each for each in answers.gain(tables) if isinstance(each, Speedup)]
+    gains = answers.largest_speedups(tables)
     if len(gains) == 1:
         return Message(_speedup(gains[0]), (gains[0],))
     if gains and all(each.known.low is not None and each.known.low > 1 for each in gains):

@@ -19,6 +19,8 @@ from harness.results.findings import (
     Fastest,
     Finding,
     Growth,
+    HardwareSpeedup,
+    HardwareTime,
     Judged,
     Kind,
     ModelCost,
@@ -124,6 +126,19 @@ def _(finding: Span) -> str:
 def _(finding: Speedup) -> str:
     where = f"On {finding.node}, the" if finding.node else "The"
     return f"{where} {finding.device} {speedup(finding)}."
+
+
+@sentence.register
+def _(finding: HardwareTime) -> str:
+    ends = f"{number(finding.least_s, 2)} to {seconds(finding.most_s)}, median {seconds(finding.middle_s)}"
+    return f"{finding.hardware}, {count(finding.n_machines, 'machine')}: {ends} at {size(finding.size)}."
+
+
+@sentence.register
+def _(finding: HardwareSpeedup) -> str:
+    ends = f"{number(finding.least)} to {number(finding.most)} times (median {number(finding.middle)})"
+    where = f"{count(finding.n_machines, 'machine')} at {size(finding.size)}"
+    return f"{finding.hardware} is {ends} as fast as the same machine’s CPU, on {where}."
 
 
 @sentence.register
