@@ -10,12 +10,13 @@ from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 from rich.console import Console
 
 from harness.fleet.driver import scheduler
 from harness.measure.wire import Order
 from harness.schema import Sample
-from harness.store import journal
+from harness.store import Store, journal
 from harness.store.journal import Journal
 from harness.terminal import progress
 from tests.conftest import REPOSITORY, case, make_sample
@@ -152,6 +153,28 @@ def test_a_batch_is_there_whole_or_not_at_all(tmp_path: Path, seed: int) -> None
         (tmp_path / "torn.arrows").write_bytes(content[:cut])
         found = journal.read(tmp_path / "torn.arrows")["repetition"].to_pylist()
         assert found == list(range(max(n for end, n in ends if end <= cut))), cut
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_samples_of_many_nodes_become_a_file_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(journal.os, "fsync", lambda _: None)
+    rng = random.Random(seed)
+    rows = [make_sample(node=f"n{rng.randrange(40)}", repetition=i) for i in range(400)]
+    store = Store.make(tmp_path)
+    with store.journal(rows[0]["run_id"]) as written:
+        while rows:
+            batch, rows = rows[: (n := rng.randint(1, 30))], rows[n:]
+            written.append(batch)
+    found: list[tuple[str, int]] = []
+    for file in store.files():
+        nodes, numbers = (parquet.read_table(file)[name].to_pylist() for name in ("node", "repetition"))
+        assert len(set(nodes)) == 1
+        assert numbers == sorted(numbers)  # as they arrived
+        found += zip(nodes, numbers, strict=True)
+    assert sorted(number for _, number in found) == list(range(400))
+    assert len(store.files()) == len({node for node, _ in found})
 
 
 # ---------------------------------------------------------------- operations
