@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from harness.cli.app import app
 from harness.errors import CellbenchError
 from harness.fleet import cloud, network, tags
+from harness.fleet.driver import cluster as driver
 from harness.fleet.driver import node_types
 from harness.plan import config
 from harness.store import Store, journal
@@ -179,6 +180,39 @@ def test_a_type_that_the_cluster_file_lacks_is_rejected_where_the_file_is_known(
         assert "head" not in caught.value.fix
     else:
         node_types.check(["t5"], head)
+
+
+@pytest.mark.parametrize("n_lost", [0, 1, 2])
+def test_a_rented_node_that_is_lost_before_it_answers_is_asked_for_once_more(
+    monkeypatch: pytest.MonkeyPatch, n_lost: int
+) -> None:
+    class LostError(Exception): ...
+
+    answers = [*[LostError("gone")] * n_lost, {"host": "x", "devices": [], "threads": 1, "versions": {}, "facts": {}}]
+
+    def get(answer: Any) -> Any:
+        if isinstance(answer, LostError):
+            raise answer
+        return answer
+
+    def relay(*_: object) -> Any:
+        asked = SimpleNamespace(remote=lambda *_: number.append(len(number)) or number[-1])
+        return SimpleNamespace(survey=asked)
+
+    number: list[int] = []
+    ray = SimpleNamespace(
+        wait=lambda refs, timeout: (refs, []), get=lambda ref: get(answers[ref]),
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
+        exceptions=SimpleNamespace(RayError=LostError, RayActorError=LostError),
+    )  # fmt: skip
+    monkeypatch.setattr(driver, "_relay", relay)
+    monkeypatch.setattr(driver, "_started", lambda _, node: driver._Tagged("id", node.name, {}))
+    relays = {"t4": relay()}
+    first = relays["t4"]
+    found, absent = driver._surveyed(ray, [driver._Rented("t4")], relays, lambda _: None, (), None, None)
+    assert [each.name for each in found] == ["t4"] * (n_lost < 2)
+    assert [each.why for each in absent] == ["gone"] * (n_lost == 2)
+    assert (relays["t4"] is first) == (n_lost == 0)
 
 
 # ---------------------------------------------------------------- a run, with Ray's own autoscaler and raylets

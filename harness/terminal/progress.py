@@ -24,7 +24,7 @@ from harness.schema import FINE, Sample
 
 DAY_S = 86_400.0
 DRAW_S = 0.2  # between two drawings of several nodes, whose samples arrive at any time
-LINES = 4  # of a table of nodes that are no node: title, head, the number of other nodes, and a free one
+LINES = 4  # of a table of nodes without a node: title, head, the number of other nodes, and an empty one
 
 
 def console(quiet: bool) -> Console:
@@ -189,7 +189,8 @@ class Progress:
             left = f"{status} {remaining(left_s[name])}".strip()
             table.add_row(name, self._device(pace.block), case.crop, repetitions, median, left)
         if len(names) > len(last):
-            table.add_row(f"and {count(len(names) - len(last), 'other node')} with less time left")
+            table.caption = f"and {count(len(names) - len(last), 'other node')} with less time left"
+            table.caption_justify = "left"
         return table
 
     def _cases(self, pace: _Pace) -> Table:
