@@ -121,6 +121,7 @@ class _Lane:
         return ref
 
     def _expect(self) -> None:
+        """Set the patience for the present task."""
         block = self._orders[0].block
         self._patience_s = estimate.patience_s(block, self._left[0]) if self._left else 0.0
 
