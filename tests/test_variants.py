@@ -205,11 +205,11 @@ cpu = torch.device("cpu")
 
 class Drawn(torch.nn.Module):
     '''A network that costs nothing: flows up the slopes of the blurred image, styles near the size model's mean.'''
-    nout, mkldnn, device = 3, False, cpu
+    nout, mkldnn, device = 3, False, property(lambda self: self.mean.device)
 
     def __init__(self, mean):
         super().__init__()
-        self.mean = torch.from_numpy(np.asarray(mean, np.float32))
+        self.register_buffer("mean", torch.from_numpy(np.asarray(mean, np.float32)))
 
     def forward(self, x):
         blurred = x.sum(1, keepdim=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
-Result = tuple[np.ndarray, np.ndarray]  # flows and probability (n, 3, height, width), style (n, 256)
+Outputs = tuple[torch.Tensor, torch.Tensor]  # flows and probability (n, 3, height, width), style (n, 256)
 
 
 def compiled(net: Any, device_type: str, cuda_graphs: bool) -> Any:
@@ -23,11 +22,11 @@ def failure(error: Exception) -> str:
     return f"torch.compile failed, so the network ran uncompiled: {str(error).splitlines()[0][:200]}"
 
 
-def in_batches(run: Callable[[np.ndarray], Result], tiles: np.ndarray, n: int, is_padded: bool) -> Result:
+def in_batches(run: Callable[[torch.Tensor], Outputs], tiles: torch.Tensor, n: int, is_padded: bool) -> Outputs:
     """The results of tiles (n_tiles, channels, height, width), n at a time; is_padded: the last ones, too."""
-    batches = [tiles[i : i + n] for i in range(0, len(tiles), n)]
+    batches = list(tiles.split(n))
     if is_padded and (missing := n - len(batches[-1])):
-        batches[-1] = np.concatenate((batches[-1], np.zeros((missing, *tiles.shape[1:]), tiles.dtype)))
+        batches[-1] = torch.cat((batches[-1], tiles.new_zeros(missing, *tiles.shape[1:])))
     parts = [run(batch) for batch in batches]
-    flows, styles = (np.concatenate(part)[: len(tiles)] for part in zip(*parts, strict=True))
+    flows, styles = (torch.cat(part)[: len(tiles)] for part in zip(*parts, strict=True))
     return flows, styles

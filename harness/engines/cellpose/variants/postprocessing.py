@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import get_num_threads
+from torch.nn import functional
 
 from harness.engines.cellpose.variants import kernels
 
@@ -17,6 +19,7 @@ NUMPY = int(np.__version__.partition(".")[0])
 # The first upper half of the bits of a float32 (kernels.top_halves) that is no NaN, and the first after infinity.
 NEGATIVE_INFINITY, POSITIVE_INFINITY = 0x007F, 0xFF81
 LARGEST_PX = 2**30  # pixels are numbered with 32 bits
+LARGEST_PINNED_BYTES = 2**29  # for the results of a network pass; torch keeps it for the next one
 
 
 def compute_masks(
@@ -130,10 +133,12 @@ def run_net(
     bsize: int = 224,
     rsz: Any = None,
     is_style_only: bool = False,
+    is_queued: bool = False,
 ) -> Any:
     """core.run_net of Cellpose 3 for one image: each batch of tiles is cut when the network takes it.
 
-    is_style_only: the flows are 0.
+    is_style_only: the flows are 0. is_queued: the device cuts the tiles, core._forward takes and returns its tensors,
+    and the host waits once, after the last batch.
     """
     from cellpose import core, transforms
 
@@ -147,20 +152,46 @@ def run_net(
     _, ysub, xsub, *_ = transforms.make_tiles(np.empty((0, *padded)), bsize=bsize, tile_overlap=tile_overlap)
     tops, lefts = (np.array([int(at[0]) for at in sub]) for sub in (ysub, xsub))
     size = min(bsize, padded[0]), min(bsize, padded[1])
-    found = np.empty((0 if is_style_only else len(tops), net.nout, *size), np.float32)
-    styles = np.empty((len(tops), 256), np.float32)
+    shapes = (0 if is_style_only else len(tops), net.nout, *size), (len(tops), 256)
+    queued = _queued(net.device, image, (before, after, above, below), shapes) if is_queued else None
+    there, (found, styles) = queued or (None, map(torch.empty, shapes))
     for i in range(0, len(tops), batch_size):
         some = slice(i, i + batch_size)
-        flows, styles[some] = core._forward(net, kernels.cut(image, tops[some] - above, lefts[some] - before, *size))
+        if there is None:
+            tiles = kernels.cut(image, tops[some] - above, lefts[some] - before, *size)
+        else:
+            corners = zip(tops[some], lefts[some], strict=True)
+            tiles = torch.stack([there[:, y : y + size[0], x : x + size[1]] for y, x in corners])
+        flows, style = map(torch.as_tensor, core._forward(net, tiles))
+        styles[some].copy_(style, non_blocking=True)
         if not is_style_only:
-            found[some] = flows
-    style = styles.sum(axis=0)
+            found[some].copy_(flows, non_blocking=True)
+    if there is not None:
+        getattr(torch, net.device.type).current_stream(net.device).record_event().synchronize()
+    style = styles.numpy().sum(axis=0)
     style /= (style**2).sum() ** 0.5
     if is_style_only:
         return np.zeros((1, height, width, net.nout), np.float32), style[None]
-    whole = transforms.average_tiles(found, ysub, xsub, *padded)
+    whole = transforms.average_tiles(found.numpy(), ysub, xsub, *padded)
     inner = whole[None, :, above : above + height, before : before + width]
     return inner.transpose(0, 2, 3, 1), style[None]
+
+
+def _queued(
+    device: torch.device, image: np.ndarray, pads: Sequence[int], shapes: Sequence[Sequence[int]]
+) -> tuple[torch.Tensor, list[torch.Tensor]] | None:
+    """An image (height, width, channels) on its way to a device, and pinned memory of these shapes for results.
+
+    There it is (channels, height, width), with pads. None where that needs too much memory.
+    """
+    if 4 * sum(map(math.prod, shapes)) > LARGEST_PINNED_BYTES:
+        return None
+    try:
+        memory = [torch.empty(shape, pin_memory=True) for shape in shapes]
+        there = torch.from_numpy(np.ascontiguousarray(image)).pin_memory().to(device, non_blocking=True)
+        return functional.pad(there.permute(2, 0, 1), pads), memory
+    except RuntimeError:
+        return None
 
 
 def resize_image(original: Callable[..., Any], img0: Any, *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,8 @@ from harness.engines.cellpose3.variants.settings import Settings
 from harness.errors import CellbenchError
 
 HOLES = "fill_holes_and_remove_small_masks"
+# torch's devices with pinned memory and streams. On MPS a copy that is not waited for can be wrong (pytorch 189690).
+QUEUED = ("cuda", "xpu")
 
 
 def apply(model: Any, variants: str | Iterable[str]) -> Applied:
@@ -35,6 +37,7 @@ class Applied(applied.Applied):
 
     def __init__(self, model: Any, names: tuple[str, ...], wanted: Settings) -> None:
         self._in_sizing = self._in_style = False
+        self._is_queued = wanted.fast_images and model.cp.device.type in QUEUED
         self._images: dict[Any, Any] = {}
         self._runner: Any = None
         self._too_small: list[str] = []
@@ -53,7 +56,7 @@ class Applied(applied.Applied):
         from cellpose import core, dynamics, models, plot, transforms, utils
 
         wanted, found = self._settings, []
-        if wanted.changes_network:
+        if wanted.changes_network or self._is_queued:
             from harness.engines.cellpose3.variants.network import Runner
 
             self._runner = Runner(self._model.cp.net, self._model.cp.pretrained_model, wanted)
@@ -106,14 +109,12 @@ class Applied(applied.Applied):
     # ------------------------------------------------------------ what replaces cellpose's functions
 
     def _forward(self, original: Callable[..., Any], net: Any, x: Any) -> Any:
-        if net is not self._model.cp.net:
+        if net is not self._model.cp.net or not (self._settings.is_dense or self._in_style or self._is_queued):
             return original(net, x)
-        if self._in_style:
-            return self._runner.style(x)
-        return self._runner(x, self._batch_size) if self._settings.is_dense else original(net, x)
+        return self._runner(x, self._batch_size, self._in_style)
 
     def _run_net(self, *args: Any, **kwargs: Any) -> Any:
-        return postprocessing("run_net")(*args, **kwargs, is_style_only=self._in_style)
+        return postprocessing("run_net")(*args, **kwargs, is_style_only=self._in_style, is_queued=self._is_queued)
 
     def _average_tiles(self, original: Callable[..., Any], y: Any, ysub: Any, xsub: Any, Ly: int, Lx: int) -> Any:  # noqa: N803
         if self._in_style:

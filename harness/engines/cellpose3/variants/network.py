@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from harness.engines.cellpose.variants import compilation
-from harness.engines.cellpose.variants.compilation import Result
+from harness.engines.cellpose.variants.compilation import Outputs
 from harness.engines.cellpose3.variants import winograd
 from harness.engines.cellpose3.variants.settings import Settings
 from harness.errors import CellbenchError
@@ -43,8 +42,22 @@ class Runner:
         if settings.compiled or settings.cuda_graphs:
             self._compiled = compilation.compiled(own, self._device.type, settings.cuda_graphs)
 
-    def __call__(self, tiles: np.ndarray, batch_size: int) -> Result:
-        """Tiles (n, channels, height, width) float32 → flows and probability (n, 3, height, width), style (n, 256)."""
+    def __call__(self, tiles: Any, batch_size: int, is_style_only: bool = False) -> tuple[Any, Any]:
+        """Tiles (n, channels, height, width) float32 → flows and probability (n, 3, height, width), style (n, 256).
+
+        Arrays for an array; for a tensor tensors on the device, which may still compute them. is_style_only: the
+        descending half of the network gives the style; the flows are one 0.
+        """
+        x = torch.as_tensor(tiles)
+        found = self._style(x) if is_style_only else self._flows(x, batch_size)
+        return found if x is tiles else (found[0].cpu().numpy(), found[1].cpu().numpy())
+
+    def close(self) -> None:
+        """Release threads and memory."""
+        if self._winograd:
+            self._winograd.close()
+
+    def _flows(self, tiles: torch.Tensor, batch_size: int) -> Outputs:
         if self._winograd:
             return self._pass(self._winograd, tiles)
         if self._compiled is None or tiles.shape[-2:] != (TILE_PX, TILE_PX):
@@ -60,42 +73,34 @@ class Runner:
         self.n_compiled += len(tiles)
         return found
 
-    def style(self, tiles: np.ndarray) -> Result:
-        """Style only: the descending half of the network gives it; flows are zeros, which are not used."""
-        net = self._net
+    def _style(self, tiles: torch.Tensor) -> Outputs:
+        net, flows = self._net, torch.zeros(1)
         with torch.no_grad(), self._precision():
             x = self._input(tiles)
             if self._winograd:
-                return self._nothing(tiles), self._winograd.style(x).numpy()
+                return flows, self._winograd.style(x)
             x = x.to_mkldnn() if net.mkldnn else x
             deepest = (self._mkldnn(net) if net.mkldnn else net).downsample(x)[-1]
             style = net.make_style(deepest.to_dense() if net.mkldnn else deepest)
-        return self._nothing(tiles), style.float().cpu().numpy()
+        return flows, style.float()
 
-    def close(self) -> None:
-        """Release threads and memory."""
-        if self._winograd:
-            self._winograd.close()
-
-    def _nothing(self, tiles: np.ndarray) -> np.ndarray:
-        n, _, height_px, width_px = tiles.shape
-        return np.zeros((n, self._net.nout, height_px, width_px), np.float32)
-
-    def _pass(self, net: Any, tiles: np.ndarray) -> Result:
+    def _pass(self, net: Any, tiles: torch.Tensor) -> Outputs:
         if net is self._net and net.mkldnn:
             net = self._mkldnn(net)
         with torch.no_grad(), self._precision(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # inductor's warnings about this GPU or that compiler
             flows, style = net(self._input(tiles))[:2]
-        return flows.float().cpu().numpy(), style.float().cpu().numpy()
+        # The next replay of a CUDA graph overwrites its outputs.
+        flows, style = (each.to(torch.float32, copy=self._settings.cuda_graphs) for each in (flows, style))
+        return flows, style
 
     def _mkldnn(self, net: Any) -> Any:
         from torch.utils import mkldnn
 
         return mkldnn.to_mkldnn(net)
 
-    def _input(self, tiles: np.ndarray) -> torch.Tensor:
-        x = torch.from_numpy(tiles).to(self._device, dtype=torch.float32)
+    def _input(self, tiles: torch.Tensor) -> torch.Tensor:
+        x = tiles.to(self._device, dtype=torch.float32)
         return x.contiguous(memory_format=torch.channels_last) if self._settings.channels_last else x
 
     def _precision(self) -> AbstractContextManager[Any]:

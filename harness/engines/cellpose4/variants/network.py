@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from harness.engines.cellpose.variants import compilation
-from harness.engines.cellpose.variants.compilation import Result
+from harness.engines.cellpose.variants.compilation import Outputs
 from harness.engines.cellpose4.variants import attention
 from harness.engines.cellpose4.variants.settings import Settings
 from harness.errors import CellbenchError
@@ -34,8 +34,11 @@ class Runner:
         if settings.compiled:
             self._compiled = compilation.compiled(own, self._device.type, settings.cuda_graphs)
 
-    def __call__(self, tiles: np.ndarray, batch_size: int) -> Result:
+    def __call__(self, tiles: np.ndarray, batch_size: int) -> list[np.ndarray]:
         """Tiles (n, channels, height, width) float32 → flows and probability (n, 3, height, width), style (n, 256)."""
+        return [each.numpy() for each in self._outputs(torch.from_numpy(tiles), batch_size)]
+
+    def _outputs(self, tiles: torch.Tensor, batch_size: int) -> Outputs:
         # A CPU is as fast tile by tile, and a tile's activations stay in the cache.
         n = 1 if self._is_cpu else batch_size
         if self._compiled is not None:
@@ -52,11 +55,11 @@ class Runner:
         if self._flash:
             self._flash.close()
 
-    def _pass(self, net: Any, tiles: np.ndarray) -> Result:
+    def _pass(self, net: Any, tiles: torch.Tensor) -> Outputs:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # inductor's warnings about this GPU or that compiler
-            flows, style = net(torch.from_numpy(tiles).to(self._device, dtype=self._dtype))[:2]
-        return flows.float().cpu().numpy(), style.float().cpu().numpy()
+            flows, style = net(tiles.to(self._device, dtype=self._dtype))[:2]
+        return flows.float().cpu(), style.float().cpu()
 
     def _own(self, net: Any, settings: Settings, tables: Tables) -> Any:
         """Stock's network with other blocks: what is before and after them, and every weight, is the same object."""
