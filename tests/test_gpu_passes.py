@@ -10,6 +10,8 @@ PRELUDE = (
     DRAWN
     + """
 from cellpose import resnet_torch
+from harness.engines.cellpose3.variants import network
+from harness.engines.cellpose3.variants.settings import ALL
 from tests import fake_gpu
 gpu = fake_gpu.FakeGpu()
 torch.compile = fake_gpu.compiled
@@ -96,6 +98,17 @@ def test_every_form_of_the_network_gives_the_bits_of_passes_that_wait_for_each_b
             fast.LARGEST_PINNED_BYTES = largest
             told[name] = same(results[name], waited) and n > 5
         told["another precision"] = not same(results["+bf16"], results[""])
+        tiles = np.random.default_rng(1).standard_normal((5, 2, 224, 224)).astype(np.float32)
+        with gpu:
+            runs = [network.Runner(there.cp.net, "", ALL.parse(name)) for name in ("plain", "cuda-graphs")]
+            flows = [run(tiles, n)[0] for run, n in zip(runs, (5, 3))]
+        told["a graph that runs twice"] = bool(np.allclose(*flows, atol=1e-4))
+        allowed = lambda: (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+        before = allowed()
+        for name, wanted in (("tf32", True), ("no-tf32", False)):
+            with gpu, variants.apply(there, name):
+                told[name] = allowed() == (wanted, wanted)
+        told["tf32 as before"] = allowed() == before != (True, True) and before != (False, False)
         gpu.can_pin = False
         waited, n = call("lossless")
         told["no memory to pin"] = same(waited, call("lossless")[0]) and n > 5

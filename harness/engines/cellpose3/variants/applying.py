@@ -48,6 +48,17 @@ class Applied(applied.Applied):
         """The parts that did not run as requested, at all or in the last call: by compilation or size."""
         return [*self._runner.notes, *self._too_small] if self._runner else []
 
+    def _install(self) -> None:
+        if self._settings.tf32 is not None:
+            import torch
+
+            # A setting of the process, like the number of threads.
+            backends: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+            for backend in backends:
+                self._undo.callback(setattr, backend, "allow_tf32", backend.allow_tf32)
+                backend.allow_tf32 = self._settings.tf32
+        super()._install()
+
     def _calls(self) -> list[tuple[Any, Callable[..., Any]]]:
         model = self._model
         return [(model, self._eval), (model.sz, self._sizing), (model.cp, self._pass)]
