@@ -7,7 +7,6 @@ give wrong numbers, as on hardware. Import it only in a process of its own: it c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -166,13 +165,15 @@ def move(net: Any) -> None:
 
 def compiled(net: nn.Module, **_: Any) -> Any:
     """In the place of torch.compile with CUDA graphs: each call overwrites the outputs of the one before."""
-    memory: list[torch.Tensor] = []
+    memory: list[OnGpu] = []
 
-    def replay(tiles: torch.Tensor) -> Iterator[torch.Tensor]:
+    def replay(tiles: torch.Tensor) -> list[OnGpu]:
         found = net(tiles)[:2]
         if not memory:
-            memory.extend(torch.empty_like(each) for each in found)
-        return [kept.copy_(each) for kept, each in zip(memory, found, strict=True)]
+            memory.extend(found)
+        for kept, each in zip(memory, found, strict=True):
+            kept.numbers.copy_(each.numbers)
+        return memory
 
     return replay
 

@@ -40,8 +40,9 @@ def narrow(made):
 def waits(model, name, *args, **kwargs):
     '''The result of a call with a variant, and how often the host waited.'''
     before = gpu.n_waits
-    with gpu, variants.apply(model, name):
+    with gpu, variants.apply(model, name) as applied:
         found = model.eval(*args, **kwargs)
+    assert not [note for note in applied.notes if "failed" in note], applied.notes
     assert not gpu.is_busy, "the call did not wait for its last copy"
     return found, gpu.n_waits - before
 """

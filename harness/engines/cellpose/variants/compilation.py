@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 Outputs = tuple[torch.Tensor, torch.Tensor]  # flows and probability (n, 3, height, width), style (n, 256)
 
@@ -26,7 +27,7 @@ def in_batches(run: Callable[[torch.Tensor], Outputs], tiles: torch.Tensor, n: i
     """The results of tiles (n_tiles, channels, height, width), n at a time; is_padded: the last ones, too."""
     batches = list(tiles.split(n))
     if is_padded and (missing := n - len(batches[-1])):
-        batches[-1] = torch.cat((batches[-1], tiles.new_zeros(missing, *tiles.shape[1:])))
+        batches[-1] = functional.pad(batches[-1], [0] * 7 + [missing])
     parts = [run(batch) for batch in batches]
     flows, styles = (torch.cat(part)[: len(tiles)] for part in zip(*parts, strict=True))
     return flows, styles
