@@ -162,10 +162,10 @@ def run_net(
         else:
             corners = zip(tops[some], lefts[some], strict=True)
             tiles = torch.stack([there[:, y : y + size[0], x : x + size[1]] for y, x in corners])
-        flows, style = map(torch.as_tensor, core._forward(net, tiles))
-        styles[some].copy_(style, non_blocking=True)
+        flows, style = core._forward(net, tiles)
+        _copy(style, styles[some])
         if not is_style_only:
-            found[some].copy_(flows, non_blocking=True)
+            _copy(flows, found[some])
     if there is not None:
         getattr(torch, net.device.type).current_stream(net.device).record_event().synchronize()
     style = styles.numpy().sum(axis=0)
@@ -175,6 +175,14 @@ def run_net(
     whole = transforms.average_tiles(found.numpy(), ysub, xsub, *padded)
     inner = whole[None, :, above : above + height, before : before + width]
     return inner.transpose(0, 2, 3, 1), style[None]
+
+
+def _copy(values: np.ndarray | torch.Tensor, into: torch.Tensor) -> None:
+    """Copy results of the network; those on a device without waiting for it."""
+    if isinstance(values, np.ndarray):
+        into.numpy()[...] = values  # torch would start threads, which then spin on the cores of the next batch
+    else:
+        into.copy_(values, non_blocking=True)
 
 
 def _queued(
