@@ -167,6 +167,7 @@ def test_different_work_is_not_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_masks_that_differ_are_said(tmp_path: Path) -> None:
     [case] = compared(
         tmp_path, nights.timed(A, CALM) + nights.timed(B, CALM, mask_sha256="3" * 64) + history(QUIET)
@@ -224,12 +225,14 @@ def test_what_else_differs_is_listed_and_threads_are_no_obstacle(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_results_are_not_compared_with_themselves(tmp_path: Path) -> None:
     with pytest.raises(CellbenchError, match="same measurements"):
         compared(tmp_path, both(), A, "node=desk")
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 def test_every_way_to_choose(tmp_path: Path) -> None:
     store = nights.store(tmp_path / "here", [row for run in (A, B, C) for row in nights.timed(run, CALM)])
     annotations.add(store.root, [annotations.new("tag", B, name="good")])
@@ -244,6 +247,7 @@ def test_every_way_to_choose(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.parametrize(
     ("choice", "output"),
     [

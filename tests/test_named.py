@@ -63,6 +63,7 @@ EXPECTED = {
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_named_query_answers(store: Store, name: str) -> None:
     named = QUERIES[name]
@@ -102,6 +103,7 @@ def test_memory_is_a_slope_over_the_sizes_of_each_method(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parallel
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_named_query_works_on_an_empty_store(tmp_path: Path, name: str) -> None:
     named = QUERIES[name]
