@@ -34,8 +34,8 @@ WORK = (
 )  # fmt: skip
 PLACE = ("node", "backend", "device")
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
-# What besides is the same for an accelerator and its CPU.
-BESIDE = (
+# The columns that are also equal for an accelerator and its CPU.
+NOT_DEVICE = (
     "run_id", "node", "machine_id", "variant", "batch_size", "dtype", "torch_threads", "torch_version",
     "cellpose_version", "engine_version",
 )  # fmt: skip
@@ -267,7 +267,7 @@ def _span(raw: Raw, finding: Any) -> Reasons:
 def _speedup(raw: Raw, finding: Any) -> Reasons:
     gpu, cpu = finding.cases
     rows = raw.first(gpu), raw.first(cpu)
-    if different := _differ(rows, *WORK, *BESIDE):
+    if different := _differ(rows, *WORK, *NOT_DEVICE):
         yield f"divides times that differ in {different}"
     if rows[1]["backend"] != "cpu" or rows[0]["backend"] == "cpu":
         yield "is not of an accelerator over a CPU"
@@ -298,7 +298,7 @@ def _hardware_speedup(raw: Raw, finding: Any) -> Reasons:
     ratios = []
     for gpu, cpu in zip(finding.cases[::2], finding.cases[1::2], strict=True):
         rows = raw.first(gpu), raw.first(cpu)
-        if different := _differ(rows, *WORK, *BESIDE):
+        if different := _differ(rows, *WORK, *NOT_DEVICE):
             yield f"divides times that differ in {different}"
         if rows[1]["backend"] != "cpu" or rows[0]["backend"] == "cpu":
             yield "is not of an accelerator over a CPU"
@@ -363,7 +363,7 @@ def _by_size(raw: Raw, finding: Any) -> Reasons:
         zip(finding.cases[::2], finding.cases[1::2], strict=True), key=lambda each: _pixels(raw.first(each[0]))
     )
     for gpu, cpu in pairs:
-        if different := _differ((raw.first(gpu), raw.first(cpu)), *WORK, *BESIDE):
+        if different := _differ((raw.first(gpu), raw.first(cpu)), *WORK, *NOT_DEVICE):
             yield f"divides times that differ in {different}"
     lengths = [math.sqrt(_pixels(raw.first(gpu))) for gpu, _ in pairs]
     if not np.allclose(lengths, finding.lengths_px):

@@ -21,12 +21,12 @@ _OF_CASE = ", ".join(f"any_value({name}) AS {name}" for name in ("series_key", *
 _BLOCK = "run_id, node, device, engine, model, block"
 _PASS = f"phase = '{Phase.CALL}' AND {MEASURED}"
 # The columns that a GPU and the CPU of its machine share: all of the case except the device.
-BESIDE = identity.without(identity.CASE, identity.DEVICE)
+NOT_DEVICE = identity.without(identity.CASE, identity.DEVICE)
 
 
 def beside(a: str, b: str) -> str:
     """The condition under which the time of one device may be divided by that of another."""
-    return f"{a}.run_id = {b}.run_id AND {identity.same(a, b, BESIDE)}"
+    return f"{a}.run_id = {b}.run_id AND {identity.same(a, b, NOT_DEVICE)}"
 
 
 _PLACE, _REQUEST = ", ".join(identity.PLACE), ", ".join((*identity.REQUEST, "image"))
@@ -232,7 +232,7 @@ MACROS = {
     "compare_devices(device_a, device_b)": (
         "medians of two devices for the same run, machine and work; a ratio above 1 means that b took longer",
         f"""SELECT a.run_id, a.device AS a_device, b.device AS b_device,
-                   {", ".join(f"a.{name}" for name in (*BESIDE, "image"))},
+                   {", ".join(f"a.{name}" for name in (*NOT_DEVICE, "image"))},
                    a.median_s AS a_median_s, b.median_s AS b_median_s, b.median_s / a.median_s AS ratio, a.n_pixels
             FROM (SELECT * FROM medians WHERE device = device_a) AS a
                  JOIN (SELECT * FROM medians WHERE device = device_b) AS b ON {beside("a", "b")}
