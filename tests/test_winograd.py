@@ -146,7 +146,8 @@ def test_masks_stay_and_stock_is_stock_again() -> None:
 @pytest.mark.slow
 @pytest.mark.parallel
 @pytest.mark.parametrize(
-    ("found", "why"), [("nothing", "there is no C++ compiler"), ("broken", "cannot find -lstdc++")]
+    ("found", "why"),
+    [("nothing", "there is no C++ compiler; install one (pip install ziglang)"), ("broken", "cannot find -lstdc++")],
 )
 def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(
     found: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

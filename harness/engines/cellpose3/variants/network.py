@@ -38,7 +38,7 @@ class Runner:
                 with torch.no_grad():
                     self._winograd = winograd.Network(self._net, torch.get_num_threads())
             except CellbenchError as error:
-                self.notes.append(f"winograd is not possible, so the network ran without it: {error.what}")
+                self.notes.append(f"winograd is not possible, so the network ran without it: {error.what}; {error.fix}")
         if settings.compiled or settings.cuda_graphs:
             self._compiled = compilation.compiled(own, self._device.type, settings.cuda_graphs)
 
