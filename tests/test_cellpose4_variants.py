@@ -222,7 +222,11 @@ def test_what_is_not_possible_here_is_noted_and_the_network_runs_as_it_can(tmp_p
         tmp_path / "tiny", PATH="/nonexistent", CELLBENCH_HOME=str(tmp_path),
     )  # fmt: skip
     assert answer == {
-        "flash": [True, "flash is not possible, so fused attention ran: there is no C++ compiler"],
+        "flash": [
+            True,
+            "flash is not possible, so fused attention ran: there is no C++ compiler; "
+            "install one (pip install ziglang), or leave flash out",
+        ],
         "packed": [True, "packed is not possible, so the layers ran as they are: no oneDNN"],
         "fused+compiled": [True, "torch.compile failed, so the network ran uncompiled: no oneDNN"],
     }

@@ -46,18 +46,18 @@ class Threads:
 
 
 @cache
-def compiled(package: str, source_name: str) -> ctypes.CDLL:
-    """A source file of a package, compiled; CellbenchError where that is impossible."""
+def compiled(package: str, source_name: str, part: str) -> ctypes.CDLL:
+    """A source file of a package, compiled for a part of a variant; CellbenchError where that is impossible."""
     name = Path(source_name).stem
     compiler = _compiler()
     if compiler is None:
-        fix = f"install one (pip install {FROM_PYPI}), or leave {name} out"
+        fix = f"install one (pip install {FROM_PYPI}), or leave {part} out"
         raise CellbenchError("there is no C++ compiler", ", ".join(COMPILERS), fix)
     arm = platform.machine() in ("arm64", "aarch64")
     native = "-mcpu=native" if arm else "-march=native"
     source = resources.files(package).joinpath(source_name).read_bytes()
     # The compiler's own name of this processor, and the compiler; a home may be shared by different machines.
-    target = _output_of(name, [*compiler, native, "-dM", "-E", "-x", "c++", os.devnull])
+    target = _output_of(part, [*compiler, native, "-dM", "-E", "-x", "c++", os.devnull])
     digest = hashlib.sha256(source + target + " ".join(FLAGS).encode()).hexdigest()[:16]
     path = folders.home() / "compiled" / f"{name}-{digest}.so"
     try:
@@ -65,7 +65,7 @@ def compiled(package: str, source_name: str) -> ctypes.CDLL:
             with TemporaryDirectory() as folder:
                 written, made = Path(folder, source_name), Path(folder, f"{name}.so")
                 written.write_bytes(source)
-                _output_of(name, [*compiler, native, *FLAGS, "-o", str(made), str(written)])
+                _output_of(part, [*compiler, native, *FLAGS, "-o", str(made), str(written)])
                 files.write(path, made.read_bytes(), make_folder=True, what="compiled code", fix="set CELLBENCH_HOME")
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -79,9 +79,9 @@ def _compiler() -> list[str] | None:
     return [sys.executable, "-m", FROM_PYPI, "c++"] if find_spec(FROM_PYPI) else None
 
 
-def _output_of(name: str, command: list[str]) -> bytes:
+def _output_of(part: str, command: list[str]) -> bytes:
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise CellbenchError(f"the C++ compiler failed: {lines[0][:200]}", command[0], f"leave {name} out")
+        raise CellbenchError(f"the C++ compiler failed: {lines[0][:200]}", command[0], f"leave {part} out")
     return done.stdout

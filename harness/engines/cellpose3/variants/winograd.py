@@ -257,6 +257,6 @@ def packed(weights: np.ndarray, columns: int) -> torch.Tensor:
 @cache
 def compiled() -> ctypes.CDLL:
     """winograd.cpp for this very processor; CellbenchError where it cannot be compiled."""
-    library = native.compiled("harness.engines.cellpose3.variants", "winograd.cpp")
+    library = native.compiled("harness.engines.cellpose3.variants", "winograd.cpp", "winograd")
     library.run.argtypes = (ctypes.POINTER(_Network), ctypes.POINTER(ctypes.c_int64))
     return library

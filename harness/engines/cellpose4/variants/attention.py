@@ -101,4 +101,4 @@ def as_flash(table: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _library() -> Any:
-    return native.compiled("harness.engines.cellpose4.variants", "attention.cpp")
+    return native.compiled("harness.engines.cellpose4.variants", "attention.cpp", "flash")

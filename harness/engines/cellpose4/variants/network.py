@@ -86,7 +86,7 @@ class Runner:
         try:
             self._flash = attention.Flash(self._dtype, side, depth, torch.get_num_threads())
         except CellbenchError as error:
-            self.notes.append(f"flash is not possible, so fused attention ran: {error.what}")
+            self.notes.append(f"flash is not possible, so fused attention ran: {error.what}; {error.fix}")
             return attention.fused
         return self._flash
 
